@@ -1,0 +1,52 @@
+# Third-party libraries, all from the system's packages (tools/setup installs them) except oneDNN (PyPI, optional).
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+if(LATHE_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+find_package(PkgConfig REQUIRED)
+
+pkg_check_modules(hwy_pc REQUIRED IMPORTED_TARGET libhwy)
+add_library(hwy INTERFACE)
+target_link_libraries(hwy INTERFACE PkgConfig::hwy_pc)
+
+add_library(xxhash INTERFACE)  # header only use
+target_compile_definitions(xxhash INTERFACE XXH_INLINE_ALL)
+
+find_path(PROTOZERO_INCLUDE protozero/pbf_reader.hpp REQUIRED)
+add_library(protozero INTERFACE)
+target_include_directories(protozero SYSTEM INTERFACE ${PROTOZERO_INCLUDE})
+
+# FlatBuffers: the engine's schema is compiled at build time; the reader is header only.
+find_program(FLATC flatc REQUIRED)
+find_path(FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)
+add_library(lathe_flatbuffers INTERFACE)
+target_include_directories(lathe_flatbuffers SYSTEM INTERFACE ${FLATBUFFERS_INCLUDE})
+target_include_directories(lathe_flatbuffers INTERFACE ${CMAKE_BINARY_DIR}/gen)
+if(EXISTS ${CMAKE_SOURCE_DIR}/src/engine/engine.fbs)
+  add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/gen/engine_generated.h
+    COMMAND ${FLATC} --cpp --gen-object-api --scoped-enums --filename-suffix _generated -o ${CMAKE_BINARY_DIR}/gen ${CMAKE_SOURCE_DIR}/src/engine/engine.fbs
+    DEPENDS ${CMAKE_SOURCE_DIR}/src/engine/engine.fbs)
+  add_custom_target(lathe_engine_schema DEPENDS ${CMAKE_BINARY_DIR}/gen/engine_generated.h)
+  add_dependencies(lathe_flatbuffers lathe_engine_schema)
+endif()
+
+set(LATHE_ONEDNN_TARGET "")
+if(LATHE_ONEDNN AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(LATHE_ONEDNN_ROOT "${CMAKE_SOURCE_DIR}/.venv" CACHE PATH "Where oneDNN's include/ and lib/ lie")
+  find_path(ONEDNN_INCLUDE oneapi/dnnl/dnnl.h HINTS ${LATHE_ONEDNN_ROOT}/include NO_DEFAULT_PATH)
+  find_library(ONEDNN_LIBRARY dnnl HINTS ${LATHE_ONEDNN_ROOT}/lib NO_DEFAULT_PATH)
+  if(ONEDNN_INCLUDE AND ONEDNN_LIBRARY)
+    add_library(lathe_onednn INTERFACE)
+    target_include_directories(lathe_onednn SYSTEM INTERFACE ${ONEDNN_INCLUDE})
+    target_compile_definitions(lathe_onednn INTERFACE LATHE_HAVE_ONEDNN=1)
+    target_link_libraries(lathe_onednn INTERFACE ${ONEDNN_LIBRARY})
+    set(LATHE_ONEDNN_TARGET lathe_onednn)
+    message(STATUS "oneDNN: ${ONEDNN_LIBRARY}")
+  else()
+    message(STATUS "oneDNN not found: own CPU kernels only")
+  endif()
+endif()

@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// All calls to the operating system: mapped files, atomic file replacement, temporary folders, page size, memory and CPU
+// counts. Everything throws Error(kIo) with the path and the system's reason.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lathe::os {
+
+/// A read-only shared mapping of a whole file; unmapped when the last owner goes.
+class MappedFile {
+ public:
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  MappedFile() = default;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::filesystem::path path_;
+};
+
+/// Writes beside the target and renames over it on commit(), so a full disk or Ctrl-C never leaves a half file.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path target);
+  ~AtomicFile();  ///< removes the temporary unless committed
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void pad_to(std::size_t alignment);     ///< zeros up to a multiple
+  std::uint64_t position() const noexcept { return position_; }
+  void commit();                          ///< flush, fsync, rename
+
+ private:
+  std::filesystem::path target_, temporary_;
+  int fd_ = -1;
+  std::uint64_t position_ = 0;
+  bool committed_ = false;
+  std::vector<std::byte> buffer_;
+  void flush();
+};
+
+std::string read_text(const std::filesystem::path& path);
+std::filesystem::path cache_dir();          ///< LATHE_CACHE_DIR, else XDG_CACHE_HOME/lathe, else ~/.cache/lathe
+std::filesystem::path make_temp_dir();      ///< fresh folder under the system's temporary folder
+int available_cpus() noexcept;              ///< affinity and cgroup quota considered; at least 1
+std::size_t peak_rss_bytes() noexcept;
+std::size_t current_rss_bytes() noexcept;
+double now_seconds() noexcept;              ///< monotonic clock
+std::string cpu_model();                    ///< "AMD EPYC 9R14", for reports
+/// Full path of the running executable.
+std::filesystem::path executable_path();
+
+}  // namespace lathe::os

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A host tensor: constants in the graph, values in the oracle, arrays at the API. Row-major and dense. Copies share the
+// storage; a constant read from a model is a view of the mapped file (owner keeps the mapping alive).
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lathe/dtype.h"
+
+namespace lathe {
+
+using Dims = std::vector<std::int64_t>;
+
+/// Product of the extents (1 for a scalar). Throws Error(kInvalidModel) on a negative extent or overflow.
+std::int64_t element_count(const Dims& dims);
+std::string to_string(const Dims& dims);  ///< "1x3x640x640"; "scalar" for rank 0
+
+class Tensor {
+ public:
+  Tensor() = default;
+  /// Owned, zero-filled, 64-byte aligned storage. For kString, empty strings.
+  Tensor(DType dtype, Dims dims);
+  /// A read-only view of `bytes` bytes at `data`, kept alive by `owner`. The view may be unaligned for its type; typed access
+  /// (data<T>) then throws; make_aligned() copies when needed.
+  static Tensor view(DType dtype, Dims dims, const void* data, std::size_t bytes, std::shared_ptr<const void> owner);
+  template <class T>
+  static Tensor from(DType dtype, Dims dims, std::span<const T> values);
+  static Tensor scalar(std::int64_t value);                       ///< int64, rank 0
+  static Tensor vector(std::span<const std::int64_t> values);     ///< int64, rank 1
+  static Tensor strings(Dims dims, std::vector<std::string> values);
+
+  bool defined() const noexcept { return dtype_ != DType::kUndefined; }
+  DType dtype() const noexcept { return dtype_; }
+  const Dims& dims() const noexcept { return dims_; }
+  int rank() const noexcept { return static_cast<int>(dims_.size()); }
+  std::int64_t size() const noexcept { return count_; }       ///< elements
+  std::size_t bytes() const noexcept { return bytes_; }
+
+  const std::byte* raw() const noexcept { return data_; }
+  /// Writable storage. Copies first when the storage is shared or a view (so constants never change under others).
+  std::byte* mutable_raw();
+  template <class T>
+  std::span<const T> data() const;
+  template <class T>
+  std::span<T> mutable_data();
+  const std::vector<std::string>& string_data() const;
+  std::vector<std::string>& mutable_string_data();
+
+  /// Element `i` (row-major) converted to double / int64 from any numeric dtype, packed ones included.
+  double as_double(std::int64_t i) const;
+  std::int64_t as_int64(std::int64_t i) const;
+  void set_from_double(std::int64_t i, double value);   ///< rounds to nearest even; saturates as ONNX Cast says for float8
+  void set_from_int64(std::int64_t i, std::int64_t value);
+  std::vector<std::int64_t> to_int64_vector() const;    ///< any integer dtype or bool
+
+  Tensor reshaped(Dims dims) const;          ///< same storage, other extents
+  Tensor cast(DType dtype) const;            ///< ONNX Cast semantics for numeric types (saturating float8)
+  bool same_bytes(const Tensor& other) const noexcept;  ///< equal dtype, dims and bit pattern
+  std::uint64_t content_hash() const;        ///< XXH3 over dtype, dims and bytes
+
+ private:
+  DType dtype_ = DType::kUndefined;
+  Dims dims_;
+  std::int64_t count_ = 0;
+  std::size_t bytes_ = 0;
+  const std::byte* data_ = nullptr;
+  std::shared_ptr<const void> owner_;
+  bool writable_ = false;  // storage was allocated by this class
+  std::shared_ptr<std::vector<std::string>> strings_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The run half of a candidate: what the runtime needs to execute a step. A Kernel is a step bound to one set of concrete shapes;
+// binding may allocate and prepare, running may not. Nothing here knows graphs, importers or timing.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/attribute.h"
+#include "ir/dim.h"
+#include "lathe/dtype.h"
+#include "lathe/status.h"
+
+namespace lathe {
+class ThreadPool;
+}
+
+namespace lathe::plan {
+
+/// A concrete strided tensor: logical extents in ONNX order, strides in elements. A channels-last activation has dims N,C,H,W and
+/// strides H*W*C, 1, W*C, C (larger ones when it is a slice of a wider buffer).
+struct TensorDesc {
+  DType dtype = DType::kUndefined;
+  Dims dims;
+  std::vector<std::int64_t> strides;
+  std::int64_t elements() const;
+  bool is_dense_row_major() const;
+  bool is_channels_last() const;   ///< rank >= 3, channel stride 1, pixels in row-major order; a pixel stride above C is allowed
+  static TensorDesc row_major(DType dtype, Dims dims);
+};
+
+/// What binding sees. Everything pointed to outlives the kernel (weights live in the engine's mapping).
+struct BindRequest {
+  const ir::Attrs& params;                          ///< the plan: plain data from the engine
+  std::span<const TensorDesc> inputs, outputs;      ///< dtype kUndefined = optional input left out
+  /// For inputs whose value is a constant of the engine: its bytes (dense, as its desc says); nullptr otherwise.
+  std::span<const void* const> constants;
+  std::span<const std::span<const std::byte>> weights;  ///< packed blobs in the plan's order
+  const ir::Bindings& symbols;                      ///< symbol values of this specialisation
+  int threads = 1;
+};
+
+struct KernelIo {
+  const void* const* inputs;   ///< one per input; nullptr where left out
+  void* const* outputs;
+  void* scratch;               ///< Kernel::scratch_bytes() bytes, 64-byte aligned
+  ThreadPool* pool;
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual std::size_t scratch_bytes() const noexcept { return 0; }
+  /// No allocation, no throw. May be called from several threads at once (with different io): keep no state.
+  virtual Status run(const KernelIo& io) const noexcept = 0;
+};
+
+/// A kind of kernel, by name ("cpu.conv.direct"). Registered through an explicit generated list (see kernel_list.h).
+struct KernelType {
+  std::string_view name;
+  std::unique_ptr<Kernel> (*bind)(const BindRequest& request);   ///< throws Error when the machine or the shapes do not fit
+  /// CPU features without which bind() refuses ("" = none), e.g. "avx512f"; several separated by spaces.
+  std::string_view needs = "";
+};
+
+/// A pure function from source constants to a packed weight blob; the recipe of a blob names it.
+struct PackFunction {
+  std::string_view name;   ///< "cpu.conv.pack_nhwc16"
+  std::vector<std::byte> (*pack)(const ir::Attrs& params, std::span<const Tensor> sources);
+};
+
+const KernelType* find_kernel(std::string_view name);
+const PackFunction* find_pack_function(std::string_view name);
+std::vector<const KernelType*> all_kernels();
+
+}  // namespace lathe::plan
