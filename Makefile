@@ -1,0 +1,54 @@
+# The two commands: `make demo` (the main job, end to end) and `make test`. Both set up what they need on first use.
+SHELL := /bin/sh
+PYTHON := .venv/bin/python
+PRESET ?= release
+BUILD := build/$(PRESET)
+JOBS ?= $(shell nproc)
+
+.PHONY: help demo test build setup lint bench sanitize fuzz clean docs
+help:
+	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
+	@echo "make test      everything that is tested, on the CPU"
+	@echo "make build     the command build/release/bin/lathe and the Python package"
+	@echo "make bench     paired measurements into bench/results"
+	@echo "make lint      clang-format, clang-tidy, ruff"
+	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
+	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
+
+setup:
+	@tools/setup.sh build
+
+build: setup | build/
+	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
+	@cmake --build $(BUILD) -j $(JOBS)
+
+demo: build
+	@tools/setup.sh test export bench
+	@$(PYTHON) examples/yolov5/demo.py
+
+test:
+	@tools/setup.sh build test $(if $(filter true,$(CI)),export)
+	@$(MAKE) --no-print-directory build
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --timeout 600
+	@$(PYTHON) -m pytest -q tests examples
+
+lint:
+	@tools/setup.sh build test
+	@tools/lint.sh
+
+bench: build
+	@tools/setup.sh test bench
+	@$(PYTHON) bench/run.py
+
+docs: build
+	@$(PYTHON) tools/make_docs.py
+
+sanitize:
+	@tools/setup.sh build
+	@tools/sanitize.sh
+
+clean:
+	rm -rf build out
+
+build/:
+	@mkdir -p build
