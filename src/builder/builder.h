@@ -12,6 +12,7 @@
 
 #include "engine/engine_data.h"
 #include "ir/graph.h"
+#include "lathe/status.h"
 #include "lathe/services.h"
 
 namespace lathe::builder {

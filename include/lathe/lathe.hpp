@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Lathe's public C++ API: Network -> BuildConfig -> Engine -> Context. Only standard types cross it.
+//
+//   lathe::Engine engine = lathe::build("model.onnx", {});        // or lathe::Engine::load("model.engine")
+//   lathe::Context context = engine.create_context();
+//   lathe::Status status = context.run({{"images", pixels}}, {{"output0", boxes}});
+//
+// Import, build and load throw lathe::Error; the run path returns lathe::Status and neither throws nor, from the second run of a
+// shape class on, allocates.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lathe/dtype.h"
+#include "lathe/services.h"
+#include "lathe/status.h"
+
+#if defined(_WIN32)
+#define LATHE_API __declspec(dllexport)
+#else
+#define LATHE_API __attribute__((visibility("default")))
+#endif
+
+namespace lathe {
+
+LATHE_API std::string_view version() noexcept;   ///< "0.1.0"
+
+/// An input or output as the model declares it.
+struct IoInfo {
+  std::string name;
+  DType dtype = DType::kUndefined;
+  /// Extents; -1 where symbolic.
+  std::vector<std::int64_t> shape;
+  /// One text per axis: the extent or its expression ("batch", "floordiv(height, 8)").
+  std::vector<std::string> shape_text;
+};
+
+/// A dense row-major tensor in the caller's memory. The run path never keeps the pointers after it returns.
+struct TensorView {
+  void* data = nullptr;
+  DType dtype = DType::kUndefined;
+  std::span<const std::int64_t> shape;
+};
+struct ConstTensorView {
+  const void* data = nullptr;
+  DType dtype = DType::kUndefined;
+  std::span<const std::int64_t> shape;
+};
+
+/// Minimum, preferred and maximum extents of one input. Empty min/max: equal to opt.
+struct InputRange {
+  std::vector<std::int64_t> min, opt, max;
+};
+
+struct BuildConfig {
+  std::string device = "cpu";
+  std::string precision = "fp32";                ///< fp32, bf16, fp16
+  std::map<std::string, InputRange> shapes;      ///< hints and limits by input name
+  double budget_seconds = 60;                    ///< for timing candidates; 0 = modelled costs only
+  bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
+  bool verify = true;                            ///< hold the engine against the oracle; failing throws Error(kVerification)
+  bool use_cache = true;                         ///< tuning cache of this machine
+  Progress* progress = nullptr;
+};
+
+class Engine;
+
+/// A model before it is built: read, inspected, its interface changed.
+class LATHE_API Network {
+ public:
+  /// Reads an ONNX file (weights stay mapped). Throws Error(kInvalidModel, kCorruptFile, kIo).
+  static Network parse(const std::filesystem::path& file);
+  /// Reads ONNX bytes; they are copied. `base_dir` is where external data files are looked up.
+  static Network parse(std::span<const std::byte> bytes, const std::filesystem::path& base_dir = {});
+
+  std::vector<IoInfo> inputs() const;
+  std::vector<IoInfo> outputs() const;
+  std::size_t node_count() const;
+  std::string to_text() const;                        ///< the readable graph
+  void mark_output(std::string_view tensor);          ///< makes an inner tensor an output
+  /// Removes what need not run; see `lathe simplify`. Returns a table of op counts before and after as text.
+  std::string simplify();
+  void save(const std::filesystem::path& file) const; ///< writes ONNX
+  Engine build(const BuildConfig& config = {}) const;
+
+  struct Impl;
+  explicit Network(std::shared_ptr<Impl> impl);
+  const std::shared_ptr<Impl>& impl() const noexcept { return impl_; }
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+/// Time and memory of one step, from Context::profile().
+struct StepProfile {
+  std::string label, kernel;
+  std::vector<std::string> sources;     ///< ONNX nodes inside
+  double seconds = 0;                   ///< mean per run
+  double flops = 0, bytes = 0;
+};
+
+class Context;
+
+/// An immutable program with its weights; shared by threads. Copies share.
+class LATHE_API Engine {
+ public:
+  static Engine load(const std::filesystem::path& file);
+  static Engine load(std::span<const std::byte> bytes);   ///< copied
+  void save(const std::filesystem::path& file) const;
+
+  std::vector<IoInfo> inputs() const;
+  std::vector<IoInfo> outputs() const;
+  Context create_context(Allocator* allocator = nullptr) const;
+
+  std::string device() const;             ///< "cpu"
+  std::string section() const;            ///< the section in use: tuned or generic, and why
+  std::string report_json() const;        ///< the build report
+  std::string to_text() const;            ///< steps, candidates, memory
+  std::size_t weight_bytes() const;       ///< packed weights that the section in use names
+
+  struct Impl;
+  explicit Engine(std::shared_ptr<const Impl> impl);
+  const std::shared_ptr<const Impl>& impl() const noexcept { return impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// One thread's activations for one Engine. Create one per thread; a Context itself is not thread-safe.
+class LATHE_API Context {
+ public:
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+  ~Context();
+
+  /// Binds and plans for these input shapes ahead of the first run, and returns the outputs' shapes.
+  Status prepare(std::span<const std::vector<std::int64_t>> input_shapes);
+  /// Runs with views in the order of Engine::inputs()/outputs(). Outputs without memory (data == nullptr, or an empty span) stay in
+  /// the Context's own memory: see output().
+  Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}) noexcept;
+  Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
+             std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;
+  /// Output `index` of the last run, in the Context's (or the caller's) memory; valid until the next run.
+  ConstTensorView output(std::size_t index) const noexcept;
+
+  /// Times each step from the next run on.
+  void start_profile();
+  std::vector<StepProfile> profile() const;
+  std::size_t activation_bytes() const noexcept;   ///< planned activations of the current shape class
+
+  struct Impl;
+  explicit Context(std::unique_ptr<Impl> impl);
+  Impl& impl() noexcept { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+LATHE_API Engine build(const std::filesystem::path& onnx_file, const BuildConfig& config = {});
+
+}  // namespace lathe

@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See blob_store.h.
+
+#include "builder/blob_store.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "lathe/status.h"
+#include "plan/kernel.h"
+
+namespace lathe::builder {
+
+std::string attrs_key(const ir::Attrs& attrs) {
+  std::string key;
+  for (const auto& [name, attribute] : attrs) {
+    key += name;
+    key += '=';
+    if (const auto* i = std::get_if<std::int64_t>(&attribute.value)) key += fmt::format("{}", *i);
+    else if (const auto* f = std::get_if<float>(&attribute.value)) key += fmt::format("{:a}", *f);
+    else if (const auto* s = std::get_if<std::string>(&attribute.value)) key += *s;
+    else if (const auto* is = std::get_if<std::vector<std::int64_t>>(&attribute.value)) key += fmt::format("{}", fmt::join(*is, ","));
+    else if (const auto* fs = std::get_if<std::vector<float>>(&attribute.value)) key += fmt::format("{:a}", fmt::join(*fs, ","));
+    else if (const auto* ss = std::get_if<std::vector<std::string>>(&attribute.value)) key += fmt::format("{}", fmt::join(*ss, ","));
+    else if (const auto* t = std::get_if<Tensor>(&attribute.value)) key += fmt::format("#{:x}", t->content_hash());
+    else key += fmt::format("?{}", static_cast<int>(attribute.type()));
+    key += ';';
+  }
+  return key;
+}
+
+plan::BlobId BlobStore::add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  blob.hash = hash128(bytes.data(), bytes.size());
+  blob.bytes = bytes.size();
+  const std::string key = fmt::format("{}:{}:{}:{}", blob.hash.hex(), bytes.size(), static_cast<int>(blob.dtype), fmt::join(blob.dims, "x"));
+  if (const auto found = by_content_.find(key); found != by_content_.end()) return found->second;
+  const auto id = static_cast<plan::BlobId>(blobs_.size());
+  by_content_.emplace(key, id);
+  blobs_.push_back(std::move(blob));
+  bytes_.push_back(bytes);
+  owners_.push_back(std::move(owner));
+  return id;
+}
+
+plan::BlobId BlobStore::add_raw(const ir::Value& constant) {
+  const Tensor& tensor = constant.constant;
+  // Hashing a large weight takes as long as reading it: the same storage is looked up by address first.
+  if (const auto found = by_address_.find(tensor.raw()); found != by_address_.end() && tensor.bytes() > 0) {
+    const plan::Blob& blob = blobs_[static_cast<std::size_t>(found->second)];
+    if (blob.bytes == tensor.bytes() && blob.dtype == tensor.dtype() && blob.dims == tensor.dims()) return found->second;
+  }
+  plan::Blob blob;
+  blob.name = constant.name;
+  blob.dtype = tensor.dtype();
+  blob.dims = tensor.dims();
+  const plan::BlobId id = add(std::move(blob), {tensor.raw(), tensor.bytes()}, std::make_shared<Tensor>(tensor));
+  by_address_.emplace(tensor.raw(), id);
+  return id;
+}
+
+plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
+  const plan::PackFunction* pack = plan::find_pack_function(request.pack);
+  if (!pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
+  std::vector<Tensor> sources;
+  std::vector<plan::BlobId> ids;
+  for (const ir::Value* source : request.sources) {
+    if (!source) {  // optional source left out (no bias)
+      ids.push_back(-1);
+      sources.emplace_back();
+      continue;
+    }
+    ids.push_back(add_raw(*source));
+    sources.push_back(source->constant);
+  }
+  const std::string recipe = fmt::format("{}({}){}", request.pack, fmt::join(ids, ","), attrs_key(request.params));
+  if (const auto found = by_recipe_.find(recipe); found != by_recipe_.end()) return found->second;
+  auto packed = std::make_shared<std::vector<std::byte>>(pack->pack(request.params, sources));
+  plan::Blob blob;
+  blob.pack = request.pack;
+  blob.pack_params = request.params;
+  blob.sources = ids;
+  const std::span<const std::byte> bytes(packed->data(), packed->size());
+  const plan::BlobId id = add(std::move(blob), bytes, packed);
+  by_recipe_.emplace(recipe, id);
+  return id;
+}
+
+std::vector<plan::BlobId> BlobStore::move_into(engine::EngineData& engine, const std::vector<bool>& used) {
+  std::vector<bool> keep = used;
+  keep.resize(blobs_.size(), false);
+  // Raw initialisers stay when a kept blob is made from them: refit and the generic section need them.
+  for (std::size_t i = blobs_.size(); i-- > 0;)
+    if (keep[i])
+      for (const plan::BlobId source : blobs_[i].sources)
+        if (source >= 0) keep[static_cast<std::size_t>(source)] = true;
+  std::vector<plan::BlobId> renumbered(blobs_.size(), -1);
+  for (std::size_t i = 0; i < blobs_.size(); ++i) {
+    if (!keep[i]) continue;
+    renumbered[i] = static_cast<plan::BlobId>(engine.blobs.size());
+    for (plan::BlobId& source : blobs_[i].sources)
+      if (source >= 0) source = renumbered[static_cast<std::size_t>(source)];
+    engine.blobs.push_back(std::move(blobs_[i]));
+    engine.blob_bytes.push_back(bytes_[i]);
+    engine.owners.push_back(std::move(owners_[i]));
+  }
+  return renumbered;
+}
+
+}  // namespace lathe::builder

@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Content-addressed weights of the engine under construction: raw initialisers (views of the model) and packed blobs with recipes.
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine_data.h"
+#include "ir/graph.h"
+#include "ops/candidate.h"
+
+namespace lathe::builder {
+
+class BlobStore {
+ public:
+  /// The raw bytes of a constant (dense, row-major). Equal content is stored once.
+  plan::BlobId add_raw(const ir::Value& constant);
+  /// Packs (or finds) a weight blob. Throws Error(kInternal) when the pack function is unknown.
+  plan::BlobId add_packed(const ops::WeightRequest& request);
+  std::span<const std::byte> bytes(plan::BlobId id) const { return bytes_.at(static_cast<std::size_t>(id)); }
+  const plan::Blob& blob(plan::BlobId id) const { return blobs_.at(static_cast<std::size_t>(id)); }
+  /// Drops packed blobs that `used` does not name, moves the rest into `engine` and returns old id -> new id.
+  std::vector<plan::BlobId> move_into(engine::EngineData& engine, const std::vector<bool>& used);
+  std::size_t size() const noexcept { return blobs_.size(); }
+
+ private:
+  plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  std::vector<plan::Blob> blobs_;
+  std::vector<std::span<const std::byte>> bytes_;
+  std::vector<std::shared_ptr<const void>> owners_;
+  std::map<std::string, plan::BlobId> by_content_;       // hash + length + kind
+  std::map<std::string, plan::BlobId> by_recipe_;
+  std::unordered_map<const std::byte*, plan::BlobId> by_address_;
+};
+
+/// Text that tells two attribute maps apart; tensors by content hash. Used in keys.
+std::string attrs_key(const ir::Attrs& attrs);
+
+}  // namespace lathe::builder

@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Shape hints: --shape options, and the concrete extents at which regions are timed and engines verified.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "builder/builder.h"
+#include "ir/graph.h"
+#include "plan/program.h"
+
+namespace lathe::builder {
+
+/// Values of every symbol of the graph's inputs at the hint shapes: from `opt` where given, else 1 for the first axis and a size that
+/// the model accepts for others.
+ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes);
+/// The same with every free symbol moved to another, odd value (for verification); empty when no symbol is free.
+ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints);
+/// Fixes input extents whose range is one value: renames symbols to constants. Throws Error(kInvalidArgument) naming the input.
+void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange>& shapes);
+/// One entry per symbol with its range.
+std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes,
+                                           const ir::Bindings& hints);
+/// Extents of `shape` under `bindings`; throws Error(kUnsupported) naming the tensor when an extent depends on data.
+Dims concrete_dims(const ir::Value& value, const ir::Bindings& bindings);
+
+}  // namespace lathe::builder

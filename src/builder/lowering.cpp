@@ -1,0 +1,259 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See lowering.h. One slot per value in its planned layout and type; further slots for the same value in other layouts are made by copy
+// steps at first need and shared by later readers.
+
+#include "builder/lowering.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <tuple>
+
+namespace lathe::builder {
+
+using ops::Layout;
+using plan::SlotId;
+
+namespace {
+
+class Lowering {
+ public:
+  Lowering(const ir::Graph& graph, const ValuePlans& plans, BlobStore& blobs, std::vector<bool>& used)
+      : graph_(graph), plans_(plans), blobs_(blobs), used_(used) {}
+
+  plan::Program run(const std::vector<PlannedRegion>& regions, std::vector<plan::SymbolHint> symbols) {
+    program_.symbols = std::move(symbols);
+    for (const ir::Value* input : graph_.inputs()) {
+      plan::Slot slot = describe(input, input->dtype(), Layout::kRowMajor);
+      slot.storage = plan::Storage::kInput;
+      const SlotId id = add(std::move(slot));
+      primary_[input] = id;
+      program_.inputs.push_back({input->name, id, -1});
+    }
+    for (const PlannedRegion& region : regions) lower(region);
+    for (const ir::Value* output : graph_.outputs()) {
+      SlotId id = primary(output);
+      if (program_.slots[static_cast<std::size_t>(id)].storage != plan::Storage::kOutput || !claimed_.insert({id, true}).second) {
+        plan::Slot slot = describe(output, output->dtype(), Layout::kRowMajor);
+        slot.storage = plan::Storage::kOutput;
+        const SlotId target = add(std::move(slot));
+        copy(id, target, output);
+        id = target;
+      }
+      program_.outputs.push_back({output->name, id, -1});
+    }
+    program_.segments.push_back({0, static_cast<std::int32_t>(program_.steps.size())});
+    return std::move(program_);
+  }
+
+ private:
+  static plan::Slot describe(const ir::Value* value, DType dtype, Layout layout) {
+    plan::Slot slot;
+    slot.name = value->name;
+    slot.dtype = dtype;
+    if (!value->has_shape()) throw Error(Code::kUnsupported, "the rank of a tensor is not known").at_tensor(value->name);
+    slot.shape = value->shape();
+    slot.order = layout_order(layout, slot.shape.size());
+    return slot;
+  }
+
+  SlotId add(plan::Slot slot) {
+    program_.slots.push_back(std::move(slot));
+    return static_cast<SlotId>(program_.slots.size() - 1);
+  }
+
+  plan::Slot& at(SlotId id) { return program_.slots[static_cast<std::size_t>(id)]; }
+
+  SlotId part_of(SlotId parent, const ir::Value* part, int axis, const ir::Dim& offset) {
+    plan::Slot slot = describe(part, at(parent).dtype, Layout::kRowMajor);
+    slot.order = at(parent).order;
+    slot.storage = plan::Storage::kAlias;
+    slot.parent = parent;
+    slot.alias_axis = axis;
+    slot.alias_offset = offset;
+    return add(std::move(slot));
+  }
+
+  plan::BlobId use(plan::BlobId blob) {
+    if (used_.size() <= static_cast<std::size_t>(blob)) used_.resize(static_cast<std::size_t>(blob) + 1, false);
+    used_[static_cast<std::size_t>(blob)] = true;
+    return blob;
+  }
+
+  /// The slot that holds a value in its planned layout and type.
+  SlotId primary(const ir::Value* value) {
+    if (const auto found = primary_.find(value); found != primary_.end()) return found->second;
+    SlotId id = -1;
+    const ValuePlan* plan = plans_.find(value);
+    const Layout layout = plan && plan->layout != Layout::kAny ? plan->layout : Layout::kRowMajor;
+    if (value->is_constant()) {
+      plan::Slot slot = describe(value, value->dtype(), Layout::kRowMajor);
+      slot.storage = plan::Storage::kConstant;
+      slot.blob = use(blobs_.add_raw(*value));
+      id = add(std::move(slot));
+    } else if (plan && plan->slice) {
+      const SlotId parent = primary(plan->slice->parent);
+      id = part_of(parent, value, plan->slice->axis, plan->slice->offset);
+    } else {
+      plan::Slot slot = describe(value, plans_.storage(value), layout);
+      const bool output = value->is_graph_output() && value->kind == ir::ValueKind::kNodeOutput && slot.order.empty() && slot.dtype == value->dtype();
+      slot.storage = output ? plan::Storage::kOutput : plan::Storage::kArena;
+      id = add(std::move(slot));
+    }
+    primary_[value] = id;
+    return id;
+  }
+
+  /// The value in `layout`: its own slot, the same memory seen in the other order, or a copy.
+  SlotId in_layout(const ir::Value* value, Layout layout) {
+    const SlotId own = primary(value);
+    if (layout == Layout::kAny) return own;
+    const std::vector<std::int32_t> order = layout_order(layout, at(own).shape.size());
+    if (at(own).order == order && !(layout == Layout::kRowMajor && at(own).storage == plan::Storage::kAlias && at(own).alias_axis >= 0)) return own;
+    const auto key = std::make_tuple(value, order);
+    if (const auto found = converted_.find(key); found != converted_.end()) return found->second;
+    plan::Slot slot = describe(value, at(own).dtype, layout);
+    SlotId id = -1;
+    if (layouts_coincide(at(own).shape) && at(own).alias_axis < 0) {
+      slot.storage = plan::Storage::kAlias;
+      slot.parent = own;
+      id = add(std::move(slot));
+    } else {
+      slot.storage = plan::Storage::kArena;
+      id = add(std::move(slot));
+      copy(own, id, value);
+    }
+    converted_.emplace(key, id);
+    return id;
+  }
+
+  void copy(SlotId from, SlotId to, const ir::Value* value) {
+    plan::Step step;
+    step.kind = plan::StepKind::kCopy;
+    step.kernel = "cpu.copy";
+    step.label = fmt::format("copy {}", value->name);
+    step.inputs = {from};
+    step.outputs = {to};
+    if (value->producer) step.sources = value->producer->sources;
+    program_.steps.push_back(std::move(step));
+  }
+
+  void lower(const PlannedRegion& region) {
+    switch (region.kind) {
+      case RegionKind::kCandidate: return lower_step(region);
+      case RegionKind::kView: return lower_view(region);
+      case RegionKind::kGather: return lower_gather(*region.region.nodes.front());
+      case RegionKind::kScatter: return lower_scatter(*region.region.nodes.front());
+    }
+  }
+
+  void lower_step(const PlannedRegion& region) {
+    plan::Step step;
+    step.label = region.report.label;
+    step.kernel = region.plan.kernel;
+    step.params = region.plan.params;
+    step.sources = region.report.sources;
+    step.flops = region.plan.flops;
+    step.bytes = region.plan.bytes;
+    step.measured_seconds = region.seconds;
+    for (std::size_t i = 0; i < region.plan.inputs.size(); ++i) {
+      const ir::Value* value = region.plan.inputs[i];
+      step.inputs.push_back(!value ? -1 : value->is_constant() ? primary(value) : in_layout(value, region.input_layouts[i]));
+    }
+    std::vector<std::pair<SlotId, const ir::Value*>> converted;
+    for (std::size_t i = 0; i < region.plan.outputs.size(); ++i) {
+      const ir::Value* value = region.plan.outputs[i];
+      if (!value) {
+        step.outputs.push_back(-1);
+        continue;
+      }
+      const SlotId own = primary(value);
+      const Layout layout = region.output_layouts[i];
+      const auto order = layout_order(layout, at(own).shape.size());
+      const bool dense_needed = layout == Layout::kRowMajor && at(own).storage == plan::Storage::kAlias && at(own).alias_axis >= 0;
+      if (layout == Layout::kAny || (order == at(own).order && !dense_needed)) {
+        step.outputs.push_back(own);
+        continue;
+      }
+      plan::Slot slot = describe(value, at(own).dtype, layout);
+      if (layouts_coincide(at(own).shape) && !dense_needed) {
+        slot.storage = plan::Storage::kAlias;
+        slot.parent = own;
+        step.outputs.push_back(add(std::move(slot)));
+      } else {
+        const SlotId temporary = add(std::move(slot));
+        step.outputs.push_back(temporary);
+        converted.emplace_back(temporary, value);
+      }
+    }
+    for (const ops::WeightRequest& request : region.plan.weights) step.weights.push_back(use(blobs_.add_packed(request)));
+    program_.steps.push_back(std::move(step));
+    for (const auto& [from, value] : converted) copy(from, primary(value), value);
+  }
+
+  void lower_view(const PlannedRegion& region) {
+    const ir::Node& node = *region.region.nodes.front();
+    const ir::Value* output = node.output();
+    const SlotId source = in_layout(node.input(0), Layout::kRowMajor);
+    const ValuePlan* plan = plans_.find(output);
+    if (output->is_graph_output() || (plan && plan->slice)) {
+      const SlotId target = primary(output);
+      if (at(source).storage == plan::Storage::kArena && at(source).dtype == at(target).dtype && at(target).storage == plan::Storage::kOutput) {
+        // The producer writes straight into the output.
+        at(source).storage = plan::Storage::kAlias;
+        at(source).parent = target;
+        return;
+      }
+      plan::Slot slot = describe(output, at(source).dtype, Layout::kRowMajor);
+      slot.storage = plan::Storage::kAlias;
+      slot.parent = source;
+      const SlotId view = add(std::move(slot));
+      copy(view, target, output);
+      return;
+    }
+    plan::Slot slot = describe(output, at(source).dtype, Layout::kRowMajor);
+    slot.storage = plan::Storage::kAlias;
+    slot.parent = source;
+    primary_[output] = add(std::move(slot));
+  }
+
+  void lower_gather(const ir::Node& node) {
+    const SlotId whole = primary(node.output());
+    ir::Dim offset = 0;
+    for (const ir::Value* input : node.inputs) {
+      const ValuePlan* plan = plans_.find(input);
+      if (!(plan && plan->slice && plan->slice->parent == node.output())) copy(primary(input), part_of(whole, input, 1, offset), input);
+      offset = offset + input->shape()[1];
+    }
+  }
+
+  void lower_scatter(const ir::Node& node) {
+    const SlotId whole = primary(node.input(0));
+    ir::Dim offset = 0;
+    for (const ir::Value* output : node.outputs) {
+      if (!output) continue;
+      const ValuePlan* plan = plans_.find(output);
+      if (!(plan && plan->slice && plan->slice->parent == node.input(0))) copy(part_of(whole, output, 1, offset), primary(output), output);
+      offset = offset + output->shape()[1];
+    }
+  }
+
+  const ir::Graph& graph_;
+  const ValuePlans& plans_;
+  BlobStore& blobs_;
+  std::vector<bool>& used_;
+  plan::Program program_;
+  std::unordered_map<const ir::Value*, SlotId> primary_;
+  std::map<std::tuple<const ir::Value*, std::vector<std::int32_t>>, SlotId> converted_;
+  std::map<SlotId, bool> claimed_;   // output slots that an output already names
+};
+
+}  // namespace
+
+plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
+                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used) {
+  return Lowering(graph, plans, blobs, used).run(regions, std::move(symbols));
+}
+
+}  // namespace lathe::builder

@@ -1,0 +1,18 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// From chosen regions to a Program: slots for values, copies where memory orders differ, aliases for views, concats and splits, blobs
+// for weights.
+
+#include <vector>
+
+#include "builder/blob_store.h"
+#include "builder/cover.h"
+
+namespace lathe::builder {
+
+/// `used` marks the blobs that the program names. The program's blob ids are those of `blobs`.
+plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
+                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used);
+
+}  // namespace lathe::builder

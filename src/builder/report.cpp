@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The build report as JSON (stored in the engine) and as the text of --explain.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "builder/builder.h"
+
+namespace lathe::builder {
+
+std::string_view precision_name(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::kFloat32: return "fp32";
+    case Precision::kBFloat16: return "bf16";
+    case Precision::kFloat16: return "fp16";
+  }
+  return "?";
+}
+
+Precision parse_precision(std::string_view text) {
+  for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16, Precision::kFloat16})
+    if (text == precision_name(precision)) return precision;
+  throw Error(Code::kInvalidArgument, fmt::format("'{}' is not a precision", text)).with_remedy("Use fp32, bf16 or fp16.");
+}
+
+std::string BuildReport::to_json() const {
+  using nlohmann::json;
+  json out;
+  out["nodes_read"] = nodes_read;
+  out["nodes_simplified"] = nodes_simplified;
+  out["steps"] = steps;
+  out["seconds"] = {{"simplify", simplify_seconds}, {"tune", tune_seconds}, {"total", total_seconds}, {"verify", verify.seconds}};
+  out["tuning"] = {{"timed", timed}, {"cache_hits", cache_hits}, {"budget_exhausted", budget_exhausted}};
+  out["weight_bytes"] = weight_bytes;
+  out["arena_bytes"] = arena_bytes;
+  for (const RegionReport& region : regions) {
+    json entry = {{"label", region.label}, {"pattern", region.pattern}, {"sources", region.sources}, {"flops", region.flops}, {"bytes", region.bytes}};
+    for (const Choice& choice : region.choices) {
+      json c = {{"candidate", choice.candidate}, {"variant", choice.variant}, {"accepted", choice.accepted}, {"chosen", choice.chosen}};
+      if (!choice.reason.empty()) c["reason"] = choice.reason;
+      if (choice.seconds >= 0) c[choice.modelled ? "modelled_ms" : "measured_ms"] = choice.seconds * 1e3;
+      entry["choices"].push_back(std::move(c));
+    }
+    out["regions"].push_back(std::move(entry));
+  }
+  json check = {{"ran", verify.ran}, {"passed", verify.passed}, {"summary", verify.summary}, {"pinned", verify.pinned}};
+  for (const VerifyReport::Tensor& tensor : verify.tensors)
+    check["tensors"].push_back({{"name", tensor.name},
+                                {"region", tensor.region},
+                                {"max_error", tensor.max_error},
+                                {"rms_error", tensor.rms_error},
+                                {"scale", tensor.scale},
+                                {"max_allowed", tensor.max_allowed},
+                                {"rms_allowed", tensor.rms_allowed},
+                                {"passed", tensor.passed}});
+  out["verify"] = std::move(check);
+  return out.dump();
+}
+
+std::string BuildReport::explain() const {
+  std::string text = fmt::format("{} nodes read, {} after simplification, {} steps; {} timed, {} from the tuning cache{}\n", nodes_read,
+                                 nodes_simplified, steps, timed, cache_hits, budget_exhausted ? "; the budget ran out: some costs are modelled" : "");
+  for (const RegionReport& region : regions) {
+    text += fmt::format("\n{}  [{:.2f} MFLOP, {:.2f} MB]\n", region.label, region.flops * 1e-6, region.bytes * 1e-6);
+    for (const Choice& choice : region.choices) {
+      const std::string name = choice.variant.empty() ? choice.candidate : choice.candidate + " (" + choice.variant + ")";
+      if (!choice.accepted) {
+        text += fmt::format("    no  {}: {}\n", name, choice.reason);
+      } else {
+        const std::string rate = region.flops > 0 && choice.seconds > 0 ? fmt::format(", {:.1f} GFLOP/s", region.flops / choice.seconds * 1e-9) : "";
+        text += fmt::format("    {}  {}: {:.4f} ms{}{}\n", choice.chosen ? ">>>" : " ok", name, choice.seconds * 1e3,
+                            choice.modelled ? " (modelled)" : "", rate);
+      }
+    }
+  }
+  return text;
+}
+
+}  // namespace lathe::builder

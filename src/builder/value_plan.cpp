@@ -1,0 +1,183 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See value_plan.h.
+
+#include "builder/value_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <unordered_set>
+
+#include "builder/hints.h"
+
+namespace lathe::builder {
+
+using ops::Layout;
+
+std::vector<std::int32_t> layout_order(Layout layout, std::size_t rank) {
+  if (layout != Layout::kChannelsLast || rank < 3) return {};
+  std::vector<std::int32_t> order{0};
+  for (std::size_t axis = 2; axis < rank; ++axis) order.push_back(static_cast<std::int32_t>(axis));
+  order.push_back(1);
+  return order;
+}
+
+std::vector<std::int64_t> dense_strides(const Dims& dims, Layout layout) {
+  std::vector<std::int32_t> order = layout_order(layout, dims.size());
+  if (order.empty()) {
+    order.resize(dims.size());
+    std::iota(order.begin(), order.end(), 0);
+  }
+  std::vector<std::int64_t> strides(dims.size(), 1);
+  std::int64_t stride = 1;
+  for (std::size_t i = order.size(); i-- > 0;) {
+    const auto axis = static_cast<std::size_t>(order[i]);
+    strides[axis] = stride;
+    stride *= std::max<std::int64_t>(dims[axis], 1);
+  }
+  return strides;
+}
+
+bool layouts_coincide(const ir::Shape& shape) {
+  if (shape.size() < 3) return true;
+  if (shape[1] == ir::Dim(1)) return true;
+  return std::all_of(shape.begin() + 2, shape.end(), [](const ir::Dim& dim) { return dim == ir::Dim(1); });
+}
+
+DType ValuePlans::storage(const ir::Value* value) const {
+  const ValuePlan* plan = find(value);
+  return plan && plan->storage != DType::kUndefined ? plan->storage : value->dtype();
+}
+
+plan::TensorDesc ValuePlans::desc(const ir::Value* value, Layout layout, const ir::Bindings& bindings) const {
+  plan::TensorDesc desc;
+  desc.dtype = value->is_constant() ? value->dtype() : storage(value);
+  desc.dims = concrete_dims(*value, bindings);
+  const ValuePlan* plan = find(value);
+  if (layout == Layout::kAny) layout = plan && plan->layout != Layout::kAny ? plan->layout : Layout::kRowMajor;
+  desc.strides = dense_strides(desc.dims, layout);
+  if (plan && plan->slice && plan->layout == layout) {
+    // Strides of the outermost memory: slices may nest.
+    const ir::Value* parent = plan->slice->parent;
+    desc.strides = this->desc(parent, layout, bindings).strides;
+  }
+  return desc;
+}
+
+bool is_contraction(const ir::Node& node) {
+  static const std::unordered_set<std::string> ops{"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "Einsum", "Attention"};
+  return node.domain.empty() && ops.count(node.op) > 0;
+}
+
+std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
+                                                 const std::vector<std::string>& pinned_nodes) {
+  std::vector<plan::PrecisionEntry> entries;
+  if (precision == Precision::kFloat32) return entries;
+  const DType narrow = precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
+  // Backwards: a value is exposed when an output is reachable from it without another contraction.
+  std::unordered_set<const ir::Value*> exposed;
+  for (const ir::Value* output : graph.outputs()) exposed.insert(output);
+  const auto nodes = graph.nodes();
+  const auto pinned = [&](const ir::Node& node) {
+    return std::any_of(node.sources.begin(), node.sources.end(), [&](const std::string& source) {
+      return std::find(pinned_nodes.begin(), pinned_nodes.end(), source) != pinned_nodes.end();
+    });
+  };
+  for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    const ir::Node& node = **it;
+    const bool reaches = std::any_of(node.outputs.begin(), node.outputs.end(), [&](const ir::Value* v) { return v && exposed.count(v); });
+    const bool widens = pinned(node);
+    if (widens)
+      for (const ir::Value* output : node.outputs) exposed.insert(output);
+    if ((reaches && !is_contraction(node)) || widens)
+      for (const ir::Value* input : node.inputs)
+        if (input) exposed.insert(input);
+  }
+  // Only values on the way between contractions gain: something must have come out of a contraction or go into one.
+  for (const ir::Node* node : nodes)
+    for (const ir::Value* output : node->outputs) {
+      if (!output || output->dtype() != DType::kFloat32 || exposed.count(output)) continue;
+      if (!output->has_shape() || output->shape().size() < 2) continue;
+      plans[output].storage = narrow;
+      entries.push_back({output->name, narrow, is_contraction(*node) ? narrow : DType::kFloat32, {}});
+    }
+  for (const ir::Value* value : exposed)
+    if (value && value->dtype() == DType::kFloat32 && !value->is_constant())
+      entries.push_back({value->name, DType::kFloat32, DType::kFloat32, "reaches an output without another contraction"});
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.tensor < b.tensor; });
+  return entries;
+}
+
+namespace {
+
+bool is_image(const ir::Value* value) { return value && value->has_shape() && value->shape().size() >= 3; }
+
+/// Ops whose kernels read and write slices of wider channels-last buffers.
+bool is_slice_friendly(const ir::Node& node) {
+  static const std::unordered_set<std::string> ops{"Conv", "ConvTranspose", "MaxPool", "AveragePool", "Resize", "Upsample"};
+  return node.domain.empty() && ops.count(node.op) > 0;
+}
+
+/// Does the value come from, or go to, work that runs channels-last? Looks through pointwise neighbours a few steps.
+bool in_image_world(const ir::Value* value, int depth = 3) {
+  if (!value || depth == 0) return false;
+  if (value->producer && is_slice_friendly(*value->producer)) return true;
+  for (const ir::Use& use : value->uses)
+    if (is_slice_friendly(*use.node)) return true;
+  if (value->producer && !value->producer->is("Reshape") && !value->producer->is("Transpose"))
+    for (const ir::Value* input : value->producer->inputs)
+      if (input && !input->is_constant() && is_image(input) && in_image_world(input, depth - 1)) return true;
+  return false;
+}
+
+std::int64_t axis_of(const ir::Node& node, std::size_t rank) {
+  const std::int64_t axis = node.attrs.get_int("axis", 0);
+  return axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis;
+}
+
+}  // namespace
+
+void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
+  const auto nodes = graph.nodes();
+  // Concats, last first: an early concat's output may itself be a slice of a later one.
+  for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    const ir::Node& node = **it;
+    if (!node.is("Concat") || node.graph != &graph) continue;
+    const ir::Value* output = node.output();
+    if (!is_image(output) || axis_of(node, output->shape().size()) != 1) continue;
+    if (!std::all_of(node.inputs.begin(), node.inputs.end(), is_image)) continue;
+    if (!std::any_of(node.inputs.begin(), node.inputs.end(), [](const ir::Value* v) { return in_image_world(v); })) continue;
+    ir::Dim offset = 0;
+    plans[output].layout = Layout::kChannelsLast;
+    for (const ir::Value* input : node.inputs) {
+      const bool owned = input->kind == ir::ValueKind::kNodeOutput && !input->is_graph_output() && !plans[input].slice &&
+                         input->graph == &graph && plans.storage(input) == plans.storage(output) &&
+                         std::count(node.inputs.begin(), node.inputs.end(), input) == 1;
+      if (owned) {
+        plans[input].slice = SliceOf{output, 1, offset};
+        plans[input].layout = Layout::kChannelsLast;
+      }
+      offset = offset + input->shape()[1];
+    }
+  }
+  // Splits along the channels: each part is a slice of the input.
+  for (const ir::Node* node : nodes) {
+    if (!node->is("Split") || node->graph != &graph) continue;
+    const ir::Value* input = node->input(0);
+    if (!is_image(input) || axis_of(*node, input->shape().size()) != 1 || input->kind != ir::ValueKind::kNodeOutput) continue;
+    if (!in_image_world(input) || input->graph != &graph) continue;
+    ir::Dim offset = 0;
+    plans[input].layout = Layout::kChannelsLast;
+    for (const ir::Value* output : node->outputs) {
+      if (!output) continue;
+      if (!output->is_graph_output() && !plans[output].slice) {
+        plans[output].slice = SliceOf{input, 1, offset};
+        plans[output].layout = Layout::kChannelsLast;
+        plans[output].storage = plans.storage(input);
+      }
+      offset = offset + output->shape()[1];
+    }
+  }
+}
+
+}  // namespace lathe::builder

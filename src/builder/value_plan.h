@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What is decided about each value of the simplified graph before candidates are asked: its storage type (precision plan), its memory
+// order, and whether it lives inside another value's memory (concat slices, split parts).
+
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "builder/builder.h"
+#include "ops/candidate.h"
+#include "plan/kernel.h"
+
+namespace lathe::builder {
+
+/// The value occupies indices [offset, offset + its extent) of `axis` of `parent`.
+struct SliceOf {
+  const ir::Value* parent = nullptr;
+  int axis = 1;
+  ir::Dim offset;
+};
+
+struct ValuePlan {
+  DType storage = DType::kUndefined;
+  ops::Layout layout = ops::Layout::kAny;   ///< kAny: not yet decided
+  std::optional<SliceOf> slice;
+};
+
+class ValuePlans {
+ public:
+  ValuePlan& operator[](const ir::Value* value) { return plans_[value]; }
+  const ValuePlan* find(const ir::Value* value) const {
+    const auto found = plans_.find(value);
+    return found == plans_.end() ? nullptr : &found->second;
+  }
+  DType storage(const ir::Value* value) const;
+  /// Concrete desc of `value` in `layout` (kAny: the planned one, else row-major), slices with their parents' strides when the layouts
+  /// agree.
+  plan::TensorDesc desc(const ir::Value* value, ops::Layout layout, const ir::Bindings& bindings) const;
+
+ private:
+  std::unordered_map<const ir::Value*, ValuePlan> plans_;
+};
+
+/// Memory order as a permutation, outermost axis first; empty for row-major.
+std::vector<std::int32_t> layout_order(ops::Layout layout, std::size_t rank);
+/// Dense strides of `dims` in `layout`.
+std::vector<std::int64_t> dense_strides(const Dims& dims, ops::Layout layout);
+/// True when both layouts put the same element at the same offset (1x1 images, one channel).
+bool layouts_coincide(const ir::Shape& shape);
+
+/// Convolutions, matrix products and recurrent layers: where lower precision pays and accumulation is wide.
+bool is_contraction(const ir::Node& node);
+
+/// Fills storage types. Values from which a graph output is reachable without passing another contraction stay as the model says; the
+/// rest takes `precision` when its own type is float. Returns the plan's entries for the engine.
+std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
+                                                 const std::vector<std::string>& pinned_nodes);
+
+/// Marks concat inputs and split outputs along the channel axis that can live inside the other value's memory.
+void plan_slices(const ir::Graph& graph, ValuePlans& plans);
+
+}  // namespace lathe::builder
