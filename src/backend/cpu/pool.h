@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Pooling on channels-last activations (NHWC with pixel strides), fp32 and bf16, sums in fp32.
+
+#include <cstdint>
+
+#include "lathe/dtype.h"
+
+namespace lathe {
+class ThreadPool;
+}
+
+namespace lathe::cpu {
+
+enum class PoolKind : std::uint8_t { kMax, kAverage };
+
+struct PoolProblem {
+  PoolKind kind = PoolKind::kMax;
+  std::int64_t n = 1, h = 1, w = 1, c = 1;
+  std::int64_t kh = 1, kw = 1, stride_h = 1, stride_w = 1;
+  std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::int64_t dilation_h = 1, dilation_w = 1;
+  bool ceil_mode = false;
+  bool count_include_pad = false;
+  DType type = DType::kFloat32;
+  std::int64_t src_pixel_stride = 0, dst_pixel_stride = 0;   ///< elements; 0 = c
+
+  /// ONNX's rule: with ceil_mode a last window that would start in the right padding is dropped.
+  std::int64_t oh() const noexcept;
+  std::int64_t ow() const noexcept;
+};
+
+/// Max: a NaN in the window gives NaN; a window without any input element gives -inf. src and dst must not overlap.
+void run_pool(const PoolProblem& problem, const void* src, void* dst, ThreadPool& pool) noexcept;
+
+/// Mean (or maximum) over all pixels: src [n][pixels][c] -> dst [n][c].
+void run_global_pool(PoolKind kind, DType type, std::int64_t n, std::int64_t pixels, std::int64_t c, std::int64_t src_pixel_stride,
+                     const void* src, void* dst, ThreadPool& pool) noexcept;
+
+}  // namespace lathe::cpu
