@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// `lathe devices`: what this machine offers.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "backend/cpu/features.h"
+#include "base/os.h"
+#include "cli/command.h"
+#include "cli/machine_rates.h"
+
+namespace lathe::cli {
+
+void add_devices(CLI::App& app, Action& action) {
+  struct Options {
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("devices", "What this machine offers, with measured rates");
+  command->add_flag("--json", options->json, "Print as JSON");
+  command->callback([options, &action] {
+    action = [options] {
+      const MachineRates rates = measure_machine_rates();
+      const std::string features = machine_features_text();
+#ifdef LATHE_HAVE_ONEDNN
+      const bool onednn = true;
+#else
+      const bool onednn = false;
+#endif
+      if (options->json) {
+        const nlohmann::json out = {{"cpu", {{"model", os::cpu_model()}, {"threads", os::available_cpus()}, {"features", features}, {"onednn", onednn},
+                                             {"fp32_gflops", rates.flops * 1e-9}, {"copy_gbytes_per_s", rates.bytes * 1e-9}}}};
+        fmt::print("{}\n", out.dump(2));
+        return 0;
+      }
+      fmt::print("cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN candidates: {}\n",
+                 os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn ? "yes" : "not in this build");
+      return 0;
+    };
+  });
+}
+
+}  // namespace lathe::cli

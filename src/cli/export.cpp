@@ -1,0 +1,23 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// `lathe export`: PyTorch to ONNX, by the Python package (PyTorch lives there).
+
+#include "cli/command.h"
+
+namespace lathe::cli {
+
+void add_export(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("export", "PyTorch (FILE.py:FUNCTION, TorchScript, .pt2) to ONNX, run and compared with PyTorch");
+  command->allow_extras();
+  command->prefix_command();
+  command->set_help_flag();  // Python prints the help
+  command->callback([command, &action] {
+    action = [command] {
+      std::vector<std::string> arguments{"-m", "lathe.export"};
+      for (const std::string& extra : command->remaining()) arguments.push_back(extra);
+      return run_python(arguments);
+    };
+  });
+}
+
+}  // namespace lathe::cli

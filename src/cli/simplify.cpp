@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// `lathe simplify`: writes only after the simplified model's numbers equalled the original's.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "builder/equality.h"
+#include "builder/hints.h"
+#include "cli/command.h"
+#include "onnx/reader.h"
+#include "onnx/writer.h"
+#include "ops/import.h"
+#include "passes/simplify.h"
+
+namespace lathe::cli {
+
+void add_simplify(CLI::App& app, Action& action) {
+  struct Options {
+    std::string input, output;
+    std::vector<std::string> shapes;
+    bool json = false, no_check = false;
+  };
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("simplify",
+                                     "Fold, merge and remove what need not run; equality is checked before anything is written\n"
+                                     "  lathe simplify in.onnx out.onnx --shape images:1x3x640x640");
+  command->add_option("input", options->input, "ONNX file")->required()->type_name("IN.onnx");
+  command->add_option("output", options->output, "ONNX file to write")->required()->type_name("OUT.onnx");
+  command->add_option("--shape", options->shapes, "Fix an input's shape: NAME:1x3x640x640; repeatable")->type_name("NAME:SHAPE");
+  command->add_flag("--no-check", options->no_check, "Write without comparing the numbers");
+  command->add_flag("--json", options->json, "Print the table as JSON");
+  command->callback([options, &action] {
+    action = [options] {
+      if (is_engine_file(options->input))
+        throw Error(Code::kInvalidArgument, "this is an engine; simplify takes ONNX files").in_source(options->input);
+      const auto original = onnx::read_model(options->input);
+      std::map<std::string, builder::ShapeRange> shapes;
+      for (const std::string& text : options->shapes) shapes.insert(builder::parse_shape_option(text));
+      const auto model = original->clone();
+      ops::canonicalise_opsets(*model);
+      builder::apply_fixed_shapes(*model, shapes);
+      const auto report = passes::simplify(*model, {});
+      builder::Equality equality;
+      if (!options->no_check) equality = builder::check_equality(*original, *model, shapes);  // throws when they differ
+      onnx::write_model(*model, options->output);
+      if (options->json) {
+        nlohmann::json out = {{"nodes_before", report.nodes_before}, {"nodes_after", report.nodes_after}, {"seconds", report.seconds}, {"checked", !options->no_check},
+                              {"max_relative_error", equality.max_relative_error}};
+        for (const auto& [op, counts] : report.ops) out["ops"][op] = {counts.first, counts.second};
+        fmt::print("{}\n", out.dump(2));
+        return 0;
+      }
+      std::vector<std::vector<std::string>> rows{{"op", "before", "after"}};
+      for (const auto& [op, counts] : report.ops) rows.push_back({op, std::to_string(counts.first), std::to_string(counts.second)});
+      rows.push_back({"all", std::to_string(report.nodes_before), std::to_string(report.nodes_after)});
+      fmt::print("{}", table(rows));
+      if (options->no_check) fmt::print("{} written; the numbers were not compared (--no-check)\n", options->output);
+      else fmt::print("{} written; outputs equal to the original's (largest difference {:.1e} of the output's scale, {} input sets)\n", options->output,
+                      equality.max_relative_error, equality.input_sets);
+      return 0;
+    };
+  });
+}
+
+}  // namespace lathe::cli
