@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Builds LoopRegions from graph nodes. An op's `lower` asks for its inputs as *functions of an index* and defines its outputs the same
-// way; chains of pointwise and data-movement ops thus compose into one expression without temporaries. Reductions and values used
-// with several different index maps become temporaries (stages).
+// way; chains of pointwise and data-movement ops thus compose into one expression without temporaries. Reductions, concatenations
+// and expensive values that would be computed more than once become temporaries (stages).
+//
+// Bodies are called in finish(), several times, so they must be pure: capture values and attributes by value, change nothing.
 
 #include <functional>
 #include <memory>
@@ -49,6 +51,10 @@ class RegionBuilder {
   /// Defines `value` piecewise along one axis (Concat): stores each part into its slice.
   void define_parts(const ir::Value* value, int axis, std::vector<std::pair<ir::Dim, Body>> parts);
 
+  /// Names the ONNX node that a defined value came from, for reports. lower_nodes() does it for node outputs.
+  void set_source(const ir::Value* value, std::string source);
+  bool is_defined(const ir::Value* value) const;
+
   /// Why lowering was refused, for --explain.
   void decline(std::string reason);
   const std::string& declined() const;
@@ -59,6 +65,7 @@ class RegionBuilder {
   RegionBuilder& operator=(const RegionBuilder&) = delete;
 
   /// Finishes: materialises `outputs` (and temporaries that must be), prunes. `inputs` fixes the buffer order.
+  /// `body` of a value must give the value's dtype. Declines (and returns an empty region) when a shape is unknown.
   LoopRegion finish(std::span<const ir::Value* const> inputs, std::span<const ir::Value* const> outputs);
 
  private:
@@ -66,6 +73,7 @@ class RegionBuilder {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Implemented in src/ops/pointwise/lower_nodes.cpp, since it needs the op registry.
 /// Lowers a topologically ordered set of nodes to one region; false with `reason` when an op has no lowering.
 bool lower_nodes(std::span<const ir::Node* const> nodes, std::span<const ir::Value* const> inputs,
                  std::span<const ir::Value* const> outputs, LoopRegion& region, std::string& reason);

@@ -14,6 +14,8 @@
 // strided access) and treats the rest as gathers. Extents may be symbolic: one region serves every shape.
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +34,7 @@ enum class ExprOp : std::uint8_t {
   kConst,      ///< `number` (floating) or `integer`
   kAxis,       ///< the current index of axis `index` of the stage (int64)
   kDim,        ///< a symbolic extent (int64)
-  kLoad,       ///< buffer `index` at args (one int64 expression per buffer dimension); must be in bounds
+  kLoad,       ///< buffer `index` at args (one int64 expression per buffer dimension); must be in bounds, also under a select
   kLoadOr,     ///< args = indices..., fallback: the fallback where any index is out of bounds
   // unary
   kNeg, kAbs, kSign, kFloor, kCeil, kRound /*half to even*/, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos, kTan, kAsin, kAcos,
@@ -44,9 +46,17 @@ enum class ExprOp : std::uint8_t {
   kSelect,     ///< cond ? a : b
 };
 
+/// What every operator is, in one table (region.cpp).
+std::string_view op_name(ExprOp op) noexcept;          ///< "exp", "floordiv", ...
+int op_arity(ExprOp op) noexcept;                      ///< 1, 2, 3; 0 for leaves, loads included
+std::optional<ExprOp> find_expr_op(std::string_view name) noexcept;
+/// Rough cost in simple vector instructions: 1 for add, 4 for div, 10 for exp.
+int op_cost(ExprOp op) noexcept;
+bool gives_bool(ExprOp op) noexcept;                   ///< comparisons, logic, isnan, isinf
+
 struct Expr {
   ExprOp op = ExprOp::kConst;
-  DType type = DType::kFloat32;       ///< result type
+  DType type = DType::kFloat32;       ///< result type; a load may have a narrower floating type than its (widened) temporary
   std::vector<ExprId> args;
   std::int32_t index = -1;            ///< axis or buffer
   double number = 0;
@@ -55,6 +65,9 @@ struct Expr {
 };
 
 enum class Reduce : std::uint8_t { kNone, kSum, kMax, kMin, kProd, kAnd, kOr, kArgMax, kArgMin, kArgMaxLast, kArgMinLast };
+
+std::string_view reduce_name(Reduce reduce) noexcept;
+inline bool is_arg_reduce(Reduce r) noexcept { return r >= Reduce::kArgMax; }  ///< result: row-major position in the reduction space
 
 struct Axis {
   ir::Dim extent;
@@ -89,7 +102,10 @@ struct LoopRegion {
   std::string serialize() const;      ///< compact text for engine parameters
 };
 
+/// Reads to_string() and serialize(). Throws Error(kCorruptFile) with the offset.
 LoopRegion parse_region(std::string_view text);
+/// Expressions that `root` reaches, in evaluation order (arguments first).
+std::vector<ExprId> reachable(const LoopRegion& region, std::span<const ExprId> roots);
 /// Defects (bad ids, types, ranks), empty when sound.
 std::vector<std::string> find_defects(const LoopRegion& region);
 
