@@ -34,6 +34,7 @@ struct VersionDef {
   std::string_view signature;
   std::string_view attributes;
   std::string_view types;
+  bool deprecated = false;   ///< the format withdrew the op at this version (an upgrade may still read it)
 };
 
 /// Error bound of a candidate against the reference; |err| <= absolute + relative * |expected| unless `contraction`, where it is

@@ -1,0 +1,31 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Runs one canonical node on concrete tensors by its op's reference: what constant folding and the tests call.
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/tensor.h"
+#include "ir/graph.h"
+#include "ops/op_def.h"
+
+namespace lathe::ops {
+
+/// Runs nested graphs for control flow.
+using SubgraphRunner = std::function<std::vector<Tensor>(const ir::Graph& graph, std::span<const Tensor> inputs)>;
+
+struct EvaluateOptions {
+  bool oracle = false;                  ///< the blocked oracle where the op has one
+  SubgraphRunner run_subgraph;          ///< empty: nested graphs may use their inputs and constants only
+};
+
+/// `inputs` match node.inputs (undefined Tensor = left out); the result matches node.outputs (undefined = left out). Throws
+/// Error(kUnsupported) for an op without reference, Error(kInvalidModel) at the node when the data break the op's rules.
+std::vector<Tensor> evaluate_node(const ir::Node& node, std::span<const Tensor> inputs, const EvaluateOptions& options = {});
+
+/// True when evaluate_node() can run it.
+bool can_evaluate(const ir::Node& node);
+
+}  // namespace lathe::ops

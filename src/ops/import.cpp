@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Validation and opset upgrade of a whole model.
+#include "ops/import.h"
+
+#include <set>
+
+#include "ops/registry.h"
+#include "ops/validate.h"
+
+namespace lathe::ops {
+namespace {
+
+using Imports = std::map<std::string, std::int64_t>;
+using FunctionKeys = std::set<std::pair<std::string, std::string>>;
+
+std::int64_t opset_of(const Imports& imports, const std::string& domain) {
+  if (const auto it = imports.find(domain); it != imports.end()) return it->second;
+  if (domain.empty()) {
+    if (const auto it = imports.find("ai.onnx"); it != imports.end()) return it->second;
+  }
+  return -1;
+}
+
+FunctionKeys function_keys(const ir::Model& model) {
+  FunctionKeys keys;
+  for (const auto& f : model.functions) keys.emplace(f.domain, f.name);
+  return keys;
+}
+
+const OpDef* definition(const ir::Node& node, const FunctionKeys& functions) {
+  if (functions.count({node.domain, node.op})) return nullptr;  // a local function shadows
+  return find_op(node.domain, node.op);
+}
+
+void check_graph(const ir::Graph& graph, const Imports& imports, const FunctionKeys& functions, std::vector<Error>& defects) {
+  ir::for_each_node_deep(graph, [&](ir::Node& node) {
+    const OpDef* op = definition(node, functions);
+    if (!op) return;
+    const std::int64_t opset = opset_of(imports, node.domain == "ai.onnx" ? "" : node.domain);
+    if (opset < 0) {
+      defects.push_back(node_error(node, "the model imports no opset of domain '" + node.domain + "'"));
+      return;
+    }
+    const VersionDef* version = version_at(*op, opset);
+    if (!version) {
+      auto error = node_error(node, node.op + " exists since opset " + std::to_string(op->versions.front().since) +
+                                        "; the model imports opset " + std::to_string(opset));
+      defects.push_back(error.with_remedy("raise the model's opset import"));
+      return;
+    }
+    const Schema& schema = schema_of(*op, *version);
+    check_node_form(node, schema, defects);
+    check_node_types(node, schema, true, defects);
+  });
+}
+
+/// The version's defaults that the newest version states differently become explicit, so that later reads see what the file meant.
+void keep_old_defaults(ir::Node& node, const Schema& from, const Schema& to) {
+  for (const auto& old : from.attributes) {
+    if (!old.default_value || node.attrs.has(old.name)) continue;
+    const AttributeDef* now = to.attribute(old.name);
+    if (now && (!now->default_value || now->default_value->value.index() != old.default_value->value.index() ||
+                [&] {
+                  const auto& a = now->default_value->value;
+                  const auto& b = old.default_value->value;
+                  if (const auto* x = std::get_if<std::int64_t>(&a)) return *x != std::get<std::int64_t>(b);
+                  if (const auto* x = std::get_if<float>(&a)) return *x != std::get<float>(b);
+                  if (const auto* x = std::get_if<std::string>(&a)) return *x != std::get<std::string>(b);
+                  if (const auto* x = std::get_if<std::vector<std::int64_t>>(&a)) return *x != std::get<std::vector<std::int64_t>>(b);
+                  return false;
+                }())) {
+      node.attrs.set(old.name, *old.default_value);
+    }
+  }
+}
+
+void upgrade_graph(const ir::Graph& graph, const Imports& imports, const FunctionKeys& functions) {
+  std::vector<ir::Node*> nodes;  // collected first: upgrades insert nodes, which are canonical already
+  ir::for_each_node_deep(graph, [&](ir::Node& node) { nodes.push_back(&node); });
+  for (ir::Node* node : nodes) {
+    const OpDef* op = definition(*node, functions);
+    if (!op) continue;
+    if (node->domain == "ai.onnx") node->domain.clear();
+    const VersionDef* version = version_at(*op, opset_of(imports, node->domain));
+    if (!version || version == &op->versions.back()) continue;
+    if (op->upgrade) {
+      for (const auto& [name, attribute] : node->attrs) {
+        if (!attribute.ref_name.empty()) {
+          throw node_error(*node, "cannot be upgraded while attribute '" + name + "' refers to a function's attribute", Code::kUnsupported)
+              .with_remedy("inline the model's functions first");
+        }
+      }
+    }
+    const Schema& from = schema_of(*op, *version);
+    keep_old_defaults(*node, from, newest_schema(*op));
+    if (op->upgrade) {
+      UpgradeContext context{*node->graph, *node, version->since};
+      op->upgrade(context);
+    }
+  }
+}
+
+Imports canonical(Imports imports) {
+  if (const auto it = imports.find("ai.onnx"); it != imports.end()) {
+    imports[""] = std::max(imports.count("") ? imports[""] : 0, it->second);
+    imports.erase(it);
+  }
+  if (auto it = imports.find(""); it != imports.end() && it->second < kCanonicalOpset) it->second = kCanonicalOpset;
+  return imports;
+}
+
+}  // namespace
+
+Value* UpgradeContext::constant(std::string_view hint, Tensor tensor) {
+  return graph.add_constant(graph.unique_name(hint), std::move(tensor));
+}
+
+std::vector<Error> find_node_defects(const ir::Model& model) {
+  std::vector<Error> defects;
+  const FunctionKeys functions = function_keys(model);
+  if (model.graph) check_graph(*model.graph, model.opset_imports, functions, defects);
+  for (const auto& f : model.functions) {
+    if (f.body) check_graph(*f.body, f.opset_imports, functions, defects);
+  }
+  if (!model.source.empty()) {
+    for (auto& d : defects) d.in_source(model.source);
+  }
+  return defects;
+}
+
+void canonicalise_opsets(ir::Model& model) {
+  auto defects = find_node_defects(model);
+  if (!defects.empty()) {
+    Error first = defects.front();
+    if (defects.size() > 1) {
+      Error counted(first.code(), first.message() + " (and " + std::to_string(defects.size() - 1) + " more defects: run `lathe check`)");
+      counted.at_node(first.node(), first.op());
+      if (!first.tensor().empty()) counted.at_tensor(first.tensor());
+      if (!first.source().empty()) counted.in_source(first.source());
+      if (!first.remedy().empty()) counted.with_remedy(first.remedy());
+      throw counted;
+    }
+    throw first;
+  }
+  const FunctionKeys functions = function_keys(model);
+  if (model.graph) upgrade_graph(*model.graph, model.opset_imports, functions);
+  for (auto& f : model.functions) {
+    if (f.body) upgrade_graph(*f.body, f.opset_imports, functions);
+    f.opset_imports = canonical(std::move(f.opset_imports));
+  }
+  model.opset_imports = canonical(std::move(model.opset_imports));
+}
+
+}  // namespace lathe::ops

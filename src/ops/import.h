@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// From the opset of a file to the canonical form: every node is validated against the version of its op that the file's opset puts
+// in force, then rewritten by the op's own upgrade to the newest version. The rest of Lathe sees one form per op.
+
+#include <cstdint>
+#include <vector>
+
+#include "ir/graph.h"
+#include "lathe/status.h"
+
+namespace lathe::ops {
+
+/// The opset of ai.onnx whose forms are canonical.
+inline constexpr std::int64_t kCanonicalOpset = 28;
+
+/// All defects of all nodes (nested graphs and function bodies too) against the model's own opsets. Nodes of unknown domains and
+/// unknown ops are passed over: they are no defect of form (see unsupported_nodes in ops/reference_runner.h).
+std::vector<Error> find_node_defects(const ir::Model& model);
+
+/// Validates, then upgrades. Throws the first defect, with the number of the others in its text. Idempotent.
+void canonicalise_opsets(ir::Model& model);
+
+}  // namespace lathe::ops

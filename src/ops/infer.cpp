@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Shape inference over a graph: context, merging, driver.
+#include "ops/infer.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "ops/registry.h"
+#include "ops/validate.h"
+
+namespace lathe::ops {
+namespace {
+
+bool has_fresh(const Dim& dim) {
+  if (dim.is_constant()) return false;
+  std::set<std::string> symbols;
+  dim.collect_symbols(symbols);
+  return std::any_of(symbols.begin(), symbols.end(), [](const std::string& s) { return s.starts_with("?"); });
+}
+
+/// State of one inference run, shared by nested graphs.
+struct Run {
+  const InferOptions& options;
+  InferReport report;
+  std::int64_t next_symbol = 0;
+};
+
+[[noreturn]] void conflict(const Node& node, const Value& value, const std::string& found, const std::string& declared) {
+  auto error = node_error(node, "computes " + found + ", but the model declares " + declared);
+  throw error.at_tensor(value.name).with_remedy("the model contradicts itself: export it again, or drop its value_info");
+}
+
+Dim merge_dim(const Dim& found, const Dim& declared, bool& clash) {
+  if (found == declared) return found;
+  if (found.is_constant() && declared.is_constant()) {
+    clash = true;
+    return found;
+  }
+  if (found.is_constant()) return found;
+  return has_fresh(found) ? declared : found;
+}
+
+ir::Type merge_type(const Node& node, const Value& value, const ir::Type& found, const ir::Type& declared) {
+  if (declared.kind == ir::TypeKind::kUnknown) return found;
+  if (found.kind == ir::TypeKind::kUnknown) return declared;
+  if (found.kind != declared.kind) conflict(node, value, found.to_string(), declared.to_string());
+  ir::Type merged = found;
+  if (merged.denotation.empty()) merged.denotation = declared.denotation;
+  if (found.dtype == DType::kUndefined) merged.dtype = declared.dtype;
+  if (declared.dtype != DType::kUndefined && merged.dtype != declared.dtype) conflict(node, value, found.to_string(), declared.to_string());
+  if (found.element && declared.element) {
+    merged.element = std::make_shared<const ir::Type>(merge_type(node, value, *found.element, *declared.element));
+  } else if (!found.element) {
+    merged.element = declared.element;
+  }
+  if (!found.shape) {
+    merged.shape = declared.shape;
+  } else if (declared.shape) {
+    bool clash = found.shape->size() != declared.shape->size();
+    for (std::size_t i = 0; !clash && i < found.shape->size(); ++i) (*merged.shape)[i] = merge_dim((*found.shape)[i], (*declared.shape)[i], clash);
+    if (clash) conflict(node, value, found.to_string(), declared.to_string());
+  }
+  return merged;
+}
+
+void infer_into(ir::Graph& graph, Run& run);
+
+class Context final : public InferContext {
+ public:
+  Context(Run& run, Node& node, bool declared_counts) : run_(run), node_(node), declared_counts_(declared_counts) {}
+
+  Node& node() override { return node_; }
+  std::optional<std::vector<Dim>> content(std::size_t i) override { return known_content(*node_.input(i), run_.options.content_limit); }
+  Tensor constant(std::size_t i) override { return node_.input(i)->is_constant() ? node_.input(i)->constant : Tensor(); }
+  void set_type(std::size_t output, ir::Type type) override {
+    Value* value = node_.output(output);
+    if (!value) return;
+    if (type.shape) {
+      for (const auto& dim : *type.shape) {
+        if (const auto c = dim.constant(); c && *c < 0) {
+          auto error = node_error(node_, "the output's shape " + ir::to_string(*type.shape) + " has a negative extent");
+          throw error.at_tensor(value->name);
+        }
+      }
+    }
+    value->type = declared_counts_ ? merge_type(node_, *value, type, value->type) : std::move(type);
+  }
+  void set_content(std::size_t output, std::vector<Dim> content) override {
+    Value* value = node_.output(output);
+    if (value && content.size() <= run_.options.content_limit) value->content = std::move(content);
+  }
+  Dim fresh_symbol() override {
+    ++run_.report.fresh_symbols;
+    std::string name(1, '?');
+    name += std::to_string(run_.next_symbol++);
+    return Dim::symbol(std::move(name));
+  }
+  std::int64_t opset() override { return newest_version_; }
+  std::vector<ir::Type> infer_subgraph(ir::Graph& graph, std::span<const ir::Type> inputs) override {
+    const auto& formals = graph.inputs();
+    if (inputs.size() != formals.size()) {
+      fail("its nested graph '" + graph.name + "' takes " + std::to_string(formals.size()) + " inputs, but gets " + std::to_string(inputs.size()));
+    }
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      Value* formal = formals[i];
+      // What flows in decides; a shape that the caller does not know (loop-carried) leaves the declared one.
+      if (run_.options.discard_previous && inputs[i].kind != ir::TypeKind::kUnknown) {
+        formal->type = inputs[i];
+      } else if (inputs[i].kind != ir::TypeKind::kUnknown) {
+        formal->type = merge_type(node_, *formal, inputs[i], formal->type);
+      }
+    }
+    infer_into(graph, run_);
+    std::vector<ir::Type> types;
+    for (const Value* out : graph.outputs()) types.push_back(out->type);
+    return types;
+  }
+  [[noreturn]] void fail(std::string message) override { throw node_error(node_, std::move(message)); }
+
+ private:
+  static constexpr std::int64_t newest_version_ = 28;
+  Run& run_;
+  Node& node_;
+  bool declared_counts_;
+};
+
+void infer_node(Node& node, Run& run) {
+  ++run.report.nodes;
+  const OpDef* op = find_op(node.domain, node.op);
+  if (!op || !op->infer) {
+    run.report.without_rule.push_back(node.describe());
+  } else {
+    if (run.options.check_types) {
+      std::vector<Error> defects;
+      check_node_types(node, newest_schema(*op), false, defects);
+      if (!defects.empty()) throw defects.front();
+    }
+    for (Value* out : node.outputs) {
+      if (out && !out->is_constant()) out->content.reset();
+    }
+    Context context(run, node, !run.options.discard_previous);
+    if (run.options.discard_previous) {
+      for (Value* out : node.outputs) {
+        if (out) out->type = {};
+      }
+    }
+    op->infer(context);
+  }
+  for (const Value* out : node.outputs) {
+    if (out && out->type.is_tensor() && !out->type.shape) ++run.report.unknown_shapes;
+    if (out && out->type.kind == ir::TypeKind::kUnknown) ++run.report.unknown_shapes;
+  }
+}
+
+void infer_into(ir::Graph& graph, Run& run) {
+  for (Node* node : graph.nodes()) infer_node(*node, run);
+}
+
+/// New symbols must differ from those that an earlier run left in types and contents.
+std::int64_t first_free_symbol(const ir::Graph& graph) {
+  std::int64_t next = 0;
+  const auto look = [&](const Dim& dim) {
+    if (dim.is_constant()) return;
+    std::set<std::string> symbols;
+    dim.collect_symbols(symbols);
+    for (const auto& s : symbols) {
+      std::int64_t number = -1;
+      if (s.starts_with("?")) std::from_chars(s.data() + 1, s.data() + s.size(), number);
+      next = std::max(next, number + 1);
+    }
+  };
+  const auto look_graph = [&](const ir::Graph& g) {
+    for (const Value* v : g.values()) {
+      if (v->type.shape) std::for_each(v->type.shape->begin(), v->type.shape->end(), look);
+      if (v->content) std::for_each(v->content->begin(), v->content->end(), look);
+    }
+  };
+  look_graph(graph);
+  ir::for_each_node_deep(graph, [&](Node& node) {
+    for (const auto& [name, attribute] : node.attrs) {
+      if (const auto* g = std::get_if<ir::GraphPtr>(&attribute.value)) look_graph(**g);
+    }
+  });
+  return next;
+}
+
+/// An extent that the file leaves open without a name gets one: two such extents are not known to be equal.
+void name_open_inputs(ir::Graph& graph) {
+  for (Value* input : graph.inputs()) {
+    if (!input->type.shape) continue;
+    for (std::size_t axis = 0; axis < input->type.shape->size(); ++axis) {
+      Dim& dim = (*input->type.shape)[axis];
+      if (const auto c = dim.constant(); (c && *c < 0) || has_fresh(dim)) dim = Dim::symbol(input->name + "_dim" + std::to_string(axis));
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_t limit) {
+  if (!value.is_constant()) return value.content;
+  const Tensor& t = value.constant;
+  if (!t.defined() || t.size() > static_cast<std::int64_t>(limit)) return std::nullopt;
+  std::vector<Dim> content;
+  content.reserve(static_cast<std::size_t>(t.size()));
+  const bool whole = is_integer(t.dtype()) || t.dtype() == DType::kBool;
+  if (!whole && !is_float(t.dtype())) return std::nullopt;
+  for (std::int64_t i = 0; i < t.size(); ++i) {
+    if (whole) {
+      content.emplace_back(t.as_int64(i));
+      continue;
+    }
+    const double v = t.as_double(i);
+    if (!(std::abs(v) < 9.0e15) || v != std::floor(v) || (v == 0 && std::signbit(v))) return std::nullopt;
+    content.emplace_back(static_cast<std::int64_t>(v));
+  }
+  return content;
+}
+
+InferReport infer_graph(ir::Graph& graph, const InferOptions& options) {
+  name_open_inputs(graph);
+  Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph)};
+  infer_into(graph, run);
+  return std::move(run.report);
+}
+
+InferReport infer_graph(ir::Model& model, const InferOptions& options) {
+  try {
+    return infer_graph(*model.graph, options);
+  } catch (Error& error) {
+    if (!model.source.empty() && error.source().empty()) error.in_source(model.source);
+    throw;
+  }
+}
+
+}  // namespace lathe::ops

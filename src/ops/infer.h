@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The driver of shape inference: runs every node's shape rule in order over canonical nodes, nested graphs included, with value
+// propagation (contents of small integer tensors as expressions), and merges what it finds with the types that the file declares.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace lathe::ops {
+
+struct InferOptions {
+  /// Forget types and contents of node outputs first (after input shapes were changed). Declared types of nodes without a shape rule
+  /// stay, since nothing else knows them.
+  bool discard_previous = false;
+  bool check_types = true;            ///< also hold every node's dtypes against its schema
+  std::size_t content_limit = 64;     ///< largest tensor whose elements are propagated
+};
+
+struct InferReport {
+  std::size_t nodes = 0;
+  std::size_t unknown_shapes = 0;         ///< node outputs left without a rank
+  std::size_t fresh_symbols = 0;          ///< "?N" symbols made: extents that only the data tells
+  std::vector<std::string> without_rule;  ///< "Op 'node'" of every node that no shape rule knows
+};
+
+/// Throws Error(kInvalidModel) naming node, tensor and both shapes where rule and declaration disagree.
+///
+/// Merging: where both sides know a number they must agree. The rule's expression over input symbols wins over a declared number or
+/// name, since files often declare the extents of the traced example; a declared extent wins over "?N".
+InferReport infer_graph(ir::Graph& graph, const InferOptions& options = {});
+InferReport infer_graph(ir::Model& model, const InferOptions& options = {});
+
+/// Known elements of a value: its propagated content, or those of a small constant. Floating tensors count when every element is a
+/// whole number. nullopt when unknown or larger than `limit`.
+std::optional<std::vector<ir::Dim>> known_content(const ir::Value& value, std::size_t limit = 64);
+
+}  // namespace lathe::ops
