@@ -23,6 +23,7 @@ namespace lathe::ir {
 
 struct Node;
 class Graph;
+struct NameTable;
 
 enum class ValueKind : std::uint8_t { kInput, kConstant, kNodeOutput };
 
@@ -53,6 +54,10 @@ struct Value {
   const Shape& shape() const { return *type.shape; }           ///< precondition: has_shape()
   bool is_constant() const noexcept { return kind == ValueKind::kConstant; }
   bool is_graph_output() const noexcept { return graph_output_count > 0; }
+
+ private:
+  friend class Graph;
+  std::list<std::unique_ptr<Value>>::iterator position_;
 };
 
 struct Node {
@@ -99,6 +104,7 @@ class Graph {
   Value* find(std::string_view name) const;            ///< here only, nullptr if none
   Value* find_outer(std::string_view name) const;      ///< here, then the graphs around
   void rename(Value* value, std::string name);
+  /// A value of a graph around this one, or a constant, is passed through an Identity: a graph's outputs are inputs or node outputs of its own.
   void add_output(Value* value);
   void set_output(std::size_t index, Value* value);
   void remove_input(std::size_t index);                ///< precondition: unused
@@ -114,9 +120,11 @@ class Graph {
   void set_input(Node* node, std::size_t index, Value* value);   ///< grows the list when needed
   void set_inputs(Node* node, std::vector<Value*> inputs);
   Value* add_node_output(Node* node, std::string name);
+  void remove_node_output(Node* node, std::size_t index);        ///< precondition: unused; trailing absences are trimmed
+  void set_attr(Node* node, std::string name, Attribute attribute) { node->attrs.set(std::move(name), std::move(attribute)); }
   /// Every use of `from` (graph outputs and nested graphs included) becomes a use of `to`. When `from` is a graph output its name
   /// moves to `to` if that keeps the interface's names; returns false (and changes nothing) when that is impossible
-  /// (to is a graph input or another graph output); the caller then keeps an Identity.
+  /// (to is a graph input, a constant, another graph output or a value of a graph around); the caller then keeps an Identity.
   bool replace_all_uses(Value* from, Value* to);
   void erase(Node* node);                              ///< precondition: outputs unused; removes its output values too
   void erase_unused_constants();
@@ -124,7 +132,8 @@ class Graph {
   void sort_topologically();                           ///< stable; throws Error(kInvalidModel) naming a node of a cycle
   std::size_t node_count() const noexcept { return nodes_.size(); }
 
-  /// Iteration in order; erasing the current node inside for_each is safe.
+  /// Iteration in order over the nodes present at the start. Inside for_each any node may be erased (it is then not visited) and
+  /// nodes may be added (not visited either); erased nodes and values stay readable until the outermost for_each ends.
   void for_each(const std::function<void(Node&)>& visit);
   void for_each(const std::function<void(const Node&)>& visit) const;
   std::vector<Node*> nodes() const;
@@ -137,7 +146,19 @@ class Graph {
   std::list<std::unique_ptr<Value>> values_;
   std::unordered_map<std::string, Value*> by_name_;
   std::vector<Value*> inputs_, outputs_;
-  mutable std::int64_t name_counter_ = 0;
+  std::shared_ptr<NameTable> names_;                   // of the whole tree of nested graphs
+  mutable int iterating_ = 0;
+  std::vector<std::unique_ptr<Node>> erased_nodes_;    // kept while iterating_ > 0
+  std::vector<std::unique_ptr<Value>> erased_values_;
+
+  Value* new_value(std::string name, ValueKind kind);
+  void erase_value(Value* value);
+  Value* own_output(Value* value);
+  void add_use(Value* value, Node* node, std::size_t index);
+  void drop_use(Value* value, Node* node, std::size_t index);
+  void forget_outer();
+  void sweep();
+  void copy_into(Graph& target, std::unordered_map<const Value*, Value*>& map) const;
 };
 
 /// A model-local function (ONNX FunctionProto).
@@ -166,7 +187,11 @@ struct Model {
   std::shared_ptr<Model> clone() const;
 };
 
-/// Calls `visit` for every node of `graph` and of all graphs nested in it.
+/// Calls `visit` for every node of `graph` and of all graphs nested in it (a node before its nested graphs).
 void for_each_node_deep(const Graph& graph, const std::function<void(Node&)>& visit);
+/// The graphs held by a node's attributes.
+std::vector<Graph*> nested_graphs(const Node& node);
+/// Every use outside `graph` of values in graphs around it: what a nested graph captures, each value once, in first-use order.
+std::vector<Value*> captured_values(const Graph& graph);
 
 }  // namespace lathe::ir
