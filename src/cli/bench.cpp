@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// `lathe bench`: latency and throughput of an engine; --against pairs it with rivals, alternating in one process (by the Python package,
+// `lathe bench`: latency and throughput of an engine; --against pairs it with rivals, alternating in one process (by the Python package, lathe.paired_bench,
 // where the rivals live).
 
 #include <fmt/format.h>
@@ -39,7 +39,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->callback([options, &action] {
     action = [options] {
       if (!options->against.empty()) {
-        std::vector<std::string> arguments{"-m", "lathe.bench", options->model, "--against", options->against, "--time", options->time,
+        std::vector<std::string> arguments{"-m", "lathe.paired_bench", options->model, "--against", options->against, "--time", options->time,
                                            "--precision", options->flags.precision, "--budget", options->flags.budget};
         if (options->runs > 0) arguments.insert(arguments.end(), {"--runs", std::to_string(options->runs)});
         for (const std::string& shape : options->flags.shapes) arguments.insert(arguments.end(), {"--shape", shape});

@@ -1,0 +1,285 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Latency of Lathe beside its rivals in one process: every round runs each of them once, so that noise of the machine hits all alike.
+
+What `lathe bench --against` runs; also used by bench/run.py and the demo. Rivals: onnxruntime, openvino (at the same precision) and
+torch (needs a module). Each gets the machine's CPUs; outputs are compared with Lathe's before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+
+class RivalMissing(Exception):
+    """The rival is not installed; the message names the package."""
+
+
+@dataclass
+class Entry:
+    """One contestant: a name for the table and a function from inputs to outputs. `times` are seconds per run."""
+
+    name: str
+    run: Runner
+    precision: str = "fp32"
+    times: list[float] = field(default_factory=list)
+    max_relative_error: float | None = None
+
+    def milliseconds(self) -> dict[str, float]:
+        ordered = sorted(self.times)
+
+        def at(share: float) -> float:
+            return ordered[round(share * (len(ordered) - 1))] * 1e3
+
+        return {
+            "min": at(0),
+            "median": statistics.median(ordered) * 1e3,
+            "mean": statistics.fmean(ordered) * 1e3,
+            "p90": at(0.9),
+            "p99": at(0.99),
+            "max": at(1),
+        }
+
+
+def cpu_count() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lathe_entry(model: str, precision: str = "fp32", name: str | None = None, **build: Any) -> Entry:
+    """Lathe on an ONNX file (built now) or an engine file."""
+    import lathe
+
+    if model.endswith(".engine"):
+        engine = lathe.load(model)
+    else:
+        engine = lathe.build(model, precision=precision, **build)
+    context = engine.create_context()
+    return Entry(name or f"Lathe {precision}", lambda feeds: list(context.run(feeds).values()), precision)
+
+
+def onnxruntime_entry(model: str) -> Entry:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RivalMissing("onnxruntime is not installed: pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_count()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return Entry(f"ONNX Runtime {onnxruntime.__version__}", lambda feeds: session.run(None, feeds))
+
+
+def openvino_entry(model: str, precision: str = "fp32") -> Entry:
+    try:
+        import openvino
+    except ImportError as error:
+        raise RivalMissing("openvino is not installed: pip install openvino") from error
+    kind = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
+    core = openvino.Core()
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": cpu_count()}
+    compiled = core.compile_model(core.read_model(model), "CPU", config)
+    request = compiled.create_infer_request()
+    version = openvino.__version__.split("-")[0]
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        request.infer(feeds, share_inputs=True, share_outputs=True)
+        return [request.get_output_tensor(i).data for i in range(len(compiled.outputs))]
+
+    return Entry(f"OpenVINO {version} {precision}", run, precision)
+
+
+def torch_entry(module: Any, names: Sequence[str], compile_it: bool = False) -> Entry:
+    try:
+        import torch
+    except ImportError as error:
+        raise RivalMissing("torch is not installed: pip install torch") from error
+    torch.set_num_threads(cpu_count())
+    module = module.eval()
+    if compile_it:
+        module = torch.compile(module)
+
+    def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        from lathe.exporter import flatten
+
+        with torch.inference_mode():
+            return [tensor.numpy() for tensor in flatten(module(*(torch.from_numpy(feeds[name]) for name in names)))]
+
+    return Entry(f"PyTorch {torch.__version__.split('+')[0]}{' compile' if compile_it else ''}", run)
+
+
+def random_feeds(model: str, shapes: dict[str, tuple[int, ...]] | None = None, seed: int = 0) -> dict[str, np.ndarray]:
+    """Seeded inputs for an ONNX file. Symbolic extents: from `shapes`, else 1 for the first axis, 128 for images, 16 otherwise."""
+    import onnx
+
+    graph = onnx.load(model, load_external_data=False).graph
+    constants = {item.name for item in graph.initializer}
+    rng = np.random.default_rng(seed)
+    symbols: dict[str, int] = {}
+    feeds = {}
+    for value in graph.input:
+        if value.name in constants:
+            continue
+        tensor = value.type.tensor_type
+        given = (shapes or {}).get(value.name)
+        dims = []
+        for axis, dim in enumerate(tensor.shape.dim):
+            extent = dim.dim_value
+            if given:
+                extent = given[axis]
+            elif not dim.HasField("dim_value"):
+                fallback = 1 if axis == 0 else 128 if len(tensor.shape.dim) >= 4 and axis >= 2 else 16
+                extent = symbols.setdefault(dim.dim_param, fallback)
+            dims.append(extent)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16":
+            feeds[value.name] = rng.random(dims, dtype=np.float32).astype(dtype)
+        else:
+            feeds[value.name] = rng.integers(0, 2, dims).astype(dtype)
+    return feeds
+
+
+def relative_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
+    """Largest |got - want| over the largest |want|, over all floating outputs; infinite when integers or shapes differ."""
+    worst = 0.0
+    for a, b in zip(got, want):
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape:
+            return float("inf")
+        if b.dtype.kind in "iub":
+            worst = worst if np.array_equal(a, b) else float("inf")
+            continue
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        scale = max(float(np.abs(b).max(initial=0.0)), 1e-20)
+        worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / scale)
+    return worst
+
+
+def alternate(
+    entries: Sequence[Entry], feeds: dict[str, np.ndarray], seconds: float = 5.0, runs: int = 0, warmup: int = 3
+) -> None:
+    """Fills `times`: rounds over all entries, rotating who goes first, until `seconds` or `runs` rounds. First entry is the reference
+    that outputs are compared with."""
+    reference: list[np.ndarray] | None = None
+    for entry in entries:
+        for _ in range(warmup):
+            outputs = entry.run(feeds)
+        outputs = [np.array(item) for item in outputs]
+        if reference is None:
+            reference = outputs
+        entry.max_relative_error = relative_error(outputs, reference)
+    begin, rounds = time.perf_counter(), 0
+    while rounds < 3 or (rounds < runs if runs else time.perf_counter() - begin < seconds):
+        for offset in range(len(entries)):
+            entry = entries[(rounds + offset) % len(entries)]
+            start = time.perf_counter()
+            entry.run(feeds)
+            entry.times.append(time.perf_counter() - start)
+        rounds += 1
+
+
+def as_table(entries: Sequence[Entry], baseline: Entry | None = None) -> str:
+    base = baseline or entries[0]
+    rows = [("", "median ms", "min ms", f"x {base.name}")]
+    for entry in entries:
+        ms = entry.milliseconds()
+        rows.append(
+            (entry.name, f"{ms['median']:.2f}", f"{ms['min']:.2f}", f"{ms['median'] / base.milliseconds()['median']:.2f}")
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in range(1, 4)) for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="lathe bench --against", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="ONNX file")
+    parser.add_argument("--against", default="onnxruntime", help="onnxruntime, openvino, torch; separated by commas")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--shape", action="append", default=[], help="NAME:1x3x640x640")
+    parser.add_argument("--time", default="5s")
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--exact", action="store_true")
+    parser.add_argument("--no-verify", action="store_true")
+    parser.add_argument("--torch", metavar="FILE.py:FUNCTION", help="the PyTorch model, for the rival torch")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if not options.model.endswith(".onnx"):
+        print("lathe: rivals need the ONNX file, not an engine", file=sys.stderr)
+        return 2
+
+    def seconds(text: str) -> float:
+        for unit, factor in (("ms", 1e-3), ("m", 60.0), ("s", 1.0), ("", 1.0)):
+            if text.endswith(unit):
+                return float(text[: len(text) - len(unit)]) * factor
+        raise ValueError(text)
+
+    shapes = {}
+    for text in options.shape:
+        name, _, shape = text.rpartition(":")
+        shapes[name.split(":")[0]] = tuple(int(extent) for extent in shape.split("x"))
+    build = {"exact": options.exact, "verify": not options.no_verify, "budget": seconds(options.budget)}
+    feeds = random_feeds(options.model, shapes)
+    entries = [lathe_entry(options.model, options.precision, **build, shapes={k: list(v.shape) for k, v in feeds.items()})]
+    missing = []
+    for rival in filter(None, options.against.split(",")):
+        try:
+            if rival == "onnxruntime":
+                entries.append(onnxruntime_entry(options.model))
+            elif rival == "openvino":
+                entries.append(openvino_entry(options.model, options.precision))
+            elif rival == "torch":
+                if not options.torch:
+                    print("lathe: the rival torch needs --torch FILE.py:FUNCTION", file=sys.stderr)
+                    return 2
+                from lathe.exporter import load_source
+
+                entries.append(torch_entry(load_source(options.torch), list(feeds)))
+            else:
+                print(f"lathe: there is no rival '{rival}'; use onnxruntime, openvino, torch", file=sys.stderr)
+                return 2
+        except RivalMissing as error:
+            missing.append(str(error))
+    alternate(entries, feeds, seconds(options.time), options.runs)
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "model": options.model,
+                    "threads": cpu_count(),
+                    "entries": [
+                        {
+                            "name": e.name,
+                            "latency_ms": e.milliseconds(),
+                            "runs": len(e.times),
+                            "max_relative_error": e.max_relative_error,
+                        }
+                        for e in entries
+                    ],
+                    "missing": missing,
+                },
+                indent=2,
+            )
+        )
+    else:
+        print(as_table(entries))
+        for entry in entries[1:]:
+            print(f"outputs of {entry.name} and Lathe agree within {entry.max_relative_error:.1e} of their scale")
+        for text in missing:
+            print(f"left out: {text}")
+    return 3 if missing and len(entries) == 1 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
