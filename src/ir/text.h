@@ -9,6 +9,9 @@
 //     c: float[batch, 16, 320, 320] = Conv(x, w) {pads=[2, 2, 2, 2], strides=[2, 2]} @"/model.0/Conv"
 //     y = Relu(c)
 //   }
+//
+// Absent inputs and outputs are "_"; unknown rank is "float[?]"; names that are no plain word stand in double quotes; a node name that
+// differs from its first source follows as #"name"; nested graphs are attribute values: {then_branch=graph t() -> (a) {...}}.
 
 #include <memory>
 #include <string>
@@ -26,7 +29,8 @@ struct PrintOptions {
 };
 
 std::string print(const Graph& graph, const PrintOptions& options = {});
-/// Throws Error(kInvalidArgument) with line and column.
-std::shared_ptr<Graph> parse_graph(std::string_view text);
+/// Throws Error(kInvalidArgument) with line and column. Constants that print as hashes are looked up by that hash in `constants_from`
+/// (the graph that was printed, nested graphs included); without it such a line is an error.
+std::shared_ptr<Graph> parse_graph(std::string_view text, const Graph* constants_from = nullptr);
 
 }  // namespace lathe::ir
