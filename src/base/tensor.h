@@ -59,6 +59,7 @@ class Tensor {
   void set_from_int64(std::int64_t i, std::int64_t value);
   std::vector<std::int64_t> to_int64_vector() const;    ///< any integer dtype or bool
 
+  Tensor make_aligned() const;               ///< itself when aligned for any kernel, else a copy
   Tensor reshaped(Dims dims) const;          ///< same storage, other extents
   Tensor cast(DType dtype) const;            ///< ONNX Cast semantics for numeric types (saturating float8)
   bool same_bytes(const Tensor& other) const noexcept;  ///< equal dtype, dims and bit pattern

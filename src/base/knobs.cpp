@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The table of knobs. docs/knobs.md is generated from it.
+
+#include "base/knobs.h"
+
+#include <array>
+#include <cassert>
+#include <cstdlib>
+
+namespace lathe {
+namespace {
+
+constexpr std::array<Knob, 6> kKnobs{{
+    {"LATHE_THREADS", "0", "Threads of the process's pool; 0 = as many as the affinity mask and the cgroup quota allow."},
+    {"LATHE_LOG", "warning", "Least level that is logged: error, warning, info, debug."},
+    {"LATHE_CACHE_DIR", "", "Folder of the tuning cache; default XDG_CACHE_HOME/lathe or ~/.cache/lathe."},
+    {"LATHE_CPU_FEATURES", "", "Mask the CPU down: generic, avx2, avx512, avx512bf16, or a list of features to keep."},
+    {"LATHE_DUMP_AFTER", "", "Print the graph after the pass of this name (or 'all')."},
+    {"LATHE_PYTHON", "", "Python that the command starts for export and paired benchmarks."},
+}};
+
+const Knob& row(std::string_view name) {
+  for (const Knob& knob : kKnobs)
+    if (knob.name == name) return knob;
+  assert(false && "knobs are read by the names of the table");
+  return kKnobs[0];
+}
+
+}  // namespace
+
+std::span<const Knob> knob_table() noexcept { return kKnobs; }
+
+std::string knob(std::string_view name) {
+  const Knob& knob = row(name);
+  const char* value = std::getenv(std::string(knob.name).c_str());
+  return value ? std::string(value) : std::string(knob.default_value);
+}
+
+long knob_int(std::string_view name) { return std::strtol(knob(name).c_str(), nullptr, 10); }
+
+bool knob_bool(std::string_view name) {
+  const std::string value = knob(name);
+  return !value.empty() && value != "0" && value != "false" && value != "no";
+}
+
+}  // namespace lathe

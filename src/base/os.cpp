@@ -1,0 +1,227 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// POSIX behind os.h.
+
+#include "base/os.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "base/knobs.h"
+#include "lathe/status.h"
+
+namespace lathe::os {
+namespace {
+
+[[noreturn]] void fail(const std::filesystem::path& path, std::string_view what, int code = errno) {
+  Error error(Code::kIo, fmt::format("{}: {}", what, std::strerror(code)));
+  error.in_source(path.string());
+  if (code == ENOSPC) error.with_remedy("Free some disk space; nothing was changed.");
+  else if (code == ENOENT) error.with_remedy("Check the path.");
+  else if (code == EACCES) error.with_remedy("Check the permissions.");
+  throw error;
+}
+
+constexpr std::size_t kBuffer = std::size_t{1} << 20;
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail(path, "the file cannot be opened");
+  struct stat info {};
+  if (fstat(fd, &info) != 0) {
+    const int code = errno;
+    ::close(fd);
+    fail(path, "the file cannot be examined", code);
+  }
+  if (!S_ISREG(info.st_mode)) {
+    ::close(fd);
+    throw Error(Code::kIo, S_ISDIR(info.st_mode) ? "this is a folder, not a file" : "this is not a regular file").in_source(path.string());
+  }
+  std::shared_ptr<MappedFile> file(new MappedFile());
+  file->path_ = path;
+  file->size_ = static_cast<std::size_t>(info.st_size);
+  if (file->size_ > 0) {
+    void* data = mmap(nullptr, file->size_, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) {
+      const int code = errno;
+      ::close(fd);
+      file->size_ = 0;
+      fail(path, "the file cannot be mapped", code);
+    }
+    file->data_ = static_cast<const std::byte*>(data);
+  }
+  ::close(fd);
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {
+  const std::filesystem::path folder = target_.has_parent_path() ? target_.parent_path() : std::filesystem::path(".");
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored))
+    throw Error(Code::kIo, fmt::format("the folder '{}' does not exist", folder.string())).in_source(target_.string()).with_remedy("Create it first.");
+  if (std::filesystem::is_directory(target_, ignored)) throw Error(Code::kIo, "this is a folder; a file name is needed").in_source(target_.string());
+  // Devices (/dev/stdout, /dev/full) are written in place: there is nothing to rename over.
+  struct stat info {};
+  if (stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    fd_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+  } else {
+    std::string name = (folder / ("." + target_.filename().string() + ".XXXXXX")).string();
+    fd_ = mkostemp(name.data(), O_CLOEXEC);
+    if (fd_ >= 0) {
+      temporary_ = name;
+      fchmod(fd_, 0644);
+    }
+  }
+  if (fd_ < 0) fail(target_, "the file cannot be created");
+  buffer_.reserve(kBuffer);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!committed_ && !temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::flush() {
+  const std::byte* data = buffer_.data();
+  std::size_t left = buffer_.size();
+  while (left > 0) {
+    const ssize_t done = ::write(fd_, data, left);
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      fail(target_, "the file cannot be written");
+    }
+    data += done;
+    left -= static_cast<std::size_t>(done);
+  }
+  buffer_.clear();
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  position_ += bytes.size();
+  if (buffer_.size() + bytes.size() <= kBuffer) {
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+    return;
+  }
+  flush();
+  while (!bytes.empty()) {  // large parts go straight from where they are
+    const ssize_t done = ::write(fd_, bytes.data(), bytes.size());
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      fail(target_, "the file cannot be written");
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(done));
+  }
+}
+
+void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+
+void AtomicFile::pad_to(std::size_t alignment) {
+  const std::size_t over = static_cast<std::size_t>(position_ % alignment);
+  if (over == 0) return;
+  const std::vector<std::byte> zeros(alignment - over, std::byte{0});
+  write(std::span<const std::byte>(zeros));
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (!temporary_.empty()) {
+    if (fsync(fd_) != 0) fail(target_, "the file cannot be flushed to the disk");
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "the finished file cannot be moved into place");
+  }
+  committed_ = true;
+  if (::close(fd_) != 0) {
+    fd_ = -1;
+    fail(target_, "the file cannot be closed");
+  }
+  fd_ = -1;
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(path, "the file cannot be opened");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+std::filesystem::path cache_dir() {
+  if (const std::string set = knob("LATHE_CACHE_DIR"); !set.empty()) return set;
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return std::filesystem::path(xdg) / "lathe";
+  if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".cache" / "lathe";
+  return std::filesystem::temp_directory_path() / "lathe-cache";
+}
+
+std::filesystem::path make_temp_dir() {
+  std::string name = (std::filesystem::temp_directory_path() / "lathe-XXXXXX").string();
+  if (!mkdtemp(name.data())) fail(name, "a temporary folder cannot be made");
+  return name;
+}
+
+int available_cpus() noexcept {
+  int count = 1;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
+  std::ifstream quota("/sys/fs/cgroup/cpu.max");
+  std::string limit;
+  double period = 0;
+  if (quota >> limit >> period && limit != "max" && period > 0) {
+    const double cpus = std::strtod(limit.c_str(), nullptr) / period;
+    if (cpus > 0) count = std::min(count, std::max(1, static_cast<int>(std::ceil(cpus))));
+  }
+  return count;
+}
+
+std::size_t peak_rss_bytes() noexcept {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+std::size_t current_rss_bytes() noexcept {
+  std::ifstream file("/proc/self/statm");
+  std::size_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+double now_seconds() noexcept { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line))
+    if (line.rfind("model name", 0) == 0) {
+      const auto colon = line.find(": ");
+      if (colon != std::string::npos) return line.substr(colon + 2);
+    }
+  return "unknown CPU";
+}
+
+std::filesystem::path executable_path() {
+  std::error_code error;
+  auto path = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? std::filesystem::path() : path;
+}
+
+}  // namespace lathe::os
