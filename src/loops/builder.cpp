@@ -198,11 +198,15 @@ ExprId RegionBuilder::read_or(const ir::Value* value, const Indices& indices, Ex
 
 ExprId RegionBuilder::read_broadcast(const ir::Value* value, const ir::Shape& out, const Indices& indices) {
   const ir::Shape& shape = value->shape();
-  const std::size_t skip = out.size() - shape.size();
   Indices own;
   for (std::size_t d = 0; d < shape.size(); ++d) {
-    const ExprId index = indices[skip + d];
-    if (shape[d] == out[skip + d]) {
+    if (d + out.size() < shape.size()) {  // more dimensions than the output: they are 1 (the bounds of a Clip)
+      own.push_back(integer(0));
+      continue;
+    }
+    const std::size_t to = d + out.size() - shape.size();
+    const ExprId index = indices[to];
+    if (shape[d] == out[to]) {
       own.push_back(index);
     } else if (shape[d] == ir::Dim(1)) {
       own.push_back(integer(0));

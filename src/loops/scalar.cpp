@@ -35,7 +35,8 @@ double real_binary(ExprOp op, double a, double b) {
     case ExprOp::kFloorDiv: return std::floor(a / b);
     case ExprOp::kMod: {
       const double r = std::fmod(a, b);
-      return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+      if (r == 0) return std::copysign(0.0, b);
+      return (r < 0) != (b < 0) ? r + b : r;
     }
     case ExprOp::kFmod: return std::fmod(a, b);
     case ExprOp::kPow: return std::pow(a, b);
