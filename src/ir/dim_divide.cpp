@@ -4,7 +4,7 @@
 //
 // floordiv(P, k) with a constant k > 0 is reduced until nothing changes, keeping  value = rest + sign * floordiv(P, k):
 //   gcd      floordiv(g*A + c, g*m)           = floordiv(A + floordiv(c, g), m)
-//   residue  floordiv(P + q*k*M, k)           = floordiv(P, k) + q*M     coefficients into (-k/2, k/2], the constant into [0, k)
+//   residue  floordiv(P + q*k*M, k)           = floordiv(P, k) + q*M     coefficients into [-k/2, k/2], the constant into [0, k)
 //   sign     floordiv(-P, k)                  = -floordiv(P + k - 1, k)  so that the leading coefficient is positive
 //   nesting  floordiv(floordiv(A, m) + R, k)  = floordiv(A + m*R, k*m)
 // so a chain of stride-2 convolutions, floordiv(floordiv(h - 1, 2) + 1 - 1, 2) + 1, is floordiv(h + 3, 4).
@@ -73,7 +73,9 @@ Dim DimAlgebra::floordiv_constant(Dim a, std::int64_t k) {
     for (const Term& term : terms) {
       if (term.atoms.empty()) continue;
       const std::int64_t factor = term.factor / g;
-      const std::int64_t residue = k == 1 ? 0 : symmetric_residue(factor, k);
+      std::int64_t residue = k == 1 ? 0 : symmetric_residue(factor, k);
+      // k/2 and -k/2 are one class: a leading term keeps its sign, so floordiv(-h, 2) is -floordiv(h + 1, 2), not -h + floordiv(h, 2).
+      if (reduced.empty() && factor < 0 && k > 1 && residue * 2 == k) residue = -residue;
       if (factor != residue) quotient.push_back({checked_mul(sign, (factor - residue) / k), term.atoms});
       if (residue != 0) reduced.push_back({residue, term.atoms});
     }

@@ -205,8 +205,8 @@ TEST(Dim, RandomExpressionsKeepTheirValue) {
       for (const auto& [name, value] : bindings) replacements.emplace(name, Dim(value));
       EXPECT_EQ(e.dim.substitute(replacements), Dim(*expected)) << e.dim.to_string();
       if (with_extrema) {
-        if (low) EXPECT_LE(*low, *expected) << e.dim.to_string();
-        if (high) EXPECT_GE(*high, *expected) << e.dim.to_string();
+        EXPECT_LE(low.value_or(*expected), *expected) << e.dim.to_string();
+        EXPECT_GE(high.value_or(*expected), *expected) << e.dim.to_string();
       }
     }
   }

@@ -236,7 +236,9 @@ TEST(Verify, SeesWhatIsBroken) {
     const auto graph = parse_graph(kWithBranch);
     damage(*graph);
     const std::size_t count = find_defects(*graph).size();
-    if (count > 0) EXPECT_THROW(verify(*graph, "test"), Error);
+    if (count > 0) {
+      EXPECT_THROW(verify(*graph, "test"), Error);
+    }
     return count > 0;
   };
   EXPECT_FALSE(broken([](Graph&) {}));

@@ -432,13 +432,14 @@ class TextParser {
     std::string op;
     bool has_outputs = true;
     do {
+      const bool absent = peek_word() == "_";
       std::string word = name();
       if (peek() == '(' || text_.substr(at_, 2) == "::" || peek() == '!') {  // a node without outputs
         op = std::move(word);
         has_outputs = false;
         break;
       }
-      names.push_back(word == "_" ? std::string() : std::move(word));
+      names.push_back(absent ? std::string() : std::move(word));
       types.push_back(accept(":") ? parse_type() : Type());
     } while (accept(","));
     if (has_outputs) {
