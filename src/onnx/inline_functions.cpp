@@ -1,0 +1,168 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Expansion of model-local functions: each call becomes the function's nodes with the caller's inputs, attributes and names.
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "lathe/status.h"
+#include "onnx/reader.h"
+
+namespace lathe::onnx {
+namespace {
+
+using ir::Graph;
+using ir::Node;
+using ir::Value;
+
+class Inliner {
+ public:
+  explicit Inliner(ir::Model& model) : model_(model) {}
+
+  void expand_graph(Graph& graph) {
+    bool again = true;
+    while (again) {
+      again = false;
+      for (Node* node : graph.nodes()) {
+        for (auto& [name, attribute] : node->attrs) {
+          if (auto* inner = std::get_if<ir::GraphPtr>(&attribute.value)) expand_graph(**inner);
+          if (auto* list = std::get_if<std::vector<ir::GraphPtr>>(&attribute.value))
+            for (auto& inner : *list) expand_graph(*inner);
+        }
+        if (const ir::Function* function = find(*node)) {
+          expand_call(graph, *node, *function);
+          again = true;
+          break;
+        }
+      }
+    }
+  }
+
+ private:
+  const ir::Function* find(const Node& node) const {
+    for (const ir::Function& function : model_.functions) {
+      const std::string domain = function.domain == "ai.onnx" ? "" : function.domain;
+      if (domain == node.domain && function.name == node.op && function.overload == node.overload) return &function;
+    }
+    return nullptr;
+  }
+
+  void expand_call(Graph& graph, Node& call, const ir::Function& function) {
+    const std::string id = fmt::format("{}::{}:{}", function.domain, function.name, function.overload);
+    // Each expansion replaces one call; a function that (through others) calls itself would go on for ever.
+    if (++expansions_ > 1000000 || depth_of(function, 0) > 100)
+      throw Error(Code::kInvalidModel, fmt::format("the function {} calls itself", id)).at_node(call.name, call.op);
+    std::map<const Value*, Value*> values;
+    const auto& formals = function.body->inputs();
+    for (std::size_t i = 0; i < formals.size(); ++i) values[formals[i]] = call.input(i);
+    const std::string prefix = call.name.empty() ? function.name : call.name;
+    std::map<const Value*, std::size_t> result_index;
+    for (std::size_t i = 0; i < function.body->outputs().size(); ++i) result_index[function.body->outputs()[i]] = i;
+    copy_nodes(*function.body, graph, &call, values, call, function, prefix);
+    for (std::size_t i = 0; i < call.outputs.size(); ++i) {
+      Value* old = call.outputs[i];
+      if (!old) continue;
+      if (i >= function.body->outputs().size())
+        throw Error(Code::kInvalidModel, fmt::format("the function {} has no output {}", id, i)).at_node(call.name, call.op);
+      Value* made = values.at(function.body->outputs()[i]);
+      const std::string name = old->name;
+      const ir::Type type = old->type;
+      if (!made || made->kind != ir::ValueKind::kNodeOutput || made->graph != &graph || !graph.replace_all_uses(old, made)) {
+        Node* identity = graph.add_node("", "Identity", {made}, {graph.unique_name(name)}, {}, &call);
+        identity->sources = call.sources;
+        made = identity->outputs[0];
+        graph.replace_all_uses(old, made);
+      }
+      if (made->type.kind == ir::TypeKind::kUnknown) made->type = type;
+      pending_names_.emplace_back(made, name);
+    }
+    graph.erase(&call);
+    for (auto& [value, name] : pending_names_)
+      if (value->name != name && !graph.find(name)) graph.rename(value, name);
+    pending_names_.clear();
+  }
+
+  int depth_of(const ir::Function& function, int depth) {
+    if (depth > 100) return depth;
+    int deepest = depth;
+    for (const Node* node : function.body->nodes())
+      if (const ir::Function* inner = find(*node)) deepest = std::max(deepest, depth_of(*inner, depth + 1));
+    return deepest;
+  }
+
+  void copy_nodes(const Graph& body, Graph& target, Node* before, std::map<const Value*, Value*>& values, const Node& call, const ir::Function& function,
+                  const std::string& prefix) {
+    for (const Node* node : body.nodes()) {
+      std::vector<Value*> inputs;
+      for (const Value* input : node->inputs) inputs.push_back(input ? values.at(input) : nullptr);
+      while (!inputs.empty() && !inputs.back()) inputs.pop_back();
+      std::vector<std::string> names;
+      for (const Value* output : node->outputs) names.push_back(output ? target.unique_name(prefix + "/" + output->name) : "");
+      Node* copy = target.add_node(node->domain, node->op, std::move(inputs), names, {}, before);
+      copy->name = prefix + "/" + (node->name.empty() ? node->op : node->name);
+      copy->overload = node->overload;
+      copy->doc = node->doc;
+      copy->metadata = node->metadata;
+      copy->sources = call.sources;
+      for (std::size_t i = 0; i < node->outputs.size(); ++i)
+        if (node->outputs[i]) {
+          values[node->outputs[i]] = copy->outputs[i];
+          copy->outputs[i]->type = node->outputs[i]->type;
+        }
+      for (const auto& [name, attribute] : node->attrs) {
+        if (attribute.ref_name.empty()) {
+          copy->attrs.set(name, copy_attribute(attribute, target, values, call, function, prefix));
+          continue;
+        }
+        const ir::Attribute* given = call.attrs.find(attribute.ref_name);
+        if (!given) given = function.attribute_defaults.find(attribute.ref_name);
+        if (given) copy->attrs.set(name, *given);  // absent and without default: the inner op's own default
+      }
+    }
+  }
+
+  ir::Attribute copy_attribute(const ir::Attribute& attribute, Graph& target, std::map<const Value*, Value*>& values, const Node& call,
+                               const ir::Function& function, const std::string& prefix) {
+    const auto copy_graph = [&](const ir::GraphPtr& inner) {
+      auto copy = std::make_shared<Graph>(&target);
+      copy->name = inner->name;
+      for (Value* input : inner->inputs()) values[input] = copy->add_input(copy->unique_name(prefix + "/" + input->name), input->type);
+      for (Value* value : inner->values())
+        if (value->is_constant()) values[value] = copy->add_constant(copy->unique_name(prefix + "/" + value->name), value->constant);
+      copy_nodes(*inner, *copy, nullptr, values, call, function, prefix);
+      for (Value* output : inner->outputs()) copy->add_output(values.at(output));
+      return copy;
+    };
+    ir::Attribute result = attribute;
+    if (const auto* inner = std::get_if<ir::GraphPtr>(&attribute.value)) result.value = ir::GraphPtr(copy_graph(*inner));
+    if (const auto* list = std::get_if<std::vector<ir::GraphPtr>>(&attribute.value)) {
+      std::vector<ir::GraphPtr> copies;
+      for (const auto& inner : *list) copies.push_back(copy_graph(inner));
+      result.value = std::move(copies);
+    }
+    return result;
+  }
+
+  ir::Model& model_;
+  std::size_t expansions_ = 0;
+  std::vector<std::pair<Value*, std::string>> pending_names_;
+};
+
+}  // namespace
+
+void inline_functions(ir::Model& model) {
+  if (model.functions.empty()) return;
+  Inliner(model).expand_graph(*model.graph);
+  // Operator sets that only function bodies import are still needed by the expanded nodes.
+  for (const ir::Function& function : model.functions)
+    for (const auto& [domain, version] : function.opset_imports) {
+      const auto [at, added] = model.opset_imports.emplace(domain, version);
+      if (!added && at->second != version && domain.empty())
+        throw Error(Code::kUnsupported, fmt::format("the function '{}' uses opset {}, the model opset {}", function.name, version, at->second))
+            .with_remedy("Convert the model to one opset with onnx.version_converter.");
+    }
+  model.functions.clear();
+}
+
+}  // namespace lathe::onnx

@@ -1,0 +1,478 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Models, graphs, nodes, attributes and functions. See reader.h for the rules, tensor_reader.cpp for tensors and types.
+
+#include "onnx/reader.h"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <unordered_map>
+
+#include "base/os.h"
+#include "ir/verify.h"
+#include "onnx/fields.h"
+#include "onnx/tensor_reader.h"
+
+namespace lathe::onnx {
+
+using protozero::data_view;
+using protozero::pbf_reader;
+
+namespace {
+
+constexpr int kMaxDepth = 64;
+constexpr std::int64_t kNewestIrVersion = 14;
+
+struct NodeRecord {
+  std::vector<std::string> inputs, outputs;
+  std::string name, op, domain, overload, doc;
+  std::vector<data_view> attributes;
+  std::map<std::string, std::string> metadata;
+  std::size_t index = 0;
+  int state = 0;   // 0 untouched, 1 on the way, 2 made
+};
+
+std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state);
+
+NodeRecord read_node(data_view bytes, std::size_t index) {
+  NodeRecord node;
+  node.index = index;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::node::kInput: node.inputs.push_back(text(reader.get_view())); break;
+      case field::node::kOutput: node.outputs.push_back(text(reader.get_view())); break;
+      case field::node::kName: node.name = text(reader.get_view()); break;
+      case field::node::kOpType: node.op = text(reader.get_view()); break;
+      case field::node::kAttribute: node.attributes.push_back(reader.get_view()); break;
+      case field::node::kDoc: node.doc = text(reader.get_view()); break;
+      case field::node::kDomain: node.domain = text(reader.get_view()); break;
+      case field::node::kOverload: node.overload = text(reader.get_view()); break;
+      case field::node::kMetadata: node.metadata.insert(read_entry(reader.get_view())); break;
+      default: reader.skip();
+    }
+  }
+  if (node.domain == "ai.onnx") node.domain.clear();
+  return node;
+}
+
+template <class T, class Packed, class Single>
+void collect(pbf_reader& reader, std::vector<T>& into, Packed packed, Single single) {
+  if (reader.wire_type() == protozero::pbf_wire_type::length_delimited) {
+    for (const auto value : packed()) into.push_back(value);
+  } else {
+    into.push_back(single());
+  }
+}
+
+std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph* graph, ReadState& state) {
+  std::string name, doc, ref, s;
+  std::int64_t kind = 0, i = 0;
+  float f = 0;
+  std::vector<float> floats;
+  std::vector<std::int64_t> ints;
+  std::vector<std::string> strings;
+  std::vector<data_view> tensors, graphs, sparses, types;
+  int seen = 0;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::attribute::kName: name = text(reader.get_view()); break;
+      case field::attribute::kDoc: doc = text(reader.get_view()); break;
+      case field::attribute::kRef: ref = text(reader.get_view()); break;
+      case field::attribute::kKind: kind = reader.get_int32(); break;
+      case field::attribute::kFloat: f = reader.get_float(); seen = 1; break;
+      case field::attribute::kInt: i = reader.get_int64(); seen = 2; break;
+      case field::attribute::kString: s = text(reader.get_view()); seen = 3; break;
+      case field::attribute::kTensor: tensors.push_back(reader.get_view()); seen = 4; break;
+      case field::attribute::kGraph: graphs.push_back(reader.get_view()); seen = 5; break;
+      case field::attribute::kFloats: collect(reader, floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); }); seen = 6; break;
+      case field::attribute::kInts: collect(reader, ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); seen = 7; break;
+      case field::attribute::kStrings: strings.push_back(text(reader.get_view())); seen = 8; break;
+      case field::attribute::kTensors: tensors.push_back(reader.get_view()); seen = 9; break;
+      case field::attribute::kGraphs: graphs.push_back(reader.get_view()); seen = 10; break;
+      case field::attribute::kSparse: sparses.push_back(reader.get_view()); seen = 11; break;
+      case field::attribute::kSparses: sparses.push_back(reader.get_view()); seen = 12; break;
+      case field::attribute::kType: types.push_back(reader.get_view()); seen = 13; break;
+      case field::attribute::kTypes: types.push_back(reader.get_view()); seen = 14; break;
+      default: reader.skip();
+    }
+  }
+  ir::Attribute attribute;
+  attribute.doc = doc;
+  if (!ref.empty()) {
+    attribute.ref_name = ref;
+    attribute.ref_type = static_cast<ir::AttrType>(kind);
+    return {name, std::move(attribute)};
+  }
+  if (kind == 0) kind = seen;  // files older than the type field
+  const auto need = [&](bool there) {
+    if (!there) state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has no value of its declared type", name));
+  };
+  std::string ignored;
+  switch (static_cast<ir::AttrType>(kind)) {
+    case ir::AttrType::kFloat: attribute.value = f; break;
+    case ir::AttrType::kInt: attribute.value = i; break;
+    case ir::AttrType::kString: attribute.value = s; break;
+    case ir::AttrType::kTensor: need(!tensors.empty()); attribute.value = read_tensor(tensors[0], state).tensor; break;
+    case ir::AttrType::kGraph: need(!graphs.empty()); attribute.value = read_graph(graphs[0], graph, state); break;
+    case ir::AttrType::kFloats: attribute.value = std::move(floats); break;
+    case ir::AttrType::kInts: attribute.value = std::move(ints); break;
+    case ir::AttrType::kStrings: attribute.value = std::move(strings); break;
+    case ir::AttrType::kTensors: {
+      std::vector<Tensor> list;
+      for (const data_view view : tensors) list.push_back(read_tensor(view, state).tensor);
+      attribute.value = std::move(list);
+      break;
+    }
+    case ir::AttrType::kGraphs: {
+      std::vector<ir::GraphPtr> list;
+      for (const data_view view : graphs) list.push_back(read_graph(view, graph, state));
+      attribute.value = std::move(list);
+      break;
+    }
+    case ir::AttrType::kSparseTensor: need(!sparses.empty()); attribute.value = read_sparse_tensor(sparses[0], state, ignored); break;
+    case ir::AttrType::kSparseTensors: {
+      std::vector<ir::SparseTensor> list;
+      for (const data_view view : sparses) list.push_back(read_sparse_tensor(view, state, ignored));
+      attribute.value = std::move(list);
+      break;
+    }
+    case ir::AttrType::kType: need(!types.empty()); attribute.value = read_type(types[0], state, name); break;
+    case ir::AttrType::kTypes: {
+      std::vector<ir::Type> list;
+      for (const data_view view : types) list.push_back(read_type(view, state, name));
+      attribute.value = std::move(list);
+      break;
+    }
+    default: state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has the unknown type number {}", name, kind));
+  }
+  return {name, std::move(attribute)};
+}
+
+/// Makes nodes in file order, or producers first where the file is not sorted.
+class NodeMaker {
+ public:
+  NodeMaker(ir::Graph& graph, std::vector<NodeRecord>& records, ReadState& state) : graph_(graph), records_(records), state_(state) {
+    for (NodeRecord& record : records)
+      for (const std::string& output : record.outputs)
+        if (!output.empty() && !producer_.emplace(output, &record).second) defect(record, fmt::format("two nodes make the tensor '{}'", output));
+  }
+
+  void run() {
+    for (NodeRecord& record : records_) make(record);
+    if (defects_.empty()) return;
+    Error error(Code::kInvalidModel, defects_.size() == 1 ? defects_[0] : fmt::format("{} (and {} more: {})", defects_[0], defects_.size() - 1, join(1)));
+    if (!state_.source.empty()) error.in_source(state_.source);
+    if (first_) error.at_node(first_->name.empty() ? fmt::format("#{}", first_->index) : first_->name, first_->op);
+    throw error.with_remedy("The file breaks ONNX's rules; export it again.");
+  }
+
+ private:
+  std::string join(std::size_t from) const {
+    std::string all;
+    for (std::size_t i = from; i < std::min<std::size_t>(defects_.size(), from + 8); ++i) all += (i > from ? "; " : "") + defects_[i];
+    return all;
+  }
+  void defect(const NodeRecord& record, std::string what) {
+    if (!first_) first_ = &record;
+    else what = fmt::format("{} '{}': {}", record.op, record.name.empty() ? fmt::format("#{}", record.index) : record.name, what);
+    defects_.push_back(std::move(what));
+  }
+
+  void make(NodeRecord& root) {
+    // An explicit stack: a chain of a million unsorted nodes must not exhaust the real one.
+    std::vector<NodeRecord*> stack{&root};
+    while (!stack.empty()) {
+      NodeRecord& record = *stack.back();
+      if (record.state == 2) {
+        stack.pop_back();
+        continue;
+      }
+      record.state = 1;
+      NodeRecord* missing = nullptr;
+      for (const std::string& input : record.inputs) {
+        if (input.empty() || graph_.find_outer(input)) continue;
+        const auto found = producer_.find(input);
+        if (found == producer_.end() || found->second->state == 2) continue;
+        if (found->second->state == 1) {
+          defect(record, fmt::format("it needs its own result: the tensor '{}' is part of a cycle", input));
+          continue;
+        }
+        missing = found->second;
+        break;
+      }
+      if (missing) {
+        stack.push_back(missing);
+        continue;
+      }
+      finish(record);
+      stack.pop_back();
+    }
+  }
+
+  void finish(NodeRecord& record) {
+    record.state = 2;
+    std::vector<ir::Value*> inputs;
+    for (const std::string& name : record.inputs) {
+      ir::Value* value = name.empty() ? nullptr : graph_.find_outer(name);
+      if (!name.empty() && !value) defect(record, fmt::format("its input '{}' is made by no node, input or initializer", name));
+      inputs.push_back(value);
+    }
+    for (const std::string& output : record.outputs)
+      if (!output.empty() && graph_.find(output)) {
+        defect(record, fmt::format("its output '{}' has the name of another tensor", output));
+        return;
+      }
+    ir::Attrs attrs;
+    for (const data_view view : record.attributes) {
+      try {
+        auto [name, attribute] = read_attribute(view, &graph_, state_);
+        if (attrs.has(name)) defect(record, fmt::format("attribute '{}' is given twice", name));
+        attrs.set(std::move(name), std::move(attribute));
+      } catch (Error& error) {
+        if (error.node().empty()) error.at_node(record.name.empty() ? fmt::format("#{}", record.index) : record.name, record.op);
+        throw;
+      }
+    }
+    ir::Node* node = graph_.add_node(record.domain, record.op, std::move(inputs), record.outputs, std::move(attrs));
+    node->name = record.name;
+    node->overload = record.overload;
+    node->doc = record.doc;
+    node->metadata = record.metadata;
+    node->sources = {record.name.empty() ? fmt::format("#{}:{}", record.index, record.op) : record.name};
+  }
+
+  ir::Graph& graph_;
+  std::vector<NodeRecord>& records_;
+  ReadState& state_;
+  std::unordered_map<std::string, NodeRecord*> producer_;
+  std::vector<std::string> defects_;
+  const NodeRecord* first_ = nullptr;
+};
+
+struct ValueInfo {
+  std::string name, doc;
+  ir::Type type;
+  std::map<std::string, std::string> metadata;
+};
+
+ValueInfo read_value_info(data_view bytes, ReadState& state) {
+  ValueInfo info;
+  data_view type;
+  bool has_type = false;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::value_info::kName: info.name = text(reader.get_view()); break;
+      case field::value_info::kType: type = reader.get_view(); has_type = true; break;
+      case field::value_info::kDoc: info.doc = text(reader.get_view()); break;
+      case field::value_info::kMetadata: info.metadata.insert(read_entry(reader.get_view())); break;
+      default: reader.skip();
+    }
+  }
+  if (has_type) info.type = read_type(type, state, info.name);
+  return info;
+}
+
+std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state) {
+  if (++state.depth > kMaxDepth) state.fail(Code::kInvalidModel, "the graphs are nested too deeply");
+  auto graph = std::make_shared<ir::Graph>(parent);
+  std::vector<NodeRecord> nodes;
+  std::vector<NamedTensor> constants;
+  std::vector<ValueInfo> inputs, outputs, infos;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::graph::kNode: nodes.push_back(read_node(reader.get_view(), nodes.size())); break;
+      case field::graph::kName: graph->name = text(reader.get_view()); break;
+      case field::graph::kDoc: graph->doc = text(reader.get_view()); break;
+      case field::graph::kInitializer: constants.push_back(read_tensor(reader.get_view(), state)); break;
+      case field::graph::kSparseInitializer: {
+        NamedTensor dense;
+        const ir::SparseTensor sparse = read_sparse_tensor(reader.get_view(), state, dense.name);
+        dense.tensor = Tensor(sparse.values.dtype(), sparse.dims);
+        const std::int64_t count = sparse.values.size();
+        for (std::int64_t i = 0; i < count; ++i) {
+          std::int64_t at = 0;
+          if (sparse.indices.rank() == 2) {
+            for (std::size_t axis = 0; axis < sparse.dims.size(); ++axis)
+              at = at * sparse.dims[axis] + sparse.indices.as_int64(i * static_cast<std::int64_t>(sparse.dims.size()) + static_cast<std::int64_t>(axis));
+          } else if (i < sparse.indices.size()) {
+            at = sparse.indices.as_int64(i);
+          }
+          if (at < 0 || at >= dense.tensor.size()) state.fail(Code::kInvalidModel, "a sparse initializer has an index outside its shape", dense.name);
+          dense.tensor.set_from_double(at, sparse.values.as_double(i));
+        }
+        constants.push_back(std::move(dense));
+        break;
+      }
+      case field::graph::kInput: inputs.push_back(read_value_info(reader.get_view(), state)); break;
+      case field::graph::kOutput: outputs.push_back(read_value_info(reader.get_view(), state)); break;
+      case field::graph::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
+      case field::graph::kMetadata: graph->metadata.insert(read_entry(reader.get_view())); break;
+      default: reader.skip();
+    }
+  }
+  const auto taken = [&](const std::string& name, const char* what) {
+    if (graph->find(name)) state.fail(Code::kInvalidModel, fmt::format("two {} have this name", what), name);
+  };
+  for (NamedTensor& constant : constants) {
+    if (constant.name.empty()) state.fail(Code::kInvalidModel, "an initializer has no name");
+    taken(constant.name, "initializers");
+    ir::Value* value = graph->add_constant(constant.name, std::move(constant.tensor));
+    value->doc = std::move(constant.doc);
+    value->metadata = std::move(constant.metadata);
+  }
+  for (ValueInfo& input : inputs) {
+    const ir::Value* same = graph->find(input.name);
+    if (same && same->is_constant()) continue;  // an initializer of this name: a constant, see reader.h
+    taken(input.name, "graph inputs");
+    ir::Value* value = graph->add_input(input.name, std::move(input.type));
+    value->doc = std::move(input.doc);
+    value->metadata = std::move(input.metadata);
+  }
+  NodeMaker(*graph, nodes, state).run();
+  const auto declare = [&](ValueInfo& info) {
+    ir::Value* value = graph->find(info.name);
+    if (!value || value->kind != ir::ValueKind::kNodeOutput) return;
+    if (info.type.kind != ir::TypeKind::kUnknown) value->type = std::move(info.type);
+    value->doc = std::move(info.doc);
+    value->metadata = std::move(info.metadata);
+  };
+  for (ValueInfo& info : infos) declare(info);
+  for (ValueInfo& output : outputs) {
+    ir::Value* value = graph->find_outer(output.name);
+    if (!value)
+      state.fail(Code::kInvalidModel, "the graph's output is made by no node, input or initializer", output.name, "The file breaks ONNX's rules; export it again.");
+    declare(output);
+    graph->add_output(value);
+  }
+  --state.depth;
+  return graph;
+}
+
+void read_opset(data_view bytes, std::map<std::string, std::int64_t>& into) {
+  std::string domain;
+  std::int64_t version = 1;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    if (reader.tag() == field::opset::kDomain) domain = text(reader.get_view());
+    else if (reader.tag() == field::opset::kVersion) version = reader.get_int64();
+    else reader.skip();
+  }
+  into[domain == "ai.onnx" ? "" : domain] = version;
+}
+
+ir::Function read_function(data_view bytes, ReadState& state) {
+  ir::Function function;
+  function.body = std::make_shared<ir::Graph>();
+  std::vector<NodeRecord> nodes;
+  std::vector<std::string> inputs, outputs;
+  std::vector<ValueInfo> infos;
+  pbf_reader reader(bytes);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::function::kName: function.name = text(reader.get_view()); break;
+      case field::function::kInput: inputs.push_back(text(reader.get_view())); break;
+      case field::function::kOutput: outputs.push_back(text(reader.get_view())); break;
+      case field::function::kAttribute: function.attributes.push_back(text(reader.get_view())); break;
+      case field::function::kAttributeProto: {
+        auto [name, attribute] = read_attribute(reader.get_view(), function.body.get(), state);
+        function.attribute_defaults.set(std::move(name), std::move(attribute));
+        break;
+      }
+      case field::function::kNode: nodes.push_back(read_node(reader.get_view(), nodes.size())); break;
+      case field::function::kDoc: function.doc = text(reader.get_view()); break;
+      case field::function::kOpsetImport: read_opset(reader.get_view(), function.opset_imports); break;
+      case field::function::kDomain: function.domain = text(reader.get_view()); break;
+      case field::function::kOverload: function.overload = text(reader.get_view()); break;
+      case field::function::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
+      case field::function::kMetadata: function.metadata.insert(read_entry(reader.get_view())); break;
+      default: reader.skip();
+    }
+  }
+  for (const std::string& input : inputs) function.body->add_input(input, {});
+  NodeMaker(*function.body, nodes, state).run();
+  for (ValueInfo& info : infos)
+    if (ir::Value* value = function.body->find(info.name)) value->type = std::move(info.type);
+  for (const std::string& output : outputs) {
+    ir::Value* value = function.body->find(output);
+    if (!value) state.fail(Code::kInvalidModel, fmt::format("the function '{}' makes no such output", function.name), output);
+    function.body->add_output(value);
+  }
+  return function;
+}
+
+std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& state) {
+  auto model = std::make_shared<ir::Model>();
+  model->source = state.source;
+  model->storage = state.owner;
+  data_view graph;
+  bool has_graph = false;
+  pbf_reader reader(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::model::kIrVersion: model->ir_version = reader.get_int64(); break;
+      case field::model::kProducerName: model->producer_name = text(reader.get_view()); break;
+      case field::model::kProducerVersion: model->producer_version = text(reader.get_view()); break;
+      case field::model::kDomain: model->domain = text(reader.get_view()); break;
+      case field::model::kModelVersion: model->model_version = reader.get_int64(); break;
+      case field::model::kDoc: model->doc = text(reader.get_view()); break;
+      case field::model::kGraph: graph = reader.get_view(); has_graph = true; break;
+      case field::model::kOpsetImport: read_opset(reader.get_view(), model->opset_imports); break;
+      case field::model::kMetadata: model->metadata.insert(read_entry(reader.get_view())); break;
+      case field::model::kFunctions: model->functions.push_back(read_function(reader.get_view(), state)); break;
+      default: reader.skip();
+    }
+  }
+  if (!has_graph) state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
+  if (model->ir_version <= 0) state.fail(Code::kCorruptFile, "the file has no IR version, so it is not an ONNX model");
+  if (model->ir_version > kNewestIrVersion)
+    state.fail(Code::kUnsupported, fmt::format("the file has IR version {}, the newest known is {}", model->ir_version, kNewestIrVersion), {}, "Export with an older IR version.");
+  if (model->opset_imports.empty()) state.fail(Code::kInvalidModel, "the file imports no operator set");
+  model->graph = read_graph(graph, nullptr, state);
+  ir::verify(*model->graph, "reading");
+  return model;
+}
+
+std::shared_ptr<ir::Model> guarded(std::span<const std::byte> bytes, ReadState& state) {
+  try {
+    return read(bytes, state);
+  } catch (const protozero::exception& error) {
+    state.fail(Code::kCorruptFile, fmt::format("the file is cut off or is not an ONNX model ({})", error.what()), {}, "Copy or export it again.");
+  } catch (Error& error) {
+    if (error.source().empty() && !state.source.empty()) error.in_source(state.source);
+    throw;
+  } catch (const std::bad_alloc&) {
+    state.fail(Code::kOutOfMemory, "there is not enough memory to read the file");
+  } catch (const std::length_error&) {
+    state.fail(Code::kCorruptFile, "the file states sizes that no machine can hold");
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<ir::Model> read_model(const std::filesystem::path& path, const ReadOptions& options) {
+  const auto file = os::MappedFile::open(path);
+  ReadState state;
+  state.source = path.string();
+  state.base_dir = path.parent_path();
+  state.owner = file;
+  state.options = options;
+  if (file->bytes().empty()) state.fail(Code::kCorruptFile, "the file is empty", {}, "Copy or export it again.");
+  return guarded(file->bytes(), state);
+}
+
+std::shared_ptr<ir::Model> read_model(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::filesystem::path& base_dir,
+                                      const ReadOptions& options) {
+  ReadState state;
+  state.base_dir = base_dir;
+  state.owner = std::move(owner);
+  state.options = options;
+  if (bytes.empty()) state.fail(Code::kCorruptFile, "the model is empty");
+  return guarded(bytes, state);
+}
+
+}  // namespace lathe::onnx
