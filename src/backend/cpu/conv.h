@@ -80,7 +80,8 @@ std::string describe(const ConvPlan& plan);   ///< "tiles p32 r4 patch", for --e
 /// kTiles: [group][panel][chunk][row][column][channel][panel width] (NCHW source: [group][panel][channel][row][column][panel
 /// width]); the last panel is as narrow as 16 when that suffices; channels past cout are zero. bf16 keeps pairs of consecutive k
 /// (channels; NCHW: columns) together: [...][k/2][panel width][2], odd ends padded with zero.
-/// kDepthwise: [row][column][channel], fp32. Winograd: [tile element][panel][channel][panel width] of the transformed weights.
+/// kDepthwise: [row][column][channel], fp32. Winograd: [panel][tile element][channel][panel width] of the
+/// transformed weights, channels padded to 16.
 std::size_t conv_weight_bytes(const ConvProblem& problem, const ConvPlan& plan);
 void pack_conv_weights(const ConvProblem& problem, const ConvPlan& plan, const float* oihw, void* packed);
 

@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Portable kernels: the compiler's four-float vectors.
+#include "backend/cpu/simd_generic.h"
+
+#if defined(__aarch64__)
+#define LATHE_TILE_ROWS 4
+#else
+#define LATHE_TILE_ROWS 2
+#endif
+#define LATHE_TILE_UNITS 1
+#include "backend/cpu/kernels_body.h"
+
+namespace lathe::cpu {
+extern const KernelTable kGenericKernels;
+constinit const KernelTable kGenericKernels = make_table(Isa::kGeneric);
+}  // namespace lathe::cpu

@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/tile_grid.h"
+
+namespace lathe::cpu {
+namespace {
+
+// The grid's cut into tiles: rows are cut evenly; where two rows fit one tile, they are paired.
+struct Cut {
+  std::int64_t across, base, extra;          ///< tiles in a row; their width, the first `extra` are one wider
+  std::int64_t row_step;                     ///< 1 or 2
+  Cut(std::int64_t rows, std::int64_t cols, std::int64_t max_rows) {
+    row_step = rows > 1 && cols * 2 <= max_rows ? 2 : 1;
+    across = ceil_div(cols, max_rows);
+    base = cols / across;
+    extra = cols % across;
+  }
+};
+
+void store_tile(const KernelTable& kernels, const TileGrid& g, const float* acc, std::int64_t acc_stride, std::int64_t row,
+                std::int64_t col, std::int64_t pixels, std::int64_t first_col, std::int64_t cols) {
+  EpilogueArgs e;
+  e.acc = acc;
+  e.acc_stride = acc_stride;
+  e.rows = pixels;
+  e.cols = cols;
+  e.bias = g.bias ? g.bias + first_col : nullptr;
+  e.residual = g.residual ? g.residual + row * g.residual_row + col * g.residual_pixel + first_col * element_bytes(g.residual_type)
+                          : nullptr;
+  e.residual_stride = g.residual_pixel;
+  e.dst = g.dst + row * g.dst_row + col * g.dst_pixel + first_col * element_bytes(g.dst_type);
+  e.dst_stride = g.dst_pixel;
+  e.residual_type = g.residual_type;
+  e.dst_type = g.dst_type;
+  e.op = g.op;
+  kernels.epilogue(e);
+}
+
+void prefetch_rows(const char* p, std::int64_t pixels, std::int64_t stride, std::int64_t bytes) {
+  for (std::int64_t m = 0; m < pixels; ++m) {
+    for (std::int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + m * stride + b);
+  }
+}
+
+}  // namespace
+
+std::int64_t tile_grid_acc_bytes(std::int64_t pixels, std::int64_t chunks) noexcept {
+  // One tile, or with chunks all of them; a tile may be paired rows, hence the slack of one tile.
+  const std::int64_t rows = chunks > 1 ? pixels + kMaxTileRows : kMaxTileRows;
+  return rows * kMaxPanel * 4;
+}
+
+void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
+  const Cut cut(g.rows, g.cols, kernels.max_rows);
+  const auto& tiles = g.bf16 ? kernels.bf16 : kernels.f32;
+  const std::int64_t segments = g.outer * g.inner;
+  const std::int64_t steps = ((g.chunks - 1) * g.k + g.last_k) * segments;
+
+  TileArgs t;
+  t.a_stride = g.a_pixel;
+  t.outer = g.outer;
+  t.inner = g.inner;
+  t.outer_stride = g.outer_stride;
+  t.inner_stride = g.inner_stride;
+  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
+    const std::int64_t width = panel_width(g.n, g.panel, panel), units = width / 16;
+    const std::int64_t first_col = panel * g.panel;
+    const std::int64_t cols = g.n - first_col < width ? g.n - first_col : width;
+    const char* w_panel = g.weights + panel * g.panel * steps * 4;
+    t.w_stride = width * 4;
+    t.acc_stride = width;
+    for (std::int64_t chunk = 0; chunk < g.chunks; ++chunk) {
+      const bool last = chunk + 1 == g.chunks;
+      t.k = last ? g.last_k : g.k;
+      t.accumulate = chunk > 0;
+      const char* w = w_panel + chunk * g.k * segments * width * 4;
+      const char* a_chunk = g.a + chunk * g.a_chunk;
+      float* acc = g.acc;
+      for (std::int64_t row = 0; row < g.rows; row += cut.row_step) {
+        const bool pair = cut.row_step == 2 && row + 1 < g.rows;
+        std::int64_t col = 0;
+        for (std::int64_t x = 0; x < cut.across; ++x) {
+          const std::int64_t wide = cut.base + (x < cut.extra ? 1 : 0), pixels = pair ? wide * 2 : wide;
+          t.a0 = a_chunk + row * g.a_row + col * g.a_pixel;
+          t.a1 = pair ? t.a0 + g.a_row : t.a0 + ((pixels + 1) / 2) * g.a_pixel;
+          if (g.prefetch_a && panel == g.panel_begin) {
+            prefetch_rows(t.a0 + wide * g.a_pixel, wide, g.a_pixel, t.k * 4);
+          }
+          for (std::int64_t unit = 0; unit < units; unit += kernels.max_units) {
+            const std::int64_t now = units - unit < kernels.max_units ? units - unit : kernels.max_units;
+            t.w = w + unit * 64;
+            t.acc = acc + unit * 16;
+            tiles[now][pixels](t);
+          }
+          if (last) {
+            store_tile(kernels, g, acc, width, row, col, wide, first_col, cols);
+            if (pair) store_tile(kernels, g, acc + wide * width, width, row + 1, col, wide, first_col, cols);
+          }
+          if (g.chunks > 1) acc += pixels * width;
+          col += wide;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace lathe::cpu
