@@ -26,7 +26,15 @@ struct Run {
   const InferOptions& options;
   InferReport report;
   std::int64_t next_symbol = 0;
+  std::set<std::string> extents;   // fresh symbols that are some tensor's extent, thus never negative
 };
+
+void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into) {
+  if (!shape) return;
+  for (const auto& dim : *shape) {
+    if (!dim.is_constant()) dim.collect_symbols(into);
+  }
+}
 
 [[noreturn]] void conflict(const Node& node, const Value& value, const std::string& found, const std::string& declared) {
   auto error = node_error(node, "computes " + found + ", but the model declares " + declared);
@@ -87,6 +95,7 @@ class Context final : public InferContext {
       }
     }
     value->type = declared_counts_ ? merge_type(node_, *value, type, value->type) : std::move(type);
+    note_extents(value->type.shape, run_.extents);
   }
   void set_content(std::size_t output, std::vector<Dim> content) override {
     Value* value = node_.output(output);
@@ -97,6 +106,11 @@ class Context final : public InferContext {
     std::string name(1, '?');
     name += std::to_string(run_.next_symbol++);
     return Dim::symbol(std::move(name));
+  }
+  bool is_extent(const Dim& dim) override {
+    std::set<std::string> symbols;
+    if (!dim.is_constant()) dim.collect_symbols(symbols);
+    return std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return !s.starts_with("?") || run_.extents.count(s); });
   }
   std::int64_t opset() override { return newest_version_; }
   std::vector<ir::Type> infer_subgraph(ir::Graph& graph, std::span<const ir::Type> inputs) override {
@@ -156,6 +170,7 @@ void infer_node(Node& node, Run& run) {
 }
 
 void infer_into(ir::Graph& graph, Run& run) {
+  for (const Value* input : graph.inputs()) note_extents(input->type.shape, run.extents);
   for (Node* node : graph.nodes()) infer_node(*node, run);
 }
 
@@ -222,7 +237,7 @@ std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_
 
 InferReport infer_graph(ir::Graph& graph, const InferOptions& options) {
   name_open_inputs(graph);
-  Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph)};
+  Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph), {}};
   infer_into(graph, run);
   return std::move(run.report);
 }

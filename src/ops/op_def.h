@@ -66,6 +66,9 @@ class InferContext {
   virtual void set_content(std::size_t output, std::vector<Dim> content) = 0;
   /// A new symbol for an extent that only the data tells.
   virtual Dim fresh_symbol() = 0;
+  /// True when `dim`, an element of a content, is surely an extent: no symbol in it stands for an unknown *element*, which might be
+  /// negative (Reshape's -1).
+  virtual bool is_extent(const Dim& dim) = 0;
   virtual std::int64_t opset() = 0;
   /// Infers a nested graph with these input types and returns its output types.
   virtual std::vector<ir::Type> infer_subgraph(ir::Graph& graph, std::span<const ir::Type> inputs) = 0;
@@ -107,7 +110,7 @@ struct OpDef {
   void (*infer)(InferContext&) = nullptr;
   void (*reference)(RefContext&) = nullptr;      ///< the defining loop
   void (*oracle)(RefContext&) = nullptr;         ///< blocked oracle for big problems; nullptr: the reference serves
-  Tolerance tolerance;
+  Tolerance tolerance{};
   /// Lowers the node to stages of the region language; false = this instance cannot (the reason is set in the builder).
   bool (*lower)(const Node& node, loops::RegionBuilder& builder) = nullptr;
   bool deterministic = true;                     ///< false: RandomNormal...; never folded or merged

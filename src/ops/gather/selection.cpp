@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// OneHot, NonZero, Compress: index tensors made and used.
+#include "loops/builder.h"
+#include "ops/ref_util.h"
+#include "ops/shape_util.h"
+
+namespace lathe::ops {
+namespace {
+
+void one_hot_infer(InferContext& ctx) {
+  const auto& indices = ctx.shape(0);
+  if (!indices) return ctx.set_unknown(0, ctx.dtype(2));
+  const auto rank = static_cast<std::int64_t>(indices->size());
+  const auto axis = infer_axis(ctx, ctx.attrs().get_int("axis", -1), rank + 1);
+  Dim depth = ctx.fresh_symbol();
+  if (const auto content = ctx.content(1); content && content->size() == 1) depth = content->front();
+  Shape out = *indices;
+  out.insert(out.begin() + axis, depth);
+  ctx.set(0, ctx.dtype(2), out);
+}
+
+void one_hot_reference(RefContext& ctx) {
+  const Tensor &indices = ctx.input(0), &values = ctx.input(2);
+  const auto depth = static_cast<std::int64_t>(ctx.input(1).as_double(0));
+  if (depth < 0) ctx.fail("depth " + std::to_string(depth) + " is negative");
+  if (values.size() != 2) ctx.fail("values must hold [off, on]");
+  const std::int64_t axis = ref_axis(ctx, ctx.attrs().get_int("axis", -1), indices.rank() + 1);
+  Dims dims = indices.dims();
+  dims.insert(dims.begin() + axis, depth);
+  const AxisView view = around_axis(dims, axis);
+  ctx.set_output(0, remap(values, dims, [&](std::int64_t i) {
+                   const std::int64_t inner = i % view.inner, position = i / view.inner % depth, outer = i / view.inner / depth;
+                   auto hot = static_cast<std::int64_t>(indices.as_double(outer * view.inner + inner));
+                   if (hot < 0) hot += depth;
+                   return static_cast<std::int64_t>(hot == position);
+                 }));
+}
+
+void non_zero_infer(InferContext& ctx) {
+  const auto& in = ctx.shape(0);
+  ctx.set(0, DType::kInt64, {in ? Dim(static_cast<std::int64_t>(in->size())) : ctx.fresh_symbol(), ctx.fresh_symbol()});
+}
+
+bool is_non_zero(const Tensor& t, std::int64_t i) {
+  if (t.dtype() == DType::kString) return !t.string_data()[static_cast<std::size_t>(i)].empty();
+  if (is_integer(t.dtype()) || t.dtype() == DType::kBool) return t.as_int64(i) != 0;
+  return t.as_double(i) != 0;
+}
+
+void non_zero_reference(RefContext& ctx) {
+  const Tensor& in = ctx.input(0);
+  const std::size_t rank = in.dims().size();
+  std::vector<std::vector<std::int64_t>> found(rank);
+  std::int64_t n = 0, count = 0;
+  for_each_index(in.dims(), [&](const Dims& index) {
+    if (is_non_zero(in, n++)) {
+      ++count;
+      for (std::size_t a = 0; a < rank; ++a) found[a].push_back(index[a]);
+    }
+  });
+  std::vector<std::int64_t> flat;
+  for (const auto& row : found) flat.insert(flat.end(), row.begin(), row.end());
+  ctx.set_output(0, from_int64s(DType::kInt64, {static_cast<std::int64_t>(rank), count}, flat));
+}
+
+void compress_infer(InferContext& ctx) {
+  const auto& in = ctx.shape(0);
+  if (!ctx.attrs().has("axis")) return ctx.set(0, ctx.dtype(0), {ctx.fresh_symbol()});
+  if (!in) return ctx.set_unknown(0, ctx.dtype(0));
+  const auto axis = infer_axis(ctx, ctx.attrs().get_int("axis", 0), static_cast<std::int64_t>(in->size()));
+  Shape out = *in;
+  out[static_cast<std::size_t>(axis)] = ctx.fresh_symbol();
+  ctx.set(0, ctx.dtype(0), out);
+}
+
+void compress_reference(RefContext& ctx) {
+  Tensor in = ctx.input(0);
+  std::int64_t axis = 0;
+  if (ctx.attrs().has("axis")) {
+    axis = ref_axis(ctx, ctx.attrs().get_int("axis", 0), in.rank());
+  } else {
+    in = in.reshaped({in.size()});
+  }
+  const AxisView view = around_axis(in.dims(), axis);
+  const Tensor& condition = ctx.input(1);
+  if (condition.size() > view.extent) ctx.fail("the condition is longer than the axis");
+  std::vector<std::int64_t> kept;
+  for (std::int64_t i = 0; i < condition.size(); ++i) {
+    if (condition.as_int64(i)) kept.push_back(i);
+  }
+  Dims dims = in.dims();
+  const auto count = static_cast<std::int64_t>(kept.size());
+  dims[static_cast<std::size_t>(axis)] = count;
+  ctx.set_output(0, remap(in, dims, [&](std::int64_t i) {
+                   const std::int64_t inner = i % view.inner, k = i / view.inner % count, outer = i / view.inner / count;
+                   return (outer * view.extent + kept[static_cast<std::size_t>(k)]) * view.inner + inner;
+                 }));
+}
+
+}  // namespace
+
+std::vector<OpDef> selection_ops() {
+  constexpr std::string_view kHot = "indices:T1 depth:T2 values:T3 -> output:T3", kAxis = "axis:int=-1";
+  constexpr std::string_view kCompress = "input:T condition:T1 -> output:T";
+  return {
+      {.name = "OneHot",
+       .versions = {{9, kHot, kAxis, "T1: @num; T2: @num; T3: @all"},
+                    {11, kHot, kAxis, "T1: @num; T2: @num; T3: @all"},
+                    {28, kHot, kAxis, "T1: @num; T2: @num; T3: @all13"}},
+       .infer = one_hot_infer,
+       .reference = one_hot_reference,
+       .doc = "one of two values by index along a new axis"},
+      {.name = "NonZero",
+       .versions = {{9, "X:T -> Y:int64", "", "T: @all"}, {13, "X:T -> Y:int64", "", "T: @all13"}},
+       .infer = non_zero_infer,
+       .reference = non_zero_reference,
+       .doc = "indices of the elements that are not zero"},
+      {.name = "Compress",
+       .versions = {{9, kCompress, "axis:int?", "T: @all; T1: bool"},
+                    {11, kCompress, "axis:int?", "T: @all; T1: bool"},
+                    {28, kCompress, "axis:int?", "T: @all13; T1: bool"}},
+       .infer = compress_infer,
+       .reference = compress_reference,
+       .doc = "slices picked by a mask"},
+  };
+}
+
+}  // namespace lathe::ops

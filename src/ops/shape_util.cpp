@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/shape_util.h"
+
+#include <algorithm>
+
+namespace lathe::ops {
+
+std::int64_t infer_axis(InferContext& ctx, std::int64_t axis, std::int64_t rank) {
+  if (axis < -rank || axis >= rank) {
+    ctx.fail("axis " + std::to_string(axis) + " is out of range for rank " + std::to_string(rank));
+  }
+  return axis < 0 ? axis + rank : axis;
+}
+
+std::vector<std::int64_t> infer_axes(InferContext& ctx, const std::vector<std::int64_t>& axes, std::int64_t rank) {
+  std::vector<std::int64_t> normal;
+  for (const auto axis : axes) {
+    normal.push_back(infer_axis(ctx, axis, rank));
+    if (std::count(normal.begin(), normal.end(), normal.back()) > 1) ctx.fail("axis " + std::to_string(axis) + " is given twice");
+  }
+  return normal;
+}
+
+std::optional<std::vector<std::int64_t>> constant_content(InferContext& ctx, std::size_t i) {
+  const auto content = ctx.content(i);
+  if (!content) {
+    const Tensor t = ctx.constant(i);  // larger than what is propagated, yet known
+    if (t.defined() && (is_integer(t.dtype()) || t.dtype() == DType::kBool)) return t.to_int64_vector();
+    return std::nullopt;
+  }
+  return ir::constant_dims(*content);
+}
+
+std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i) {
+  if (const auto content = ctx.content(i)) return static_cast<std::int64_t>(content->size());
+  const auto& shape = ctx.shape(i);
+  if (shape && shape->size() == 1) return (*shape)[0].constant();
+  return std::nullopt;
+}
+
+Shape fresh_shape(InferContext& ctx, std::size_t rank) {
+  Shape shape;
+  for (std::size_t i = 0; i < rank; ++i) shape.push_back(ctx.fresh_symbol());
+  return shape;
+}
+
+bool is_one(const Dim& dim) { return dim.constant() == std::int64_t{1}; }
+
+Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b) {
+  if (a == b || is_one(b)) return a;
+  if (is_one(a)) return b;
+  if (a.is_constant() && b.is_constant()) ctx.fail("extents " + a.to_string() + " and " + b.to_string() + " do not broadcast");
+  if (a.is_constant()) return a;  // a number other than 1: the other side is 1 or the same
+  if (b.is_constant()) return b;
+  if (a.lower_bound().value_or(0) > 1) return a;
+  if (b.lower_bound().value_or(0) > 1) return b;
+  return ctx.fresh_symbol();
+}
+
+Shape broadcast_shape(InferContext& ctx, const Shape& a, const Shape& b) {
+  const std::size_t rank = std::max(a.size(), b.size());
+  Shape out(rank);
+  for (std::size_t i = 0; i < rank; ++i) {
+    const Dim da = i + a.size() >= rank ? a[i + a.size() - rank] : Dim(1);
+    const Dim db = i + b.size() >= rank ? b[i + b.size() - rank] : Dim(1);
+    out[i] = broadcast_dim(ctx, da, db);
+  }
+  return out;
+}
+
+void infer_same_as_input(InferContext& ctx) {
+  ctx.set_type(0, ctx.node().input(0)->type);
+  if (auto content = ctx.content(0)) ctx.set_content(0, std::move(*content));
+}
+
+Shape row_major_strides(const Shape& shape) {
+  Shape strides(shape.size(), Dim(1));
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
+bool attribute_to_input(UpgradeContext& ctx, std::string_view name, std::size_t index) {
+  if (!ctx.node.attrs.has(name)) return false;
+  const auto values = ctx.node.attrs.get_ints(name);
+  ctx.node.attrs.erase(name);
+  std::string hint = ctx.node.name.empty() ? ctx.node.op : ctx.node.name;
+  hint += '_';
+  hint += name;
+  ctx.graph.set_input(&ctx.node, index, ctx.constant(hint, Tensor::vector(values)));
+  return true;
+}
+
+}  // namespace lathe::ops

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the shape rules of several op families share.
+
+#include <optional>
+#include <vector>
+
+#include "ops/op_def.h"
+
+namespace lathe::ops {
+
+/// `axis` in [0, rank); negative ones count from the end. Fails at the node when out of range.
+std::int64_t infer_axis(InferContext& ctx, std::int64_t axis, std::int64_t rank);
+/// Each normalised; fails on a repeated axis.
+std::vector<std::int64_t> infer_axes(InferContext& ctx, const std::vector<std::int64_t>& axes, std::int64_t rank);
+/// The elements of input `i` when all are known numbers.
+std::optional<std::vector<std::int64_t>> constant_content(InferContext& ctx, std::size_t i);
+/// The length of the 1-D input `i`, when known.
+std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i);
+/// `rank` fresh symbols.
+Shape fresh_shape(InferContext& ctx, std::size_t rank);
+bool is_one(const Dim& dim);
+/// Dimension of the common shape of two broadcast extents; fails when they are different numbers other than 1. Unknown against
+/// unknown: a symbol that may be 1 gives a fresh one.
+Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b);
+Shape broadcast_shape(InferContext& ctx, const Shape& a, const Shape& b);
+/// The usual rule: output 0 has input 0's type, shape and content.
+void infer_same_as_input(InferContext& ctx);
+
+/// Linear index of `indices` in a row-major tensor of `shape`, as stride expressions: product of the extents after each axis.
+Shape row_major_strides(const Shape& shape);
+
+/// Upgrades: the list attribute `name` (removed) becomes a constant int64 input at `index`; true when it was there.
+bool attribute_to_input(UpgradeContext& ctx, std::string_view name, std::size_t index);
+
+}  // namespace lathe::ops
