@@ -1,0 +1,75 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One thread's run state of an Engine: arena, kernels bound per shape, outputs. Create one per thread.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor.h"
+#include "lathe/services.h"
+#include "lathe/status.h"
+#include "runtime/engine.h"
+
+namespace lathe::runtime {
+
+struct InputView {
+  const void* data = nullptr;
+  DType dtype = DType::kUndefined;
+  std::span<const std::int64_t> dims;
+};
+struct OutputView {
+  void* data = nullptr;   ///< nullptr: the Context's own memory
+  DType dtype = DType::kUndefined;
+  std::span<const std::int64_t> dims;
+};
+
+struct StepTime {
+  double seconds = 0;
+  std::int64_t runs = 0;
+};
+
+class Context {
+ public:
+  explicit Context(std::shared_ptr<const Engine> engine, Allocator* allocator = nullptr);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  /// Binds these input shapes ahead of a run (allocates). Later runs of the shapes do not.
+  Status prepare(std::span<const Dims> input_dims) noexcept;
+  /// Views in the order of the program's inputs and outputs; `outputs` may be shorter or empty.
+  Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs) noexcept;
+  /// Output of the last run.
+  InputView output(std::size_t index) const noexcept;
+
+  /// Every slot keeps its own bytes from the next binding on, so that slot() can be asked after a run. For verification.
+  void keep_intermediates(bool keep);
+  /// Row-major float (or integer) copy of a slot that holds the ONNX tensor `name`; undefined when no slot does.
+  Tensor slot(std::string_view name) const;
+
+  void start_profile();
+  std::vector<StepTime> profile() const;
+  std::size_t arena_bytes() const noexcept;    ///< planned activations and scratch of the current shapes
+  std::size_t bound_shapes() const noexcept;   ///< specialisations held
+  const Engine& engine() const noexcept { return *engine_; }
+
+ private:
+  struct Specialisation;
+  struct Memory;
+  Specialisation* find_or_bind(std::span<const InputView> inputs, Status& status) noexcept;
+  std::unique_ptr<Specialisation> bind(const ir::Bindings& bindings, std::span<const Dims> dims);
+
+  std::shared_ptr<const Engine> engine_;
+  Allocator* allocator_;
+  std::vector<std::unique_ptr<Specialisation>> specialisations_;   // most recently used first
+  std::unique_ptr<Memory> memory_;
+  bool keep_ = false, profiling_ = false;
+  std::vector<StepTime> times_;
+  Specialisation* current_ = nullptr;
+};
+
+}  // namespace lathe::runtime

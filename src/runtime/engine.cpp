@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See engine.h.
+
+#include "runtime/engine.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "backend/cpu/features.h"
+#include "lathe/status.h"
+
+namespace lathe::runtime {
+
+std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section) {
+  auto engine = std::make_shared<Engine>();
+  engine->data_ = std::move(data);
+  const cpu::CpuFeatures here = cpu::cpu_features();
+  std::string refused;
+  for (const engine::DeviceSection& candidate : engine->data_.sections) {
+    if (!section.empty() && candidate.device != section) continue;
+    if (candidate.device.rfind("cpu", 0) != 0) continue;
+    // Sections name the kernel level that they were tuned for.
+    cpu::Isa needed = cpu::Isa::kGeneric;
+    for (const cpu::Isa isa : {cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kAvx512Bf16})
+      if (candidate.needs == cpu::isa_name(isa)) needed = isa;
+    if (needed > here.isa()) {
+      refused = fmt::format("the section '{}' is tuned for {}, this machine offers {}", candidate.device, candidate.needs, cpu::isa_name(here.isa()));
+      continue;
+    }
+    engine->section_ = &candidate;
+    engine->note_ = refused.empty() ? fmt::format("{} ({})", candidate.device, candidate.needs.empty() ? "any CPU" : candidate.needs)
+                                    : fmt::format("{} (any CPU): {}; build again here for full speed", candidate.device, refused);
+    return engine;
+  }
+  throw Error(Code::kMachine, refused.empty() ? "the engine has no section for this machine's CPU" : refused)
+      .with_remedy("Build the engine again on this machine.");
+}
+
+std::size_t Engine::weight_bytes() const {
+  std::set<plan::BlobId> named;
+  const auto visit = [&](auto&& self, const plan::Program& program) -> void {
+    for (const plan::Step& step : program.steps) named.insert(step.weights.begin(), step.weights.end());
+    for (const plan::Slot& slot : program.slots)
+      if (slot.storage == plan::Storage::kConstant) named.insert(slot.blob);
+    for (const plan::Program& sub : program.subprograms) self(self, sub);
+  };
+  visit(visit, program());
+  std::size_t bytes = 0;
+  for (const plan::BlobId id : named)
+    if (id >= 0) bytes += blob(id).size();
+  return bytes;
+}
+
+}  // namespace lathe::runtime
