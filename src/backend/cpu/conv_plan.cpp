@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Planning of convolutions and the public entry points.
 #include <algorithm>
+#include <cmath>
 
 #include "backend/cpu/conv_internal.h"
 #include "base/thread_pool.h"
@@ -23,41 +24,61 @@ bool reads_in_place(const ConvProblem& p) {
   return !p.src_nchw && !padded && p.src == p.weights && pairs;
 }
 
-// Rows (or flat pixels) and panels of a task: the patch and one weight panel should share the second-level cache, and there should be
-// enough tasks for an even end.
-void block(const ConvProblem& p, int threads, ConvPlan& plan) {
-  const ConvShape s = conv_shape(p, plan);
-  const std::int64_t l2 = cache_sizes().l2, images = plan.flat ? 1 : p.n;
-  const std::int64_t extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
-  const std::int64_t budget = l2 * 3 / 8;
-  const std::int64_t want_tasks = threads == 1 ? 1 : 4 * threads;
-  std::int64_t rows = 1;
-  if (plan.flat && !plan.patch) {
-    const std::int64_t pixel = s.channels * s.element;
-    rows = std::clamp<std::int64_t>(budget / pixel / kMaxTileRows * kMaxTileRows, kMaxTileRows * 2, 1024 / kMaxTileRows * kMaxTileRows);
+// Modelled cycles of the slowest worker: multiplies, epilogue, patch, weights from the third-level cache once a task and panel, or once
+// a tile when panel and patch do not fit the second level together. Only the ratios between blockings matter.
+double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan& plan, int threads) {
+  const std::int64_t images = plan.flat ? 1 : p.n, extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
+  const std::int64_t rows = std::min<std::int64_t>(plan.rows, extent);
+  const double pixels = static_cast<double>(rows) * (plan.flat ? 1 : s.ow), panel_bytes = static_cast<double>(s.steps) * plan.panel * 4;
+  const double units = static_cast<double>(plan.panels) * plan.panel / 16;
+  double a_bytes;
+  double cycles = 400;
+  if (plan.patch) {
+    a_bytes = static_cast<double>(patch_layout(p, s, rows).bytes);
+    cycles += a_bytes / 64 * 3;
   } else {
-    while (rows < extent && (plan.patch ? patch_layout(p, s, rows + 1).bytes : (rows + 1) * p.stride_h * p.w * s.channels * s.element) <= budget &&
-           (rows + 1) * s.ow <= 2048) {
-      ++rows;
+    a_bytes = pixels * static_cast<double>(s.channels * s.element);
+    cycles += a_bytes / 64;
+  }
+  cycles += pixels * units * (static_cast<double>(s.steps) + 16);
+  const bool fits = a_bytes + panel_bytes * (s.chunks > 1 ? 1.0 / static_cast<double>(s.chunks) : 1.0) < 0.7 * static_cast<double>(cache_sizes().l2);
+  const double tiles = std::max(1.0, pixels / kMaxTileRows);
+  cycles += plan.panels * panel_bytes * (fits ? 1.0 / 32 : tiles / 48);
+  const double tasks = static_cast<double>(images * p.groups * ceil_div(extent, rows) * ceil_div(s.panels, plan.panels));
+  return std::ceil(tasks / threads) * cycles;
+}
+
+// The blocking of least modelled cost; `skip` gives the next best that differs by half or more in its rows.
+void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
+  const ConvShape s = conv_shape(p, plan);
+  const std::int64_t extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
+  const std::int64_t smallest = plan.flat ? std::min<std::int64_t>(extent, 2 * kMaxTileRows) : 1;
+  const std::int64_t largest = std::min<std::int64_t>(extent, plan.flat ? 1024 : std::max<std::int64_t>(1, 2048 / s.ow));
+  std::vector<std::int32_t> taken;
+  for (int round = 0; round <= skip; ++round) {
+    double best = 0;
+    ConvPlan winner = plan;
+    for (std::int64_t blocks = ceil_div(extent, largest), last_rows = 0; blocks <= extent; blocks += 1 + blocks / 16) {
+      const std::int64_t rows = ceil_div(extent, blocks);
+      if (rows < smallest) break;
+      if (rows == last_rows) continue;
+      last_rows = rows;
+      if (std::any_of(taken.begin(), taken.end(), [&](std::int32_t t) { return rows * 3 > t * 2 && rows * 2 < t * 3; })) continue;
+      for (std::int64_t parts = 1; parts <= std::min<std::int64_t>(s.panels, 4 * threads); ++parts) {
+        ConvPlan now = plan;
+        now.rows = static_cast<std::int32_t>(rows);
+        now.panels = static_cast<std::int32_t>(ceil_div(s.panels, parts));
+        const double cost = modelled_cycles(p, s, now, threads) * (1 + 1e-6 * static_cast<double>(parts));
+        if (best == 0 || cost < best) {
+          best = cost;
+          winner = now;
+        }
+      }
     }
+    if (best == 0) return;   // nothing further to offer
+    plan = winner;
+    taken.push_back(plan.rows);
   }
-  rows = std::min(rows, extent);
-  const std::int64_t per_image = std::max<std::int64_t>(1, ceil_div(want_tasks, images * p.groups));
-  // Enough tasks from rows where a block keeps a few tiles, the rest from panels.
-  const std::int64_t unit = plan.flat ? kMaxTileRows : 1;
-  const std::int64_t min_rows = plan.flat ? 4 * kMaxTileRows : std::max<std::int64_t>(1, std::min<std::int64_t>(p.kh, ceil_div(56, s.ow)));
-  std::int64_t blocks = ceil_div(extent, rows);
-  if (blocks < per_image) {
-    rows = std::max(std::min(min_rows, rows), round_up(ceil_div(extent, per_image), unit));
-    rows = std::min(rows, extent);
-    blocks = ceil_div(extent, rows);
-  }
-  rows = std::min(extent, round_up(ceil_div(extent, blocks), unit));   // equal blocks
-  blocks = ceil_div(extent, rows);
-  std::int64_t panels = s.panels;
-  if (blocks < per_image) panels = std::max<std::int64_t>(1, s.panels / ceil_div(per_image, blocks));
-  plan.rows = static_cast<std::int32_t>(rows);
-  plan.panels = static_cast<std::int32_t>(panels);
 }
 
 void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
@@ -77,7 +98,7 @@ void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
 
 bool winograd_fits(const ConvProblem& p) {
   return p.kh == 3 && p.kw == 3 && p.stride_h == 1 && p.stride_w == 1 && p.dilation_h == 1 && p.dilation_w == 1 && p.groups == 1 &&
-         !p.src_nchw && p.weights == DType::kFloat32 && p.cin >= 16 && p.cout >= 16;
+         !p.src_nchw && (p.weights == DType::kFloat32 || p.src == DType::kBFloat16) && p.cin >= 16 && p.cout >= 16;
 }
 
 }  // namespace
@@ -101,6 +122,7 @@ ConvPlan refit_conv_plan(const ConvPlan& old, const ConvProblem& p, int threads)
   if (plan.algorithm == ConvAlgorithm::kTiles) {
     if (!reads_in_place(p)) plan.patch = 1;
     plan.flat = is_flat(p) && !plan.patch;
+    if (plan.rows < 1) plan.rows = 1;
     block(p, threads, plan);
   } else if (plan.fast()) {
     block_winograd(p, threads, plan);
@@ -123,20 +145,30 @@ std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& featur
   plan.algorithm = ConvAlgorithm::kTiles;
   plan.panel = p.cout / p.groups <= 16 ? 16 : 32;
   plan.patch = reads_in_place(p) && p.kh * p.kw == 1 ? 0 : 1;
-  // Pixels whole KiB apart meet in few cache sets: copying them apart is cheaper when many channels come out.
-  if (!plan.patch && p.cin / p.groups * element_bytes(p.src) % 2048 == 0 && p.cout / p.groups >= 128 && !is_flat(p)) plan.patch = 1;
   std::vector<ConvPlan> tiles;
-  tiles.push_back(refit_conv_plan(plan, p, threads));
+  auto offer = [&](ConvPlan base, int count) {
+    base.flat = is_flat(p) && !base.patch;
+    for (int skip = 0; skip < count; ++skip) {
+      ConvPlan now = base;
+      block(p, threads, now, skip);
+      const bool known = std::any_of(tiles.begin(), tiles.end(), [&](const ConvPlan& t) {
+        return t.rows == now.rows && t.panels == now.panels && t.patch == now.patch && t.chunk == now.chunk;
+      });
+      if (!known) tiles.push_back(now);
+    }
+  };
+  // Pixels whole 4 KiB apart meet in one cache set: copying them apart is cheaper when many channels come out.
+  if (!plan.patch && p.cin * element_bytes(p.src) % 4096 == 0 && p.cout / p.groups >= 64) {
+    ConvPlan apart = plan;
+    apart.patch = 1;
+    offer(apart, 2);
+  }
+  offer(plan, 3);
   const std::int64_t channels = p.cin / p.groups;
   if (!p.src_nchw && channels * p.kh * p.kw > 1152 && channels > 128) {
     ConvPlan chunked = plan;
     chunked.chunk = 128;
-    tiles.push_back(refit_conv_plan(chunked, p, threads));
-  }
-  if (tiles[0].rows > 1) {
-    ConvPlan half = tiles[0];
-    half.rows = std::max(1, half.rows / 2);
-    tiles.push_back(half);
+    offer(chunked, 1);
   }
   if (!exact && winograd_fits(p)) {
     for (ConvAlgorithm algorithm : {ConvAlgorithm::kWinograd4, ConvAlgorithm::kWinograd2}) {
