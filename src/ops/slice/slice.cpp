@@ -122,10 +122,10 @@ void slice_infer(InferContext& ctx) {
   const auto content = ctx.content(0);
   if (!content) return;
   if (p->axes.empty()) return ctx.set_content(0, *content);
-  const auto start = last ? last->start.constant() : std::nullopt, count = last ? last->count.constant() : std::nullopt;
-  if (p->axes.size() != 1 || !start || !count) return;
+  if (p->axes.size() != 1 || !last || !last->start.is_constant() || !last->count.is_constant()) return;
+  const std::int64_t start = *last->start.constant(), count = *last->count.constant();
   std::vector<Dim> part;
-  for (std::int64_t k = 0; k < *count; ++k) part.push_back((*content)[static_cast<std::size_t>(*start + k * last->step)]);
+  for (std::int64_t k = 0; k < count; ++k) part.push_back((*content)[static_cast<std::size_t>(start + k * last->step)]);
   ctx.set_content(0, std::move(part));
 }
 
