@@ -89,7 +89,8 @@ TEST(Builder, LayerNormKeepsStatisticsPerRow) {
   const ir::Value* out[] = {&y};
   const LoopRegion region = b.finish(in, out);
   for (const Buffer& buffer : region.buffers) {
-    if (buffer.role == Role::kTemporary) EXPECT_EQ(buffer.shape.size(), 1u) << region.to_string();
+    if (buffer.role != Role::kTemporary) continue;
+    EXPECT_EQ(buffer.shape.size(), 1u) << region.to_string();
   }
   const Tensor data = random_tensor({3, 16}, 2), scale = random_tensor({16}, 3);
   const Tensor result = run_one(region, {data, scale}, {{"rows", 3}, {"n", 16}});

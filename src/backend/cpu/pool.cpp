@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Pooling: one task per output row, or per channel block for global pooling.
+#include "backend/cpu/pool.h"
+
+#include "backend/cpu/tile_grid.h"
+#include "base/thread_pool.h"
+
+namespace lathe::cpu {
+namespace {
+
+std::int64_t out_extent(std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t pad0, std::int64_t pad1,
+                        bool ceil_mode) {
+  const std::int64_t span = in + pad0 + pad1 - dilation * (k - 1) - 1;
+  if (span < 0) return 0;
+  std::int64_t out = (ceil_mode ? ceil_div(span, stride) : span / stride) + 1;
+  if (ceil_mode && (out - 1) * stride >= in + pad0) --out;
+  return out;
+}
+
+}  // namespace
+
+std::int64_t PoolProblem::oh() const noexcept { return out_extent(h, kh, stride_h, dilation_h, pad_top, pad_bottom, ceil_mode); }
+std::int64_t PoolProblem::ow() const noexcept { return out_extent(w, kw, stride_w, dilation_w, pad_left, pad_right, ceil_mode); }
+
+void run_pool(const PoolProblem& p, const void* src, void* dst, ThreadPool& pool) noexcept {
+  const KernelTable& kernels = kernel_table();
+  const std::int64_t oh = p.oh(), ow = p.ow(), element = element_bytes(p.type);
+  PoolArgs base{};
+  base.h = p.h;
+  base.w = p.w;
+  base.c = p.c;
+  base.kh = p.kh;
+  base.kw = p.kw;
+  base.stride_w = p.stride_w;
+  base.dilation_h = p.dilation_h;
+  base.dilation_w = p.dilation_w;
+  base.ix0 = -p.pad_left;
+  base.ow = ow;
+  base.src_pixel = (p.src_pixel_stride ? p.src_pixel_stride : p.c) * element;
+  base.src_row = base.src_pixel * p.w;
+  base.dst_pixel = (p.dst_pixel_stride ? p.dst_pixel_stride : p.c) * element;
+  base.pad_h_end = p.h + p.pad_bottom;
+  base.pad_w_end = p.w + p.pad_right;
+  base.type = p.type;
+  base.average = p.kind == PoolKind::kAverage;
+  base.count_include_pad = p.count_include_pad;
+  pool.parallel_for(p.n * oh, [&](std::int64_t task, int) {
+    PoolArgs a = base;
+    a.src = static_cast<const char*>(src) + task / oh * p.h * base.src_row;
+    a.dst = static_cast<char*>(dst) + task * ow * base.dst_pixel;
+    a.iy0 = task % oh * p.stride_h - p.pad_top;
+    kernels.pool(a);
+  });
+}
+
+void run_global_pool(PoolKind kind, DType type, std::int64_t n, std::int64_t pixels, std::int64_t c, std::int64_t src_pixel_stride,
+                     const void* src, void* dst, ThreadPool& pool) noexcept {
+  const KernelTable& kernels = kernel_table();
+  constexpr std::int64_t kBlock = 128;
+  const std::int64_t element = element_bytes(type), blocks = ceil_div(c, kBlock);
+  const std::int64_t pixel = (src_pixel_stride ? src_pixel_stride : c) * element;
+  pool.parallel_for(n * blocks, [&](std::int64_t task, int) {
+    const std::int64_t image = task / blocks, first = task % blocks * kBlock;
+    GlobalPoolArgs a;
+    a.src = static_cast<const char*>(src) + image * pixels * pixel + first * element;
+    a.dst = static_cast<char*>(dst) + (image * c + first) * element;
+    a.pixels = pixels;
+    a.c = c - first < kBlock ? c - first : kBlock;
+    a.src_pixel = pixel;
+    a.type = type;
+    a.average = kind == PoolKind::kAverage;
+    kernels.global_pool(a);
+  });
+}
+
+}  // namespace lathe::cpu

@@ -1,0 +1,127 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Constant folding: a node whose inputs are all constants is run by its reference and becomes constants.
+//
+// Not folded:
+//   - ops that are not deterministic, control flow whose branches capture values that are no constants, ops without a reference
+//   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised
+//   - a node whose results take more than growth_limit (2) times the bytes of its distinct inputs and more than always_fold_bytes
+//     (1 KiB) in all: a big ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this.
+
+#include <algorithm>
+#include <set>
+
+#include "lathe/status.h"
+#include "base/log.h"
+#include "ops/evaluate.h"
+#include "ops/registry.h"
+#include "passes/pass.h"
+#include "passes/rewrite.h"
+
+namespace lathe::passes {
+namespace {
+
+using ir::Graph;
+using ir::Node;
+using ir::Value;
+
+
+bool captures_are_constants(const Node& node) {
+  for (const Graph* nested : ir::nested_graphs(node)) {
+    for (const Value* value : ir::captured_values(*nested)) {
+      if (!is_constant(value)) return false;
+    }
+  }
+  return true;
+}
+
+std::size_t bytes_of(const Value& value) {
+  if (!value.type.is_tensor() || !value.has_shape()) return SIZE_MAX;
+  const auto dims = ir::constant_dims(value.shape());
+  return dims ? dtype_bytes(value.dtype(), element_count(*dims)) : SIZE_MAX;
+}
+
+bool may_fold(const Node& node) {
+  static const std::set<std::string_view> kNever = {"DequantizeLinear", "Constant"};
+  if (node.outputs.empty() || (node.domain.empty() && kNever.contains(node.op))) return false;
+  for (const Value* input : node.inputs) {
+    if (input && !is_constant(input)) return false;
+  }
+  const ops::OpDef* op = ops::find_op(node.domain, node.op);
+  if (!op || !op->deterministic || !ops::can_evaluate(node) || !captures_are_constants(node)) return false;
+  bool random_inside = false;
+  for (const Graph* nested : ir::nested_graphs(node)) {
+    ir::for_each_node_deep(*nested, [&](Node& inner) {
+      const ops::OpDef* def = ops::find_op(inner.domain, inner.op);
+      random_inside = random_inside || !def || !def->deterministic || inner.op == "DequantizeLinear";
+    });
+  }
+  return !random_inside;
+}
+
+class GrowthRule {
+ public:
+  GrowthRule(const Node& node, const SimplifyOptions& options) : options_(options) {
+    std::set<const Value*> distinct;
+    for (const Value* input : node.inputs) {
+      if (input && distinct.insert(input).second) input_bytes_ += input->constant.bytes();
+    }
+  }
+  bool allows(std::size_t bytes) const {
+    if (options_.fold_everything || bytes <= options_.always_fold_bytes) return true;
+    return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_);
+  }
+
+ private:
+  const SimplifyOptions& options_;
+  std::size_t input_bytes_ = 0;
+};
+
+bool is_live(const Value* value) { return value && (!value->uses.empty() || value->is_graph_output()); }
+
+bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options) {
+  if (!may_fold(node)) return false;
+  if (node.is("Identity")) return false;  // canonicalise removes it; where it stands for a graph output it stays
+  const GrowthRule rule(node, options);
+  std::size_t expected = 0;
+  for (const Value* output : node.outputs) {
+    if (!is_live(output)) continue;
+    const std::size_t bytes = bytes_of(*output);
+    if (bytes == SIZE_MAX) {
+      expected = SIZE_MAX;
+      break;
+    }
+    expected += bytes;
+  }
+  if (expected != SIZE_MAX && !rule.allows(expected)) return false;  // known beforehand: not even run
+  std::vector<Tensor> inputs;
+  for (const Value* input : node.inputs) inputs.push_back(input ? input->constant : Tensor());
+  std::vector<Tensor> results;
+  try {
+    results = ops::evaluate_node(node, inputs);
+  } catch (const Error& error) {
+    // The node fails on its constants. That is the model's own matter at run time (it may stand in a branch that is never taken).
+    log(LogLevel::kDebug, "fold: {} was not folded: {}", node.describe(), error.what());
+    return false;
+  }
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (is_live(node.output(i))) total += results[i].bytes();
+  }
+  if (!rule.allows(total)) return false;
+  bool folded = false;
+  for (std::size_t i = 0; i < results.size() && node.graph == &graph; ++i) {
+    if (node.output(i) && results[i].defined()) folded = replace_by_constant(node, i, std::move(results[i])) || folded;
+  }
+  return folded;
+}
+
+}  // namespace
+
+int fold(Graph& graph, PassContext& context) {
+  int rewrites = 0;
+  graph.for_each([&](Node& node) { rewrites += fold_node(graph, node, context.options) ? 1 : 0; });
+  return rewrites;
+}
+
+}  // namespace lathe::passes
