@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The run half of conv_block: binds the kernels of src/backend/cpu/conv.h to concrete strided tensors, and packs their weights.
+
+#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/thread_pool.h"
+#include "plan/kernel_list.h"
+#include "regions/conv_block/conv_params.h"
+
+namespace lathe::plan {
+namespace {
+
+class ConvKernel final : public Kernel {
+ public:
+  explicit ConvKernel(const BindRequest& request) {
+    const TensorDesc& x = request.inputs[0];
+    const TensorDesc& y = request.outputs[0];
+    const ir::Attrs& params = request.params;
+    problem_ = regions::conv_problem(params, x.dims, params.get_ints("weight_dims"));
+    problem_.src = x.dtype;
+    problem_.dst = y.dtype;
+    problem_.weights = static_cast<DType>(params.get_int("weight_type", 0));
+    problem_.src_nchw = params.get_int("planar", 0) != 0;
+    plan_ = regions::read_plan(params);
+    if (std::vector<std::int64_t>{problem_.n, problem_.h, problem_.w} != params.get_ints("hint"))
+      plan_ = cpu::refit_conv_plan(plan_, problem_, request.threads);
+    if (const std::string why = cpu::conv_unsupported(problem_); !why.empty()) throw Error(Code::kUnsupported, why);
+
+    const std::size_t last = x.dims.size() - 1;
+    require(problem_.src_nchw ? x.is_dense_row_major() : x.is_channels_last(), "input");
+    require(y.is_channels_last(), "output");
+    args_.src_pixel_stride = x.strides[last];
+    args_.dst_pixel_stride = y.strides[last];
+    if (request.inputs.size() > 1) {
+      const TensorDesc& residual = request.inputs[1];
+      require(residual.is_channels_last() && residual.dims == y.dims, "residual");
+      args_.residual_pixel_stride = residual.strides[last];
+      args_.residual_type = residual.dtype;
+      has_residual_ = true;
+    }
+    const auto activation = cpu::find_activation(params.get_string("activation", ""));
+    if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
+    epilogue_.activation = *activation;
+    epilogue_.alpha = params.get_float("alpha", 0);
+    epilogue_.beta = params.get_float("beta", 0);
+    epilogue_.residual_after = params.get_int("residual_after", 0) != 0;
+
+    if (request.weights.empty() || request.weights[0].size() != cpu::conv_weight_bytes(problem_, plan_))
+      throw Error(Code::kCorruptFile, "the packed weights of a convolution have the wrong size");
+    args_.weights = request.weights[0].data();
+    if (request.weights.size() > 1) {
+      if (request.weights[1].size() != static_cast<std::size_t>(problem_.cout) * sizeof(float))
+        throw Error(Code::kCorruptFile, "the packed bias of a convolution has the wrong size");
+      args_.bias = reinterpret_cast<const float*>(request.weights[1].data());
+    }
+    scratch_ = cpu::conv_scratch_bytes(problem_, plan_, request.threads);
+    empty_ = y.elements() == 0;
+  }
+
+  std::size_t scratch_bytes() const noexcept override { return scratch_; }
+
+  Status run(const KernelIo& io) const noexcept override {
+    if (empty_) return Status::ok();
+    cpu::ConvArgs args = args_;
+    args.src = io.inputs[0];
+    args.residual = has_residual_ ? io.inputs[1] : nullptr;
+    args.dst = io.outputs[0];
+    args.scratch = io.scratch;
+    cpu::run_conv(problem_, plan_, epilogue_, args, *io.pool);
+    return Status::ok();
+  }
+
+ private:
+  static void require(bool holds, const char* what) {
+    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the memory order that its plan says", what));
+  }
+
+  cpu::ConvProblem problem_;
+  cpu::ConvPlan plan_;
+  cpu::Epilogue epilogue_;
+  cpu::ConvArgs args_;
+  std::size_t scratch_ = 0;
+  bool has_residual_ = false, empty_ = false;
+};
+
+std::unique_ptr<Kernel> bind_conv(const BindRequest& request) { return std::make_unique<ConvKernel>(request); }
+
+std::vector<std::byte> pack_conv(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
+  const Dims& dims = weight.dims();
+  cpu::ConvProblem problem;
+  problem.groups = params.get_int("groups", 1);
+  problem.cout = dims[0];
+  problem.cin = dims[1] * problem.groups;
+  problem.kh = dims.size() == 4 ? dims[2] : 1;
+  problem.kw = dims.back();
+  problem.h = problem.kh;
+  problem.w = problem.kw;
+  problem.weights = static_cast<DType>(params.get_int("weight_type", 0));
+  problem.src_nchw = params.get_int("planar", 0) != 0;
+  cpu::ConvPlan plan;
+  plan.algorithm = static_cast<cpu::ConvAlgorithm>(params.get_int("algorithm", 0));
+  plan.panel = static_cast<std::int32_t>(params.get_int("panel", 32));
+  plan.chunk = static_cast<std::int32_t>(params.get_int("chunk", 0));
+  std::vector<std::byte> packed(cpu::conv_weight_bytes(problem, plan));
+  cpu::pack_conv_weights(problem, plan, weight.data<float>().data(), packed.data());
+  return packed;
+}
+
+/// A constant as dense float32.
+std::vector<std::byte> pack_bias(const ir::Attrs&, std::span<const Tensor> sources) {
+  const Tensor bias = sources[0].cast(DType::kFloat32);
+  std::vector<std::byte> packed(bias.bytes());
+  std::memcpy(packed.data(), bias.raw(), bias.bytes());
+  return packed;
+}
+
+constexpr std::array<KernelType, 1> kKernels{{{"cpu.conv", bind_conv, ""}}};
+constexpr std::array<PackFunction, 2> kPacks{{{"cpu.conv.pack", pack_conv}, {"cpu.bias.pack", pack_bias}}};
+
+}  // namespace
+
+KernelSet kernels_conv_block() { return {kKernels, kPacks}; }
+
+}  // namespace lathe::plan
