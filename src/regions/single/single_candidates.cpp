@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// "cpu.reference": any single node by its defining reference (the blocked oracle where the op has one). The last resort, so that no
+// valid model is refused; --explain and `lathe profile` show where it was needed.
+
+#include <array>
+
+#include "ops/evaluate.h"
+#include "ops/candidate.h"
+
+namespace lathe::ops {
+namespace {
+
+Verdict supports(const PlanRequest& request) {
+  if (request.region.nodes.size() != 1) return Verdict::decline("more than one node");
+  const ir::Node& node = *request.region.nodes.front();
+  if (!can_evaluate(node)) return Verdict::decline("the op has no reference");
+  if (!ir::nested_graphs(node).empty()) return Verdict::decline("control flow is not run as a single step");
+  for (const ir::Value* output : node.outputs)
+    if (output && output->dtype() == DType::kString) return Verdict::decline("string tensors");
+  return Verdict::accept();
+}
+
+std::vector<StepPlan> plan(const PlanRequest& request) {
+  const ir::Node& node = *request.region.nodes.front();
+  StepPlan step;
+  step.kernel = "cpu.reference";
+  step.params.set("domain", node.domain);
+  step.params.set("op", node.op);
+  for (const auto& [name, attribute] : node.attrs) step.params.set("attr:" + name, attribute);
+  step.inputs = node.inputs;
+  step.outputs = node.outputs;
+  for (ir::Value*& output : step.outputs)
+    if (output && output->uses.empty() && !output->is_graph_output()) output = nullptr;
+  for (const auto* list : {&request.inputs, &request.outputs})
+    for (const plan::TensorDesc& desc : *list) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
+  // Scalar double loops: price them far above any kernel.
+  step.bytes *= 40;
+  return {step};
+}
+
+Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
+
+}  // namespace
+
+std::span<const Candidate> candidates_single() {
+  static const std::array<Candidate, 1> list{{{"cpu.reference", "single", supports, plan, row_major}}};
+  return list;
+}
+
+}  // namespace lathe::ops
