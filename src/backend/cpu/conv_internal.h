@@ -98,6 +98,8 @@ struct ConvOutput {
   const char* residual;
   std::int64_t residual_pixel, residual_row, residual_image;
 };
+/// Rows and panels of a task, patch or in place, for output that has strides (so never one flat row). Pads may be negative, kernels empty.
+ConvPlan plan_strided_tiles(const ConvPlan& plan, const ConvProblem& p, int threads);
 void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
                        const ConvOutput& out, ThreadPool& pool) noexcept;
 

@@ -132,6 +132,15 @@ ConvPlan refit_conv_plan(const ConvPlan& old, const ConvProblem& p, int threads)
   return plan;
 }
 
+ConvPlan plan_strided_tiles(const ConvPlan& old, const ConvProblem& p, int threads) {
+  ConvPlan plan = old;
+  plan.flat = 0;
+  const std::int64_t taps = p.kh * p.kw;
+  plan.patch = taps == 0 || (taps == 1 && reads_in_place(p)) ? 0 : 1;
+  block(p, threads, plan);
+  return plan;
+}
+
 std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& features, int threads, bool exact) {
   std::vector<ConvPlan> plans;
   if (!conv_unsupported(p).empty()) return plans;

@@ -37,7 +37,8 @@ void fill_patch(const KernelTable& kernels, const ConvProblem& p, const ConvShap
                 std::int64_t oy0, char* patch) {
   const DType type = s.bf16 ? DType::kBFloat16 : DType::kFloat32;
   const std::int64_t iy0 = oy0 * p.stride_h - p.pad_top;
-  std::int64_t left = p.pad_left < l.in_cols ? p.pad_left : l.in_cols;
+  const std::int64_t skip = p.pad_left < 0 ? -p.pad_left : 0;   // a phase of a transposed convolution may start inside the image
+  const std::int64_t left = p.pad_left < 0 ? 0 : p.pad_left < l.in_cols ? p.pad_left : l.in_cols;
   std::int64_t end = p.w + p.pad_left;   // patch column after the image's last
   if (end > l.in_cols) end = l.in_cols;
   const std::int64_t valid = end > left ? end - left : 0;
@@ -71,7 +72,7 @@ void fill_patch(const KernelTable& kernels, const ConvProblem& p, const ConvShap
         continue;
       }
       if (!p.src_nchw) {
-        const char* row = src.image + iy * src.row + first * element_bytes(src.type);
+        const char* row = src.image + iy * src.row + skip * src.pixel + first * element_bytes(src.type);
         fill_row(kernels, src, row, dst, l.pixel, l.in_cols, left, valid, channels, padded, type);
         continue;
       }

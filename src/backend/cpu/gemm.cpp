@@ -21,13 +21,14 @@ struct Shape {
   bool bf16;
   std::int64_t element, per_step, steps, k_padded;
   std::int64_t lda, ldb, ldc;
-  std::int64_t panels, packed_bytes;
+  std::int64_t panels;
   bool pack_a, pack_b;
   std::int64_t rows, group;           ///< rows and panels of a task
   std::int64_t a_bytes, b_bytes;      ///< scratch of a worker
   std::int64_t a_pixel;               ///< packed A: bytes between rows
 };
 
+// Precondition: m and n are at least 1.
 Shape gemm_shape(const GemmProblem& p, int threads) {
   Shape s{};
   s.bf16 = p.b == DType::kBFloat16;
@@ -39,7 +40,6 @@ Shape gemm_shape(const GemmProblem& p, int threads) {
   s.ldb = p.ldb ? p.ldb : (p.trans_b ? p.k : p.n);
   s.ldc = p.ldc ? p.ldc : p.n;
   s.panels = ceil_div(p.n, kPanel);
-  s.packed_bytes = s.steps * padded_cols(p.n) * 4;
   const std::int64_t stride = s.lda * element_bytes(p.a);
   s.pack_a = p.trans_a || p.a != p.b || s.k_padded != p.k || (stride % 4096 == 0 && p.m > 4 && p.n >= 64);
   s.pack_b = !p.packed_b;
@@ -115,10 +115,16 @@ void pack_rows(const KernelTable& kernels, const GemmProblem& p, const Shape& s,
 
 }  // namespace
 
-std::size_t gemm_packed_b_bytes(const GemmProblem& p) { return static_cast<std::size_t>(gemm_shape(p, 1).packed_bytes); }
+std::size_t gemm_packed_b_bytes(const GemmProblem& p) {
+  const std::int64_t steps = ceil_div(p.k, p.b == DType::kBFloat16 ? 2 : 1);
+  return static_cast<std::size_t>(steps * padded_cols(p.n) * 4);
+}
 
 void pack_gemm_b(const GemmProblem& p, const void* b, DType from, void* packed) {
-  const Shape s = gemm_shape(p, 1);
+  if (p.n <= 0 || p.k <= 0) return;
+  GemmProblem any_rows = p;   // the layout knows no rows
+  any_rows.m = 1;
+  const Shape s = gemm_shape(any_rows, 1);
   const KernelTable& kernels = kernel_table(Isa::kGeneric);   // a blob must not depend on the machine
   for (std::int64_t panel = 0; panel < s.panels; ++panel) {
     const std::int64_t first = panel * kPanel;
@@ -128,6 +134,7 @@ void pack_gemm_b(const GemmProblem& p, const void* b, DType from, void* packed) 
 }
 
 std::size_t gemm_scratch_bytes(const GemmProblem& p, int threads) {
+  if (p.m <= 0 || p.n <= 0) return 0;
   const Shape s = gemm_shape(p, threads);
   return static_cast<std::size_t>(round_up(tile_grid_acc_bytes(0, 1), 64) + s.a_bytes + s.b_bytes) * static_cast<std::size_t>(std::max(1, threads));
 }

@@ -11,10 +11,12 @@ namespace {
 
 std::int64_t out_extent(std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t pad0, std::int64_t pad1,
                         bool ceil_mode) {
+  // Division rounds towards minus infinity here: in ceil mode a kernel that overhangs the padded input by less than a stride counts.
   const std::int64_t span = in + pad0 + pad1 - dilation * (k - 1) - 1;
-  if (span < 0) return 0;
-  std::int64_t out = (ceil_mode ? ceil_div(span, stride) : span / stride) + 1;
+  const std::int64_t below = span >= 0 ? span / stride : -ceil_div(-span, stride);
+  std::int64_t out = below + 1 + (ceil_mode && below * stride != span ? 1 : 0);
   if (ceil_mode && (out - 1) * stride >= in + pad0) --out;
+  if (out < 0) out = 0;
   return out;
 }
 

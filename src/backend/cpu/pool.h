@@ -31,7 +31,8 @@ struct PoolProblem {
   std::int64_t ow() const noexcept;
 };
 
-/// Max: a NaN in the window gives NaN; a window without any input element gives -inf. src and dst must not overlap.
+/// Max: taps in row-major order, of a NaN and a number the later one stays (so NaN results only from a NaN in last place); a window
+/// without any input element gives -inf. src and dst must not overlap.
 void run_pool(const PoolProblem& problem, const void* src, void* dst, ThreadPool& pool) noexcept;
 
 /// Mean (or maximum) over all pixels: src [n][pixels][c] -> dst [n][c].

@@ -1,17 +1,13 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Pooling rows, channels-last: vectors over channels, taps clipped to the image.
+// Pooling rows, channels-last: vectors over channels, taps clipped to the image. Taps come in row-major order because the maximum of a
+// NaN and a number is the later of the two, as in the runtimes that models were trained and tested with.
 
 #include "backend/cpu/kernel_table.h"
 
 namespace lathe::cpu {
 namespace {
-
-inline V max_nan(V a, V b) {   // NaN wins on either side
-  const V m = max_v(a, b);     // b where either is NaN
-  return select(is_nan(a), a, m);
-}
 
 template <class T, int kN>
 inline void pool_pixel(const PoolArgs& a, const T* src, T* dst, std::int64_t n, std::int64_t ky0, std::int64_t ky1, std::int64_t kx0,
@@ -26,7 +22,7 @@ inline void pool_pixel(const PoolArgs& a, const T* src, T* dst, std::int64_t n, 
 #pragma GCC unroll 4
       for (int v = 0; v < kN; ++v) {
         const V value = kN > 1 ? load(x + v * kVec) : load_n(x, n);
-        acc[v] = a.average ? add(acc[v], value) : max_nan(acc[v], value);
+        acc[v] = a.average ? add(acc[v], value) : max_v(acc[v], value);
       }
     }
   }
@@ -82,21 +78,29 @@ void pool(const PoolArgs& a) {
 
 // Sums in blocks of 256 pixels, so that the error grows with the square root of the length at most.
 template <class T>
+V global_sum(const GlobalPoolArgs& a, std::int64_t c, std::int64_t n) {
+  V total = set1(0.0f);
+  for (std::int64_t p0 = 0; p0 < a.pixels; p0 += 256) {
+    const std::int64_t end = p0 + 256 < a.pixels ? p0 + 256 : a.pixels;
+    V part = set1(0.0f);
+    for (std::int64_t p = p0; p < end; ++p) part = add(part, load_n(reinterpret_cast<const T*>(a.src + p * a.src_pixel) + c, n));
+    total = add(total, part);
+  }
+  return div(total, set1(static_cast<float>(a.pixels)));
+}
+
+template <class T>
 void global_pool_typed(const GlobalPoolArgs& a) {
   for (std::int64_t c = 0; c < a.c; c += kVec) {
     const std::int64_t n = a.c - c < kVec ? a.c - c : kVec;
-    V total = a.average ? set1(0.0f) : set1(-__builtin_inff());
-    for (std::int64_t p0 = 0; p0 < a.pixels; p0 += 256) {
-      const std::int64_t end = p0 + 256 < a.pixels ? p0 + 256 : a.pixels;
-      V part = a.average ? set1(0.0f) : set1(-__builtin_inff());
-      for (std::int64_t p = p0; p < end; ++p) {
-        const V value = load_n(reinterpret_cast<const T*>(a.src + p * a.src_pixel) + c, n);
-        part = a.average ? add(part, value) : max_nan(part, value);
-      }
-      total = a.average ? add(total, part) : max_nan(total, part);
+    V result;
+    if (a.average) {
+      result = global_sum<T>(a, c, n);
+    } else {
+      result = set1(-__builtin_inff());
+      for (std::int64_t p = 0; p < a.pixels; ++p) result = max_v(result, load_n(reinterpret_cast<const T*>(a.src + p * a.src_pixel) + c, n));
     }
-    if (a.average) total = div(total, set1(static_cast<float>(a.pixels)));
-    store_n(reinterpret_cast<T*>(a.dst) + c, total, n);
+    store_n(reinterpret_cast<T*>(a.dst) + c, result, n);
   }
 }
 
