@@ -4,6 +4,8 @@
 
 #include "builder/blob_store.h"
 
+#include <cstring>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -28,6 +30,12 @@ std::string attrs_key(const ir::Attrs& attrs) {
     key += ';';
   }
   return key;
+}
+
+Tensor aligned_copy(std::span<const std::byte> bytes) {
+  Tensor tensor(DType::kUint8, {static_cast<std::int64_t>(bytes.size())});
+  if (!bytes.empty()) std::memcpy(tensor.mutable_raw(), bytes.data(), bytes.size());
+  return tensor;
 }
 
 plan::BlobId BlobStore::add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
@@ -75,12 +83,13 @@ plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
   }
   const std::string recipe = fmt::format("{}({}){}", request.pack, fmt::join(ids, ","), attrs_key(request.params));
   if (const auto found = by_recipe_.find(recipe); found != by_recipe_.end()) return found->second;
-  auto packed = std::make_shared<std::vector<std::byte>>(pack->pack(request.params, sources));
+  // Kernels load packed weights with aligned vectors, so they move to a tensor's storage.
+  auto packed = std::make_shared<Tensor>(aligned_copy(pack->pack(request.params, sources)));
   plan::Blob blob;
   blob.pack = request.pack;
   blob.pack_params = request.params;
   blob.sources = ids;
-  const std::span<const std::byte> bytes(packed->data(), packed->size());
+  const std::span<const std::byte> bytes(packed->raw(), packed->bytes());
   const plan::BlobId id = add(std::move(blob), bytes, packed);
   by_recipe_.emplace(recipe, id);
   return id;
@@ -89,6 +98,7 @@ plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
 std::vector<plan::BlobId> BlobStore::move_into(engine::EngineData& engine, const std::vector<bool>& used) {
   std::vector<bool> keep = used;
   keep.resize(blobs_.size(), false);
+  for (const plan::BlobId id : kept_) keep[static_cast<std::size_t>(id)] = true;
   // Raw initialisers stay when a kept blob is made from them: refit and the generic section need them.
   for (std::size_t i = blobs_.size(); i-- > 0;)
     if (keep[i])
@@ -97,6 +107,12 @@ std::vector<plan::BlobId> BlobStore::move_into(engine::EngineData& engine, const
   std::vector<plan::BlobId> renumbered(blobs_.size(), -1);
   for (std::size_t i = 0; i < blobs_.size(); ++i) {
     if (!keep[i]) continue;
+    // Steps may read raw constants as vectors; those that only feed packing stay where the file put them.
+    if (used.size() > i && used[i] && reinterpret_cast<std::uintptr_t>(bytes_[i].data()) % 64 != 0) {
+      auto aligned = std::make_shared<Tensor>(aligned_copy(bytes_[i]));
+      bytes_[i] = {aligned->raw(), aligned->bytes()};
+      owners_[i] = std::move(aligned);
+    }
     renumbered[i] = static_cast<plan::BlobId>(engine.blobs.size());
     for (plan::BlobId& source : blobs_[i].sources)
       if (source >= 0) source = renumbered[static_cast<std::size_t>(source)];

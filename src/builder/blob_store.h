@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -26,10 +27,13 @@ class BlobStore {
   const plan::Blob& blob(plan::BlobId id) const { return blobs_.at(static_cast<std::size_t>(id)); }
   /// Drops packed blobs that `used` does not name, moves the rest into `engine` and returns old id -> new id.
   std::vector<plan::BlobId> move_into(engine::EngineData& engine, const std::vector<bool>& used);
+  /// Keeps a blob in the engine though no step names it.
+  void keep(plan::BlobId id) { kept_.insert(id); }
   std::size_t size() const noexcept { return blobs_.size(); }
 
  private:
   plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  std::set<plan::BlobId> kept_;
   std::vector<plan::Blob> blobs_;
   std::vector<std::span<const std::byte>> bytes_;
   std::vector<std::shared_ptr<const void>> owners_;
@@ -38,6 +42,8 @@ class BlobStore {
   std::unordered_map<const std::byte*, plan::BlobId> by_address_;
 };
 
+/// The bytes in storage aligned for any kernel.
+Tensor aligned_copy(std::span<const std::byte> bytes);
 /// Text that tells two attribute maps apart; tensors by content hash. Used in keys.
 std::string attrs_key(const ir::Attrs& attrs);
 

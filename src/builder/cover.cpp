@@ -71,6 +71,10 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
     return;
   }
   for (ops::StepPlan& plan : candidate.plan(ask)) {
+    if (request.generic_only) {
+      const plan::KernelType* kernel = plan::find_kernel(plan.kernel);
+      if (kernel && !kernel->needs.empty()) continue;
+    }
     if (plan.fast_class && request.options.exact) {
       choices.push_back({std::string(candidate.name), plan.variant, false, false, "error class fast is forbidden by --exact", -1, false});
       continue;
@@ -170,7 +174,6 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
     std::vector<Option> options;
     bool accepted_special = false;
     for (const ops::Candidate* candidate : ops::candidates_for(alternatives[a].pattern)) {
-      if (request.generic_only && !is_generic(*candidate)) continue;
       // The generic one is the last resort: it is asked only when nothing else took the region.
       if (is_generic(*candidate) && accepted_special) continue;
       const std::size_t before = options.size();

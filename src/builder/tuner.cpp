@@ -127,9 +127,9 @@ double Tuner::measure(const ops::StepPlan& plan, std::span<const plan::TensorDes
       if (!pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
       std::vector<Tensor> sources;
       for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
-      found = packed_.emplace(std::move(recipe), pack->pack(request.params, sources)).first;
+      found = packed_.emplace(std::move(recipe), aligned_copy(pack->pack(request.params, sources))).first;
     }
-    weights.emplace_back(found->second.data(), found->second.size());
+    weights.emplace_back(found->second.raw(), found->second.bytes());
   }
   std::vector<std::unique_ptr<Aligned>> buffers;
   std::vector<const void*> in, constants;

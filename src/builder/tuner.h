@@ -43,7 +43,7 @@ class Tuner {
   TuningCache cache_;
   double started_, machine_seconds_ = 0;
   std::string machine_;
-  std::map<std::string, std::vector<std::byte>> packed_;
+  std::map<std::string, Tensor> packed_;
 };
 
 }  // namespace lathe::builder

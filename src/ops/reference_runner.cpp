@@ -154,7 +154,10 @@ std::vector<Tensor> ReferenceRunner::run_graph(const ir::Graph& graph, std::span
     std::vector<Tensor> arguments;
     arguments.reserve(node.inputs.size());
     for (const auto* v : node.inputs) arguments.push_back(v ? lookup(*v) : Tensor());
-    auto results = evaluate_node(node, arguments, evaluate);
+    bool left_out = options_.skip && &graph == graph_ && options_.skip(node);
+    if (options_.skip)
+      for (std::size_t i = 0; i < arguments.size(); ++i) left_out |= node.inputs[i] && !arguments[i].defined();
+    auto results = left_out ? std::vector<Tensor>(node.outputs.size()) : evaluate_node(node, arguments, evaluate);
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (!node.outputs[i]) continue;
       if (options_.observe) options_.observe(*node.outputs[i], results[i]);

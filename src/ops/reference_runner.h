@@ -19,7 +19,10 @@ struct RunnerOptions {
   bool oracle = false;   ///< blocked oracles where they exist
   /// Sees every tensor as it is made, inputs and constants included, and may replace it (rounding to a storage type for the noise
   /// floor). Constants are shown once per run, at their first use.
-  std::function<void(const ir::Value& value, Tensor& tensor)> observe;
+  std::function<void(const ir::Value& value, Tensor& tensor)> observe = {};
+  /// Nodes of the outermost graph that are not evaluated (sampled verification). Their outputs are shown to `observe` undefined, which
+  /// may fill them in; what reads an undefined tensor is left out as well.
+  std::function<bool(const ir::Node& node)> skip = {};
 };
 
 /// Nodes (nested ones too) that no reference can run, as "Op 'node'".

@@ -1,0 +1,183 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// build_engine: the stages in order. Each is in its own file; this one hands results from one to the next.
+
+#include "builder/builder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backend/cpu/features.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/thread_pool.h"
+#include "builder/blob_store.h"
+#include "builder/cover.h"
+#include "builder/hints.h"
+#include "builder/lowering.h"
+#include "builder/tuner.h"
+#include "builder/value_plan.h"
+#include "lathe/lathe.hpp"
+#include "onnx/writer.h"
+#include "ops/import.h"
+#include "passes/simplify.h"
+#include "runtime/context.h"
+
+namespace lathe::builder {
+namespace {
+
+/// The simplified graph and what was decided at the hint shapes.
+struct Prepared {
+  std::shared_ptr<ir::Model> model;
+  ir::Bindings hints;
+  std::vector<plan::SymbolHint> symbols;
+};
+
+Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildReport& report) {
+  const double started = os::now_seconds();
+  Prepared prepared;
+  prepared.model = model.clone();
+  ops::canonicalise_opsets(*prepared.model);
+  apply_fixed_shapes(*prepared.model, options.shapes);
+  const passes::SimplifyReport simplified = passes::simplify(*prepared.model);
+  report.nodes_read = simplified.nodes_before;
+  report.nodes_simplified = simplified.nodes_after;
+  prepared.hints = hint_bindings(*prepared.model->graph, options.shapes);
+  prepared.symbols = symbol_hints(*prepared.model->graph, options.shapes, prepared.hints);
+  report.simplify_seconds = os::now_seconds() - started;
+  return prepared;
+}
+
+void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids) {
+  const auto moved = [&](plan::BlobId id) { return id < 0 ? id : ids[static_cast<std::size_t>(id)]; };
+  for (plan::Slot& slot : program.slots) slot.blob = moved(slot.blob);
+  for (plan::Step& step : program.steps)
+    for (plan::BlobId& blob : step.weights) blob = moved(blob);
+  for (plan::Program& sub : program.subprograms) renumber(sub, ids);
+}
+
+/// Planned activations at the hint shapes.
+std::size_t planned_bytes(const engine::EngineData& data, const Prepared& prepared) {
+  runtime::Context context(runtime::Engine::create(data, data.sections.front().device));
+  std::vector<Dims> dims;
+  for (const ir::Value* input : prepared.model->graph->inputs()) dims.push_back(concrete_dims(*input, prepared.hints));
+  if (const Status status = context.prepare(dims); !status) throw Error(status.code(), std::string(status.message()));
+  return context.arena_bytes();
+}
+
+engine::EngineData assemble(const Prepared& prepared, const BuildOptions& options, const std::vector<std::string>& pinned, BuildReport& report) {
+  const ir::Graph& graph = *prepared.model->graph;
+  BuildOptions effective = options;
+  ThreadPool& pool = default_pool();
+  effective.threads = pool.size();
+  effective.cpu_features = options.cpu_features & cpu::cpu_features().mask;
+
+  engine::EngineData data;
+  data.producer = fmt::format("lathe {}", version());
+  data.model_name = graph.name;
+  for (const auto& [key, value] : prepared.model->metadata) data.metadata.emplace_back(key, value);
+
+  BlobStore blobs;
+  std::vector<bool> used;
+  // The tuned section: every candidate, timed.
+  {
+    const double started = os::now_seconds();
+    ValuePlans plans;
+    data.precision = plan_precision(graph, options.precision, plans, pinned);
+    plan_slices(graph, plans);
+    Tuner tuner(effective, report, pool);
+    const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
+    report.tune_seconds += os::now_seconds() - started;
+    report.regions.clear();
+    for (const PlannedRegion& region : regions) report.regions.push_back(region.report);
+    engine::DeviceSection section;
+    section.device = "cpu";
+    const cpu::CpuFeatures features{effective.cpu_features};
+    section.needs = features.isa() == cpu::Isa::kGeneric ? "" : std::string(cpu::isa_name(features.isa()));
+    section.description = fmt::format("{}, {} threads, {}", os::cpu_model(), pool.size(), features.describe());
+    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used);
+    report.steps = section.program.steps.size();
+    data.sections.push_back(std::move(section));
+  }
+  // The generic one: what any CPU runs, by modelled costs. It shares every weight whose packing does not depend on the machine.
+  {
+    BuildOptions generic = effective;
+    generic.cpu_features = 0;
+    ValuePlans plans;
+    plan_precision(graph, options.precision, plans, pinned);
+    plan_slices(graph, plans);
+    const auto regions = choose_cover({graph, plans, prepared.hints, generic, nullptr, true});
+    engine::DeviceSection section;
+    section.device = "cpu-generic";
+    section.description = "any CPU";
+    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used);
+    data.sections.push_back(std::move(section));
+  }
+  // The portable graph's constants: an engine can be built again from it anywhere.
+  std::unordered_map<const ir::Value*, plan::BlobId> constants;
+  for (const ir::Value* value : graph.values()) {
+    if (!value->is_constant()) continue;
+    const plan::BlobId id = blobs.add_raw(*value);
+    constants[value] = id;
+    blobs.keep(id);
+  }
+  const std::vector<plan::BlobId> ids = blobs.move_into(data, used);
+  for (engine::DeviceSection& section : data.sections) renumber(section.program, ids);
+  onnx::WriteOptions write;
+  write.external_location = [&](const ir::Value& value) {
+    const auto found = constants.find(&value);
+    return found == constants.end() ? std::string() : fmt::format("blob:{}", ids[static_cast<std::size_t>(found->second)]);
+  };
+  data.portable_graph = onnx::model_bytes(*prepared.model, write);
+  data.owners.push_back(prepared.model);
+  return data;
+}
+
+}  // namespace
+
+BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& options) {
+  if (options.device != "cpu")
+    throw Error(Code::kMachine, fmt::format("this build has no backend for the device '{}'", options.device)).with_remedy("Use --device cpu.");
+  if (options.precision == Precision::kFloat16)
+    throw Error(Code::kUnsupported, "fp16 storage is not available on the cpu device").with_remedy("Use --precision bf16 or fp32.");
+  const double started = os::now_seconds();
+  BuildResult result;
+  BuildReport& report = result.report;
+  const Prepared prepared = prepare(*model, options, report);
+
+  // A region that lower precision spoils is pinned to float32 and the engine is assembled again; each round pins more.
+  std::vector<std::string> pinned;
+  constexpr int kRounds = 12;
+  for (int round = 0;; ++round) {
+    result.engine = assemble(prepared, options, pinned, report);
+    if (!options.verify) break;
+    const double spent = report.verify.seconds;
+    report.verify = verify_engine(*model, result.engine, options);
+    report.verify.seconds += spent;
+    report.verify.pinned = pinned;
+    if (report.verify.passed) break;
+    const auto offender = std::find_if(report.verify.tensors.begin(), report.verify.tensors.end(),
+                                       [](const VerifyReport::Tensor& tensor) { return !tensor.passed; });
+    const auto region = offender == report.verify.tensors.end()
+                            ? report.regions.end()
+                            : std::find_if(report.regions.begin(), report.regions.end(), [&](const RegionReport& r) { return r.label == offender->region; });
+    const std::size_t before = pinned.size();
+    if (options.precision != Precision::kFloat32 && round < kRounds && region != report.regions.end())
+      for (const std::string& source : region->sources)
+        if (std::find(pinned.begin(), pinned.end(), source) == pinned.end()) pinned.push_back(source);
+    if (pinned.size() == before)
+      throw Error(Code::kVerification, report.verify.summary)
+          .at_tensor(offender == report.verify.tensors.end() ? "" : offender->name)
+          .with_remedy("This is a defect of Lathe: please report it with the model. --no-verify writes the engine all the same.");
+    log(LogLevel::kInfo, "pinned to float32: {}", region->label);
+  }
+  result.engine.report_json.clear();
+  report.weight_bytes = runtime::Engine::create(result.engine, "cpu")->weight_bytes();
+  report.arena_bytes = planned_bytes(result.engine, prepared);
+  report.total_seconds = os::now_seconds() - started;
+  result.engine.report_json = report.to_json();
+  return result;
+}
+
+}  // namespace lathe::builder

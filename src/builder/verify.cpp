@@ -1,0 +1,303 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// verify_engine: the engine's region outputs against the oracle on the graph as read, no pass applied.
+//
+// float32: an output may differ by a share of its scale (class exact 2e-5, fast 2e-4). Lower storage types: the noise floor is what
+// rounding every tensor to its storage type does to the oracle itself; three times that is allowed, in the maximum and in the RMS.
+// Models whose products exceed the limit are sampled: unsampled contractions are taken from the engine, and every evaluated node reads
+// the engine's own tensors, so an error shows in the region that makes it.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/os.h"
+#include "builder/builder.h"
+#include "builder/hints.h"
+#include "builder/value_plan.h"
+#include "ops/import.h"
+#include "ops/infer.h"
+#include "ops/reference_runner.h"
+#include "runtime/context.h"
+
+namespace lathe::builder {
+namespace {
+
+constexpr double kExactShare = 2e-5, kFastShare = 2e-4, kFloorFactor = 3;
+
+struct Errors {
+  double max = 0, sum_squares = 0, scale = 0;
+  std::int64_t count = 0;
+  bool shape_differs = false, not_finite = false;
+  double rms() const { return count > 0 ? std::sqrt(sum_squares / static_cast<double>(count)) : 0; }
+};
+
+Errors compare(const Tensor& expected, const Tensor& actual) {
+  Errors e;
+  e.shape_differs = expected.dims() != actual.dims();
+  if (e.shape_differs) return e;
+  const auto one = [&](double want, double got) {
+    if (std::isnan(want) || std::isinf(want)) {
+      e.not_finite |= std::isnan(want) ? !std::isnan(got) : want != got;
+      return;
+    }
+    e.scale = std::max(e.scale, std::fabs(want));
+    const double error = std::fabs(want - got);
+    if (!(error <= e.max)) e.max = error;   // a NaN here stays
+    e.sum_squares += error * error;
+  };
+  e.count = expected.size();
+  if (expected.dtype() == DType::kFloat32 && actual.dtype() == DType::kFloat32) {
+    const auto want = expected.data<float>(), got = actual.data<float>();
+    for (std::int64_t i = 0; i < e.count; ++i) one(want[static_cast<std::size_t>(i)], got[static_cast<std::size_t>(i)]);
+  } else {
+    for (std::int64_t i = 0; i < e.count; ++i) one(expected.as_double(i), actual.as_double(i));
+  }
+  return e;
+}
+
+Tensor random_input(const ir::Value& input, const Dims& dims, std::uint64_t seed) {
+  Tensor tensor(input.dtype(), dims);
+  std::mt19937_64 random(seed);
+  if (is_float(input.dtype())) {
+    // Images lie in 0..1, features around zero: a bit of both.
+    std::normal_distribution<double> normal(0.25, 0.5);
+    for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.set_from_double(i, normal(random));
+  } else {
+    for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.set_from_int64(i, static_cast<std::int64_t>(random() % 2));
+  }
+  return tensor;
+}
+
+void round_to(Tensor& tensor, DType storage) {
+  if (tensor.defined() && tensor.dtype() == DType::kFloat32) tensor = tensor.cast(storage).cast(DType::kFloat32);
+}
+
+/// What the engine stores under the model's tensor names.
+struct Stored {
+  std::string region;
+  DType dtype = DType::kUndefined;
+};
+
+class Verifier {
+ public:
+  Verifier(const ir::Model& model, const engine::EngineData& data, const BuildOptions& options)
+      : options_(options), model_(model.clone()), engine_(runtime::Engine::create(data)) {
+    ops::canonicalise_opsets(*model_);
+    apply_fixed_shapes(*model_, options.shapes);
+    ops::infer_graph(*model_->graph);
+    const plan::Program& program = engine_->program();
+    for (const plan::Step& step : program.steps) {
+      fast_ |= step.params.has("plan") && !step.params.get_ints("plan").empty() && step.params.get_ints("plan")[0] >= 2;
+      for (const plan::SlotId id : step.outputs) {
+        if (id < 0) continue;
+        const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
+        if (slot.name.empty()) continue;
+        stored_.try_emplace(slot.name, Stored{step.label, slot.dtype});
+        narrow_ |= slot.dtype == DType::kBFloat16 || slot.dtype == DType::kFloat16;
+        if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
+      }
+    }
+    // A model whose own types are narrow needs no floor of ours.
+    narrow_ &= options.precision != Precision::kFloat32 || !engine_->data().precision.empty();
+  }
+
+  VerifyReport run() {
+    const double started = os::now_seconds();
+    report_.ran = true;
+    report_.passed = true;
+    const ir::Graph& graph = *model_->graph;
+    const ir::Bindings hints = hint_bindings(graph, options_.shapes);
+    double flops = one_set(hints, 1);
+    int sets = 1;
+    const ir::Bindings odd = odd_bindings(graph, options_.shapes, hints);
+    if (!odd.empty()) {
+      flops += one_set(odd, 2);
+      ++sets;
+    }
+    finish(sets, flops);
+    report_.seconds = os::now_seconds() - started;
+    return std::move(report_);
+  }
+
+ private:
+  /// Steps whose contractions are evaluated when all would be too many: the cheapest share of a seeded shuffle, at least one.
+  std::unordered_set<std::string> unsampled(double flops, std::uint64_t seed) const {
+    std::unordered_set<std::string> left_out;
+    if (flops <= options_.verify_gflop * 1e9) return left_out;
+    std::vector<const plan::Step*> steps;
+    for (const plan::Step& step : engine_->program().steps)
+      if (step.flops > 0) steps.push_back(&step);
+    std::shuffle(steps.begin(), steps.end(), std::mt19937_64(seed));
+    double spent = 0;
+    const double scale = flops / std::max(1.0, total_flops());
+    for (const plan::Step* step : steps) {
+      if (spent == 0 || spent + step->flops * scale <= options_.verify_gflop * 1e9) spent += step->flops * scale;
+      else left_out.insert(step->sources.begin(), step->sources.end());
+    }
+    return left_out;
+  }
+
+  double total_flops() const {
+    double flops = 0;
+    for (const plan::Step& step : engine_->program().steps) flops += step.flops;
+    return flops;
+  }
+
+  /// One set of inputs. Returns the products that the oracle computed.
+  double one_set(const ir::Bindings& bindings, std::uint64_t seed) {
+    const ir::Graph& graph = *model_->graph;
+    std::map<std::string, Tensor> inputs;
+    std::uint64_t at = seed * 1000;
+    for (const ir::Value* input : graph.inputs()) inputs[input->name] = random_input(*input, concrete_dims(*input, bindings), ++at);
+
+    runtime::Context context(engine_);
+    context.keep_intermediates(true);
+    std::vector<runtime::InputView> views;
+    std::vector<Dims> dims;
+    for (const plan::Io& io : engine_->program().inputs) {
+      const auto found = inputs.find(io.name);
+      if (found == inputs.end()) throw Error(Code::kInvalidArgument, "the engine has an input that the model has not").at_tensor(io.name);
+      dims.push_back(found->second.dims());
+    }
+    for (std::size_t i = 0; i < dims.size(); ++i) {
+      const Tensor& tensor = inputs.at(engine_->program().inputs[i].name);
+      views.push_back({tensor.raw(), tensor.dtype(), tensor.dims()});
+    }
+    if (const Status status = context.run(views, {}); !status) throw Error(status.code(), std::string(status.message()));
+
+    const double flops = total_flops();
+    const auto left_out = unsampled(flops, seed);
+    sampled_ |= !left_out.empty();
+    const bool forced = !left_out.empty();
+    const auto engine_tensor = [&](const ir::Value& value) {
+      Tensor tensor = context.slot(value.name);
+      return tensor.defined() && tensor.dtype() != value.dtype() ? tensor.cast(value.dtype()) : tensor;
+    };
+
+    ops::RunnerOptions runner;
+    runner.oracle = true;
+    if (forced)
+      runner.skip = [&](const ir::Node& node) {
+        return std::any_of(node.sources.begin(), node.sources.end(), [&](const std::string& source) { return left_out.count(source) > 0; });
+      };
+    // The noise floor first: its tensors are kept and compared with the exact ones as those are made.
+    std::unordered_map<std::string, Tensor> rounded;
+    if (narrow_) {
+      const auto contraction_constant = [](const ir::Value& value) {
+        return value.is_constant() && std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
+      };
+      runner.observe = [&](const ir::Value& value, Tensor& tensor) {
+        if (value.is_constant()) {
+          if (tensor.rank() >= 2 && contraction_constant(value)) round_to(tensor, narrow_type_);
+          return;
+        }
+        const auto found = stored_.find(value.name);
+        if (found == stored_.end() || value.graph != model_->graph.get()) {
+          if (value.kind == ir::ValueKind::kInput) round_to(tensor, narrow_type_);
+          return;
+        }
+        if (tensor.defined() && found->second.dtype == narrow_type_) round_to(tensor, narrow_type_);
+        if (tensor.defined()) rounded[value.name] = tensor;
+        if (forced) tensor = engine_tensor(value);
+      };
+      ops::ReferenceRunner(*model_->graph, runner).run(inputs);
+    }
+    runner.observe = [&](const ir::Value& value, Tensor& tensor) {
+      if (value.is_constant() || value.graph != model_->graph.get()) return;
+      const auto found = stored_.find(value.name);
+      if (found == stored_.end()) return;
+      const Tensor actual = engine_tensor(value);
+      if (tensor.defined() && actual.defined()) judge(value, found->second, tensor, actual, rounded);
+      if (forced) tensor = actual;
+    };
+    ops::ReferenceRunner(*model_->graph, runner).run(inputs);
+    return forced ? options_.verify_gflop * 1e9 : flops;
+  }
+
+  void judge(const ir::Value& value, const Stored& stored, const Tensor& expected, const Tensor& actual,
+             const std::unordered_map<std::string, Tensor>& rounded) {
+    const Errors e = compare(expected, actual);
+    VerifyReport::Tensor entry;
+    entry.name = value.name;
+    entry.region = stored.region;
+    entry.max_error = e.max;
+    entry.rms_error = e.rms();
+    entry.scale = e.scale;
+    if (is_float(expected.dtype())) {
+      const double share = fast_ ? kFastShare : kExactShare;
+      // Rounding of the type itself counts for narrow models.
+      const double unit = expected.dtype() == DType::kFloat16 ? 1.0 / 1024 : expected.dtype() == DType::kBFloat16 ? 1.0 / 128 : 0;
+      entry.max_allowed = std::max(share, unit) * e.scale;
+      entry.rms_allowed = entry.max_allowed / 4;
+      if (const auto floor = rounded.find(value.name); floor != rounded.end()) {
+        const Errors f = compare(expected, floor->second);
+        entry.max_allowed += kFloorFactor * f.max;
+        entry.rms_allowed += kFloorFactor * f.rms();
+      }
+    }
+    entry.passed = !e.shape_differs && !e.not_finite && e.max <= entry.max_allowed && entry.rms_error <= entry.rms_allowed;
+    auto& slot = worst_[value.name];
+    const auto ratio = [](const VerifyReport::Tensor& t) { return t.max_allowed > 0 ? t.max_error / t.max_allowed : t.max_error; };
+    if (slot.name.empty()) order_.push_back(value.name);
+    if (slot.name.empty() || (slot.passed && !entry.passed) || (slot.passed == entry.passed && ratio(entry) > ratio(slot))) slot = entry;
+  }
+
+  void finish(int sets, double flops) {
+    const auto is_output = [&](const std::string& name) {
+      const auto& outputs = model_->graph->outputs();
+      return std::any_of(outputs.begin(), outputs.end(), [&](const ir::Value* value) { return value->name == name; });
+    };
+    std::vector<std::string> failed;
+    double worst_share = 0;
+    for (const std::string& name : order_)
+      if (is_output(name)) report_.tensors.push_back(worst_.at(name));
+    // Inner tensors in the order in which they are made: the first failure is the culprit.
+    for (const std::string& name : order_) {
+      const VerifyReport::Tensor& tensor = worst_.at(name);
+      if (!tensor.passed) failed.push_back(name);
+      if (!is_output(name)) report_.tensors.push_back(tensor);
+      if (is_output(name) && tensor.scale > 0) worst_share = std::max(worst_share, tensor.max_error / tensor.scale);
+    }
+    if (!failed.empty()) {
+      // The first offender leads the list.
+      const auto at = std::find_if(report_.tensors.begin(), report_.tensors.end(), [&](const VerifyReport::Tensor& t) { return t.name == failed.front(); });
+      std::rotate(report_.tensors.begin(), at, at + 1);
+    }
+    report_.passed = failed.empty() && !order_.empty();
+    const char* how = sampled_ ? "sampled" : "all";
+    if (report_.passed) {
+      report_.summary = fmt::format("{} region outputs agree with the oracle ({}, {} shape set{}, {:.1f} GFLOP); largest output error {:.1e} of its scale",
+                                    order_.size(), how, sets, sets > 1 ? "s" : "", flops * 1e-9, worst_share);
+    } else if (order_.empty()) {
+      report_.summary = "no tensor of the engine bears a name of the model: nothing could be compared";
+    } else {
+      const VerifyReport::Tensor& t = worst_.at(failed.front());
+      report_.summary = fmt::format("{} of {} region outputs disagree with the oracle; the first is '{}' of {}: error {:.3e} (RMS {:.3e}) at scale {:.3e}, allowed {:.3e} (RMS {:.3e})",
+                                    failed.size(), order_.size(), t.name, t.region, t.max_error, t.rms_error, t.scale, t.max_allowed, t.rms_allowed);
+    }
+  }
+
+  const BuildOptions& options_;
+  std::shared_ptr<ir::Model> model_;
+  std::shared_ptr<const runtime::Engine> engine_;
+  std::unordered_map<std::string, Stored> stored_;
+  bool narrow_ = false, fast_ = false, sampled_ = false;
+  DType narrow_type_ = DType::kBFloat16;
+  VerifyReport report_;
+  std::unordered_map<std::string, VerifyReport::Tensor> worst_;
+  std::vector<std::string> order_;
+};
+
+}  // namespace
+
+VerifyReport verify_engine(const ir::Model& model, const engine::EngineData& engine, const BuildOptions& options) {
+  return Verifier(model, engine, options).run();
+}
+
+}  // namespace lathe::builder
