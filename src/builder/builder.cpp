@@ -12,13 +12,13 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "base/thread_pool.h"
+#include "base/version.h"
 #include "builder/blob_store.h"
 #include "builder/cover.h"
 #include "builder/hints.h"
 #include "builder/lowering.h"
 #include "builder/tuner.h"
 #include "builder/value_plan.h"
-#include "lathe/lathe.hpp"
 #include "onnx/writer.h"
 #include "ops/import.h"
 #include "passes/simplify.h"
@@ -74,7 +74,7 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
   effective.cpu_features = options.cpu_features & cpu::cpu_features().mask;
 
   engine::EngineData data;
-  data.producer = fmt::format("lathe {}", version());
+  data.producer = fmt::format("lathe {}", kVersion);
   data.model_name = graph.name;
   for (const auto& [key, value] : prepared.model->metadata) data.metadata.emplace_back(key, value);
 

@@ -4,17 +4,44 @@
 
 #include "builder/proposals.h"
 
+#include <algorithm>
+
+#include "builder/pattern_ops.h"
 #include "regions/conv_block/conv_block.h"
 
 namespace lathe::builder {
+namespace {
+
+struct Pattern {
+  std::string_view name;
+  std::vector<ops::Region> (*propose)(const ir::Node&);
+  std::vector<std::string_view> anchors;   ///< op types
+};
+
+const std::vector<Pattern>& patterns() {
+  static const std::vector<Pattern> list{
+      {"conv_block", regions::propose_conv_block, {"Conv"}},
+  };
+  return list;
+}
+
+}  // namespace
 
 std::vector<ops::Region> propose_anchored(const ir::Node& node) {
-  constexpr std::vector<ops::Region> (*kPatterns[])(const ir::Node&) = {
-      regions::propose_conv_block,
-  };
-  for (const auto propose : kPatterns)
-    if (auto regions = propose(node); !regions.empty()) return regions;
+  for (const Pattern& pattern : patterns())
+    if (auto regions = pattern.propose(node); !regions.empty()) return regions;
   return {};
+}
+
+std::vector<std::string> candidates_of(const ops::OpDef& op) {
+  std::vector<std::string> names;
+  for (const Pattern& pattern : patterns()) {
+    if (!op.domain.empty() || std::find(pattern.anchors.begin(), pattern.anchors.end(), op.name) == pattern.anchors.end()) continue;
+    for (const ops::Candidate* candidate : ops::candidates_for(pattern.name)) names.emplace_back(candidate->name);
+  }
+  if (op.lower) names.emplace_back("cpu.loops");
+  if (op.reference) names.emplace_back("cpu.reference");
+  return names;
 }
 
 std::vector<ops::Region> propose_fused(const ir::Graph&, const NodeSet&) { return {}; }

@@ -23,7 +23,7 @@ void add_devices(CLI::App& app, Action& action) {
   command->callback([options, &action] {
     action = [options] {
       const MachineRates rates = measure_machine_rates();
-      const std::string features = machine_features_text();
+      const std::string features = cpu::cpu_features().describe();
 #ifdef LATHE_HAVE_ONEDNN
       const bool onednn = true;
 #else
