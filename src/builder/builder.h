@@ -80,7 +80,6 @@ struct BuildReport {
   std::size_t weight_bytes = 0, arena_bytes = 0;
   VerifyReport verify;
   std::string to_json() const;
-  std::string explain() const;          ///< the text of --explain
 };
 
 struct BuildResult {

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// The build report as JSON (stored in the engine) and as the text of --explain.
+// The build report as JSON, which the engine stores. Its text forms: build_text.h.
 
 #include <fmt/format.h>
 
@@ -57,25 +57,6 @@ std::string BuildReport::to_json() const {
                                 {"passed", tensor.passed}});
   out["verify"] = std::move(check);
   return out.dump();
-}
-
-std::string BuildReport::explain() const {
-  std::string text = fmt::format("{} nodes read, {} after simplification, {} steps; {} timed, {} from the tuning cache{}\n", nodes_read,
-                                 nodes_simplified, steps, timed, cache_hits, budget_exhausted ? "; the budget ran out: some costs are modelled" : "");
-  for (const RegionReport& region : regions) {
-    text += fmt::format("\n{}  [{:.2f} MFLOP, {:.2f} MB]\n", region.label, region.flops * 1e-6, region.bytes * 1e-6);
-    for (const Choice& choice : region.choices) {
-      const std::string name = choice.variant.empty() ? choice.candidate : choice.candidate + " (" + choice.variant + ")";
-      if (!choice.accepted) {
-        text += fmt::format("    no  {}: {}\n", name, choice.reason);
-      } else {
-        const std::string rate = region.flops > 0 && choice.seconds > 0 ? fmt::format(", {:.1f} GFLOP/s", region.flops / choice.seconds * 1e-9) : "";
-        text += fmt::format("    {}  {}: {:.4f} ms{}{}\n", choice.chosen ? ">>>" : " ok", name, choice.seconds * 1e3,
-                            choice.modelled ? " (modelled)" : "", rate);
-      }
-    }
-  }
-  return text;
 }
 
 }  // namespace lathe::builder
