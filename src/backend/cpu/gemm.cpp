@@ -204,7 +204,7 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
     g.dst = static_cast<char*>(args.c) + (c_batch + first * s.ldc) * c_element;
     if (args.residual) {
       g.residual = static_cast<const char*>(args.residual) +
-                   ((args.residual_batched ? c_batch : 0) + first * args.residual_stride) * residual_element;
+                   (outer * args.residual_outer + inner * args.residual_inner + first * args.residual_stride) * residual_element;
     }
     run_tile_grid(kernels, g);
   });

@@ -37,12 +37,10 @@ struct GemmArgs {
   const void* b = nullptr;
   void* c = nullptr;                     ///< must not overlap a or b
   const float* bias = nullptr;           ///< per column, or nullptr
-  /// Added per element as Epilogue says, rows `residual_stride` elements apart (0 = one row for all), same batch strides as C
-  /// when residual_batched. May be C itself.
+  /// Added per element as Epilogue says; rows `residual_stride` elements apart (0 = one row for all), batch strides likewise. May be C.
   const void* residual = nullptr;
-  std::int64_t residual_stride = 0;
+  std::int64_t residual_stride = 0, residual_outer = 0, residual_inner = 0;
   DType residual_type = DType::kFloat32;
-  bool residual_batched = true;
   void* scratch = nullptr;               ///< gemm_scratch_bytes(), 64-byte aligned
 };
 

@@ -68,7 +68,8 @@ void check(Case c) {
   if (c.residual) {
     args.residual = added.data();
     args.residual_stride = c.residual == 1 ? added.stride() : 0;
-    args.residual_batched = c.residual == 1;
+    args.residual_inner = c.residual == 1 ? p.m * added.stride() : 0;
+    args.residual_outer = args.residual_inner * p.batch_inner;
     args.residual_type = c.residual_type;
   }
   Scratch scratch(gemm_scratch_bytes(p, c.threads));
