@@ -1,0 +1,337 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// MaxPool, AveragePool and their global forms: a reduction over a sliding window of each channel.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "loops/builder.h"
+#include "ops/lower_util.h"
+#include "ops/ref_util.h"
+#include "ops/registry_internal.h"
+#include "ops/shape_util.h"
+#include "ops/window.h"
+
+namespace lathe::ops {
+namespace {
+
+std::string rank_defect(std::size_t rank) {
+  return rank < 3 ? fmt::format("the input has rank {}; pooling needs a batch, a channel and at least one spatial axis", rank) : std::string();
+}
+
+void pool_infer(InferContext& ctx) {
+  const bool wants_indices = ctx.node().output(1) != nullptr;
+  const auto& x = ctx.shape(0);
+  if (!x) {
+    ctx.set_unknown(0, ctx.dtype(0));
+    if (wants_indices) ctx.set_unknown(1, DType::kInt64);
+    return;
+  }
+  if (const std::string defect = rank_defect(x->size()); !defect.empty()) ctx.fail(defect);
+  Shape shape{(*x)[0], (*x)[1]};
+  try {
+    const Window window = read_window(ctx.attrs(), {}, x->size() - 2);
+    for (std::size_t axis = 0; axis < window.rank(); ++axis) {
+      Dim extent = window.output(axis, (*x)[axis + 2]);
+      if (const auto known = extent.constant(); known && *known < 0)
+        ctx.fail(fmt::format("the window of {} does not fit into the input {}", window.reach(axis), ir::to_string(*x)));
+      shape.push_back(std::move(extent));
+    }
+  } catch (const Error& error) {
+    if (!error.node().empty()) throw;
+    ctx.fail(error.message());
+  }
+  if (wants_indices) ctx.set(1, DType::kInt64, shape);
+  ctx.set(0, ctx.dtype(0), std::move(shape));
+}
+
+Window checked_window(RefContext& ctx, const Dims& x) {
+  if (const std::string defect = rank_defect(x.size()); !defect.empty()) ctx.fail(defect);
+  try {
+    return read_window(ctx.attrs(), {}, x.size() - 2).concrete(Dims(x.begin() + 2, x.end()));
+  } catch (const Error& error) {
+    ctx.fail(error.message());
+  }
+}
+
+struct Extents {
+  Dims spatial_in, spatial_out, all_out;
+  std::int64_t planes, in_area, out_area;
+};
+
+Extents extents_of(const Dims& x, const Window& window) {
+  Extents e;
+  e.spatial_in.assign(x.begin() + 2, x.end());
+  e.all_out = {x[0], x[1]};
+  for (std::size_t axis = 0; axis < window.rank(); ++axis) {
+    // Pads are concrete already: SAME_* keeps its rule for the extent.
+    e.spatial_out.push_back(std::max<std::int64_t>(0, window.output(axis, e.spatial_in[axis])));
+    e.all_out.push_back(e.spatial_out.back());
+  }
+  e.planes = x[0] * x[1];
+  e.in_area = element_count(e.spatial_in);
+  e.out_area = element_count(e.spatial_out);
+  return e;
+}
+
+/// Visits the window at output position `at`: `inside(offset)` per tap within the input; returns how many taps lie within the input and
+/// its pads (what count_include_pad divides by).
+template <class F>
+std::int64_t visit_window(const Window& window, const Extents& e, const Dims& at, F&& inside) {
+  std::int64_t padded_taps = 0;
+  Dims k(window.rank(), 0);
+  for (;;) {
+    std::int64_t offset = 0;
+    bool in_input = true, in_pads = true;
+    for (std::size_t axis = 0; axis < k.size(); ++axis) {
+      const std::int64_t i = at[axis] * window.strides[axis] - window.pads_begin[axis] + k[axis] * window.dilations[axis];
+      in_input &= i >= 0 && i < e.spatial_in[axis];
+      in_pads &= i < e.spatial_in[axis] + window.pads_end[axis];
+      offset = offset * e.spatial_in[axis] + i;
+    }
+    padded_taps += in_pads;
+    if (in_input) inside(offset);
+    std::size_t axis = k.size();
+    while (axis-- > 0) {
+      if (++k[axis] < window.kernel[axis]) break;
+      k[axis] = 0;
+    }
+    if (axis == static_cast<std::size_t>(-1)) return padded_taps;
+  }
+}
+
+void max_pool_reference(RefContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Window window = checked_window(ctx, x.dims());
+  const Extents e = extents_of(x.dims(), window);
+  const auto values = to_doubles(x);
+  std::vector<double> y(static_cast<std::size_t>(e.planes * e.out_area));
+  std::vector<std::int64_t> indices(ctx.wants_output(1) ? y.size() : 0);
+  const bool column_major = ctx.attrs().get_int("storage_order", 0) != 0;
+  for (std::int64_t plane = 0; plane < e.planes; ++plane) {
+    std::int64_t position = 0;
+    for_each_index(e.spatial_out, [&](const Dims& at) {
+      double best = -std::numeric_limits<double>::infinity();
+      std::int64_t where = -1;
+      visit_window(window, e, at, [&](std::int64_t offset) {
+        const double value = values[static_cast<std::size_t>(plane * e.in_area + offset)];
+        if (where < 0 || value > best) {
+          best = value;
+          where = offset;
+        }
+      });
+      const auto to = static_cast<std::size_t>(plane * e.out_area + position++);
+      y[to] = where < 0 && !is_float(x.dtype()) ? (x.dtype() == DType::kUint8 ? 0 : -128) : best;
+      if (!indices.empty()) {
+        if (column_major && where >= 0) {
+          std::int64_t rest = where, transposed = 0, stride = 1;
+          Dims index(e.spatial_in.size());
+          for (std::size_t axis = index.size(); axis-- > 0;) {
+            index[axis] = rest % e.spatial_in[axis];
+            rest /= e.spatial_in[axis];
+          }
+          for (std::size_t axis = 0; axis < index.size(); ++axis) {
+            transposed += index[axis] * stride;
+            stride *= e.spatial_in[axis];
+          }
+          where = transposed;
+        }
+        indices[to] = plane * e.in_area + where;
+      }
+    });
+  }
+  ctx.set_output(0, from_doubles(x.dtype(), e.all_out, y));
+  if (!indices.empty() || (ctx.wants_output(1) && y.empty())) ctx.set_output(1, from_int64s(DType::kInt64, e.all_out, indices));
+}
+
+void average_pool_reference(RefContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Window window = checked_window(ctx, x.dims());
+  const Extents e = extents_of(x.dims(), window);
+  const bool include_pad = ctx.attrs().get_int("count_include_pad", 0) != 0;
+  const auto values = to_doubles(x);
+  std::vector<double> y(static_cast<std::size_t>(e.planes * e.out_area));
+  for (std::int64_t plane = 0; plane < e.planes; ++plane) {
+    std::int64_t position = 0;
+    for_each_index(e.spatial_out, [&](const Dims& at) {
+      double sum = 0;
+      std::int64_t taps = 0;
+      const std::int64_t padded = visit_window(window, e, at, [&](std::int64_t offset) {
+        sum += values[static_cast<std::size_t>(plane * e.in_area + offset)];
+        ++taps;
+      });
+      y[static_cast<std::size_t>(plane * e.out_area + position++)] = sum / static_cast<double>(include_pad ? padded : taps);
+    });
+  }
+  ctx.set_output(0, from_doubles(x.dtype(), e.all_out, y));
+}
+
+void global_infer(InferContext& ctx) {
+  const auto& x = ctx.shape(0);
+  if (!x) return ctx.set_unknown(0, ctx.dtype(0));
+  if (const std::string defect = rank_defect(x->size()); !defect.empty()) ctx.fail(defect);
+  Shape shape(x->size(), Dim(1));
+  shape[0] = (*x)[0];
+  shape[1] = (*x)[1];
+  ctx.set(0, ctx.dtype(0), std::move(shape));
+}
+
+template <bool kMax>
+void global_reference(RefContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (const std::string defect = rank_defect(x.dims().size()); !defect.empty()) ctx.fail(defect);
+  const auto values = to_doubles(x);
+  Dims out(x.dims().size(), 1);
+  out[0] = x.dims()[0];
+  out[1] = x.dims()[1];
+  const std::int64_t planes = out[0] * out[1], area = element_count(Dims(x.dims().begin() + 2, x.dims().end()));
+  std::vector<double> y(static_cast<std::size_t>(planes));
+  for (std::int64_t plane = 0; plane < planes; ++plane) {
+    double result = kMax ? -std::numeric_limits<double>::infinity() : 0.0;
+    for (std::int64_t i = 0; i < area; ++i) {
+      const double value = values[static_cast<std::size_t>(plane * area + i)];
+      if (kMax) result = value > result || std::isnan(value) ? value : result;
+      else result += value;
+    }
+    y[static_cast<std::size_t>(plane)] = kMax ? result : result / static_cast<double>(area);
+  }
+  ctx.set_output(0, from_doubles(x.dtype(), out, y));
+}
+
+using loops::ExprId;
+using loops::ExprOp;
+using loops::Reduce;
+using loops::RegionBuilder;
+
+/// A window reduction; taps outside the input read a fallback that changes nothing. The average divides by the taps inside, or by all
+/// within the pads: both are sums of ones.
+bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
+  const Value* x = node.input(0);
+  if (!can_lower_real(x, b)) return false;
+  if (node.output(1) && (!node.output(1)->uses.empty() || node.output(1)->is_graph_output())) {
+    b.decline("the indices of the maximum are asked for");
+    return false;
+  }
+  const Window window = read_window(node.attrs, {}, x->shape().size() - 2);
+  if (window.automatic != Window::Auto::kNotSet && window.automatic != Window::Auto::kValid) {
+    b.decline("SAME pads depend on the extents");
+    return false;
+  }
+  const DType type = compute_dtype(x->dtype()), out_type = x->dtype();
+  const Shape x_shape = x->shape();
+  const bool include_pad = node.attrs.get_int("count_include_pad", 0) != 0;
+  Shape space(window.kernel.begin(), window.kernel.end());
+  const auto position = [window](RegionBuilder& r, const RegionBuilder::Indices& kept, const RegionBuilder::Indices& taps, std::size_t axis) {
+    const ExprId at = r.binary(ExprOp::kMul, kept[axis + 2], r.integer(window.strides[axis]));
+    const ExprId tap = r.binary(ExprOp::kMul, taps[axis], r.integer(window.dilations[axis]));
+    return r.binary(ExprOp::kSub, r.binary(ExprOp::kAdd, at, tap), r.integer(window.pads_begin[axis]));
+  };
+  const auto element = [=](RegionBuilder& r, const RegionBuilder::Indices& kept, const RegionBuilder::Indices& taps) {
+    RegionBuilder::Indices index{kept[0], kept[1]};
+    for (std::size_t axis = 0; axis < window.rank(); ++axis) index.push_back(position(r, kept, taps, axis));
+    const double fallback = maximum ? (is_float(out_type) ? -std::numeric_limits<double>::infinity() : -1e18) : 0.0;
+    return r.cast(r.read_or(x, index, r.constant(fallback, out_type)), type);
+  };
+  const Value* reduced = b.temporary(maximum ? "window_max" : "window_sum", type, node.output()->shape());
+  b.define_reduction(reduced, maximum ? Reduce::kMax : Reduce::kSum, space, element, type);
+  if (maximum) {
+    b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(reduced, at), out_type); });
+    return true;
+  }
+  b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+    // Taps inside [low, high) on each axis, counted in closed form.
+    ExprId count = r.constant(1.0, type);
+    for (std::size_t axis = 0; axis < window.rank(); ++axis) {
+      const std::int64_t low = include_pad ? -window.pads_begin[axis] : 0;
+      const ExprId high = r.binary(ExprOp::kAdd, r.dim(x_shape[axis + 2]), r.integer(include_pad ? window.pads_end[axis] : 0));
+      const ExprId start = r.binary(ExprOp::kSub, r.binary(ExprOp::kMul, at[axis + 2], r.integer(window.strides[axis])), r.integer(window.pads_begin[axis]));
+      const std::int64_t step = window.dilations[axis];
+      // First tap k with start + k * step >= low; first with start + k * step >= high.
+      const auto first_at = [&](ExprId bound) {
+        const ExprId room = r.binary(ExprOp::kSub, bound, start);
+        const ExprId k = r.binary(ExprOp::kFloorDiv, r.binary(ExprOp::kAdd, room, r.integer(step - 1)), r.integer(step));
+        return r.binary(ExprOp::kMin, r.binary(ExprOp::kMax, k, r.integer(0)), r.integer(window.kernel[axis]));
+      };
+      count = r.binary(ExprOp::kMul, count, r.cast(r.binary(ExprOp::kSub, first_at(high), first_at(r.integer(low))), type));
+    }
+    return r.cast(r.binary(ExprOp::kDiv, r.read(reduced, at), count), out_type);
+  });
+  return true;
+}
+
+bool global_lower(const Node& node, RegionBuilder& b, bool maximum) {
+  const Value* x = node.input(0);
+  if (!can_lower_real(x, b)) return false;
+  const DType type = compute_dtype(x->dtype()), out_type = x->dtype();
+  const Shape in = x->shape();
+  std::vector<std::int64_t> axes;
+  for (std::size_t axis = 2; axis < in.size(); ++axis) axes.push_back(static_cast<std::int64_t>(axis));
+  const ReducedAxes reduced(in.size(), axes, true);
+  const Value* total = reduce_to_temporary(b, maximum ? "plane_max" : "plane_sum", maximum ? Reduce::kMax : Reduce::kSum, type, in, reduced,
+                                           [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(x, at), type); });
+  const Dim count = reduced.count(in);
+  b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+    ExprId value = r.read(total, at);
+    if (!maximum) value = r.binary(ExprOp::kDiv, value, r.cast(r.dim(count), type));
+    return r.cast(value, out_type);
+  });
+  return true;
+}
+
+constexpr std::string_view kMax8 =
+    "auto_pad:string=NOTSET kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
+constexpr std::string_view kMax10 =
+    "auto_pad:string=NOTSET ceil_mode:int=0 dilations:ints? kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
+constexpr std::string_view kAverage10 =
+    "auto_pad:string=NOTSET ceil_mode:int=0 count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?";
+constexpr std::string_view kAverage19 =
+    "auto_pad:string=NOTSET ceil_mode:int=0 count_include_pad:int=0 dilations:ints? kernel_shape:ints pads:ints? strides:ints?";
+
+}  // namespace
+
+std::span<const OpDef> ops_pool() {
+  static const OpDef ops[] = {
+      {.name = "MaxPool",
+       .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                    {8, "X:T -> Y:T Indices?:I", kMax8, "T: @float; I: int64"},
+                    {10, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
+                    {11, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
+                    {12, "X:T -> Y:T Indices?:I", kMax10, "T: @float int8 uint8; I: int64"},
+                    {22, "X:T -> Y:T Indices?:I", kMax10, "T: @float13 int8 uint8; I: int64"}},
+       .infer = pool_infer,
+       .reference = max_pool_reference,
+       .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, true); },
+       .doc = "Maximum over a sliding window, with the maxima's positions on request."},
+      {.name = "AveragePool",
+       .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                    {7, "X:T -> Y:T", "auto_pad:string=NOTSET count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                    {10, "X:T -> Y:T", kAverage10, "T: @float"},
+                    {11, "X:T -> Y:T", kAverage10, "T: @float"},
+                    {19, "X:T -> Y:T", kAverage19, "T: @float"},
+                    {22, "X:T -> Y:T", kAverage19, "T: @float13"}},
+       .infer = pool_infer,
+       .reference = average_pool_reference,
+       .tolerance = {.relative = 1e-6, .absolute = 1e-6},
+       .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, false); },
+       .doc = "Mean over a sliding window, with or without the pads."},
+      {.name = "GlobalAveragePool",
+       .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
+       .infer = global_infer,
+       .reference = global_reference<false>,
+       .tolerance = {.relative = 1e-6, .absolute = 1e-6},
+       .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, false); },
+       .doc = "Mean over all spatial axes."},
+      {.name = "GlobalMaxPool",
+       .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
+       .infer = global_infer,
+       .reference = global_reference<true>,
+       .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, true); },
+       .doc = "Maximum over all spatial axes."},
+  };
+  return ops;
+}
+
+}  // namespace lathe::ops
