@@ -50,11 +50,13 @@ void pool_infer(InferContext& ctx) {
 
 Window checked_window(RefContext& ctx, const Dims& x) {
   if (const std::string defect = rank_defect(x.size()); !defect.empty()) ctx.fail(defect);
+  Window window;
   try {
-    return read_window(ctx.attrs(), {}, x.size() - 2).concrete(Dims(x.begin() + 2, x.end()));
+    window = read_window(ctx.attrs(), {}, x.size() - 2).concrete(Dims(x.begin() + 2, x.end()));
   } catch (const Error& error) {
     ctx.fail(error.message());
   }
+  return window;
 }
 
 struct Extents {
