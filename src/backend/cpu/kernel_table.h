@@ -81,7 +81,7 @@ struct PoolArgs {        ///< one output row of one image
   std::int64_t iy0, ix0, ow;
   std::int64_t src_pixel, src_row, dst_pixel;   ///< bytes
   std::int64_t pad_h_end, pad_w_end;         ///< count_include_pad: the padded extent's end in input coordinates
-  DType type;
+  DType src_type, dst_type;
   bool average, count_include_pad;
 };
 
@@ -89,7 +89,7 @@ struct GlobalPoolArgs {  ///< channels [0, c) over all pixels
   const char* src;
   char* dst;
   std::int64_t pixels, c, src_pixel;
-  DType type;
+  DType src_type, dst_type;
   bool average;
 };
 

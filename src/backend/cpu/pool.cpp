@@ -27,7 +27,7 @@ std::int64_t PoolProblem::ow() const noexcept { return out_extent(w, kw, stride_
 
 void run_pool(const PoolProblem& p, const void* src, void* dst, ThreadPool& pool) noexcept {
   const KernelTable& kernels = kernel_table();
-  const std::int64_t oh = p.oh(), ow = p.ow(), element = element_bytes(p.type);
+  const std::int64_t oh = p.out_h ? p.out_h : p.oh(), ow = p.out_w ? p.out_w : p.ow();
   PoolArgs base{};
   base.h = p.h;
   base.w = p.w;
@@ -39,12 +39,13 @@ void run_pool(const PoolProblem& p, const void* src, void* dst, ThreadPool& pool
   base.dilation_w = p.dilation_w;
   base.ix0 = -p.pad_left;
   base.ow = ow;
-  base.src_pixel = (p.src_pixel_stride ? p.src_pixel_stride : p.c) * element;
+  base.src_pixel = (p.src_pixel_stride ? p.src_pixel_stride : p.c) * element_bytes(p.src);
   base.src_row = base.src_pixel * p.w;
-  base.dst_pixel = (p.dst_pixel_stride ? p.dst_pixel_stride : p.c) * element;
+  base.dst_pixel = (p.dst_pixel_stride ? p.dst_pixel_stride : p.c) * element_bytes(p.dst);
   base.pad_h_end = p.h + p.pad_bottom;
   base.pad_w_end = p.w + p.pad_right;
-  base.type = p.type;
+  base.src_type = p.src;
+  base.dst_type = p.dst;
   base.average = p.kind == PoolKind::kAverage;
   base.count_include_pad = p.count_include_pad;
   pool.parallel_for(p.n * oh, [&](std::int64_t task, int) {
@@ -56,22 +57,23 @@ void run_pool(const PoolProblem& p, const void* src, void* dst, ThreadPool& pool
   });
 }
 
-void run_global_pool(PoolKind kind, DType type, std::int64_t n, std::int64_t pixels, std::int64_t c, std::int64_t src_pixel_stride,
-                     const void* src, void* dst, ThreadPool& pool) noexcept {
+void run_global_pool(const GlobalPoolProblem& p, const void* src, void* dst, ThreadPool& pool) noexcept {
   const KernelTable& kernels = kernel_table();
   constexpr std::int64_t kBlock = 128;
-  const std::int64_t element = element_bytes(type), blocks = ceil_div(c, kBlock);
-  const std::int64_t pixel = (src_pixel_stride ? src_pixel_stride : c) * element;
-  pool.parallel_for(n * blocks, [&](std::int64_t task, int) {
+  const std::int64_t blocks = ceil_div(p.c, kBlock), dst_element = element_bytes(p.dst);
+  const std::int64_t pixel = (p.src_pixel_stride ? p.src_pixel_stride : p.c) * element_bytes(p.src);
+  const std::int64_t image_stride = p.dst_image_stride ? p.dst_image_stride : p.c;
+  pool.parallel_for(p.n * blocks, [&](std::int64_t task, int) {
     const std::int64_t image = task / blocks, first = task % blocks * kBlock;
     GlobalPoolArgs a;
-    a.src = static_cast<const char*>(src) + image * pixels * pixel + first * element;
-    a.dst = static_cast<char*>(dst) + (image * c + first) * element;
-    a.pixels = pixels;
-    a.c = c - first < kBlock ? c - first : kBlock;
+    a.src = static_cast<const char*>(src) + image * p.pixels * pixel + first * element_bytes(p.src);
+    a.dst = static_cast<char*>(dst) + (image * image_stride + first) * dst_element;
+    a.pixels = p.pixels;
+    a.c = p.c - first < kBlock ? p.c - first : kBlock;
     a.src_pixel = pixel;
-    a.type = type;
-    a.average = kind == PoolKind::kAverage;
+    a.src_type = p.src;
+    a.dst_type = p.dst;
+    a.average = p.kind == PoolKind::kAverage;
     kernels.global_pool(a);
   });
 }

@@ -23,7 +23,8 @@ struct PoolProblem {
   std::int64_t dilation_h = 1, dilation_w = 1;
   bool ceil_mode = false;
   bool count_include_pad = false;
-  DType type = DType::kFloat32;
+  DType src = DType::kFloat32, dst = DType::kFloat32;
+  std::int64_t out_h = 0, out_w = 0;     ///< set where another rule gave the extents (SAME_*); 0 = oh(), ow()
   std::int64_t src_pixel_stride = 0, dst_pixel_stride = 0;   ///< elements; 0 = c
 
   /// ONNX's rule: with ceil_mode a last window that would start in the right padding is dropped.
@@ -35,8 +36,13 @@ struct PoolProblem {
 /// without any input element gives -inf. src and dst must not overlap.
 void run_pool(const PoolProblem& problem, const void* src, void* dst, ThreadPool& pool) noexcept;
 
-/// Mean (or maximum) over all pixels: src [n][pixels][c] -> dst [n][c].
-void run_global_pool(PoolKind kind, DType type, std::int64_t n, std::int64_t pixels, std::int64_t c, std::int64_t src_pixel_stride,
-                     const void* src, void* dst, ThreadPool& pool) noexcept;
+/// Mean (or maximum) over all pixels: src [n][pixels][c] -> dst [n][c]; strides in elements, 0 = c.
+struct GlobalPoolProblem {
+  PoolKind kind = PoolKind::kAverage;
+  std::int64_t n = 1, pixels = 1, c = 1;
+  DType src = DType::kFloat32, dst = DType::kFloat32;
+  std::int64_t src_pixel_stride = 0, dst_image_stride = 0;
+};
+void run_global_pool(const GlobalPoolProblem& problem, const void* src, void* dst, ThreadPool& pool) noexcept;
 
 }  // namespace lathe::cpu

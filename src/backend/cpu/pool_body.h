@@ -9,8 +9,8 @@
 namespace lathe::cpu {
 namespace {
 
-template <class T, int kN>
-inline void pool_pixel(const PoolArgs& a, const T* src, T* dst, std::int64_t n, std::int64_t ky0, std::int64_t ky1, std::int64_t kx0,
+template <class T, class D, int kN>
+inline void pool_pixel(const PoolArgs& a, const T* src, D* dst, std::int64_t n, std::int64_t ky0, std::int64_t ky1, std::int64_t kx0,
                        std::int64_t kx1, V scale) {
   V acc[kN];
   const V start = a.average ? set1(0.0f) : set1(-__builtin_inff());
@@ -37,7 +37,7 @@ inline void pool_pixel(const PoolArgs& a, const T* src, T* dst, std::int64_t n, 
   }
 }
 
-template <class T>
+template <class T, class D>
 void pool_row(const PoolArgs& a) {
   auto up = [](std::int64_t x, std::int64_t y) { return (x + y - 1) / y; };
   auto clip = [&](std::int64_t begin, std::int64_t extent, std::int64_t dilation, std::int64_t taps, std::int64_t& k0, std::int64_t& k1) {
@@ -57,23 +57,21 @@ void pool_row(const PoolArgs& a) {
     const std::int64_t taps = a.count_include_pad ? (py1 - py0) * (px1 - px0) : (ky1 - ky0) * (kx1 - kx0);
     const V scale = set1(taps > 0 ? 1.0f / static_cast<float>(taps) : 0.0f);
     const char* src = a.src + a.iy0 * a.src_row + ix * a.src_pixel;
-    T* dst = reinterpret_cast<T*>(a.dst + ox * a.dst_pixel);
+    D* dst = reinterpret_cast<D*>(a.dst + ox * a.dst_pixel);
     std::int64_t c = 0;
     for (; c + 4 * kVec <= a.c; c += 4 * kVec) {
-      pool_pixel<T, 4>(a, reinterpret_cast<const T*>(src) + c, dst + c, 4 * kVec, ky0, ky1, kx0, kx1, scale);
+      pool_pixel<T, D, 4>(a, reinterpret_cast<const T*>(src) + c, dst + c, 4 * kVec, ky0, ky1, kx0, kx1, scale);
     }
     for (; c < a.c; c += kVec) {
-      pool_pixel<T, 1>(a, reinterpret_cast<const T*>(src) + c, dst + c, a.c - c < kVec ? a.c - c : kVec, ky0, ky1, kx0, kx1, scale);
+      pool_pixel<T, D, 1>(a, reinterpret_cast<const T*>(src) + c, dst + c, a.c - c < kVec ? a.c - c : kVec, ky0, ky1, kx0, kx1, scale);
     }
   }
 }
 
 void pool(const PoolArgs& a) {
-  if (a.type == DType::kFloat32) {
-    pool_row<float>(a);
-  } else {
-    pool_row<std::uint16_t>(a);
-  }
+  using Half = std::uint16_t;
+  if (a.src_type == DType::kFloat32) return a.dst_type == DType::kFloat32 ? pool_row<float, float>(a) : pool_row<float, Half>(a);
+  return a.dst_type == DType::kFloat32 ? pool_row<Half, float>(a) : pool_row<Half, Half>(a);
 }
 
 // Sums in blocks of 256 pixels, so that the error grows with the square root of the length at most.
@@ -89,7 +87,7 @@ V global_sum(const GlobalPoolArgs& a, std::int64_t c, std::int64_t n) {
   return div(total, set1(static_cast<float>(a.pixels)));
 }
 
-template <class T>
+template <class T, class D>
 void global_pool_typed(const GlobalPoolArgs& a) {
   for (std::int64_t c = 0; c < a.c; c += kVec) {
     const std::int64_t n = a.c - c < kVec ? a.c - c : kVec;
@@ -100,16 +98,14 @@ void global_pool_typed(const GlobalPoolArgs& a) {
       result = set1(-__builtin_inff());
       for (std::int64_t p = 0; p < a.pixels; ++p) result = max_v(result, load_n(reinterpret_cast<const T*>(a.src + p * a.src_pixel) + c, n));
     }
-    store_n(reinterpret_cast<T*>(a.dst) + c, result, n);
+    store_n(reinterpret_cast<D*>(a.dst) + c, result, n);
   }
 }
 
 void global_pool(const GlobalPoolArgs& a) {
-  if (a.type == DType::kFloat32) {
-    global_pool_typed<float>(a);
-  } else {
-    global_pool_typed<std::uint16_t>(a);
-  }
+  using Half = std::uint16_t;
+  if (a.src_type == DType::kFloat32) return a.dst_type == DType::kFloat32 ? global_pool_typed<float, float>(a) : global_pool_typed<float, Half>(a);
+  return a.dst_type == DType::kFloat32 ? global_pool_typed<Half, float>(a) : global_pool_typed<Half, Half>(a);
 }
 
 }  // namespace
