@@ -64,7 +64,7 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
   }
   const int threads = request.options.threads;
   const ops::PlanRequest ask{region,      in_descs, out_descs, in_layouts, out_layouts, request.options.exact, request.options.cpu_features,
-                             threads};
+                             threads,     request.hints};
   const ops::Verdict verdict = candidate.supports(ask);
   if (!verdict.yes) {
     choices.push_back({std::string(candidate.name), "", false, false, verdict.reason, -1, false});

@@ -8,6 +8,11 @@
 
 #include "builder/pattern_ops.h"
 #include "regions/conv_block/conv_block.h"
+#include "regions/conv_transpose/conv_transpose.h"
+#include "regions/loops/propose.h"
+#include "regions/matmul_block/matmul_block.h"
+#include "regions/pool/pool.h"
+#include "regions/rnn/rnn.h"
 
 namespace lathe::builder {
 namespace {
@@ -21,6 +26,10 @@ struct Pattern {
 const std::vector<Pattern>& patterns() {
   static const std::vector<Pattern> list{
       {"conv_block", regions::propose_conv_block, {"Conv"}},
+      {"matmul_block", regions::propose_matmul_block, {"MatMul", "Gemm"}},
+      {"conv_transpose", regions::propose_conv_transpose, {"ConvTranspose"}},
+      {"pool", regions::propose_pool, {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}},
+      {"rnn", regions::propose_rnn, {"LSTM", "GRU", "RNN"}},
   };
   return list;
 }
@@ -44,7 +53,7 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
   return names;
 }
 
-std::vector<ops::Region> propose_fused(const ir::Graph&, const NodeSet&) { return {}; }
+std::vector<ops::Region> propose_fused(const ir::Graph& graph, const NodeSet& taken) { return regions::propose_loops(graph, taken); }
 
 ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes) {
   return regions::make_region(std::move(pattern), std::move(nodes));

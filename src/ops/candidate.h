@@ -36,6 +36,7 @@ struct PlanRequest {
   bool exact = false;                        ///< only class *exact* algorithms
   std::uint64_t cpu_features = 0;            ///< mask allowed (backend/cpu/features.h)
   int threads = 1;
+  ir::Bindings symbols;                      ///< the hint shapes' symbol values
 };
 
 struct WeightRequest {

@@ -1,0 +1,531 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// From an analysed stage to a tile program: joins loops, chooses rows and columns, translates the expression, assigns registers.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+
+#include "lathe/status.h"
+#include "loops/cpu/program.h"
+#include "loops/scalar.h"
+
+namespace lathe::loops::cpu {
+namespace {
+
+bool is_narrow_integer(DType type) {
+  return type == DType::kInt8 || type == DType::kUint8 || type == DType::kInt16 || type == DType::kUint16 || type == DType::kUint32;
+}
+
+/// Bit pattern of a number in a register type.
+std::int64_t bits_of(VmType type, double number, std::int64_t integer, bool is_real) {
+  std::int64_t bits = 0;
+  switch (type) {
+    case VmType::kF32: {
+      const float v = static_cast<float>(is_real ? number : static_cast<double>(integer));
+      std::memcpy(&bits, &v, sizeof v);
+      break;
+    }
+    case VmType::kF64: {
+      const double v = is_real ? number : static_cast<double>(integer);
+      std::memcpy(&bits, &v, sizeof v);
+      break;
+    }
+    case VmType::kI32: {
+      const auto v = static_cast<std::int32_t>(integer);
+      std::memcpy(&bits, &v, sizeof v);
+      break;
+    }
+    case VmType::kI64: bits = integer; break;
+  }
+  return bits;
+}
+
+[[noreturn]] void unsupported(std::string what) { throw Error(Code::kUnsupported, std::move(what)); }
+
+class Compiler {
+ public:
+  Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, int fused)
+      : region_(region), a_(std::move(analysis)), buffers_(buffers), fused_(fused) {}
+
+  StageProgram run() {
+    const Stage& stage = *a_.stage;
+    p_.source = stage.source;
+    p_.target = stage.target;
+    p_.reduce = stage.reduce;
+    p_.fused = fused_;
+    if (a_.empty) {
+      p_.tasks = 0;
+      return std::move(p_);
+    }
+    linearize();
+    join_loops();
+    choose_tile();
+    const bool is_arg = is_arg_reduce(stage.reduce);
+    const DType value_type = region_.exprs[stage.value].type;
+    std::int32_t result = value(stage.value);
+    if (stage.reduce != Reduce::kNone) {
+      p_.accumulate = vm_type(is_arg ? value_type : stage.accumulate);
+      if (!is_arg && value_type != stage.accumulate) result = cast(result, value_type, stage.accumulate);
+      if (is_arg) p_.arg_fn = k_.arg_reduce(stage.reduce, p_.accumulate);
+      else p_.reduce_fn = k_.reduce(stage.reduce, p_.accumulate);
+      if (!p_.arg_fn && !p_.reduce_fn) unsupported(fmt::format("no kernel reduces {} by {}", dtype_name(stage.accumulate), reduce_name(stage.reduce)));
+      const Scalar identity = is_arg ? Scalar{} : reduce_identity(stage.reduce, stage.accumulate);
+      p_.identity = bits_of(p_.accumulate, identity.real, identity.whole, is_float(stage.accumulate));
+      p_.position = tile(a_.position);
+    }
+    p_.result = result;
+    const plan::TensorDesc& target = buffers_[static_cast<std::size_t>(stage.target)];
+    const DType from = is_arg ? DType::kInt64 : stage.reduce != Reduce::kNone ? stage.accumulate : value_type;
+    // A store converts between register types too: through a cast to the buffer's own type first.
+    const DType logical = region_.buffers[static_cast<std::size_t>(stage.target)].dtype;
+    if (vm_type(from) != vm_type(logical)) {
+      if (stage.reduce != Reduce::kNone) unsupported("a reduction whose result is stored in another kind of number");
+      p_.result = cast(result, from, logical);
+    }
+    p_.store_offset = tile(a_.store.offset);
+    p_.store_size = dtype_bytes(target.dtype, 1);
+    p_.store = k_.store(target.dtype);
+    p_.store_fill = k_.store_fill(target.dtype);
+    if (!p_.store) unsupported(fmt::format("no kernel stores {}", dtype_name(target.dtype)));
+    const VmType stored = vm_type(logical);
+    p_.fill = k_.fill(p_.values[static_cast<std::size_t>(p_.result)].type);
+    p_.store_same_type = vm_size(stored) == p_.store_size && (target.dtype == DType::kFloat32 || target.dtype == DType::kFloat64 || target.dtype == DType::kInt32 ||
+                                                              target.dtype == DType::kInt64 || target.dtype == DType::kUint64);
+    assign_registers();
+    detect_copy();
+    finish_nest();
+    return std::move(p_);
+  }
+
+ private:
+  // Loops ----------------------------------------------------------------------------------------------------------------
+
+  void linearize() {
+    const auto offset = [&](Access& access) {
+      const plan::TensorDesc& desc = buffers_[static_cast<std::size_t>(access.buffer)];
+      access.offset = Affine{};
+      for (std::size_t d = 0; d < access.dims.size(); ++d) {
+        if (!access.dims[d].affine) continue;
+        access.offset.c += access.dims[d].value.c * desc.strides[d];
+        for (int l = 0; l < kMaxLoops; ++l) access.offset.k[static_cast<std::size_t>(l)] += access.dims[d].value.k[static_cast<std::size_t>(l)] * desc.strides[d];
+      }
+    };
+    offset(a_.store);
+    for (auto& [id, access] : a_.loads) offset(access);
+  }
+
+  int loops() const { return static_cast<int>(a_.loops.size()); }
+
+  /// Orders the loops behind the fused ones from far to near in memory and joins neighbours that one loop can walk.
+  void join_loops() {
+    std::vector<int> order(a_.loops.size());
+    for (int l = 0; l < loops(); ++l) order[static_cast<std::size_t>(l)] = l;
+    const auto distance = [&](int l) {
+      const auto at = static_cast<std::size_t>(l);
+      std::int64_t best = a_.loops[at].reduction ? 0 : std::abs(a_.store.offset.k[at]);
+      if (best == 0)
+        for (const auto& [id, access] : a_.loads) best = std::max(best, std::abs(access.offset.k[at]));
+      return best;
+    };
+    std::stable_sort(order.begin() + fused_, order.end(), [&](int x, int y) {
+      if (a_.loops[static_cast<std::size_t>(x)].reduction != a_.loops[static_cast<std::size_t>(y)].reduction) return !a_.loops[static_cast<std::size_t>(x)].reduction;
+      return distance(x) > distance(y);
+    });
+    a_.permute(order);
+    for (int l = loops() - 2; l >= fused_; --l) {
+      const auto x = static_cast<std::size_t>(l), y = x + 1;
+      if (y >= a_.loops.size() || a_.loops[x].reduction != a_.loops[y].reduction) continue;
+      bool joins = true;
+      a_.for_each_affine([&](Affine& f) { joins &= f.k[x] == f.k[y] * a_.loops[y].extent; });
+      if (joins) a_.merge_with_next(l);
+    }
+  }
+
+  int reads_with(int l, std::int64_t stride) const {
+    int count = 0;
+    for (const auto& [id, access] : a_.loads) count += access.offset.k[static_cast<std::size_t>(l)] == stride;
+    return count;
+  }
+
+  void choose_tile() {
+    const bool reduces = a_.stage->reduce != Reduce::kNone;
+    double best = -1e30;
+    for (int l = fused_; l < loops(); ++l) {
+      const LoopAxis& loop = a_.loops[static_cast<std::size_t>(l)];
+      const int reads = static_cast<int>(a_.loads.size());
+      double score = 0;
+      if (!loop.reduction && a_.store.offset.k[static_cast<std::size_t>(l)] == 1) score += reduces ? 1 : 3;
+      score += 2.0 * reads_with(l, 1) + 1.0 * reads_with(l, 0) - 1.0 * (reads - reads_with(l, 1) - reads_with(l, 0));
+      // A loop of a few points wastes the vector; long ones all count alike.
+      score *= score > 0 ? std::min(1.0, static_cast<double>(loop.extent) / 16.0) : 1.0;
+      if (score > best) {
+        best = score;
+        p_.col_loop = l;
+      }
+    }
+    if (p_.col_loop < 0) return;
+    const auto col = static_cast<std::size_t>(p_.col_loop);
+    p_.col_extent = a_.loops[col].extent;
+    p_.col_kept = !a_.loops[col].reduction;
+
+    // Rows: the loop along which a read is contiguous that is not so along the columns; else the nearest one.
+    bool transposes = false;
+    for (int l = fused_; l < loops(); ++l) {
+      if (l == p_.col_loop) continue;
+      bool wanted = a_.store.offset.k[static_cast<std::size_t>(l)] == 1 && a_.store.offset.k[col] != 1 && !a_.loops[static_cast<std::size_t>(l)].reduction;
+      for (const auto& [id, access] : a_.loads) wanted |= access.offset.k[static_cast<std::size_t>(l)] == 1 && std::abs(access.offset.k[col]) > 1;
+      if (wanted && a_.loops[static_cast<std::size_t>(l)].extent > 1) {
+        p_.row_loop = l;
+        transposes = p_.col_extent >= 4;
+      }
+    }
+    if (p_.row_loop < 0) {
+      const bool want_reduced = reduces && p_.col_kept;   // column sums
+      for (int pass = 0; pass < 2 && p_.row_loop < 0; ++pass)
+        for (int l = loops() - 1; l >= fused_; --l) {
+          if (l == p_.col_loop) continue;
+          if (pass == 0 && a_.loops[static_cast<std::size_t>(l)].reduction != want_reduced) continue;
+          p_.row_loop = l;
+          break;
+        }
+    }
+    if (p_.row_loop >= 0) {
+      p_.row_extent = a_.loops[static_cast<std::size_t>(p_.row_loop)].extent;
+      p_.row_kept = !a_.loops[static_cast<std::size_t>(p_.row_loop)].reduction;
+    }
+    if (transposes) {
+      p_.col_step = std::min<std::int64_t>(p_.col_extent, 32);
+      p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
+    } else if (reduces && p_.col_kept) {
+      p_.col_step = std::min<std::int64_t>(p_.col_extent, 128);
+      p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
+    } else {
+      p_.col_step = std::min<std::int64_t>(p_.col_extent, kTilePoints);
+      p_.row_step = std::min<std::int64_t>(p_.row_extent, std::max<std::int64_t>(1, kTilePoints / p_.col_step));
+      // Whole rows where they nearly fit; otherwise pieces of even length.
+      if (p_.col_extent > kTilePoints) {
+        const std::int64_t pieces = (p_.col_extent + kTilePoints - 1) / kTilePoints;
+        p_.col_step = std::min(kTilePoints, ((p_.col_extent + pieces - 1) / pieces + 15) / 16 * 16);
+      }
+    }
+  }
+
+  TileAffine tile(const Affine& f) const {
+    TileAffine t;
+    t.c = f.c;
+    t.k.assign(f.k.begin(), f.k.begin() + loops());
+    if (p_.row_loop >= 0) t.row = f.k[static_cast<std::size_t>(p_.row_loop)];
+    if (p_.col_loop >= 0) t.col = f.k[static_cast<std::size_t>(p_.col_loop)];
+    return t;
+  }
+
+  void finish_nest() {
+    for (int l = 0; l < loops(); ++l) {
+      const LoopAxis& loop = a_.loops[static_cast<std::size_t>(l)];
+      NestLoop nest{loop.extent, l == p_.row_loop ? p_.row_step : l == p_.col_loop ? p_.col_step : 1};
+      (loop.reduction ? p_.reduced : p_.kept).push_back(nest);
+      (loop.reduction ? p_.reduced_loop : p_.kept_loop).push_back(l);
+    }
+    p_.tasks = p_.tasks_per_outer = 1;
+    for (std::size_t i = 0; i < p_.kept.size(); ++i) {
+      p_.tasks *= p_.kept[i].count();
+      if (static_cast<int>(i) >= p_.fused) p_.tasks_per_outer *= p_.kept[i].count();
+    }
+    p_.points_per_task = p_.row_step * p_.col_step;
+    for (std::size_t i = 0; i < p_.reduced.size(); ++i)
+      if (p_.reduced_loop[i] != p_.row_loop && p_.reduced_loop[i] != p_.col_loop) p_.points_per_task *= std::max<std::int64_t>(1, p_.reduced[i].extent);
+      else p_.points_per_task = p_.points_per_task / p_.reduced[i].step * std::max<std::int64_t>(1, p_.reduced[i].extent);
+    if (p_.reduce != Reduce::kNone && p_.reduced.empty()) {
+      // Every reduced extent was 1: one round.
+      p_.reduced.push_back({1, 1});
+      p_.reduced_loop.push_back(-1);
+    }
+  }
+
+  // Expressions ----------------------------------------------------------------------------------------------------------
+
+  std::int32_t add_value(VmType type, bool scalar) {
+    if (p_.values.size() >= kMaxValues) unsupported("an expression too large for one tile program");
+    p_.values.push_back({type, scalar, -1, 0});
+    return static_cast<std::int32_t>(p_.values.size() - 1);
+  }
+  const TileValue& at(std::int32_t v) const { return p_.values[static_cast<std::size_t>(v)]; }
+
+  std::int32_t constant(VmType type, std::int64_t bits) {
+    const std::int32_t v = add_value(type, true);
+    p_.values.back().constant = bits;
+    TileInstr instr;
+    instr.kind = TileInstr::Kind::kConstant;
+    instr.dst = v;
+    p_.instrs.push_back(std::move(instr));
+    return v;
+  }
+
+  std::int32_t kernel(KernelFn fn, VmType type, bool scalar, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1) {
+    TileInstr instr;
+    instr.fn = fn;
+    instr.dst = add_value(type, scalar);
+    instr.a = a;
+    instr.b = b;
+    instr.c = c;
+    p_.instrs.push_back(std::move(instr));
+    return p_.instrs.back().dst;
+  }
+
+  std::int32_t cast(std::int32_t v, DType from, DType to) {
+    const KernelFn fn = k_.cast(vm_type(from), to);
+    if (!fn) return v;
+    return kernel(fn, vm_type(to), at(v).scalar, v);
+  }
+
+  std::int32_t spread(std::int32_t v) { return at(v).scalar ? kernel(k_.fill(at(v).type), at(v).type, false, v) : v; }
+
+  std::int32_t iota(const Affine& f) {
+    TileInstr instr;
+    instr.kind = TileInstr::Kind::kIota;
+    instr.iota = tile(f);
+    instr.dst = add_value(VmType::kI64, instr.iota.row == 0 && instr.iota.col == 0);
+    p_.instrs.push_back(std::move(instr));
+    return p_.instrs.back().dst;
+  }
+
+  std::int32_t value(ExprId id) {
+    id = a_.resolve(id);
+    if (const auto found = memo_.find(id); found != memo_.end()) return found->second;
+    const std::int32_t v = translate(id);
+    memo_[id] = v;
+    return v;
+  }
+
+  std::int32_t translate(ExprId id) {
+    const Expr& e = region_.exprs[static_cast<std::size_t>(id)];
+    if (const auto known = a_.truths.find(id); known != a_.truths.end()) return constant(VmType::kI32, known->second ? 1 : 0);
+    if (const auto affine = a_.affine_values.find(id); affine != a_.affine_values.end()) {
+      if (affine->second.is_constant()) return constant(VmType::kI64, affine->second.c);
+      return iota(affine->second);
+    }
+    if (e.type == DType::kUint64 && op_arity(e.op) > 0) unsupported("64-bit unsigned arithmetic");
+    switch (e.op) {
+      case ExprOp::kConst: return constant(vm_type(e.type), bits_of(vm_type(e.type), e.number, e.integer, is_float(e.type)));
+      case ExprOp::kLoad:
+      case ExprOp::kLoadOr: return read(id);
+      case ExprOp::kCast: return cast(value(e.args[0]), region_.exprs[static_cast<std::size_t>(a_.resolve(e.args[0]))].type, e.type);
+      case ExprOp::kSelect: {
+        const std::int32_t condition = spread(value(e.args[0])), x = value(e.args[1]), y = value(e.args[2]);
+        return kernel(k_.select(vm_type(e.type), (at(x).scalar ? 1 : 0) | (at(y).scalar ? 2 : 0)), vm_type(e.type), false, condition, x, y);
+      }
+      case ExprOp::kAxis:
+      case ExprOp::kDim: throw Error(Code::kInternal, "an index expression without an affine form");
+      default: break;
+    }
+    const DType operand = region_.exprs[static_cast<std::size_t>(a_.resolve(e.args[0]))].type;
+    const VmType type = vm_type(operand), result = gives_bool(e.op) ? VmType::kI32 : vm_type(e.type);
+    if (operand == DType::kUint64) unsupported("64-bit unsigned arithmetic");
+    std::int32_t v = -1;
+    if (op_arity(e.op) == 1) {
+      const std::int32_t x = value(e.args[0]);
+      const KernelFn fn = k_.unary(e.op, type);
+      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
+      v = kernel(fn, result, at(x).scalar, x);
+    } else {
+      if (const std::int32_t joined = joined_kernel(e); joined >= 0) return joined;
+      std::int32_t x = value(e.args[0]);
+      const std::int32_t y = value(e.args[1]);
+      const bool scalar = at(x).scalar && at(y).scalar;
+      const Mode mode = scalar || at(x).scalar == at(y).scalar ? Mode::kVectors : at(x).scalar ? Mode::kScalarLeft : Mode::kScalarRight;
+      const KernelFn fn = k_.binary(e.op, type, mode);
+      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
+      v = kernel(fn, result, scalar, x, y);
+    }
+    if (!gives_bool(e.op) && is_narrow_integer(e.type)) v = cast(v, e.type, e.type);
+    return v;
+  }
+
+  int uses_of(ExprId id) {
+    if (uses_.empty()) {
+      uses_.assign(region_.exprs.size(), 0);
+      const ExprId root = a_.stage->value;
+      for (const ExprId e : reachable(region_, std::span(&root, 1)))
+        for (const ExprId arg : region_.exprs[static_cast<std::size_t>(e)].args) ++uses_[static_cast<std::size_t>(arg)];
+    }
+    return uses_[static_cast<std::size_t>(id)];
+  }
+
+  /// a * b + c and x * sigmoid(x) as one kernel; -1 when the pattern is not there.
+  std::int32_t joined_kernel(const Expr& e) {
+    if (e.type != DType::kFloat32) return -1;
+    const auto expr = [&](ExprId id) -> const Expr& { return region_.exprs[static_cast<std::size_t>(a_.resolve(id))]; };
+    if (e.op == ExprOp::kMul)
+      for (const int side : {0, 1}) {
+        const ExprId x = e.args[static_cast<std::size_t>(side)], s = e.args[static_cast<std::size_t>(1 - side)];
+        if (expr(s).op == ExprOp::kSigmoid && a_.resolve(expr(s).args[0]) == a_.resolve(x) && uses_of(s) == 1 && a_.resolve(s) == s) {
+          const std::int32_t v = value(x);
+          return kernel(k_.silu(), VmType::kF32, at(v).scalar, v);
+        }
+      }
+    if (e.op == ExprOp::kAdd)
+      for (const int side : {0, 1}) {
+        const ExprId m = e.args[static_cast<std::size_t>(side)];
+        if (expr(m).op != ExprOp::kMul || expr(m).type != DType::kFloat32 || a_.resolve(m) != m || uses_of(m) != 1 || memo_.count(m)) continue;
+        // x * sigmoid(x) + y is left to the other kernel.
+        const Expr product = expr(m);
+        if (expr(product.args[0]).op == ExprOp::kSigmoid || expr(product.args[1]).op == ExprOp::kSigmoid) continue;
+        std::int32_t a = value(product.args[0]), b = value(product.args[1]);
+        const std::int32_t c = value(e.args[static_cast<std::size_t>(1 - side)]);
+        if (at(a).scalar) std::swap(a, b);
+        if (at(a).scalar) {
+          if (!at(c).scalar) a = spread(a);
+          else return kernel(k_.mul_add(0), VmType::kF32, true, a, b, c);
+        }
+        return kernel(k_.mul_add((at(b).scalar ? 1 : 0) | (at(c).scalar ? 2 : 0)), VmType::kF32, false, a, b, c);
+      }
+    return -1;
+  }
+
+  std::int32_t read(ExprId id) {
+    const Access& access = a_.loads.at(id);
+    const plan::TensorDesc& desc = buffers_[static_cast<std::size_t>(access.buffer)];
+    const DType logical = region_.buffers[static_cast<std::size_t>(access.buffer)].dtype;
+    TileRead r;
+    r.buffer = access.buffer;
+    r.offset = tile(access.offset);
+    r.load = k_.load(desc.dtype);
+    if (!r.load) unsupported(fmt::format("no kernel reads {}", dtype_name(desc.dtype)));
+    r.size = dtype_bytes(desc.dtype, 1);
+    r.same_type = desc.dtype == DType::kFloat32 || desc.dtype == DType::kFloat64 || desc.dtype == DType::kInt32 || desc.dtype == DType::kInt64 ||
+                  desc.dtype == DType::kUint64;
+    bool varies = r.offset.row != 0 || r.offset.col != 0;
+    const bool guarded = access.fallback >= 0;
+    for (std::size_t d = 0; d < access.dims.size(); ++d) {
+      const DimIndex& dim = access.dims[d];
+      if (dim.affine && (dim.in_bounds || !guarded)) continue;
+      GuardedDim g;
+      g.extent = dim.extent;
+      g.stride = desc.strides[d];
+      g.check = !dim.in_bounds;
+      if (dim.affine) {
+        g.index = tile(dim.value);
+        varies |= g.index.row != 0 || g.index.col != 0;
+      } else {
+        g.value = value(dim.expr);
+        varies |= !at(g.value).scalar;
+        r.computed = true;
+      }
+      r.dims.push_back(std::move(g));
+    }
+    if (guarded) {
+      r.fallback = value(access.fallback);
+      varies |= !at(r.fallback).scalar;
+    }
+    if (p_.reads.size() >= kMaxAccesses) unsupported("too many reads for one tile program");
+    TileInstr instr;
+    instr.kind = TileInstr::Kind::kRead;
+    instr.read = static_cast<std::int32_t>(p_.reads.size());
+    instr.dst = add_value(vm_type(logical), !varies);
+    p_.reads.push_back(std::move(r));
+    p_.instrs.push_back(std::move(instr));
+    return p_.instrs.back().dst;
+  }
+
+  // Registers ------------------------------------------------------------------------------------------------------------
+
+  void assign_registers() {
+    std::vector<std::size_t> last(p_.values.size(), 0);
+    const auto use = [&](std::int32_t v, std::size_t where) {
+      if (v >= 0) last[static_cast<std::size_t>(v)] = std::max(last[static_cast<std::size_t>(v)], where);
+    };
+    for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
+      const TileInstr& instr = p_.instrs[i];
+      use(instr.a, i);
+      use(instr.b, i);
+      use(instr.c, i);
+      if (instr.kind == TileInstr::Kind::kRead) {
+        const TileRead& r = p_.reads[static_cast<std::size_t>(instr.read)];
+        use(r.fallback, i);
+        for (const GuardedDim& d : r.dims) use(d.value, i);
+      }
+    }
+    use(p_.result, p_.instrs.size());
+    const std::int64_t points = p_.row_step * p_.col_step;
+    std::int32_t top = 0;
+    const auto fresh = [&](std::int64_t bytes) {
+      const std::int32_t offset = top;
+      top += static_cast<std::int32_t>((bytes + 63) / 64 * 64);
+      return offset;
+    };
+    std::vector<std::int32_t> free_full;
+    const std::int64_t full = points * 8;
+    for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
+      const TileInstr& instr = p_.instrs[i];
+      TileValue& v = p_.values[static_cast<std::size_t>(instr.dst)];
+      if (instr.kind != TileInstr::Kind::kConstant) {
+        if (v.scalar) {
+          v.reg = fresh(8);
+        } else if (!free_full.empty()) {
+          v.reg = free_full.back();
+          free_full.pop_back();
+        } else {
+          v.reg = fresh(full);
+        }
+      }
+      // Kernels read element i before they write element i, but never read a register that this very step has taken.
+      for (std::size_t u = 0; u < p_.values.size(); ++u)
+        if (last[u] == i && static_cast<std::int32_t>(u) != instr.dst && p_.values[u].reg >= 0 && !p_.values[u].scalar && !released_.count(u) && is_defined_before(u, i)) {
+          free_full.push_back(p_.values[u].reg);
+          released_.insert(u);
+        }
+    }
+    if (p_.reduce != Reduce::kNone) {
+      const std::int64_t kept = (p_.row_kept ? p_.row_step : 1) * (p_.col_kept ? p_.col_step : 1);
+      p_.accumulators = fresh(kept * 8);
+      p_.positions = fresh(kept * 8);
+      p_.filled = fresh(full);
+    }
+    p_.register_bytes = top;
+    p_.weight = 1 + static_cast<int>(p_.instrs.size());
+  }
+
+  bool is_defined_before(std::size_t v, std::size_t i) const {
+    for (std::size_t k = 0; k <= i; ++k)
+      if (p_.instrs[k].dst == static_cast<std::int32_t>(v)) return true;
+    return false;
+  }
+
+  void detect_copy() {
+    if (p_.reduce != Reduce::kNone || p_.instrs.size() != 1 || p_.instrs[0].kind != TileInstr::Kind::kRead) return;
+    const TileRead& r = p_.reads[0];
+    if (!r.dims.empty() || buffers_[static_cast<std::size_t>(r.buffer)].dtype != buffers_[static_cast<std::size_t>(p_.target)].dtype) return;
+    if (r.size != 1 && r.size != 2 && r.size != 4 && r.size != 8) return;
+    p_.pure_copy = true;
+    // Nothing passes through registers: tiles may be larger.
+    const bool transposes = r.offset.col != 1 && r.offset.row == 1;
+    if (transposes) {
+      p_.col_step = std::min<std::int64_t>(p_.col_extent, 64);
+      p_.row_step = std::min<std::int64_t>(p_.row_extent, 64);
+    } else {
+      p_.col_step = std::min<std::int64_t>(p_.col_extent, 16 * kTilePoints);
+      p_.row_step = std::min<std::int64_t>(p_.row_extent, std::max<std::int64_t>(1, 16 * kTilePoints / p_.col_step));
+    }
+  }
+
+  const LoopRegion& region_;
+  StageAnalysis a_;
+  std::span<const plan::TensorDesc> buffers_;
+  int fused_;
+  const Kernels& k_ = kernels();
+  StageProgram p_;
+  std::unordered_map<ExprId, std::int32_t> memo_;
+  std::vector<int> uses_;
+  std::unordered_set<std::size_t> released_;
+};
+
+}  // namespace
+
+StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, int fused) {
+  return Compiler(region, std::move(analysis), buffers, fused).run();
+}
+
+}  // namespace lathe::loops::cpu
