@@ -52,7 +52,7 @@ double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan&
 void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
   const ConvShape s = conv_shape(p, plan);
   const std::int64_t extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
-  const std::int64_t smallest = plan.flat ? std::min<std::int64_t>(extent, 2 * kMaxTileRows) : 1;
+  const std::int64_t smallest = plan.flat ? std::min<std::int64_t>(extent, kMaxTileRows) : 1;
   const std::int64_t largest = std::min<std::int64_t>(extent, plan.flat ? 1024 : std::max<std::int64_t>(1, 2048 / s.ow));
   std::vector<std::int32_t> taken;
   for (int round = 0; round <= skip; ++round) {
@@ -81,9 +81,14 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
   }
 }
 
+std::int64_t winograd_tiles(const ConvProblem& p, const ConvPlan& plan) {
+  const std::int64_t m = plan.algorithm == ConvAlgorithm::kWinograd2 ? 2 : 4;
+  return p.n * ceil_div(p.oh(), m) * ceil_div(p.ow(), m);
+}
+
 void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
   const std::int64_t m = plan.algorithm == ConvAlgorithm::kWinograd2 ? 2 : 4, planes = (m + 2) * (m + 2);
-  const std::int64_t tiles = p.n * ceil_div(p.oh(), m) * ceil_div(p.ow(), m);
+  const std::int64_t tiles = winograd_tiles(p, plan);
   const std::int64_t fit = cache_sizes().l2 * 5 / 8 / (planes * round_up(p.cin, 16) * 4);
   std::int64_t rows = std::clamp<std::int64_t>(fit, 8, 8 * kMaxTileRows);
   if (rows > kMaxTileRows) rows = rows / kMaxTileRows * kMaxTileRows;
@@ -167,7 +172,7 @@ std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& featur
     }
   };
   // Pixels whole 4 KiB apart meet in one cache set: copying them apart is cheaper when many channels come out.
-  if (!plan.patch && p.cin * element_bytes(p.src) % 4096 == 0 && p.cout / p.groups >= 64) {
+  if (!plan.patch && p.cin * p.stride_w * element_bytes(p.src) % 4096 == 0 && p.cout / p.groups >= 64) {
     ConvPlan apart = plan;
     apart.patch = 1;
     offer(apart, 2);
@@ -188,6 +193,15 @@ std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& featur
       plans.push_back(refit_conv_plan(fast, p, threads));
     }
     if (p.oh() * p.ow() < 16) std::swap(plans[plans.size() - 1], plans[plans.size() - 2]);
+  }
+  // Small images with many channels: all tiles at once, the panels shared out, so that the weights are read once.
+  const std::size_t fast_plans = plans.size();
+  for (std::size_t i = 0; i < fast_plans; ++i) {
+    ConvPlan whole = plans[i];
+    if (!whole.fast() || threads < 2 || winograd_tiles(p, whole) > 48 || whole.rows >= winograd_tiles(p, whole)) continue;
+    whole.rows = static_cast<std::int32_t>(winograd_tiles(p, whole));
+    whole.panels = static_cast<std::int32_t>(ceil_div(ceil_div(p.cout, whole.panel), threads));
+    plans.push_back(whole);
   }
   plans.insert(plans.end(), tiles.begin(), tiles.end());
   return plans;

@@ -182,6 +182,12 @@ void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogu
     PatchSource from = src;
     from.image = image_src + group * s.group_cin * (p.src_nchw ? src.plane : src_element);
     const std::int64_t per_step = s.bf16 ? 2 : 1;
+    if (s.order == KOrder::kPixels && !plan.flat) {
+      g.height = p.h;
+      g.top = begin * p.stride_h - p.pad_top;
+      g.top_step = p.stride_h;
+      g.tap_step = p.dilation_h;
+    }
     if (plan.patch) {
       const PatchLayout l = patch_layout(p, s, count);
       char* patch = scratch + round_up(tile_grid_acc_bytes(plan.flat ? plan.rows : plan.rows * s.ow, s.chunks), 64);

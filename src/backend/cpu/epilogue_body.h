@@ -64,14 +64,26 @@ inline void store_as(DType type, char* p, std::int64_t index, V v, std::int64_t 
   }
 }
 
-template <Activation kAct>
-void epilogue_plain(const EpilogueArgs& e) {   // fp32 out, whole vectors, bias, no residual, scale 1
-  const V alpha = set1(e.op.alpha), beta = set1(e.op.beta);
+#if !defined(LATHE_NATIVE_BF16)
+inline void store_sum(std::uint16_t* p, V v) { store(p, v); }
+#endif
+inline void store_sum(float* p, V v) { store(p, v); }
+
+// Whole vectors, bias, scale 1; a residual of the stored type.
+template <Activation kAct, class D, bool kResidual>
+void epilogue_plain(const EpilogueArgs& e) {
+  const V alpha = set1(e.op.alpha), beta = set1(e.op.beta), residual_scale = set1(e.op.residual_scale);
+  const bool before = kResidual && !e.op.residual_after, after = kResidual && e.op.residual_after;
   for (std::int64_t r = 0; r < e.rows; ++r) {
     const float* acc = e.acc + r * e.acc_stride;
-    float* dst = reinterpret_cast<float*>(e.dst + r * e.dst_stride);
+    [[maybe_unused]] const D* residual = reinterpret_cast<const D*>(e.residual + r * e.residual_stride);
+    D* dst = reinterpret_cast<D*>(e.dst + r * e.dst_stride);
     for (std::int64_t c = 0; c < e.cols; c += kVec) {
-      store(dst + c, activate<kAct>(add(load(acc + c), load(e.bias + c)), alpha, beta));
+      V v = add(load(acc + c), load(e.bias + c));
+      if (before) v = fma(load(residual + c), residual_scale, v);
+      v = activate<kAct>(v, alpha, beta);
+      if (after) v = fma(load(residual + c), residual_scale, v);
+      store_sum(dst + c, v);
     }
   }
 }
@@ -99,11 +111,11 @@ void epilogue_general(const EpilogueArgs& e) {
 
 template <Activation kAct>
 void epilogue_for(const EpilogueArgs& e) {
-  if (e.dst_type == DType::kFloat32 && e.cols % kVec == 0 && e.bias && !e.residual && e.op.scale == 1.0f) {
-    epilogue_plain<kAct>(e);
-  } else {
-    epilogue_general<kAct>(e);
-  }
+  const bool plain = e.cols % kVec == 0 && e.bias && e.op.scale == 1.0f && (!e.residual || e.residual_type == e.dst_type);
+  if (!plain) return epilogue_general<kAct>(e);
+  using Half = std::uint16_t;
+  if (e.dst_type == DType::kFloat32) return e.residual ? epilogue_plain<kAct, float, true>(e) : epilogue_plain<kAct, float, false>(e);
+  return e.residual ? epilogue_plain<kAct, Half, true>(e) : epilogue_plain<kAct, Half, false>(e);
 }
 
 void epilogue(const EpilogueArgs& e) {

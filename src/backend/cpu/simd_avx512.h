@@ -30,7 +30,7 @@ constexpr int kVec = 16;
 [[maybe_unused]] inline V load(const std::uint16_t* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 [[maybe_unused]] inline V load_n(const std::uint16_t* p, std::int64_t n) { return widen(_mm256_maskz_loadu_epi16(first(n), p)); }
 [[maybe_unused]] inline __m256i narrow(V v) {
-  // Round to nearest even by hand: vcvtneps2bf16 flushes denormals, storage must not depend on the level.
+  // Round to nearest even by hand: vcvtneps2bf16 flushes denormals, copies and conversions must not depend on the level.
   const __m512i u = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
   __m512i r = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
@@ -109,6 +109,10 @@ using Pairs = __m512i;
 }
 #if defined(__AVX512BF16__)
 #define LATHE_NATIVE_BF16 1
+/// For sums of products: the instruction's own rounding, which takes denormal results for zero.
+[[maybe_unused]] inline void store_sum(std::uint16_t* p, V v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+}
 [[maybe_unused]] inline V dot_pairs(V acc, Pairs a, Pairs b) {
   return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }

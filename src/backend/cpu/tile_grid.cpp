@@ -36,6 +36,19 @@ void store_tile(const KernelTable& kernels, const TileGrid& g, const float* acc,
   kernels.epilogue(e);
 }
 
+struct Taps {
+  std::int64_t begin, end;
+  bool operator==(const Taps&) const = default;
+};
+Taps taps_inside(const TileGrid& g, std::int64_t row) {
+  if (g.height == 0) return {0, g.outer};
+  const std::int64_t y = g.top + row * g.top_step;
+  std::int64_t begin = y < 0 ? ceil_div(-y, g.tap_step) : 0, end = y < g.height ? ceil_div(g.height - y, g.tap_step) : 0;
+  if (end > g.outer) end = g.outer;
+  if (begin > end) begin = end;
+  return {begin, end};
+}
+
 void prefetch_rows(const char* p, std::int64_t pixels, std::int64_t stride, std::int64_t bytes) {
   for (std::int64_t m = 0; m < pixels; ++m) {
     for (std::int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + m * stride + b);
@@ -58,7 +71,6 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
 
   TileArgs t;
   t.a_stride = g.a_pixel;
-  t.outer = g.outer;
   t.inner = g.inner;
   t.outer_stride = g.outer_stride;
   t.inner_stride = g.inner_stride;
@@ -76,19 +88,25 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
       const char* w = w_panel + chunk * g.k * segments * width * 4;
       const char* a_chunk = g.a + chunk * g.a_chunk;
       float* acc = g.acc;
-      for (std::int64_t row = 0; row < g.rows; row += cut.row_step) {
-        const bool pair = cut.row_step == 2 && row + 1 < g.rows;
+      std::int64_t next = 0;
+      for (std::int64_t row = 0; row < g.rows; row = next) {
+        const Taps taps = taps_inside(g, row);
+        const bool pair = cut.row_step == 2 && row + 1 < g.rows && taps_inside(g, row + 1) == taps;
+        next = row + (pair ? 2 : 1);
+        t.outer = taps.end - taps.begin;
+        const char* a_row = a_chunk + row * g.a_row + taps.begin * g.outer_stride;
+        const char* w_row = w + taps.begin * g.inner * t.k * width * 4;
         std::int64_t col = 0;
         for (std::int64_t x = 0; x < cut.across; ++x) {
           const std::int64_t wide = cut.base + (x < cut.extra ? 1 : 0), pixels = pair ? wide * 2 : wide;
-          t.a0 = a_chunk + row * g.a_row + col * g.a_pixel;
+          t.a0 = a_row + col * g.a_pixel;
           t.a1 = pair ? t.a0 + g.a_row : t.a0 + ((pixels + 1) / 2) * g.a_pixel;
           if (g.prefetch_a && panel == g.panel_begin) {
             prefetch_rows(t.a0 + wide * g.a_pixel, wide, g.a_pixel, t.k * 4);
           }
           for (std::int64_t unit = 0; unit < units; unit += kernels.max_units) {
             const std::int64_t now = units - unit < kernels.max_units ? units - unit : kernels.max_units;
-            t.w = w + unit * 64;
+            t.w = w_row + unit * 64;
             t.acc = acc + unit * 16;
             tiles[now][pixels](t);
           }

@@ -31,6 +31,9 @@ struct TileGrid {
   // k: `chunks` parts; part i starts a_chunk bytes after the one before, has outer x inner segments of k steps (last_k in the last).
   std::int64_t chunks, a_chunk;
   std::int64_t outer, outer_stride, inner, inner_stride, k, last_k;
+  // Row r's outer segment o reads input row top + r * top_step + o * tap_step: those outside [0, height) are zeros and skipped.
+  // height 0: none is skipped.
+  std::int64_t height, top, top_step, tap_step;
   bool bf16;
   bool prefetch_a;                           ///< A is read in place from cold memory: touch the next tile early
   const char* weights;                       ///< panel 0
