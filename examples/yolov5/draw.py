@@ -9,7 +9,16 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw
 
-_PALETTE = ((230, 60, 60), (40, 150, 240), (50, 180, 80), (240, 150, 20), (160, 80, 220), (20, 180, 180), (235, 80, 170), (130, 130, 20))
+_PALETTE = (
+    (230, 60, 60),
+    (40, 150, 240),
+    (50, 180, 80),
+    (240, 150, 20),
+    (160, 80, 220),
+    (20, 180, 180),
+    (235, 80, 170),
+    (130, 130, 20),
+)
 
 
 def draw_boxes(image: Image.Image, detections: Iterable[tuple[str, float, np.ndarray]]) -> Image.Image:

@@ -163,7 +163,9 @@ def load_weights(path: str | Path = WEIGHTS) -> tuple[YoloV5, tuple[str, ...]]:
     """The trained network (fp32, evaluation mode) and its class names."""
     stored = torch.load(path, map_location="cpu", weights_only=True)
     network = YoloV5(stored["size"], len(stored["classes"]))
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["state"].items()})
+    network.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in stored["state"].items()}
+    )
     return network.eval(), tuple(stored["classes"])
 
 

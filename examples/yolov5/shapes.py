@@ -82,8 +82,16 @@ def bolt(rng: Rng) -> Shape:
     head, shank = rng.uniform(0.42, 0.52), rng.uniform(0.2, 0.27)
     neck = rng.uniform(-0.62, -0.5)
     parts: Shape = [
-        ("body", np.array([(-head * 0.85, -1), (head * 0.85, -1), (head, -0.9), (head, neck), (-head, neck), (-head, -0.9)]), 1.0),
-        ("body", np.array([(-shank, neck), (shank, neck), (shank, 0.88), (shank * 0.6, 1), (-shank * 0.6, 1), (-shank, 0.88)]), 1.0),
+        (
+            "body",
+            np.array([(-head * 0.85, -1), (head * 0.85, -1), (head, -0.9), (head, neck), (-head, neck), (-head, -0.9)]),
+            1.0,
+        ),
+        (
+            "body",
+            np.array([(-shank, neck), (shank, neck), (shank, 0.88), (shank * 0.6, 1), (-shank * 0.6, 1), (-shank, 0.88)]),
+            1.0,
+        ),
         ("mark", _bar(-head * 0.45, -1, head * 0.45, neck), rng.uniform(1.15, 1.35)),
     ]
     pitch = rng.uniform(0.13, 0.19)
@@ -101,7 +109,11 @@ def leaf(rng: Rng) -> Shape:
     x = -0.75 * np.cos(t) + 0.2
     outline = np.concatenate([np.stack([x, edge], 1), np.stack([x, -edge], 1)[::-1]])
     dark = rng.uniform(0.45, 0.65)
-    parts: Shape = [("body", outline, 1.0), ("body", _bar(-1.0, -0.045, -0.4, 0.045), 1.0), ("mark", _bar(-0.6, -0.03, 0.85, 0.03), dark)]
+    parts: Shape = [
+        ("body", outline, 1.0),
+        ("body", _bar(-1.0, -0.045, -0.4, 0.045), 1.0),
+        ("mark", _bar(-0.6, -0.03, 0.85, 0.03), dark),
+    ]
     for at in np.linspace(-0.3, 0.5, int(rng.integers(3, 6))):
         for side in (-1, 1):
             tip = np.array([at + 0.25, side * wide * 0.8])
@@ -125,7 +137,16 @@ def arrow(rng: Rng) -> Shape:
     shaft, head, neck = rng.uniform(0.14, 0.26), rng.uniform(0.45, 0.65), rng.uniform(0.05, 0.35)
     barb = rng.uniform(0.0, 0.12)
     tail = rng.choice([0.0, 0.14])
-    outline = [(-1, -shaft), (neck, -shaft), (neck - barb, -head), (1, 0), (neck - barb, head), (neck, shaft), (-1, shaft), (-1 + tail, 0)]
+    outline = [
+        (-1, -shaft),
+        (neck, -shaft),
+        (neck - barb, -head),
+        (1, 0),
+        (neck - barb, head),
+        (neck, shaft),
+        (-1, shaft),
+        (-1 + tail, 0),
+    ]
     return [("body", np.array(outline), 1.0)]
 
 
@@ -137,7 +158,11 @@ def fish(rng: Rng) -> Shape:
         ("body", np.array([(-0.45, 0), (-1, -fork), (-0.82, 0), (-1, fork)]), 1.0),
         ("body", np.array([(-0.1, -high * 0.8), (0.25, -high - 0.22), (0.4, -high * 0.7)]), 1.0),
         ("body", _ellipse(0.22, 0, 0.76, high), 1.0),
-        ("mark", np.array([(0.42, -high * 0.8), (0.48, -high * 0.8), (0.4, 0), (0.48, high * 0.8), (0.42, high * 0.8), (0.33, 0)]), 0.55),
+        (
+            "mark",
+            np.array([(0.42, -high * 0.8), (0.48, -high * 0.8), (0.4, 0), (0.48, high * 0.8), (0.42, high * 0.8), (0.33, 0)]),
+            0.55,
+        ),
         ("mark", _ellipse(0.68, -high * 0.25, 0.1, 0.1), 1.6),
         ("mark", _ellipse(0.69, -high * 0.25, 0.055, 0.055), 0.1),
     ]
