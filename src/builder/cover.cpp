@@ -279,16 +279,23 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
         ValuePlan& plan = request.plans[region.plan.inputs[i]];
         if (plan.layout == Layout::kAny) plan.layout = Layout::kChannelsLast;
       }
+    for (std::size_t i = 0; i < region.plan.outputs.size(); ++i)
+      if (region.plan.outputs[i] && region.output_layouts[i] == Layout::kChannelsLast) {
+        ValuePlan& plan = request.plans[region.plan.outputs[i]];
+        if (plan.layout == Layout::kAny) plan.layout = Layout::kChannelsLast;
+      }
     regions.push_back(std::move(region));
   }
 
   // Plain views, then the region language, then the defining reference.
   for (const ir::Node* node : nodes) {
     if (taken.count(node) || !is_view(*node)) continue;
+    const ValuePlan* source = request.plans.find(node->input(0));
+    const bool placed = source && source->slice && source->slice->parent == node->output();
     const bool alone = std::all_of(node->output()->uses.begin(), node->output()->uses.end(), [&](const ir::Use& use) { return taken.count(use.node) > 0; });
     const bool fed = !node->input(0)->producer || taken.count(node->input(0)->producer);
-    if (!alone && !fed) continue;  // between fusable nodes: becomes index arithmetic
-    if (!alone && !layouts_coincide(node->input(0)->shape()) && request.plans.find(node->input(0)) &&
+    if (!alone && !fed && !placed) continue;  // between fusable nodes: becomes index arithmetic
+    if (!alone && !placed && !layouts_coincide(node->input(0)->shape()) && request.plans.find(node->input(0)) &&
         request.plans.find(node->input(0))->layout == Layout::kChannelsLast)
       continue;  // reading the channels-last image in place beats converting it first
     PlannedRegion region;

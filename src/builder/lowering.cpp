@@ -67,12 +67,23 @@ class Lowering {
 
   SlotId part_of(SlotId parent, const ir::Value* part, int axis, const ir::Dim& offset) {
     plan::Slot slot = describe(part, at(parent).dtype, Layout::kRowMajor);
-    slot.order = at(parent).order;
+    if (axis != kWholeView) slot.order = at(parent).order;
     slot.storage = plan::Storage::kAlias;
     slot.parent = parent;
     slot.alias_axis = axis;
     slot.alias_offset = offset;
     return add(std::move(slot));
+  }
+
+  /// A slice whose elements do not lie side by side.
+  bool is_strided(SlotId id) {
+    for (; at(id).storage == plan::Storage::kAlias; id = at(id).parent) {
+      if (at(id).alias_axis < 0) continue;
+      if (!at(id).order.empty()) return true;
+      for (std::int32_t axis = 0; axis < at(id).alias_axis; ++axis)
+        if (!(at(id).shape[static_cast<std::size_t>(axis)] == ir::Dim(1))) return true;
+    }
+    return false;
   }
 
   plan::BlobId use(plan::BlobId blob) {
@@ -110,12 +121,12 @@ class Lowering {
     const SlotId own = primary(value);
     if (layout == Layout::kAny) return own;
     const std::vector<std::int32_t> order = layout_order(layout, at(own).shape.size());
-    if (at(own).order == order && !(layout == Layout::kRowMajor && at(own).storage == plan::Storage::kAlias && at(own).alias_axis >= 0)) return own;
+    if (at(own).order == order && !(layout == Layout::kRowMajor && is_strided(own))) return own;
     const auto key = std::make_tuple(value, order);
     if (const auto found = converted_.find(key); found != converted_.end()) return found->second;
     plan::Slot slot = describe(value, at(own).dtype, layout);
     SlotId id = -1;
-    if (layouts_coincide(at(own).shape) && at(own).alias_axis < 0) {
+    if (layouts_coincide(at(own).shape) && !is_strided(own)) {
       slot.storage = plan::Storage::kAlias;
       slot.parent = own;
       id = add(std::move(slot));
@@ -171,7 +182,7 @@ class Lowering {
       const SlotId own = primary(value);
       const Layout layout = region.output_layouts[i];
       const auto order = layout_order(layout, at(own).shape.size());
-      const bool dense_needed = layout == Layout::kRowMajor && at(own).storage == plan::Storage::kAlias && at(own).alias_axis >= 0;
+      const bool dense_needed = layout == Layout::kRowMajor && is_strided(own);
       if (layout == Layout::kAny || (order == at(own).order && !dense_needed)) {
         step.outputs.push_back(own);
         continue;
@@ -195,6 +206,10 @@ class Lowering {
   void lower_view(const PlannedRegion& region) {
     const ir::Node& node = *region.region.nodes.front();
     const ir::Value* output = node.output();
+    if (const ValuePlan* input = plans_.find(node.input(0)); input && input->slice && input->slice->parent == output && input->slice->axis == kWholeView) {
+      primary(output);  // its source wrote into it already
+      return;
+    }
     const SlotId source = in_layout(node.input(0), Layout::kRowMajor);
     const ValuePlan* plan = plans_.find(output);
     if (output->is_graph_output() || (plan && plan->slice)) {
@@ -220,11 +235,13 @@ class Lowering {
 
   void lower_gather(const ir::Node& node) {
     const SlotId whole = primary(node.output());
+    const std::int64_t rank = static_cast<std::int64_t>(node.output()->shape().size()), given = node.attrs.get_int("axis", 0);
+    const auto axis = static_cast<std::size_t>(given < 0 ? given + rank : given);
     ir::Dim offset = 0;
     for (const ir::Value* input : node.inputs) {
       const ValuePlan* plan = plans_.find(input);
-      if (!(plan && plan->slice && plan->slice->parent == node.output())) copy(primary(input), part_of(whole, input, 1, offset), input);
-      offset = offset + input->shape()[1];
+      if (!(plan && plan->slice && plan->slice->parent == node.output())) copy(primary(input), part_of(whole, input, static_cast<int>(axis), offset), input);
+      offset = offset + input->shape()[axis];
     }
   }
 

@@ -56,7 +56,7 @@ plan::TensorDesc ValuePlans::desc(const ir::Value* value, Layout layout, const i
   const ValuePlan* plan = find(value);
   if (layout == Layout::kAny) layout = plan && plan->layout != Layout::kAny ? plan->layout : Layout::kRowMajor;
   desc.strides = dense_strides(desc.dims, layout);
-  if (plan && plan->slice && plan->layout == layout) {
+  if (plan && plan->slice && plan->layout == layout && plan->slice->axis != kWholeView) {
     // Strides of the outermost memory: slices may nest.
     const ir::Value* parent = plan->slice->parent;
     desc.strides = this->desc(parent, layout, bindings).strides;
@@ -135,6 +135,23 @@ std::int64_t axis_of(const ir::Node& node, std::size_t rank) {
   return axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis;
 }
 
+/// Made by a step that writes any strides: nothing that a contraction, pooling or view makes.
+bool is_strided_work(const ir::Node* node) {
+  if (!node || is_contraction(*node) || is_slice_friendly(*node)) return false;
+  static const std::unordered_set<std::string> others{"GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Split", "If", "Loop", "Scan"};
+  if (!node->domain.empty() || others.count(node->op)) return false;
+  // The tail of a contraction is stored by the contraction's kernel.
+  for (const ir::Value* input : node->inputs)
+    if (input && input->producer && is_contraction(*input->producer)) return false;
+  return true;
+}
+
+/// May `input` of the concat live inside its output?
+bool owns(const ir::Graph& graph, const ir::Node& concat, const ir::Value* input, const ir::Value* output, ValuePlans& plans) {
+  return input->kind == ir::ValueKind::kNodeOutput && !input->is_graph_output() && !plans[input].slice && input->graph == &graph &&
+         plans.storage(input) == plans.storage(output) && std::count(concat.inputs.begin(), concat.inputs.end(), input) == 1 && input->has_shape();
+}
+
 }  // namespace
 
 void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
@@ -150,14 +167,44 @@ void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
     ir::Dim offset = 0;
     plans[output].layout = Layout::kChannelsLast;
     for (const ir::Value* input : node.inputs) {
-      const bool owned = input->kind == ir::ValueKind::kNodeOutput && !input->is_graph_output() && !plans[input].slice &&
-                         input->graph == &graph && plans.storage(input) == plans.storage(output) &&
-                         std::count(node.inputs.begin(), node.inputs.end(), input) == 1;
-      if (owned) {
+      if (owns(graph, node, input, output, plans)) {
         plans[input].slice = SliceOf{output, 1, offset};
         plans[input].layout = Layout::kChannelsLast;
       }
       offset = offset + input->shape()[1];
+    }
+  }
+  // Row-major concats of values that the region language makes: it stores with any strides.
+  for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    const ir::Node& node = **it;
+    if (!node.is("Concat") || node.graph != &graph || !node.output()->has_shape()) continue;
+    const ir::Value* output = node.output();
+    if (plans[output].layout == Layout::kChannelsLast) continue;
+    const auto axis = static_cast<std::size_t>(axis_of(node, output->shape().size()));
+    if (plans[output].slice && plans[output].slice->axis == kWholeView) continue;
+    const bool contiguous = std::all_of(output->shape().begin(), output->shape().begin() + static_cast<std::ptrdiff_t>(axis), [](const ir::Dim& dim) { return dim == ir::Dim(1); });
+    ir::Dim offset = 0;
+    for (const ir::Value* input : node.inputs) {
+      const bool owned = owns(graph, node, input, output, plans);
+      const ir::Node* producer = input->producer;
+      const bool is_view = producer && (producer->is("Reshape") || producer->is("Flatten") || producer->is("Squeeze") || producer->is("Unsqueeze"));
+      if (owned && contiguous && is_view) {
+        // The view's source writes into the slice directly, in its own shape.
+        const ir::Value* source = producer->input(0);
+        if (source->kind == ir::ValueKind::kNodeOutput && source->graph == &graph && source->uses.size() == 1 && !source->is_graph_output() && source->has_shape() &&
+            is_strided_work(source->producer) && plans.storage(source) == plans.storage(output) && !plans[source].slice) {
+          plans[input].slice = SliceOf{output, static_cast<int>(axis), offset};
+          plans[input].layout = Layout::kRowMajor;
+          plans[source].slice = SliceOf{input, kWholeView, 0};
+          plans[source].layout = Layout::kRowMajor;
+          plans[output].layout = Layout::kRowMajor;
+        }
+      } else if (owned && !is_view && is_strided_work(producer)) {
+        plans[input].slice = SliceOf{output, static_cast<int>(axis), offset};
+        plans[input].layout = Layout::kRowMajor;
+        plans[output].layout = Layout::kRowMajor;
+      }
+      offset = offset + input->shape()[axis];
     }
   }
   // Splits along the channels: each part is a slice of the input.

@@ -14,7 +14,9 @@
 
 namespace lathe::builder {
 
-/// The value occupies indices [offset, offset + its extent) of `axis` of `parent`.
+/// The value occupies indices [offset, offset + its extent) of `axis` of `parent`; axis kWholeView: it is the parent's elements in
+/// another shape.
+inline constexpr int kWholeView = -1;
 struct SliceOf {
   const ir::Value* parent = nullptr;
   int axis = 1;
@@ -58,7 +60,8 @@ bool is_contraction(const ir::Node& node);
 std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
                                                  const std::vector<std::string>& pinned_nodes);
 
-/// Marks concat inputs and split outputs along the channel axis that can live inside the other value's memory.
+/// Marks concat inputs and split outputs that can live inside the other value's memory: along the channels of channels-last images, and
+/// along any axis where row-major producers accept strides.
 void plan_slices(const ir::Graph& graph, ValuePlans& plans);
 
 }  // namespace lathe::builder

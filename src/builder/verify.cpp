@@ -103,6 +103,10 @@ class Verifier {
         if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
       }
     }
+    // Views, concats and splits that need no step hold tensors all the same.
+    for (const plan::Slot& slot : program.slots)
+      if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput)
+        stored_.try_emplace(slot.name, Stored{"view " + slot.name, slot.dtype});
     // A model whose own types are narrow needs no floor of ours.
     narrow_ &= options.precision != Precision::kFloat32 || !engine_->data().precision.empty();
   }

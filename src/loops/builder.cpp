@@ -52,6 +52,7 @@ struct Use {
 struct Usage {
   std::set<Use> uses;
   ExprId expression = -1;
+  ir::Dim points = 0;                 ///< evaluations over all uses
 };
 
 struct DraftStage {
@@ -76,6 +77,7 @@ struct RegionBuilder::Impl {
   std::vector<DraftStage> drafts;
   std::unordered_set<const ir::Value*> emitted;
   int stage_number = -1;
+  ir::Dim stage_points = 1;
   std::vector<bool> stage_axes_live;                    ///< axes of the current stage whose extent is not 1
   bool guarded = false;                                 ///< inside read_or: any index may be out of bounds
 
@@ -124,7 +126,11 @@ struct RegionBuilder::Impl {
     ++stage_number;
     memo.clear();
     stage_axes_live.assign(axes.size(), false);
-    for (std::size_t i = 0; i < axes.size(); ++i) stage_axes_live[i] = axes[i].extent != ir::Dim(1);
+    stage_points = 1;
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      stage_axes_live[i] = axes[i].extent != ir::Dim(1);
+      stage_points = stage_points * axes[i].extent;
+    }
   }
 
   void note_use(const ir::Value* value, const Indices& indices, ExprId expression) {
@@ -134,7 +140,7 @@ struct RegionBuilder::Impl {
     for (std::size_t a = 0; a < seen.size(); ++a) redundant |= stage_axes_live[a] && !seen[a];
     Usage& u = usage[value];
     u.expression = expression;
-    u.uses.insert(Use{stage_number, indices, redundant});
+    if (u.uses.insert(Use{stage_number, indices, redundant}).second) u.points = u.points + stage_points;
   }
 
   /// Emits the stages of a stored value after those of all that they read.
@@ -331,7 +337,12 @@ const ir::Value* RegionBuilder::Impl::worst_recomputed() const {
     if (d.order <= found_order) continue;
     const int c = cost(u.expression);
     const auto times = static_cast<long>(u.uses.size());
-    const bool repeated = times > 1 && (times - 1) * c >= kRecomputeLimit && c > 2;
+    // Parts of a Split that are used one each: many uses, no element twice.
+    ir::Dim own = 1;
+    for (const ir::Dim& e : value->shape()) own = own * e;
+    const auto surplus = (u.points - own).constant();
+    const bool disjoint = surplus && *surplus <= 0;
+    const bool repeated = times > 1 && !disjoint && (times - 1) * c >= kRecomputeLimit && c > 2;
     const bool scalar = std::all_of(value->shape().begin(), value->shape().end(), [](const ir::Dim& e) { return e == ir::Dim(1); });
     const bool redundant = !scalar && c - 2 >= kTrivialCost && std::any_of(u.uses.begin(), u.uses.end(), [](const Use& use) { return use.redundant; });
     if (repeated || redundant) {
