@@ -69,17 +69,17 @@ inline void store_sum(std::uint16_t* p, V v) { store(p, v); }
 #endif
 inline void store_sum(float* p, V v) { store(p, v); }
 
-// Whole vectors, bias, scale 1; a residual of the stored type.
+// Whole vectors with a bias; a residual of the stored type.
 template <Activation kAct, class D, bool kResidual>
 void epilogue_plain(const EpilogueArgs& e) {
-  const V alpha = set1(e.op.alpha), beta = set1(e.op.beta), residual_scale = set1(e.op.residual_scale);
+  const V alpha = set1(e.op.alpha), beta = set1(e.op.beta), scale = set1(e.op.scale), residual_scale = set1(e.op.residual_scale);
   const bool before = kResidual && !e.op.residual_after, after = kResidual && e.op.residual_after;
   for (std::int64_t r = 0; r < e.rows; ++r) {
     const float* acc = e.acc + r * e.acc_stride;
     [[maybe_unused]] const D* residual = reinterpret_cast<const D*>(e.residual + r * e.residual_stride);
     D* dst = reinterpret_cast<D*>(e.dst + r * e.dst_stride);
     for (std::int64_t c = 0; c < e.cols; c += kVec) {
-      V v = add(load(acc + c), load(e.bias + c));
+      V v = fma(load(acc + c), scale, load(e.bias + c));
       if (before) v = fma(load(residual + c), residual_scale, v);
       v = activate<kAct>(v, alpha, beta);
       if (after) v = fma(load(residual + c), residual_scale, v);
@@ -111,7 +111,7 @@ void epilogue_general(const EpilogueArgs& e) {
 
 template <Activation kAct>
 void epilogue_for(const EpilogueArgs& e) {
-  const bool plain = e.cols % kVec == 0 && e.bias && e.op.scale == 1.0f && (!e.residual || e.residual_type == e.dst_type);
+  const bool plain = e.cols % kVec == 0 && e.bias && (!e.residual || e.residual_type == e.dst_type);
   if (!plain) return epilogue_general<kAct>(e);
   using Half = std::uint16_t;
   if (e.dst_type == DType::kFloat32) return e.residual ? epilogue_plain<kAct, float, true>(e) : epilogue_plain<kAct, float, false>(e);

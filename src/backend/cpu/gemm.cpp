@@ -23,7 +23,9 @@ struct Shape {
   std::int64_t lda, ldb, ldc;
   std::int64_t panels;
   bool pack_a, pack_b;
-  std::int64_t rows, group;           ///< rows and panels of a task
+  std::int64_t rows;                  ///< of a block that stays in cache while the panels pass
+  std::int64_t parts, part;           ///< tasks along m; their rows
+  std::int64_t group;                 ///< panels of a task
   std::int64_t a_bytes, b_bytes;      ///< scratch of a worker
   std::int64_t a_pixel;               ///< packed A: bytes between rows
 };
@@ -50,17 +52,26 @@ Shape gemm_shape(const GemmProblem& p, int threads) {
   // Rows: the block of A takes at most a third of the second-level cache, in whole tiles.
   std::int64_t rows = std::max<std::int64_t>(l2 / 3 / std::max<std::int64_t>(row_bytes, 1), 2 * kMaxTileRows);
   rows = std::min<std::int64_t>(std::min<std::int64_t>(rows, 2048), p.m);
-  std::int64_t group = s.panels;
+  std::int64_t group = s.panels, parts = ceil_div(p.m, rows);
   if (s.pack_b) {   // a packed group of panels takes at most a third too, and all rows use it
     group = std::clamp<std::int64_t>(l2 / 3 / std::max<std::int64_t>(s.steps * kPanel * 4, 1), 1, s.panels);
+    parts = 1;
   }
   // Enough tasks for an even end, by panels first (B is read once), then by rows.
   const std::int64_t want = threads == 1 ? 1 : 4 * threads;
-  auto tasks = [&] { return batch * ceil_div(p.m, rows) * ceil_div(s.panels, group); };
+  const auto tasks = [&] { return batch * parts * ceil_div(s.panels, group); };
   while (tasks() < want && group > 2) group = ceil_div(group, 2);
-  while (tasks() < want && rows > 4 * kMaxTileRows) rows = ceil_div(rows, 2);
+  while (tasks() < want && ceil_div(p.m, parts + 1) >= 2 * kMaxTileRows) ++parts;
   while (tasks() < threads && group > 1) group = ceil_div(group, 2);
-  s.rows = ceil_div(p.m, ceil_div(p.m, rows));
+  // Few tasks: as many for every thread.
+  if (tasks() < 8 * threads && tasks() > threads && tasks() % threads != 0) {
+    std::int64_t more = parts + 1;
+    while (batch * more * ceil_div(s.panels, group) % threads != 0) ++more;
+    if (ceil_div(p.m, more) >= kMaxTileRows) parts = more;
+  }
+  s.part = ceil_div(p.m, parts);
+  s.parts = ceil_div(p.m, s.part);
+  s.rows = ceil_div(s.part, ceil_div(s.part, rows));
   s.group = ceil_div(s.panels, ceil_div(s.panels, group));
   s.a_bytes = s.pack_a ? round_up(s.rows * s.a_pixel, 64) : 0;
   s.b_bytes = s.pack_b ? round_up(s.group * kPanel * s.steps * 4, 64) : 0;
@@ -80,21 +91,33 @@ void pack_panel(const KernelTable& kernels, const GemmProblem& p, const Shape& s
     }
     return;
   }
-  if (cols < width || s.k_padded != p.k) std::memset(out, 0, static_cast<std::size_t>(s.steps * width * 4));
-  const std::int64_t k_stride = p.trans_b ? 1 : s.ldb, n_stride = p.trans_b ? s.ldb : 1;
-  for (std::int64_t k = 0; k < p.k; ++k) {
-    char* row = out + ((k / 2) * width * 2 + k % 2) * 2;
-    const char* in = b + (k * k_stride + first * n_stride) * element;
-    for (std::int64_t c = 0; c < cols; ++c) {
-      std::uint16_t bits;
-      if (from == DType::kBFloat16) {
-        std::memcpy(&bits, in + c * n_stride * 2, 2);
-      } else {
-        float value;
-        std::memcpy(&value, in + c * n_stride * 4, 4);
-        bits = float_to_bfloat16(value);
+  if (cols < width) std::memset(out, 0, static_cast<std::size_t>(s.steps * width * 4));
+  if (!p.trans_b) {
+    for (std::int64_t step = 0; step < s.steps; ++step) {
+      const char* low = b + (2 * step * s.ldb + first) * element;
+      kernels.pair_rows({low, 2 * step + 1 < p.k ? low + s.ldb * element : nullptr, reinterpret_cast<std::uint32_t*>(out + step * width * 4), cols, from});
+    }
+    return;
+  }
+  // Pairs lie side by side: bf16 pairs move as 32-bit units; what is left goes one by one.
+  const std::int64_t whole = from == DType::kBFloat16 ? p.k / 2 : 0;
+  if (whole > 0) kernels.transpose({b + first * s.ldb * 2, out, cols, whole, s.ldb * 2, width * 4, DType::kFloat32, DType::kFloat32});
+  for (std::int64_t c = 0; c < cols; ++c) {
+    const char* column = b + (first + c) * s.ldb * element;
+    for (std::int64_t step = whole; step < s.steps; ++step) {
+      std::uint32_t pair = 0;
+      for (std::int64_t k = 2 * step; k < std::min(2 * step + 2, p.k); ++k) {
+        std::uint16_t bits;
+        if (from == DType::kBFloat16) {
+          std::memcpy(&bits, column + k * 2, 2);
+        } else {
+          float value;
+          std::memcpy(&value, column + k * 4, 4);
+          bits = float_to_bfloat16(value);
+        }
+        pair |= static_cast<std::uint32_t>(bits) << (k % 2 * 16);
       }
-      std::memcpy(row + c * 4, &bits, 2);
+      std::memcpy(out + (step * width + c) * 4, &pair, 4);
     }
   }
 }
@@ -144,7 +167,7 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
   const KernelTable& kernels = kernel_table();
   const Shape s = gemm_shape(p, pool.size());
   const std::int64_t acc_bytes = round_up(tile_grid_acc_bytes(0, 1), 64), worker_bytes = acc_bytes + s.a_bytes + s.b_bytes;
-  const std::int64_t row_blocks = ceil_div(p.m, s.rows), groups = ceil_div(s.panels, s.group);
+  const std::int64_t groups = ceil_div(s.panels, s.group);
   const std::int64_t a_element = element_bytes(p.a), b_element = p.packed_b ? 1 : element_bytes(p.b), c_element = element_bytes(p.c);
   const std::int64_t residual_element = element_bytes(args.residual_type);
 
@@ -164,30 +187,21 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
   base.op = epilogue;
   base.rows = 1;
 
-  // Neighbouring tasks share the panels (and a worker keeps what it packed of them).
-  pool.parallel_for(p.batch_outer * p.batch_inner * groups * row_blocks, [&](std::int64_t task, int worker) {
-    const std::int64_t block = task % row_blocks, group = task / row_blocks % groups, item = task / row_blocks / groups;
+  // Neighbouring tasks share the panels.
+  pool.parallel_for(p.batch_outer * p.batch_inner * groups * s.parts, [&](std::int64_t task, int worker) {
+    const std::int64_t part = task % s.parts, group = task / s.parts % groups, item = task / s.parts / groups;
     const std::int64_t outer = item / p.batch_inner, inner = item % p.batch_inner;
     char* scratch = static_cast<char*>(args.scratch) + worker * worker_bytes;
     const char* a = static_cast<const char*>(args.a) + (outer * p.a_outer + inner * p.a_inner) * a_element;
     const char* b = static_cast<const char*>(args.b) + (outer * p.b_outer + inner * p.b_inner) * b_element;
     const std::int64_t c_batch = outer * p.c_outer + inner * p.c_inner;
-    const std::int64_t first = block * s.rows, rows = std::min(s.rows, p.m - first);
+    const std::int64_t residual_batch = outer * args.residual_outer + inner * args.residual_inner;
     const std::int64_t panel0 = group * s.group, panel1 = std::min(panel0 + s.group, s.panels);
 
     TileGrid g = base;
     g.acc = reinterpret_cast<float*>(scratch);
-    g.cols = rows;
-    if (s.pack_a) {
-      char* packed = scratch + acc_bytes;
-      pack_rows(kernels, p, s, a, first, rows, packed);
-      g.a = packed;
-      g.a_pixel = s.a_pixel;
-    } else {
-      g.a = a + first * s.lda * a_element;
-      g.a_pixel = s.lda * a_element;
-      g.prefetch_a = rows > kMaxTileRows;
-    }
+    g.panel_begin = panel0;
+    g.panel_end = panel1;
     if (s.pack_b) {
       char* packed = scratch + acc_bytes + s.a_bytes;
       for (std::int64_t panel = panel0; panel < panel1; ++panel) {
@@ -199,14 +213,26 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
     } else {
       g.weights = b;
     }
-    g.panel_begin = panel0;
-    g.panel_end = panel1;
-    g.dst = static_cast<char*>(args.c) + (c_batch + first * s.ldc) * c_element;
-    if (args.residual) {
-      g.residual = static_cast<const char*>(args.residual) +
-                   (outer * args.residual_outer + inner * args.residual_inner + first * args.residual_stride) * residual_element;
+    const std::int64_t end = std::min((part + 1) * s.part, p.m);
+    for (std::int64_t first = part * s.part; first < end; first += s.rows) {
+      const std::int64_t rows = std::min(s.rows, end - first);
+      g.cols = rows;
+      if (s.pack_a) {
+        char* packed = scratch + acc_bytes;
+        pack_rows(kernels, p, s, a, first, rows, packed);
+        g.a = packed;
+        g.a_pixel = s.a_pixel;
+      } else {
+        g.a = a + first * s.lda * a_element;
+        g.a_pixel = s.lda * a_element;
+        g.prefetch_a = rows > kMaxTileRows;
+      }
+      g.dst = static_cast<char*>(args.c) + (c_batch + first * s.ldc) * c_element;
+      if (args.residual) {
+        g.residual = static_cast<const char*>(args.residual) + (residual_batch + first * args.residual_stride) * residual_element;
+      }
+      run_tile_grid(kernels, g);
     }
-    run_tile_grid(kernels, g);
   });
 }
 

@@ -100,6 +100,15 @@ struct TransposeArgs {   ///< dst[c][r] = src[r][c]; strides in bytes
   DType src_type, dst_type;
 };
 
+/// Pairs of bf16 along k: dst[c] = low[c] | high[c] << 16, converted; high nullptr: zeros.
+struct PairArgs {
+  const char* low;
+  const char* high;
+  std::uint32_t* dst;
+  std::int64_t cols;
+  DType src_type;
+};
+
 /// Winograd input transform of one tile: (m+2)^2 pixels -> (m+2)^2 planes. Rows and columns outside the image read `zeros`.
 struct WinogradInput {
   const char* const* pixels;                 ///< (m+2)^2 pixel addresses
@@ -130,6 +139,7 @@ struct KernelTable {
   void (*pool)(const PoolArgs&);
   void (*global_pool)(const GlobalPoolArgs&);
   void (*transpose)(const TransposeArgs&);
+  void (*pair_rows)(const PairArgs&);
   void (*winograd_input[2])(const WinogradInput&);    ///< [0]: F(2x2,3x3), [1]: F(4x4,3x3)
   void (*winograd_output[2])(const WinogradOutput&);
 };

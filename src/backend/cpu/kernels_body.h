@@ -34,6 +34,7 @@ constexpr KernelTable make_table(Isa isa) {
   t.pool = pool;
   t.global_pool = global_pool;
   t.transpose = transpose;
+  t.pair_rows = pair_rows;
   t.winograd_input[0] = winograd_input<2>;
   t.winograd_input[1] = winograd_input<4>;
   t.winograd_output[0] = winograd_output<2>;

@@ -24,7 +24,8 @@ void store_tile(const KernelTable& kernels, const TileGrid& g, const float* acc,
   e.acc_stride = acc_stride;
   e.rows = pixels;
   e.cols = cols;
-  e.bias = g.bias ? g.bias + first_col : nullptr;
+  alignas(64) static constexpr float kNoBias[kMaxPanel] = {};   // the epilogue's quick path wants one
+  e.bias = g.bias ? g.bias + first_col : kNoBias;
   e.residual = g.residual ? g.residual + row * g.residual_row + col * g.residual_pixel + first_col * element_bytes(g.residual_type)
                           : nullptr;
   e.residual_stride = g.residual_pixel;

@@ -63,5 +63,31 @@ void transpose(const TransposeArgs& t) {
   return t.dst_type == DType::kFloat32 ? transpose_typed<std::uint16_t, float>(t) : transpose_typed<std::uint16_t, std::uint16_t>(t);
 }
 
+template <class S>
+void pair_rows_typed(const PairArgs& a) {
+  const S *low = reinterpret_cast<const S*>(a.low), *high = reinterpret_cast<const S*>(a.high);
+  std::uint32_t* __restrict dst = a.dst;
+  const auto bits = [](S v) -> std::uint32_t {
+    if constexpr (sizeof(S) == 2) {
+      return v;
+    } else {
+      return from_float<std::uint16_t>(v);
+    }
+  };
+  if (high) {
+    for (std::int64_t c = 0; c < a.cols; ++c) dst[c] = bits(low[c]) | bits(high[c]) << 16;
+  } else {
+    for (std::int64_t c = 0; c < a.cols; ++c) dst[c] = bits(low[c]);
+  }
+}
+
+void pair_rows(const PairArgs& a) {
+  if (a.src_type == DType::kFloat32) {
+    pair_rows_typed<float>(a);
+  } else {
+    pair_rows_typed<std::uint16_t>(a);
+  }
+}
+
 }  // namespace
 }  // namespace lathe::cpu
