@@ -4,6 +4,8 @@
 // What the kernel benchmarks share: buffers, seeded data, alternating rounds of own and rival runs, sums, and the JSON of a result.
 // Own and rival runs alternate in one process; the least time of all rounds counts, since other work on the machine only adds time.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -194,7 +196,8 @@ inline void write_json(const std::string& path, const char* bench, const Options
   if (!out) std::fprintf(stderr, "%s: cannot write %s\n", bench, path.c_str());
 }
 
-/// Common options; false = an unknown one was given.
+/// Common options; false = an unknown one was given. OpenMP reads its thread count when it is loaded, so the program starts itself again
+/// with the count in its environment.
 inline bool parse(int argc, char** argv, Options& o) {
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
@@ -213,7 +216,12 @@ inline bool parse(int argc, char** argv, Options& o) {
     else if (a.starts_with("--")) return false;
     else o.file = a;
   }
-  setenv("OMP_NUM_THREADS", std::to_string(o.threads).c_str(), 1);
+  const std::string threads = std::to_string(o.threads);
+  const char* set = std::getenv("OMP_NUM_THREADS");
+  if (!set || threads != set) {
+    setenv("OMP_NUM_THREADS", threads.c_str(), 1);
+    execv("/proc/self/exe", argv);
+  }
   return true;
 }
 

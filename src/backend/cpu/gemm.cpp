@@ -52,6 +52,11 @@ Shape gemm_shape(const GemmProblem& p, int threads) {
   // Rows: the block of A takes at most a third of the second-level cache, in whole tiles.
   std::int64_t rows = std::max<std::int64_t>(l2 / 3 / std::max<std::int64_t>(row_bytes, 1), 2 * kMaxTileRows);
   rows = std::min<std::int64_t>(std::min<std::int64_t>(rows, 2048), p.m);
+  // Where all of B stays in cache too, the block of C may as well: each of its lines is then completed by all panels before it leaves.
+  if (s.steps * p.n * 4 <= l2 / 3) {
+    const std::int64_t fit = l2 / 3 / std::max<std::int64_t>(p.n * element_bytes(p.c), 1);
+    rows = std::min(rows, std::max<std::int64_t>(fit, 4 * kMaxTileRows));
+  }
   std::int64_t group = s.panels, parts = ceil_div(p.m, rows);
   if (s.pack_b) {   // a packed group of panels takes at most a third too, and all rows use it
     group = std::clamp<std::int64_t>(l2 / 3 / std::max<std::int64_t>(s.steps * kPanel * 4, 1), 1, s.panels);
