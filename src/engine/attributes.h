@@ -1,0 +1,28 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// ir::Attrs <-> the schema's typed key/value pairs. Private to src/engine.
+
+#include <memory>
+#include <vector>
+
+#include "engine_generated.h"
+#include "ir/attribute.h"
+
+namespace lathe::engine {
+
+using PackedAttrs = std::vector<std::unique_ptr<fb::AttributeT>>;
+using StoredAttrs = flatbuffers::Vector<flatbuffers::Offset<fb::Attribute>>;
+
+/// Throws Error(kUnsupported) for a graph that refers to values outside of itself.
+PackedAttrs pack_attrs(const ir::Attrs& attrs);
+/// Throws Error(kCorruptFile). `stored` may be nullptr (no attributes).
+ir::Attrs unpack_attrs(const StoredAttrs* stored);
+
+inline std::string text_of(const flatbuffers::String* text) { return text ? text->str() : std::string(); }
+template <class T>
+std::vector<T> values_of(const flatbuffers::Vector<T>* stored) {
+  return stored ? std::vector<T>(stored->begin(), stored->end()) : std::vector<T>();
+}
+
+}  // namespace lathe::engine

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The engine file: write, read, check. docs/engine_format.md defines it; EngineData is the same thing in memory. A file may come from a
+// stranger: reading ends with a sound engine or with one Error(kCorruptFile, kUnsupported, kIo) that names the file and the remedy.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/engine_data.h"
+
+namespace lathe::engine {
+
+inline constexpr std::uint32_t kFormatMajor = 1;
+inline constexpr std::uint16_t kFormatMinor = 0;
+
+/// Writes atomically: the target appears only when complete. Weights are streamed from where they lie; no second copy is made.
+void write_engine(const EngineData& data, const std::filesystem::path& path);
+std::vector<std::byte> write_engine(const EngineData& data);
+
+/// Maps the file, checks it (section 9 of the format) and returns views of its weights; nothing of the weights is read or copied.
+EngineData read_engine(const std::filesystem::path& path);
+/// From memory that `owner` keeps alive; bytes that are not aligned to 64 are copied once.
+EngineData read_engine(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& source = "engine in memory");
+
+/// Reads every weight and compares it with its hash. Throws Error(kCorruptFile) naming the blob. About 0.1 s a GB.
+void check_weights(const EngineData& data);
+
+/// True for bytes that begin like an engine file.
+bool looks_like_engine(std::span<const std::byte> head) noexcept;
+
+}  // namespace lathe::engine
