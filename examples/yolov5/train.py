@@ -22,14 +22,13 @@ import time
 
 import numpy as np
 import torch
+from loss import detection_loss
 from metrics import evaluate
 from model import SIZES, YoloV5, load_weights, save_weights
 from postprocess import letterbox
 from scenes import CLASSES, HELD_OUT, make_many
 from torch import Tensor
 from torch.nn import functional
-
-from loss import detection_loss
 
 # Heights and widths of the steps' pictures: the detector meets several scales and both orientations.
 SHAPES = ((640, 640), (640, 640), (512, 512), (416, 416), (352, 416), (416, 352), (480, 640), (640, 480), (384, 640))
