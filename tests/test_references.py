@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The format's own node cases, run by our references. Inference is checked by the way: each tensor of each run is held against the
+type, shape and content that it inferred."""
+
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+from ops_tool import ops_tool
+
+# How many cases passed when this line was last raised.
+PASSING_AT_LEAST = 900
+
+# Cases whose expected output is random: only type and shape can be compared.
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+
+
+@pytest.fixture(scope="module")
+def defined():
+    return {(op["domain"], op["name"]) for op in ops_tool("schemas")[0]}
+
+
+def op_types(graph):
+    for node in graph.node:
+        yield (node.domain if node.domain != "ai.onnx" else "", node.op_type)
+        for attribute in node.attribute:
+            for nested in [attribute.g, *attribute.graphs]:
+                yield from op_types(nested)
+
+
+def is_tensor_only(model):
+    values = [*model.graph.input, *model.graph.output]
+    return all(v.type.HasField("tensor_type") for v in values)
+
+
+def as_proto(value):
+    return value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(np.asarray(value))
+
+
+def as_array(value):
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def produced(output):
+    """The tool's output as the format's own decoder reads it."""
+    tensor = onnx.TensorProto(data_type=output["dtype"], dims=output["shape"])
+    if "strings" in output:
+        tensor.string_data.extend(s.encode() for s in output["strings"])
+    else:
+        tensor.raw_data = Path(output["file"]).read_bytes()
+    return numpy_helper.to_array(tensor)
+
+
+def mismatch(case, output, expected):
+    actual, expected = produced(output), as_array(expected)
+    if actual.shape != expected.shape:
+        return f"shape {actual.shape}, expected {expected.shape}"
+    if actual.dtype != expected.dtype and {actual.dtype.kind, expected.dtype.kind} - set("OUS"):
+        return f"dtype {actual.dtype}, expected {expected.dtype}"
+    if any(node.op_type in RANDOM for node in case.model.graph.node):
+        return None
+    if actual.dtype.kind in "OUS":
+        same = np.array_equal(actual.astype(str), expected.astype(str))
+        return None if same else f"{actual.tolist()}, expected {expected.tolist()}"
+    if actual.dtype.kind not in "biufc":
+        actual, expected = actual.astype(np.float32), expected.astype(np.float32)
+    try:
+        np.testing.assert_allclose(actual, expected, rtol=case.rtol, atol=case.atol)
+    except AssertionError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(scope="module")
+def results(defined, tmp_path_factory):
+    """{case name: text of the failure or None}, and the ops that kept cases out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = {case.name: case for case in collect_testcases(None)}
+    folder, left_out, chosen = tmp_path_factory.mktemp("cases"), Counter(), {}
+    for name, case in cases.items():
+        if not is_tensor_only(case.model):
+            left_out["(not tensors)"] += 1
+            continue
+        # Calls of local functions are inlined; only real ops count.
+        local = {(f.domain, f.name) for f in case.model.functions}
+        missing = set(op_types(case.model.graph)) - defined - local
+        if missing:
+            left_out.update(op for _, op in missing)
+            continue
+        chosen[name] = case
+        (folder / name).mkdir()
+        onnx.save(case.model, folder / name / "model.onnx")
+        for i, value in enumerate(case.data_sets[0][0]):
+            (folder / name / f"input_{i}.pb").write_bytes(as_proto(value).SerializeToString())
+    outcome = {}
+    for line in ops_tool("run-cases", folder):
+        case = chosen[line["case"]]
+        if line["status"] == "unsupported":
+            left_out[line["message"]] += 1
+            continue
+        text = line.get("message")
+        if line["status"] == "ok":
+            expected = case.data_sets[0][1]
+            pairs = zip(line["outputs"], expected, strict=True)
+            text = "; ".join(filter(None, [*(mismatch(case, o, e) for o, e in pairs), *line["inference"]])) or None
+        outcome[line["case"]] = text
+    return outcome, left_out
+
+
+def test_every_case_of_defined_ops_passes(results):
+    outcome, _ = results
+    failed = {name: text for name, text in outcome.items() if text}
+    assert not failed, f"{len(failed)} of {len(outcome)} cases fail\n" + "\n".join(f"{n}: {' '.join(t.split())[:300]}" for n, t in failed.items())
+
+
+def test_the_count_does_not_shrink(results):
+    outcome, left_out = results
+    passed = sum(text is None for text in outcome.values())
+    assert passed >= PASSING_AT_LEAST, f"{passed} cases pass; left out for: {left_out.most_common()}"
