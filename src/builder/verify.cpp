@@ -19,6 +19,7 @@
 #include "base/os.h"
 #include "builder/builder.h"
 #include "builder/hints.h"
+#include "builder/random_inputs.h"
 #include "builder/value_plan.h"
 #include "ops/import.h"
 #include "ops/infer.h"
@@ -59,19 +60,6 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
     for (std::int64_t i = 0; i < e.count; ++i) one(expected.as_double(i), actual.as_double(i));
   }
   return e;
-}
-
-Tensor random_input(const ir::Value& input, const Dims& dims, std::uint64_t seed) {
-  Tensor tensor(input.dtype(), dims);
-  std::mt19937_64 random(seed);
-  if (is_float(input.dtype())) {
-    // Images lie in 0..1, features around zero: a bit of both.
-    std::normal_distribution<double> normal(0.25, 0.5);
-    for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.set_from_double(i, normal(random));
-  } else {
-    for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.set_from_int64(i, static_cast<std::int64_t>(random() % 2));
-  }
-  return tensor;
 }
 
 void round_to(Tensor& tensor, DType storage) {
@@ -156,9 +144,7 @@ class Verifier {
   /// One set of inputs. Returns the products that the oracle computed.
   double one_set(const ir::Bindings& bindings, std::uint64_t seed) {
     const ir::Graph& graph = *model_->graph;
-    std::map<std::string, Tensor> inputs;
-    std::uint64_t at = seed * 1000;
-    for (const ir::Value* input : graph.inputs()) inputs[input->name] = random_input(*input, concrete_dims(*input, bindings), ++at);
+    const std::map<std::string, Tensor> inputs = random_inputs(graph, bindings, seed);
 
     runtime::Context context(engine_);
     context.keep_intermediates(true);
