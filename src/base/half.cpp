@@ -46,7 +46,8 @@ std::uint32_t encode(float value, const Format& f, bool saturate) noexcept {
   const std::uint32_t sign_bit = 1U << (f.exponent + f.mantissa);
   const std::uint32_t sign = std::signbit(value) ? sign_bit : 0;
   const std::uint32_t infinity = ((1U << f.exponent) - 1) << f.mantissa;
-  const std::uint32_t nan = f.unsigned_zero ? sign_bit : f.infinity ? infinity | (1U << (f.mantissa - 1)) : f.fn ? sign_bit - 1 : largest(f);
+  const std::uint32_t nan = f.unsigned_zero ? sign_bit : f.infinity ? infinity | (1U << (f.mantissa - 1)) : f.fn ? sign_bit - 1 : sign_bit;
+  // A format without NaN stores the code of -0, as ONNX's own conversions do.
   if (std::isnan(value)) return f.unsigned_zero || f.finite_only ? nan : sign | nan;
   const std::uint32_t overflow = saturate || f.finite_only ? largest(f) : f.infinity ? infinity : nan;
   const auto with_sign = [&](std::uint32_t code) {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// Element conversions. Out-of-range real numbers saturate in an integer type (the format leaves them open), NaN becomes 0; integers
-// wrap in narrower ones.
+// Element conversions. Out-of-range real numbers saturate in an integer type of 8 bits and more (the format leaves them open) and wrap in
+// a packed one, NaN becomes 0; integers wrap in narrower ones.
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -41,6 +41,8 @@ std::int64_t real_to_integer(double v, DType to) {
   const double low = is_signed ? -std::ldexp(1.0, bits - 1) : 0.0;
   const double high = std::ldexp(1.0, is_signed ? bits - 1 : bits);
   const double whole = std::trunc(v);
+  // The packed types wrap, as the format's own cases show.
+  if (bits < 8 && std::fabs(whole) < 9.0e18) return static_cast<std::int64_t>(whole);
   if (whole < low) return is_signed ? (bits == 64 ? std::numeric_limits<std::int64_t>::min() : -(std::int64_t{1} << (bits - 1))) : 0;
   if (whole >= high) {
     if (bits == 64) return is_signed ? std::numeric_limits<std::int64_t>::max() : -1;  // all bits set

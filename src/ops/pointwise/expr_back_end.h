@@ -32,7 +32,9 @@ class ExprBackEnd {
 
   Value number(double v) { return {-1, true, v}; }
   bool has(const std::string& name) { return input(name).has_value(); }
-  bool equals(const std::string& attribute, const std::string& literal) { return attrs.get_string(attribute, row.attribute_default(attribute)) == literal; }
+  bool equals(const std::string& attribute, const std::string& literal) {
+    return (attrs.has(attribute) ? attrs.get_string(attribute, "") : row.attribute_default(attribute)) == literal;
+  }
   std::optional<bool> known(const Value& v) { return v.literal ? std::optional<bool>(v.number != 0) : std::nullopt; }
 
   Value name(const std::string& name) {

@@ -73,9 +73,8 @@ Activation make_activation(RefContext& ctx, const std::string& given) {
     return out;
   };
   const auto* known = std::find_if(std::begin(kKnown), std::end(kKnown), [&](const Known& k) { return lower(k.name) == lower(given); });
-  if (known != std::end(kKnown)) return {std::string(known->name), known->alpha, known->beta};
-  ctx.fail(fmt::format("the activation '{}' is none that the format knows", given));
-
+  if (known == std::end(kKnown)) ctx.fail(fmt::format("the activation '{}' is none that the format knows", given));
+  return {std::string(known->name), known->alpha, known->beta};
 }
 
 struct Layer {
