@@ -8,11 +8,19 @@
 #include <cmath>
 #include <set>
 
+#include "ops/evaluate.h"
 #include "ops/registry.h"
 #include "ops/validate.h"
 
 namespace lathe::ops {
 namespace {
+
+/// The tensor of a constant, be it an initializer or a Constant node.
+Tensor constant_of(const Value& value) {
+  if (value.is_constant()) return value.constant;
+  if (value.producer && value.producer->is("Constant")) return evaluate_node(*value.producer, {}).front();
+  return {};
+}
 
 bool has_fresh(const Dim& dim) {
   if (dim.is_constant()) return false;
@@ -82,7 +90,7 @@ class Context final : public InferContext {
 
   Node& node() override { return node_; }
   std::optional<std::vector<Dim>> content(std::size_t i) override { return known_content(*node_.input(i), run_.options.content_limit); }
-  Tensor constant(std::size_t i) override { return node_.input(i)->is_constant() ? node_.input(i)->constant : Tensor(); }
+  Tensor constant(std::size_t i) override { return constant_of(*node_.input(i)); }
   void set_type(std::size_t output, ir::Type type) override {
     Value* value = node_.output(output);
     if (!value) return;
@@ -216,8 +224,8 @@ void name_open_inputs(ir::Graph& graph) {
 }  // namespace
 
 std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_t limit) {
-  if (!value.is_constant()) return value.content;
-  const Tensor& t = value.constant;
+  if (value.content) return value.content;
+  const Tensor t = constant_of(value);
   if (!t.defined() || t.size() > static_cast<std::int64_t>(limit)) return std::nullopt;
   std::vector<Dim> content;
   content.reserve(static_cast<std::size_t>(t.size()));
