@@ -74,6 +74,11 @@ int equal_contents(Graph& graph, PassContext&) {
       const auto [found, added] = first.emplace(*key, output);
       if (added || output->uses.empty()) continue;
       Value* earlier = found->second;
+      // The earlier one may have died meanwhile, with a chain that only it fed.
+      if (!earlier->producer || !earlier->producer->graph) {
+        found->second = output;
+        continue;
+      }
       if (output->is_graph_output()) continue;
       graph.replace_all_uses(output, earlier);
       ++rewrites;
