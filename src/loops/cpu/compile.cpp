@@ -197,13 +197,13 @@ class Compiler {
       p_.row_kept = !a_.loops[static_cast<std::size_t>(p_.row_loop)].reduction;
     }
     if (transposes) {
-      p_.col_step = std::min<std::int64_t>(p_.col_extent, 32);
+      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, 32);
       p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
     } else if (reduces && p_.col_kept) {
-      p_.col_step = std::min<std::int64_t>(p_.col_extent, 128);
+      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, 128);
       p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
     } else {
-      p_.col_step = std::min<std::int64_t>(p_.col_extent, kTilePoints);
+      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, kTilePoints);
       p_.row_step = std::min<std::int64_t>(p_.row_extent, std::max<std::int64_t>(1, kTilePoints / p_.col_step));
       // Whole rows where they nearly fit; otherwise pieces of even length.
       if (p_.col_extent > kTilePoints) {
@@ -211,6 +211,8 @@ class Compiler {
         p_.col_step = std::min(kTilePoints, ((p_.col_extent + pieces - 1) / pieces + 15) / 16 * 16);
       }
     }
+    p_.col_step = std::max<std::int64_t>(p_.col_step, 1);   // an empty reduction
+    p_.row_step = std::max<std::int64_t>(p_.row_step, 1);
   }
 
   TileAffine tile(const Affine& f) const {

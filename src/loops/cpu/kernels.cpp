@@ -10,6 +10,11 @@
 #define HWY_TARGET_INCLUDE "loops/cpu/kernels.cpp"
 #include "hwy/foreach_target.h"
 
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "backend/cpu/features.h"
 #include "hwy/highway.h"
 #include "loops/cpu/kernels.h"
 #include "loops/cpu/kernels_move-inl.h"
@@ -66,9 +71,49 @@ namespace lathe::loops::cpu {
 
 HWY_EXPORT(kernel_table);
 
-const Kernels& kernels() {
-  return *HWY_DYNAMIC_DISPATCH(kernel_table)();
+namespace {
+
+/// Is the instruction set of this Highway target within what the features leave?
+bool allowed(std::int64_t target, lathe::cpu::Isa isa) {
+#if HWY_ARCH_X86
+  if (target < HWY_AVX2) return isa >= lathe::cpu::Isa::kAvx512;
+  if (target == HWY_AVX2) return isa >= lathe::cpu::Isa::kAvx2;
+#endif
+  (void)target;
+  (void)isa;
+  return true;
 }
+
+std::vector<const Kernels*> tables_of_this_cpu() {
+  std::vector<const Kernels*> found;
+  const lathe::cpu::Isa isa = lathe::cpu::cpu_features().isa();
+  const std::int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
+  for (std::int64_t bits = all; bits != 0; bits &= bits - 1) {   // the lowest bit is the best target
+    const std::int64_t target = bits & -bits;
+    if (!allowed(target, isa)) continue;
+    hwy::GetChosenTarget().Update(target);
+    const Kernels* table = HWY_DYNAMIC_DISPATCH(kernel_table)();
+    if (std::find(found.begin(), found.end(), table) == found.end()) found.push_back(table);
+  }
+  hwy::GetChosenTarget().Update(all);
+  return found;
+}
+
+std::atomic<const Kernels*> chosen{nullptr};
+
+}  // namespace
+
+std::span<const Kernels* const> all_kernels() {
+  static const std::vector<const Kernels*> tables = tables_of_this_cpu();
+  return tables;
+}
+
+const Kernels& kernels() {
+  const Kernels* table = chosen.load(std::memory_order_relaxed);
+  return table ? *table : *all_kernels().front();
+}
+
+void choose_kernels(const Kernels* table) { chosen = table; }
 
 VmType vm_type(DType type) noexcept {
   switch (type) {

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "lathe/dtype.h"
@@ -57,7 +58,11 @@ struct Kernels {
   void (*copy)(const View& dst, const View& src, std::size_t rows, std::size_t cols, std::size_t size);
 };
 
-/// Those of the best instruction set that the CPU has (and a test has not masked).
+/// Those of the best instruction set that the CPU has and LATHE_CPU_FEATURES leaves, or that a test chose.
 const Kernels& kernels();
+/// One table per instruction set that runs here, best first.
+std::span<const Kernels* const> all_kernels();
+/// For tests: what kernels() gives from now on; nullptr: the best again.
+void choose_kernels(const Kernels* table);
 
 }  // namespace lathe::loops::cpu

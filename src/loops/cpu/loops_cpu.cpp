@@ -26,6 +26,7 @@ using loops::cpu::TileMemory;
 
 constexpr std::int64_t kSerialWork = 16384;     // points x instructions below which waking threads costs more than it brings
 constexpr std::int64_t kGrain = 32768;          // the same per task group
+constexpr std::int64_t kFusedSlices = 16;       // fewest slices for which stages are fused
 constexpr std::size_t kRawBytes = static_cast<std::size_t>(loops::cpu::kTilePoints) * 8;
 constexpr std::size_t kMaxBuffers = 64;
 
@@ -152,12 +153,13 @@ class LoopsKernel final : public Kernel {
     for (std::size_t first = 0; first < analyses.size();) {
       std::size_t last = first + 1;
       int shared = 0;
-      // The longest run of stages that share enough slices to keep the threads busy.
+      // The longest run of stages that share enough slices to keep threads busy. Which stages are fused decides the order of sums, so
+      // the number of threads has no say in it.
       while (last < analyses.size()) {
         const int more = shared_loops(analyses, first, last + 1);
         std::int64_t slices = 1;
         for (int l = 0; l < more; ++l) slices *= analyses[first].loops[static_cast<std::size_t>(l)].extent;
-        if (more == 0 || slices < 2 * threads) break;
+        if (more == 0 || slices < kFusedSlices) break;
         shared = more;
         ++last;
       }

@@ -76,10 +76,10 @@ class Runner {
     void* accumulators = m_.registers + p_.accumulators;
     auto* positions = reinterpret_cast<std::int64_t*>(m_.registers + p_.positions);
     kernels_.fill(p_.accumulate)(accumulators, &p_.identity, nullptr, nullptr, static_cast<std::size_t>(kept));
-    if (p_.arg_fn) std::fill_n(positions, kept, -1);
     std::array<std::int64_t, kMaxLoops> counter{};
     bool empty = false;
     for (const NestLoop& loop : p_.reduced) empty |= loop.extent == 0;
+    if (p_.arg_fn) std::fill_n(positions, kept, empty ? 0 : -1);   // -1: nothing seen yet
     while (!empty) {
       for (std::size_t i = 0; i < p_.reduced.size(); ++i)
         if (p_.reduced_loop[i] >= 0) tile.start[static_cast<std::size_t>(p_.reduced_loop[i])] = counter[i] * p_.reduced[i].step;
