@@ -10,105 +10,17 @@
 
 #include "loops/builder.h"
 #include "ops/lower_util.h"
+#include "ops/pool/pool_window.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
-#include "ops/shape_util.h"
-#include "ops/window.h"
 
 namespace lathe::ops {
 namespace {
 
-std::string rank_defect(std::size_t rank) {
-  return rank < 3 ? fmt::format("the input has rank {}; pooling needs a batch, a channel and at least one spatial axis", rank) : std::string();
-}
-
-void pool_infer(InferContext& ctx) {
-  const bool wants_indices = ctx.node().output(1) != nullptr;
-  const auto& x = ctx.shape(0);
-  if (!x) {
-    ctx.set_unknown(0, ctx.dtype(0));
-    if (wants_indices) ctx.set_unknown(1, DType::kInt64);
-    return;
-  }
-  if (const std::string defect = rank_defect(x->size()); !defect.empty()) ctx.fail(defect);
-  Shape shape{(*x)[0], (*x)[1]};
-  try {
-    const Window window = read_window(ctx.attrs(), {}, x->size() - 2);
-    for (std::size_t axis = 0; axis < window.rank(); ++axis) {
-      Dim extent = window.output(axis, (*x)[axis + 2]);
-      if (const auto known = extent.constant(); known && *known < 0)
-        ctx.fail(fmt::format("the window of {} does not fit into the input {}", window.reach(axis), ir::to_string(*x)));
-      shape.push_back(std::move(extent));
-    }
-  } catch (const Error& error) {
-    if (!error.node().empty()) throw;
-    ctx.fail(error.message());
-  }
-  if (wants_indices) ctx.set(1, DType::kInt64, shape);
-  ctx.set(0, ctx.dtype(0), std::move(shape));
-}
-
-Window checked_window(RefContext& ctx, const Dims& x) {
-  if (const std::string defect = rank_defect(x.size()); !defect.empty()) ctx.fail(defect);
-  Window window;
-  try {
-    window = read_window(ctx.attrs(), {}, x.size() - 2).concrete(Dims(x.begin() + 2, x.end()));
-  } catch (const Error& error) {
-    ctx.fail(error.message());
-  }
-  return window;
-}
-
-struct Extents {
-  Dims spatial_in, spatial_out, all_out;
-  std::int64_t planes, in_area, out_area;
-};
-
-Extents extents_of(const Dims& x, const Window& window) {
-  Extents e;
-  e.spatial_in.assign(x.begin() + 2, x.end());
-  e.all_out = {x[0], x[1]};
-  for (std::size_t axis = 0; axis < window.rank(); ++axis) {
-    // Pads are concrete already: SAME_* keeps its rule for the extent.
-    e.spatial_out.push_back(std::max<std::int64_t>(0, window.output(axis, e.spatial_in[axis])));
-    e.all_out.push_back(e.spatial_out.back());
-  }
-  e.planes = x[0] * x[1];
-  e.in_area = element_count(e.spatial_in);
-  e.out_area = element_count(e.spatial_out);
-  return e;
-}
-
-/// Visits the window at output position `at`: `inside(offset)` per tap within the input; returns how many taps lie within the input and
-/// its pads (what count_include_pad divides by).
-template <class F>
-std::int64_t visit_window(const Window& window, const Extents& e, const Dims& at, F&& inside) {
-  std::int64_t padded_taps = 0;
-  Dims k(window.rank(), 0);
-  for (;;) {
-    std::int64_t offset = 0;
-    bool in_input = true, in_pads = true;
-    for (std::size_t axis = 0; axis < k.size(); ++axis) {
-      const std::int64_t i = at[axis] * window.strides[axis] - window.pads_begin[axis] + k[axis] * window.dilations[axis];
-      in_input &= i >= 0 && i < e.spatial_in[axis];
-      in_pads &= i < e.spatial_in[axis] + window.pads_end[axis];
-      offset = offset * e.spatial_in[axis] + i;
-    }
-    padded_taps += in_pads;
-    if (in_input) inside(offset);
-    std::size_t axis = k.size();
-    while (axis-- > 0) {
-      if (++k[axis] < window.kernel[axis]) break;
-      k[axis] = 0;
-    }
-    if (axis == static_cast<std::size_t>(-1)) return padded_taps;
-  }
-}
-
 void max_pool_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
   const Window window = checked_window(ctx, x.dims());
-  const Extents e = extents_of(x.dims(), window);
+  const PoolExtents e = extents_of(x.dims(), window);
   const auto values = to_doubles(x);
   std::vector<double> y(static_cast<std::size_t>(e.planes * e.out_area));
   std::vector<std::int64_t> indices(ctx.wants_output(1) ? y.size() : 0);
@@ -152,7 +64,7 @@ void max_pool_reference(RefContext& ctx) {
 void average_pool_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
   const Window window = checked_window(ctx, x.dims());
-  const Extents e = extents_of(x.dims(), window);
+  const PoolExtents e = extents_of(x.dims(), window);
   const bool include_pad = ctx.attrs().get_int("count_include_pad", 0) != 0;
   const auto values = to_doubles(x);
   std::vector<double> y(static_cast<std::size_t>(e.planes * e.out_area));
@@ -171,20 +83,10 @@ void average_pool_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), e.all_out, y));
 }
 
-void global_infer(InferContext& ctx) {
-  const auto& x = ctx.shape(0);
-  if (!x) return ctx.set_unknown(0, ctx.dtype(0));
-  if (const std::string defect = rank_defect(x->size()); !defect.empty()) ctx.fail(defect);
-  Shape shape(x->size(), Dim(1));
-  shape[0] = (*x)[0];
-  shape[1] = (*x)[1];
-  ctx.set(0, ctx.dtype(0), std::move(shape));
-}
-
 template <bool kMax>
 void global_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
-  if (const std::string defect = rank_defect(x.dims().size()); !defect.empty()) ctx.fail(defect);
+  if (const std::string defect = pool_rank_defect(x.dims().size()); !defect.empty()) ctx.fail(defect);
   const auto values = to_doubles(x);
   Dims out(x.dims().size(), 1);
   out[0] = x.dims()[0];
@@ -295,7 +197,8 @@ constexpr std::string_view kAverage19 =
 }  // namespace
 
 std::span<const OpDef> ops_pool() {
-  static const OpDef ops[] = {
+  static const std::vector<OpDef> ops = [] {
+    std::vector<OpDef> list{
       {.name = "MaxPool",
        .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
                     {8, "X:T -> Y:T Indices?:I", kMax8, "T: @float; I: int64"},
@@ -321,18 +224,21 @@ std::span<const OpDef> ops_pool() {
        .doc = "Mean over a sliding window, with or without the pads."},
       {.name = "GlobalAveragePool",
        .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
-       .infer = global_infer,
+       .infer = global_pool_infer,
        .reference = global_reference<false>,
        .tolerance = {.relative = 1e-6, .absolute = 1e-6},
        .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, false); },
        .doc = "Mean over all spatial axes."},
       {.name = "GlobalMaxPool",
        .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
-       .infer = global_infer,
+       .infer = global_pool_infer,
        .reference = global_reference<true>,
        .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, true); },
        .doc = "Maximum over all spatial axes."},
-  };
+    };
+    for (auto& op : lp_pool_ops()) list.push_back(std::move(op));
+    return list;
+  }();
   return ops;
 }
 
