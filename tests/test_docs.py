@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Generated pages are fresh, links lead somewhere, the version is the same everywhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_generated_pages_are_fresh():
+    build = Path(os.environ.get("LATHE_BUILD_DIR", ROOT / "build" / "release"))
+    if not (build / "bin" / "lathe").exists():
+        pytest.fail("the command lathe is not built")
+    done = subprocess.run([sys.executable, ROOT / "tools" / "make_docs.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" in target:
+            continue
+        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+    # Paths named in backticks exist too.
+    for target in re.findall(r"`((?:src|tests|docs|bench|examples|python|tools|include|cmake)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / target).exists(), f"{page} names {target}"
+
+
+def test_every_source_folder_has_a_readme():
+    for folder in sorted((ROOT / "src").iterdir()):
+        if folder.is_dir():
+            assert (folder / "README.md").exists() or (folder / "cpu" / "README.md").exists(), f"{folder.relative_to(ROOT)} has no README.md"
+
+
+def test_one_version():
+    version = re.search(r'kVersion = "([^"]+)"', (ROOT / "src/base/version.h").read_text())[1]
+    assert re.search(r"project\(lathe VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text())[1] == version
+    pyproject = ROOT / "pyproject.toml"
+    if pyproject.exists():
+        assert re.search(r'^version = "([^"]+)"', pyproject.read_text(), re.M)[1] == version

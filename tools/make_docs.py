@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the generated pages: docs/ops.md from `lathe ops --json`, and the README's speed table from bench/results.
+
+    python tools/make_docs.py            write
+    python tools/make_docs.py --check    exit 1 when a page is stale
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- speed table: tools/make_docs.py -->", "<!-- end of speed table -->"
+
+
+def lathe():
+    build = os.environ.get("LATHE_BUILD_DIR", str(ROOT / "build" / "release"))
+    return str(Path(build) / "bin" / "lathe")
+
+
+def ops_page():
+    ops = json.loads(subprocess.run([lathe(), "ops", "--json"], check=True, capture_output=True, text=True).stdout)
+    lines = [
+        "# Operators",
+        "",
+        "Made by `make docs` from `lathe ops --json`; a test fails when it is stale.",
+        "",
+        f"{len(ops)} operators are defined. Every version of the format is accepted and brought to the newest form. *Executed by* lists the candidates, preferred first; `cpu.loops` is the",
+        "region language's emitter, `cpu.reference` the defining loop: correct, slow, the last resort.",
+        "",
+        "| operator | versions | executed by | what it does |",
+        "| --- | --- | --- | --- |",
+    ]
+    for op in sorted(ops, key=lambda op: (op["domain"], op["name"])):
+        name = f"{op['domain']}::{op['name']}" if op["domain"] else op["name"]
+        versions = ", ".join(map(str, op["versions"]))
+        candidates = ", ".join(f"`{c}`" for c in op["candidates"]) or "through an upgrade"
+        lines.append(f"| {name} | {versions} | {candidates} | {op['doc'].replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
+
+
+def speed_table():
+    path = ROOT / "bench" / "results" / "cpu.json"
+    if not path.exists():
+        return "No measurement is committed yet: `make bench` makes one."
+    results = json.loads(path.read_text())
+    columns = results["columns"]
+    lines = [
+        f"{results['machine']}, {results['threads']} threads, {results['date']}; median latency in ms, all entries alternating in one process; in brackets the time relative to the fastest rival of the "
+        "same precision (below 1: Lathe is faster). Made by `make bench`.",
+        "",
+        "| model | " + " | ".join(columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for row in results["rows"]:
+        cells = []
+        for column in columns:
+            value = row["median_ms"].get(column)
+            ratio = row.get("ratio", {}).get(column)
+            cells.append("-" if value is None else f"{value:.1f}" + (f" ({ratio:.2f})" if ratio else ""))
+        lines.append(f"| {row['model']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def readme_page():
+    text = (ROOT / "README.md").read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{speed_table()}\n{END}{after}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
+    options = parser.parse_args()
+    stale = []
+    for name, make in {"docs/ops.md": ops_page, "README.md": readme_page}.items():
+        path = ROOT / name
+        page = make()
+        if path.exists() and path.read_text() == page:
+            continue
+        if options.check:
+            stale.append(name)
+        else:
+            path.write_text(page)
+            print(f"wrote {name}")
+    if stale:
+        print(f"stale: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
