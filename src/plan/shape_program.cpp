@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
+#include <set>
+
+#include "base/tensor.h"
 
 namespace lathe::plan {
 
@@ -25,7 +27,10 @@ Status bind_symbols(const Program& program, std::span<const Dims> input_dims, ir
     for (std::size_t axis = 0; axis < dims.size(); ++axis) {
       if (dims[axis] < 0) return fail("input '{}' has the negative extent {} on axis {}", io.name, dims[axis], axis);
       if (!shape[axis].is_symbol()) continue;
-      const std::string symbol = shape[axis].to_string();
+      // The bare name: to_string() puts quotes around names that are no plain word.
+      std::set<std::string> names;
+      shape[axis].collect_symbols(names);
+      const std::string& symbol = *names.begin();
       const auto [at, added] = bindings.emplace(symbol, dims[axis]);
       if (!added && at->second != dims[axis])
         return fail("input '{}' has extent {} on axis {}, but '{}' is {} in another input or axis", io.name, dims[axis], axis, symbol, at->second);
@@ -64,6 +69,17 @@ std::int64_t span_elements(const TensorDesc& desc) {
 
 namespace {
 
+/// 2^40 elements: far above any memory, far below any overflow.
+constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
+
+/// Product of the extents, empty axes counted as 1 (strides are made that way too).
+std::int64_t element_count_or_huge(const Dims& dims) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : dims)
+    if (__builtin_mul_overflow(count, std::max<std::int64_t>(extent, 1), &count) || count > kMaxElements) return kMaxElements + 1;
+  return count;
+}
+
 std::vector<std::int64_t> strides_in_order(const Dims& dims, const std::vector<std::int32_t>& order) {
   std::vector<std::int64_t> strides(dims.size(), 1);
   std::int64_t stride = 1;
@@ -95,6 +111,10 @@ std::vector<ResolvedSlot> resolve_slots(const Program& program, const ir::Bindin
     for (const std::int64_t extent : *dims)
       if (extent < 0)
         throw Error(Code::kInvalidArgument, fmt::format("the inputs are too small: a tensor would get the shape {}", to_string(*dims))).at_tensor(slot.name);
+    // Sizes and strides are multiplied without further checks from here on.
+    const std::int64_t elements = element_count_or_huge(*dims);
+    if (elements > kMaxElements)
+      throw Error(Code::kInvalidArgument, fmt::format("the inputs are too large: a tensor would get the shape {}", to_string(*dims))).at_tensor(slot.name);
     out.desc.dtype = slot.dtype;
     out.desc.dims = *dims;
     if (slot.storage != Storage::kAlias) {
@@ -112,9 +132,10 @@ std::vector<ResolvedSlot> resolve_slots(const Program& program, const ir::Bindin
       } else {
         const auto axis = static_cast<std::size_t>(slot.alias_axis);
         const auto offset = slot.alias_offset.evaluate(bindings);
-        if (axis >= from.desc.dims.size() || from.desc.dims.size() != dims->size() || !offset || *offset < 0 ||
-            *offset + (*dims)[axis] > from.desc.dims[axis])
-          throw corrupt(i, "lies outside the tensor that it is a slice of");
+        bool inside = axis < from.desc.dims.size() && from.desc.dims.size() == dims->size() && offset && *offset >= 0;
+        for (std::size_t a = 0; inside && a < dims->size(); ++a)
+          inside = (*dims)[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - (*dims)[a]);
+        if (!inside) throw corrupt(i, "lies outside the tensor that it is a slice of");
         out.desc.strides = from.desc.strides;
         out.offset += *offset * from.desc.strides[axis];
       }

@@ -1,0 +1,310 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See semantic_verifier.h. Checks throw a private Defect with the sentence; find_* return it.
+
+#include "engine/semantic_verifier.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "lathe/status.h"
+
+namespace lathe::engine {
+namespace {
+
+using plan::Program;
+using plan::Slot;
+using plan::SlotId;
+using plan::Step;
+using plan::StepKind;
+using plan::Storage;
+
+struct Defect {
+  std::string text;
+};
+
+template <class... Args>
+void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) throw Defect{fmt::format(format, std::forward<Args>(args)...)};
+}
+
+/// Bytes of constant extents; false on overflow or beyond the format's limit.
+bool bytes_of(DType dtype, const Dims& dims, std::int64_t& bytes) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : dims) {
+    if (extent < 0) return false;
+    if (__builtin_mul_overflow(count, std::max<std::int64_t>(extent, 1), &count) || count > kMaxSlotBytes) return false;
+  }
+  if (std::find(dims.begin(), dims.end(), 0) != dims.end()) count = 0;
+  const std::size_t total = dtype_bytes(dtype, count);
+  bytes = static_cast<std::int64_t>(total);
+  return total <= static_cast<std::size_t>(kMaxSlotBytes);
+}
+
+class ProgramCheck {
+ public:
+  ProgramCheck(const Program& program, const std::vector<plan::Blob>& blobs) : program_(program), blobs_(blobs) {}
+
+  void run() {
+    require(program_.slots.size() <= kMaxItems && program_.steps.size() <= kMaxItems, "the program has more slots or steps than the format allows");
+    for (std::size_t i = 0; i < program_.slots.size(); ++i) check_slot(i);
+    check_alias_cycles();
+    for (std::size_t i = 0; i < program_.slots.size(); ++i) check_alias(i);
+    check_interface();
+    check_symbols();
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) check_step(i);
+    check_order();
+    check_segments();
+  }
+
+ private:
+  const Slot& slot(SlotId id) const { return program_.slots[static_cast<std::size_t>(id)]; }
+  bool is_slot(SlotId id) const { return id >= 0 && static_cast<std::size_t>(id) < program_.slots.size(); }
+
+  void check_slot(std::size_t i) const {
+    const Slot& s = program_.slots[i];
+    require(s.dtype != DType::kUndefined, "slot {} has no element type", i);
+    require(s.dtype != DType::kString || s.storage != Storage::kConstant, "slot {} is a constant of strings", i);
+    require(s.shape.size() <= kMaxRank, "slot {} has too many axes", i);
+    if (!s.order.empty()) {
+      require(s.order.size() == s.shape.size(), "slot {}: its memory order has {} axes, the slot {}", i, s.order.size(), s.shape.size());
+      std::vector<bool> seen(s.order.size(), false);
+      for (const std::int32_t axis : s.order) {
+        require(axis >= 0 && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)], "slot {}: its memory order is no permutation", i);
+        seen[static_cast<std::size_t>(axis)] = true;
+      }
+    }
+    const auto dims = ir::constant_dims(s.shape);
+    std::int64_t bytes = 0;
+    if (dims) require(bytes_of(s.dtype, *dims, bytes), "slot {} has the impossible shape {}", i, to_string(*dims));
+    if (s.storage == Storage::kConstant) {
+      require(s.blob >= 0 && static_cast<std::size_t>(s.blob) < blobs_.size(), "slot {} is constant but names no weight", i);
+      require(dims.has_value() && s.order.empty(), "slot {} is constant but its shape or order is not", i);
+      require(static_cast<std::uint64_t>(bytes) <= blobs_[static_cast<std::size_t>(s.blob)].bytes, "slot {} takes {} bytes, its weight has {}", i, bytes,
+              blobs_[static_cast<std::size_t>(s.blob)].bytes);
+    } else {
+      require(s.blob == -1, "slot {} names a weight but is not constant", i);
+    }
+    if (s.storage == Storage::kAlias) {
+      require(is_slot(s.parent), "slot {} is a part of slot {}, which does not exist", i, s.parent);
+    } else {
+      require(s.parent == -1 && s.alias_axis == -1, "slot {} has a parent but is no alias", i);
+    }
+  }
+
+  void check_alias_cycles() const {
+    // 0 = unseen, 1 = on the way, 2 = done.
+    std::vector<char> state(program_.slots.size(), 0);
+    std::vector<std::size_t> path;
+    for (std::size_t i = 0; i < state.size(); ++i) {
+      std::size_t at = i;
+      path.clear();
+      while (state[at] == 0) {
+        state[at] = 1;
+        path.push_back(at);
+        if (program_.slots[at].storage != Storage::kAlias) break;
+        at = static_cast<std::size_t>(program_.slots[at].parent);
+        require(state[at] != 1, "slot {} is an alias of itself", at);
+      }
+      // Resolving recurses along the chain, so its length is bounded too.
+      require(path.size() <= 10'000, "slot {} stands at the end of a chain of aliases that is too long", i);
+      for (const std::size_t done : path) state[done] = 2;
+    }
+  }
+
+  void check_alias(std::size_t i) const {
+    const Slot& s = program_.slots[i];
+    if (s.storage != Storage::kAlias) return;
+    const Slot& parent = slot(s.parent);
+    require(s.dtype == parent.dtype, "slot {} is a part of slot {} but has another element type", i, s.parent);
+    require(s.space == parent.space, "slot {} is a part of slot {} but lies in another memory", i, s.parent);
+    const auto dims = ir::constant_dims(s.shape), outer = ir::constant_dims(parent.shape);
+    if (s.alias_axis == -1) {
+      if (!dims || !outer) return;
+      std::int64_t a = 0, b = 0;
+      bytes_of(s.dtype, *dims, a);
+      bytes_of(parent.dtype, *outer, b);
+      require(a == b, "slot {} is a view of slot {} but has another size", i, s.parent);
+      return;
+    }
+    require(dtype_bits(s.dtype) >= 8, "slot {} is a slice of a packed type", i);
+    require(s.alias_axis >= 0 && static_cast<std::size_t>(s.alias_axis) < parent.shape.size() && s.shape.size() == parent.shape.size(),
+            "slot {} is a slice along axis {}, which its parent lacks", i, s.alias_axis);
+    for (std::size_t axis = 0; axis < s.shape.size(); ++axis) {
+      const auto inner = s.shape[axis].constant(), whole = parent.shape[axis].constant(), offset = s.alias_offset.constant();
+      if (axis == static_cast<std::size_t>(s.alias_axis)) {
+        if (offset) require(*offset >= 0, "slot {} begins before the slot that it is a slice of", i);
+        if (inner && whole && offset) require(*inner <= *whole && *offset <= *whole - *inner, "slot {} reaches beyond the slot that it is a slice of", i);
+      } else if (inner && whole) {
+        require(*inner == *whole, "slot {} is a slice along axis {} but differs on axis {}", i, s.alias_axis, axis);
+      }
+    }
+  }
+
+  SlotId root(SlotId id) const {
+    while (slot(id).storage == Storage::kAlias) id = slot(id).parent;
+    return id;
+  }
+
+  void check_interface() {
+    std::vector<int> named(program_.slots.size(), 0);
+    std::set<std::string_view> names;
+    for (const plan::Io& io : program_.inputs) {
+      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kInput && slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory", io.name);
+      require(names.insert(io.name).second, "two inputs are called '{}'", io.name);
+      require(io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()), "input '{}' is given to an output that does not exist", io.name);
+      ++named[static_cast<std::size_t>(io.slot)];
+    }
+    for (const plan::Io& io : program_.outputs) {
+      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory", io.name);
+      ++named[static_cast<std::size_t>(io.slot)];
+    }
+    for (std::size_t i = 0; i < program_.slots.size(); ++i) {
+      const bool callers = program_.slots[i].storage == Storage::kInput || program_.slots[i].storage == Storage::kOutput;
+      require(named[i] == (callers ? 1 : 0), "slot {} is named {} times as input or output", i, named[i]);
+    }
+  }
+
+  /// Symbols that an input binds, and those that read-size steps add.
+  void check_symbols() {
+    std::set<std::string> bound;
+    for (const plan::Io& io : program_.inputs)
+      for (const ir::Dim& dim : slot(io.slot).shape)
+        if (dim.is_symbol()) dim.collect_symbols(bound);
+    for (const Step& step : program_.steps)
+      if (step.kind == StepKind::kReadSize) bound.insert(step.read_symbol);
+    for (std::size_t i = 0; i < program_.slots.size(); ++i) {
+      std::set<std::string> used;
+      for (const ir::Dim& dim : program_.slots[i].shape)
+        if (!dim.is_constant()) dim.collect_symbols(used);
+      if (!program_.slots[i].alias_offset.is_constant()) program_.slots[i].alias_offset.collect_symbols(used);
+      for (const std::string& symbol : used) require(bound.count(symbol) > 0, "slot {} depends on the symbol '{}', which nothing binds", i, symbol);
+    }
+    std::set<std::string_view> names;
+    for (const plan::SymbolHint& hint : program_.symbols) {
+      require(names.insert(hint.symbol).second, "the symbol '{}' is listed twice", hint.symbol);
+      require(hint.min >= 0 && hint.opt >= -1 && hint.max >= -1 && (hint.max < 0 || (hint.min <= hint.max && hint.opt <= hint.max)) &&
+                  (hint.opt < 0 || hint.min <= hint.opt),
+              "the range of the symbol '{}' is empty", hint.symbol);
+    }
+  }
+
+  void check_step(std::size_t i) const {
+    const Step& step = program_.steps[i];
+    const auto name = [&] { return fmt::format("step {} ('{}')", i, step.label); };
+    for (const SlotId id : step.inputs) require(id == -1 || is_slot(id), "{} reads slot {}, which does not exist", name(), id);
+    for (const SlotId id : step.outputs) {
+      require(id == -1 || is_slot(id), "{} writes slot {}, which does not exist", name(), id);
+      if (id == -1) continue;
+      const Storage storage = slot(root(id)).storage;
+      require(storage == Storage::kArena || storage == Storage::kOutput, "{} writes slot {}, which is {}", name(), id,
+              storage == Storage::kConstant ? "constant" : "an input");
+    }
+    for (const plan::BlobId id : step.weights)
+      require(id >= 0 && static_cast<std::size_t>(id) < blobs_.size(), "{} reads the weight {}, which does not exist", name(), id);
+    std::size_t regions = 0;
+    switch (step.kind) {
+      case StepKind::kKernel:
+      case StepKind::kCopy:
+      case StepKind::kHostOp: require(!step.kernel.empty(), "{} names no kernel", name()); break;
+      case StepKind::kView: break;
+      case StepKind::kCall:
+      case StepKind::kLoop: regions = 1; break;
+      case StepKind::kBranch: regions = 2; break;
+      case StepKind::kReadSize: require(!step.read_symbol.empty(), "{} binds no symbol", name()); break;
+    }
+    if (step.kind == StepKind::kCopy) require(step.inputs.size() == 1 && step.outputs.size() == 1 && step.inputs[0] >= 0 && step.outputs[0] >= 0, "{} is a copy without source or target", name());
+    require(step.regions.size() == regions, "{} has {} subprograms, its kind needs {}", name(), step.regions.size(), regions);
+    for (const std::int32_t region : step.regions)
+      require(region >= 0 && static_cast<std::size_t>(region) < program_.subprograms.size(), "{} runs the subprogram {}, which does not exist", name(), region);
+  }
+
+  /// Nothing is read before something was written there.
+  void check_order() const {
+    std::vector<bool> written(program_.slots.size(), false);
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+      const Step& step = program_.steps[i];
+      for (const SlotId id : step.inputs) {
+        if (id == -1) continue;
+        const SlotId from = root(id);
+        const Storage storage = slot(from).storage;
+        require(storage == Storage::kInput || storage == Storage::kConstant || written[static_cast<std::size_t>(from)],
+                "step {} ('{}') reads slot {} before anything wrote it", i, step.label, id);
+      }
+      for (const SlotId id : step.outputs)
+        if (id != -1) written[static_cast<std::size_t>(root(id))] = true;
+    }
+    for (const plan::Io& io : program_.outputs)
+      require(written[static_cast<std::size_t>(io.slot)], "nothing writes the output '{}'", io.name);
+  }
+
+  void check_segments() const {
+    std::int64_t next = 0;
+    for (const plan::Segment& segment : program_.segments) {
+      require(segment.first_step == next && segment.step_count >= 0, "the segments do not cover the steps in order");
+      next += segment.step_count;
+    }
+    require(next == static_cast<std::int64_t>(program_.steps.size()), "the segments do not cover the steps in order");
+  }
+
+  const Program& program_;
+  const std::vector<plan::Blob>& blobs_;
+};
+
+void check_program(const Program& program, const std::vector<plan::Blob>& blobs, int depth) {
+  require(depth <= kMaxNesting, "subprograms are nested too deeply");
+  ProgramCheck(program, blobs).run();
+  for (const Program& sub : program.subprograms) check_program(sub, blobs, depth + 1);
+}
+
+void check_blobs(const std::vector<plan::Blob>& blobs) {
+  require(blobs.size() <= kMaxItems, "the engine has more weights than the format allows");
+  for (std::size_t i = 0; i < blobs.size(); ++i) {
+    const plan::Blob& blob = blobs[i];
+    for (const plan::BlobId source : blob.sources)
+      require(source >= -1 && source < static_cast<std::int64_t>(i), "weight {} is made from the weight {}, which does not come before it", i, source);
+    if (!blob.pack.empty()) continue;
+    std::int64_t bytes = 0;
+    require(blob.sources.empty(), "weight {} has sources but no recipe", i);
+    require(blob.dims.size() <= kMaxRank && bytes_of(blob.dtype, blob.dims, bytes), "weight {} has an impossible shape", i);
+    require(static_cast<std::uint64_t>(bytes) == blob.bytes, "weight {} ('{}') has {} bytes, its shape takes {}", i, blob.name, blob.bytes, bytes);
+  }
+}
+
+template <class F>
+std::string first_defect(F&& check) {
+  try {
+    check();
+  } catch (const Defect& defect) {
+    return defect.text;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string find_program_defect(const Program& program, const std::vector<plan::Blob>& blobs) {
+  return first_defect([&] { check_program(program, blobs, 0); });
+}
+
+std::string find_defect(const EngineData& data) {
+  return first_defect([&] {
+    require(!data.sections.empty(), "the engine has no program");
+    check_blobs(data.blobs);
+    for (const DeviceSection& section : data.sections) {
+      const std::string defect = find_program_defect(section.program, data.blobs);
+      require(defect.empty(), "device '{}': {}", section.device, defect);
+      // All sections stand for one model: the caller must not see which one runs.
+      const auto& first = data.sections.front().program;
+      const auto same = [](const std::vector<plan::Io>& a, const std::vector<plan::Io>& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const plan::Io& x, const plan::Io& y) { return x.name == y.name; });
+      };
+      require(same(section.program.inputs, first.inputs) && same(section.program.outputs, first.outputs), "device '{}' has other inputs or outputs than device '{}'",
+              section.device, data.sections.front().device);
+    }
+  });
+}
+
+}  // namespace lathe::engine

@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// EngineData -> file. The metadata comes first and holds every offset, so sizes and hashes are settled before the first byte is
+// written; weights then stream from where they lie.
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <map>
+#include <tuple>
+
+#include "base/os.h"
+#include "engine/attributes.h"
+#include "engine/engine.h"
+#include "engine/file_header.h"
+#include "engine/program_codec.h"
+#include "engine/semantic_verifier.h"
+#include "lathe/status.h"
+
+namespace lathe::engine {
+namespace {
+
+std::uint64_t align(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+
+struct Sink {
+  virtual ~Sink() = default;
+  virtual void write(std::span<const std::byte> bytes) = 0;
+  virtual void pad_to(std::size_t alignment) = 0;
+};
+
+struct FileSink final : Sink {
+  explicit FileSink(const std::filesystem::path& path) : file(path) {}
+  void write(std::span<const std::byte> bytes) override { file.write(bytes); }
+  void pad_to(std::size_t alignment) override { file.pad_to(alignment); }
+  os::AtomicFile file;
+};
+
+struct MemorySink final : Sink {
+  void write(std::span<const std::byte> part) override { bytes.insert(bytes.end(), part.begin(), part.end()); }
+  void pad_to(std::size_t alignment) override { bytes.resize(align(bytes.size(), alignment), std::byte{0}); }
+  std::vector<std::byte> bytes;
+};
+
+/// A section before it has its place: its bytes are views.
+struct Section {
+  SectionKind kind;
+  std::span<const std::byte> bytes;   // empty for weights, which are written blob by blob
+  std::uint64_t size = 0, offset = 0;
+  Hash128 hash;
+};
+
+/// Blobs in the order of writing; equal bytes once.
+struct WeightLayout {
+  std::vector<std::uint64_t> offsets;       // one per blob
+  std::vector<Hash128> hashes;
+  std::vector<std::size_t> written;         // indices of blobs whose bytes are stored
+  std::uint64_t size = 0;
+};
+
+WeightLayout lay_out(const EngineData& data) {
+  WeightLayout layout;
+  std::map<std::tuple<std::uint64_t, std::uint64_t, std::size_t>, std::uint64_t> known;
+  for (std::size_t i = 0; i < data.blobs.size(); ++i) {
+    const std::span<const std::byte> bytes = data.blob_bytes[i];
+    const Hash128 hash = hash128(bytes.data(), bytes.size());
+    layout.hashes.push_back(hash);
+    const auto [at, added] = known.emplace(std::make_tuple(hash.high, hash.low, bytes.size()), layout.size);
+    layout.offsets.push_back(at->second);
+    if (!added) continue;
+    layout.written.push_back(i);
+    layout.size = align(layout.size + bytes.size(), kBlobAlignment);
+  }
+  return layout;
+}
+
+std::span<const std::byte> finish(flatbuffers::FlatBufferBuilder& builder) {
+  return std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()));
+}
+
+std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightLayout& weights, const std::vector<Section>& sections) {
+  auto out = std::make_unique<fb::EngineT>();
+  out->producer = data.producer;
+  out->model_name = data.model_name;
+  std::uint32_t next_program = 0;
+  for (const Section& section : sections) {
+    auto item = std::make_unique<fb::SectionT>();
+    item->kind = static_cast<std::uint8_t>(section.kind);
+    item->offset = section.offset;
+    item->bytes = section.size;
+    item->hash = std::make_unique<fb::Hash>(section.hash.low, section.hash.high);
+    out->sections.push_back(std::move(item));
+  }
+  for (const DeviceSection& device : data.sections) {
+    auto item = std::make_unique<fb::DeviceT>();
+    item->device = device.device;
+    item->needs = device.needs;
+    item->description = device.description;
+    item->section = next_program++;   // programs are the first sections
+    out->devices.push_back(std::move(item));
+  }
+  for (std::size_t i = 0; i < data.blobs.size(); ++i) {
+    const plan::Blob& blob = data.blobs[i];
+    auto item = std::make_unique<fb::BlobT>();
+    item->hash = std::make_unique<fb::Hash>(weights.hashes[i].low, weights.hashes[i].high);
+    item->offset = weights.offsets[i];
+    item->bytes = data.blob_bytes[i].size();
+    item->name = blob.name;
+    item->dtype = static_cast<std::uint8_t>(blob.dtype);
+    item->dims = blob.dims;
+    item->pack = blob.pack;
+    item->pack_params = pack_attrs(blob.pack_params);
+    item->sources = blob.sources;
+    out->blobs.push_back(std::move(item));
+  }
+  for (const plan::PrecisionEntry& entry : data.precision) {
+    auto item = std::make_unique<fb::PrecisionT>();
+    item->tensor = entry.tensor;
+    item->storage = static_cast<std::uint8_t>(entry.storage);
+    item->compute = static_cast<std::uint8_t>(entry.compute);
+    item->reason = entry.reason;
+    out->precision.push_back(std::move(item));
+  }
+  out->custom_ops = data.custom_ops;
+  for (const auto& [key, value] : data.metadata) {
+    auto item = std::make_unique<fb::KeyValueT>();
+    item->key = key;
+    item->value = value;
+    out->metadata.push_back(std::move(item));
+  }
+  return out;
+}
+
+template <class MakeSink>
+void write_to(const EngineData& data, MakeSink&& make_sink) {
+  if (data.blobs.size() != data.blob_bytes.size()) throw Error(Code::kInternal, "the engine has another number of weights than of weight descriptions");
+  if (const std::string defect = find_defect(data); !defect.empty())
+    throw Error(Code::kInternal, fmt::format("the engine is not sound and was not written: {}", defect)).with_remedy("Please report this with the model.");
+
+  std::vector<flatbuffers::FlatBufferBuilder> programs(data.sections.size());
+  std::vector<Section> sections;
+  for (std::size_t i = 0; i < data.sections.size(); ++i) {
+    programs[i].Finish(fb::Program::Pack(programs[i], pack_program(data.sections[i].program).get()));
+    sections.push_back({SectionKind::kProgram, finish(programs[i]), 0, 0, {}});
+  }
+  const auto text = [](const std::string& from) { return std::as_bytes(std::span(from.data(), from.size())); };
+  sections.push_back({SectionKind::kPortableGraph, text(data.portable_graph), 0, 0, {}});
+  sections.push_back({SectionKind::kReport, text(data.report_json), 0, 0, {}});
+  const WeightLayout weights = lay_out(data);
+  sections.push_back({SectionKind::kWeights, {}, weights.size, 0, {}});
+  std::uint64_t end = 0;
+  for (Section& section : sections) {
+    if (section.kind != SectionKind::kWeights) {
+      section.size = section.bytes.size();
+      section.hash = hash128(section.bytes.data(), section.bytes.size());
+    }
+    section.offset = align(end, kPage);
+    end = section.offset + section.size;
+  }
+  flatbuffers::FlatBufferBuilder builder(1 << 16);
+  builder.Finish(fb::Engine::Pack(builder, pack_metadata(data, weights, sections).get()), fb::EngineIdentifier());
+  const auto metadata = finish(builder);
+  FileHeader header;
+  header.metadata_bytes = metadata.size();
+  header.metadata_hash = hash128(metadata.data(), metadata.size());
+  header.file_bytes = header.base() + end;
+
+  auto&& sink = make_sink(header.file_bytes);
+  sink.write(header.encode());
+  sink.write(metadata);
+  for (const Section& section : sections) {
+    sink.pad_to(kPage);
+    if (section.kind != SectionKind::kWeights) {
+      sink.write(section.bytes);
+      continue;
+    }
+    for (const std::size_t i : weights.written) {
+      sink.write(data.blob_bytes[i]);
+      sink.pad_to(kBlobAlignment);
+    }
+  }
+}
+
+}  // namespace
+
+void write_engine(const EngineData& data, const std::filesystem::path& path) {
+  std::unique_ptr<FileSink> sink;
+  write_to(data, [&](std::uint64_t) -> Sink& {
+    sink = std::make_unique<FileSink>(path);
+    return *sink;
+  });
+  sink->file.commit();
+}
+
+std::vector<std::byte> write_engine(const EngineData& data) {
+  MemorySink sink;
+  write_to(data, [&](std::uint64_t bytes) -> Sink& {
+    sink.bytes.reserve(bytes);
+    return sink;
+  });
+  return std::move(sink.bytes);
+}
+
+}  // namespace lathe::engine
