@@ -138,8 +138,8 @@ Scalar cast_scalar(Scalar a, DType from, DType to) noexcept {
     if (to == DType::kUint64 && a.real >= 0x1p63) {
       return Scalar::of(static_cast<std::int64_t>(a.real >= 0x1p64 ? ~0ull : static_cast<std::uint64_t>(a.real)));
     }
-    const double limited = std::clamp(a.real, -0x1p63, 0x1.fffffffffffffp62);
-    return Scalar::of(wrap_integer(static_cast<std::int64_t>(limited), to));
+    constexpr auto kLargest = std::numeric_limits<std::int64_t>::max();
+    return Scalar::of(wrap_integer(a.real >= 0x1p63 ? kLargest : static_cast<std::int64_t>(std::max(a.real, -0x1p63)), to));
   }
   if (is_float(to)) {
     const double value = is_unsigned64(from) ? static_cast<double>(static_cast<std::uint64_t>(a.whole)) : static_cast<double>(a.whole);

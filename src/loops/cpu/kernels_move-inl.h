@@ -60,7 +60,7 @@ struct Truth {
 
 /// f16 by the conversion instructions, where the target has them.
 inline void load_half(void* dst, const void* src, std::size_t n, std::int64_t stride) {
-#if HWY_TARGET != HWY_EMU128
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
   if (stride == 1) {
     const F32 d;
     const hn::Rebind<hwy::float16_t, F32> dh;
@@ -128,7 +128,7 @@ void store_fill_plain(void* dst, const void* src, std::size_t n, std::int64_t st
 }
 
 inline void store_half(void* dst, const void* src, std::size_t n, std::int64_t stride) {
-#if HWY_TARGET != HWY_EMU128
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
   if (stride == 1) {
     const F32 d;
     const hn::Rebind<hwy::float16_t, F32> dh;
