@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "lathe/export.h"
+
 namespace lathe {
 
 enum class DType : std::uint8_t {
@@ -45,15 +47,15 @@ enum class DType : std::uint8_t {
 inline constexpr int kDTypeCount = 29;
 
 /// ONNX's lower-case spelling in type strings: "float", "double", "int64", "bfloat16", "float8e4m3fn", ...
-std::string_view dtype_name(DType dtype) noexcept;
+LATHE_API std::string_view dtype_name(DType dtype) noexcept;
 /// Reads what dtype_name() writes and also NumPy's and common short spellings ("float32", "fp16", "f32", "bf16", ...).
-std::optional<DType> parse_dtype(std::string_view name) noexcept;
+LATHE_API std::optional<DType> parse_dtype(std::string_view name) noexcept;
 /// Storage bits of one element; 4- and 2-bit types are packed; strings have 0.
-int dtype_bits(DType dtype) noexcept;
+LATHE_API int dtype_bits(DType dtype) noexcept;
 /// Bytes that `count` elements take when stored densely (rounded up for packed types).
-std::size_t dtype_bytes(DType dtype, std::int64_t count) noexcept;
-bool is_float(DType dtype) noexcept;            ///< any real floating type, the 4- and 8-bit ones included
-bool is_integer(DType dtype) noexcept;          ///< signed or unsigned, packed ones included; not bool
-bool is_signed_integer(DType dtype) noexcept;
+LATHE_API std::size_t dtype_bytes(DType dtype, std::int64_t count) noexcept;
+LATHE_API bool is_float(DType dtype) noexcept;            ///< any real floating type, the 4- and 8-bit ones included
+LATHE_API bool is_integer(DType dtype) noexcept;          ///< signed or unsigned, packed ones included; not bool
+LATHE_API bool is_signed_integer(DType dtype) noexcept;
 
 }  // namespace lathe

@@ -22,14 +22,9 @@
 #include <vector>
 
 #include "lathe/dtype.h"
+#include "lathe/export.h"
 #include "lathe/services.h"
 #include "lathe/status.h"
-
-#if defined(_WIN32)
-#define LATHE_API __declspec(dllexport)
-#else
-#define LATHE_API __attribute__((visibility("default")))
-#endif
 
 namespace lathe {
 

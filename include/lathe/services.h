@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <string_view>
 
+#include "lathe/export.h"
+
 namespace lathe {
 
 enum class MemorySpace : std::uint8_t { kHost = 0, kPinned = 1, kDevice = 2 };
 
 /// Source of memory. Calls may come from several threads at once.
-class Allocator {
+class LATHE_API Allocator {
  public:
   virtual ~Allocator() = default;
   /// At least `bytes` bytes aligned to `alignment` (a power of two, at most 4096), or nullptr. `stream` is the device
@@ -22,18 +24,18 @@ class Allocator {
 };
 
 /// The process's default host allocator (aligned operator new).
-Allocator& default_allocator() noexcept;
+LATHE_API Allocator& default_allocator() noexcept;
 
 enum class LogLevel : std::uint8_t { kError = 0, kWarning, kInfo, kDebug };
 
-class LogSink {
+class LATHE_API LogSink {
  public:
   virtual ~LogSink() = default;
   virtual void write(LogLevel level, std::string_view message) noexcept = 0;
 };
 
 /// Progress of long work; estimates are in seconds, negative when unknown.
-class Progress {
+class LATHE_API Progress {
  public:
   virtual ~Progress() = default;
   /// Called from the working thread. Return false to cancel: the work stops soon with Code::kCancelled and keeps what it tuned.

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "lathe/export.h"
+
 namespace lathe {
 
 enum class Code : std::uint8_t {
@@ -26,12 +28,12 @@ enum class Code : std::uint8_t {
   kInternal,          ///< a broken promise inside Lathe; please report
 };
 
-std::string_view code_name(Code code) noexcept;
+LATHE_API std::string_view code_name(Code code) noexcept;
 /// The command's exit code: 0 ok, 1 the model or data is at fault, 2 wrong usage, 3 the machine lacks something.
-int exit_code(Code code) noexcept;
+LATHE_API int exit_code(Code code) noexcept;
 
 /// Result of a run-path call. The message lives inline (truncated when longer), so making one never allocates.
-class [[nodiscard]] Status {
+class [[nodiscard]] LATHE_API Status {
  public:
   Status() noexcept = default;
   Status(Code code, std::string_view message) noexcept;
@@ -49,7 +51,7 @@ class [[nodiscard]] Status {
 };
 
 /// Thrown by import, simplify and build, and by the C++ API's non-run calls.
-class Error : public std::exception {
+class LATHE_API Error : public std::exception {
  public:
   Error(Code code, std::string message);
 

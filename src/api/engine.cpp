@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Engine and Context of the public API over runtime::Engine and runtime::Context.
+
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "api/impl.h"
+#include "base/tensor.h"
+
+namespace lathe {
+
+// Engine -----------------------------------------------------------------------------------------------------------
+
+namespace api {
+
+Engine make_engine(engine::EngineData data) {
+  auto impl = std::make_shared<Engine::Impl>();
+  impl->engine = runtime::Engine::create(std::move(data));
+  const plan::Program& program = impl->engine->program();
+  const auto describe = [&](const plan::Io& io) {
+    const plan::Slot& slot = program.slots[static_cast<std::size_t>(io.slot)];
+    return io_info(io.name, slot.dtype, slot.shape);
+  };
+  for (const plan::Io& io : program.inputs) impl->inputs.push_back(describe(io));
+  for (const plan::Io& io : program.outputs) impl->outputs.push_back(describe(io));
+  return Engine(std::move(impl));
+}
+
+}  // namespace api
+
+Engine::Engine(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Engine Engine::load(const std::filesystem::path& file) { return api::make_engine(engine::read_engine(file)); }
+
+Engine Engine::load(std::span<const std::byte> bytes) {
+  auto copy = std::make_shared<Tensor>(DType::kUint8, Dims{static_cast<std::int64_t>(bytes.size())});
+  if (!bytes.empty()) std::memcpy(copy->mutable_raw(), bytes.data(), bytes.size());
+  const std::span<const std::byte> view(copy->raw(), copy->bytes());
+  return api::make_engine(engine::read_engine(view, std::move(copy)));
+}
+
+void Engine::save(const std::filesystem::path& file) const { engine::write_engine(impl_->engine->data(), file); }
+
+std::vector<IoInfo> Engine::inputs() const { return impl_->inputs; }
+std::vector<IoInfo> Engine::outputs() const { return impl_->outputs; }
+
+Context Engine::create_context(Allocator* allocator) const { return Context(std::make_unique<Context::Impl>(impl_, allocator)); }
+
+std::string Engine::device() const {
+  const std::string& device = impl_->engine->section().device;
+  return device.substr(0, device.find('-'));   // "cpu-generic" runs on the device "cpu"
+}
+std::string Engine::section() const { return impl_->engine->section_note(); }
+std::string Engine::report_json() const { return impl_->engine->data().report_json; }
+std::size_t Engine::weight_bytes() const { return impl_->engine->weight_bytes(); }
+
+std::string Engine::to_text() const {
+  const engine::EngineData& data = impl_->engine->data();
+  const plan::Program& program = impl_->engine->program();
+  std::string text = fmt::format("engine '{}' by {}\n", data.model_name, data.producer);
+  const auto list_io = [&](std::string_view word, const std::vector<IoInfo>& list) {
+    for (const IoInfo& info : list) text += fmt::format("  {} {}: {}[{}]\n", word, info.name, dtype_name(info.dtype), fmt::join(info.shape_text, ", "));
+  };
+  list_io("input ", impl_->inputs);
+  list_io("output", impl_->outputs);
+  for (const plan::SymbolHint& hint : program.symbols)
+    text += fmt::format("  {}: {}..{}, tuned at {}\n", hint.symbol, hint.min, hint.max < 0 ? "any" : std::to_string(hint.max), hint.opt < 0 ? "no size" : std::to_string(hint.opt));
+  text += fmt::format("in use: {}\n", section());
+  for (const engine::DeviceSection& device : data.sections)
+    text += fmt::format("device {}: needs {}; {}; {} steps\n", device.device, device.needs.empty() ? "nothing special" : device.needs, device.description, device.program.steps.size());
+  std::size_t stored = 0;
+  for (const auto& blob : data.blob_bytes) stored += blob.size();
+  text += fmt::format("weights: {:.2f} MiB in use, {:.2f} MiB in {} blobs stored\n", static_cast<double>(weight_bytes()) / (1 << 20), static_cast<double>(stored) / (1 << 20),
+                      data.blobs.size());
+  if (!data.precision.empty()) {
+    text += "stored in other types than the model's:";
+    for (const plan::PrecisionEntry& entry : data.precision) text += fmt::format(" {}={}", entry.tensor, dtype_name(entry.storage));
+    text += '\n';
+  }
+  const auto slot_text = [&](plan::SlotId id) -> std::string {
+    if (id < 0) return "_";
+    const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
+    std::string described = fmt::format("%{} {}{}", id, dtype_name(slot.dtype), ir::to_string(slot.shape));
+    if (!slot.order.empty()) described += fmt::format(" order {}", fmt::join(slot.order, ""));
+    if (slot.storage == plan::Storage::kAlias)
+      described += slot.alias_axis < 0 ? fmt::format(" = %{}", slot.parent)
+                                       : fmt::format(" = %{} from {} on axis {}", slot.parent, slot.alias_offset.to_string(), slot.alias_axis);
+    if (slot.storage == plan::Storage::kConstant) described += fmt::format(" = weight {}", slot.blob);
+    if (!slot.name.empty()) described += fmt::format(" '{}'", slot.name);
+    return described;
+  };
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    const plan::Step& step = program.steps[i];
+    text += fmt::format("\n{:4}  {}  [{}]", i, step.label, step.kernel);
+    if (step.measured_seconds >= 0) text += fmt::format("  {:.4f} ms", step.measured_seconds * 1e3);
+    if (step.flops > 0) text += fmt::format("  {:.2f} MFLOP", step.flops * 1e-6);
+    text += '\n';
+    for (const plan::SlotId id : step.inputs) text += fmt::format("        in  {}\n", slot_text(id));
+    for (const plan::SlotId id : step.outputs) text += fmt::format("        out {}\n", slot_text(id));
+    if (step.pinned) text += fmt::format("        pinned: {}\n", *step.pinned);
+  }
+  return text;
+}
+
+// Context ----------------------------------------------------------------------------------------------------------
+
+Context::Context(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Context::Context(Context&&) noexcept = default;
+Context& Context::operator=(Context&&) noexcept = default;
+Context::~Context() = default;
+
+Status Context::prepare(std::span<const std::vector<std::int64_t>> input_shapes) { return impl_->context.prepare(input_shapes); }
+
+Status Context::run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) noexcept {
+  Impl& impl = *impl_;
+  // Too many views: the runtime's own message counts them; the surplus is never looked at.
+  const std::size_t in = std::min(inputs.size(), impl.inputs.size()), out = std::min(outputs.size(), impl.outputs.size());
+  if (inputs.size() != impl.inputs.size() || outputs.size() > impl.outputs.size()) {
+    char text[128];
+    const bool wrong_inputs = inputs.size() != impl.inputs.size();
+    const auto end = fmt::format_to_n(text, sizeof text, "{} {} were given, the engine has {}", wrong_inputs ? inputs.size() : outputs.size(),
+                                      wrong_inputs ? "inputs" : "outputs", wrong_inputs ? impl.inputs.size() : impl.outputs.size());
+    return {Code::kInvalidArgument, std::string_view(text, std::min(end.size, sizeof text))};
+  }
+  for (std::size_t i = 0; i < in; ++i) impl.inputs[i] = {inputs[i].data, inputs[i].dtype, inputs[i].shape};
+  for (std::size_t i = 0; i < out; ++i) impl.outputs[i] = {outputs[i].data, outputs[i].dtype, outputs[i].shape};
+  return impl.context.run(impl.inputs, std::span<const runtime::OutputView>(impl.outputs.data(), out));
+}
+
+Status Context::run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
+                    std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept {
+  Impl& impl = *impl_;
+  const auto fail = [](std::string_view format, const auto&... args) {
+    char text[254];
+    const auto end = fmt::format_to_n(text, sizeof text, fmt::runtime(format), args...);
+    return Status(Code::kInvalidArgument, std::string_view(text, std::min(end.size, sizeof text)));
+  };
+  std::fill(impl.inputs.begin(), impl.inputs.end(), runtime::InputView{});
+  std::fill(impl.outputs.begin(), impl.outputs.end(), runtime::OutputView{});
+  const auto place = [](const std::vector<IoInfo>& infos, std::string_view name) {
+    return static_cast<std::size_t>(std::find_if(infos.begin(), infos.end(), [&](const IoInfo& info) { return info.name == name; }) - infos.begin());
+  };
+  for (const auto& [name, view] : inputs) {
+    const std::size_t at = place(impl.engine->inputs, name);
+    if (at == impl.inputs.size()) return fail("the engine has no input '{}'", name);
+    impl.inputs[at] = {view.data, view.dtype, view.shape};
+  }
+  for (std::size_t i = 0; i < impl.inputs.size(); ++i)
+    if (impl.inputs[i].dtype == DType::kUndefined) return fail("the input '{}' was not given", impl.engine->inputs[i].name);
+  for (const auto& [name, view] : outputs) {
+    const std::size_t at = place(impl.engine->outputs, name);
+    if (at == impl.outputs.size()) return fail("the engine has no output '{}'", name);
+    impl.outputs[at] = {view.data, view.dtype, view.shape};
+  }
+  return impl.context.run(impl.inputs, impl.outputs);
+}
+
+ConstTensorView Context::output(std::size_t index) const noexcept {
+  const runtime::InputView view = impl_->context.output(index);
+  return {view.data, view.dtype, view.dims};
+}
+
+void Context::start_profile() { impl_->context.start_profile(); }
+
+std::vector<StepProfile> Context::profile() const {
+  const plan::Program& program = impl_->engine->engine->program();
+  const std::vector<runtime::StepTime> times = impl_->context.profile();
+  std::vector<StepProfile> list;
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    const plan::Step& step = program.steps[i];
+    list.push_back({step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops, step.bytes});
+  }
+  return list;
+}
+
+std::size_t Context::activation_bytes() const noexcept { return impl_->context.arena_bytes(); }
+
+}  // namespace lathe

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What stands behind the public handles, shared by the files of src/api and by nobody else but the Python binding (for the model's path).
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "builder/builder.h"
+#include "ir/graph.h"
+#include "lathe/lathe.hpp"
+#include "runtime/context.h"
+#include "runtime/engine.h"
+
+namespace lathe {
+
+struct Network::Impl {
+  std::shared_ptr<ir::Model> model;   ///< as read, local functions inlined
+};
+
+struct Engine::Impl {
+  std::shared_ptr<const runtime::Engine> engine;
+  std::vector<IoInfo> inputs, outputs;
+};
+
+struct Context::Impl {
+  Impl(std::shared_ptr<const Engine::Impl> e, Allocator* allocator) : engine(std::move(e)), context(engine->engine, allocator) {
+    inputs.resize(engine->inputs.size());
+    outputs.resize(engine->outputs.size());
+  }
+  std::shared_ptr<const Engine::Impl> engine;
+  runtime::Context context;
+  // Views of the current call, in the runtime's own types; sized once so that a run allocates nothing.
+  std::vector<runtime::InputView> inputs;
+  std::vector<runtime::OutputView> outputs;
+};
+
+namespace api {
+
+IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape);
+Engine make_engine(engine::EngineData data);
+builder::BuildOptions build_options(const BuildConfig& config);
+
+}  // namespace api
+}  // namespace lathe

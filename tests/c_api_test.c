@@ -1,0 +1,189 @@
+/* SPDX-FileCopyrightText: Lathe contributors
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The C API as a C program sees it: build from bytes, inspect, run, save, load, errors, progress and cancelling, two threads. */
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lathe/lathe.h"
+
+static int failures = 0;
+
+#define CHECK(condition)                                                                       \
+  do {                                                                                         \
+    if (!(condition)) {                                                                        \
+      fprintf(stderr, "%s:%d: %s [%s]\n", __FILE__, __LINE__, #condition, lathe_last_error()); \
+      ++failures;                                                                              \
+    }                                                                                          \
+  } while (0)
+
+/* y = Relu(x) + {1, 2, 3, 4} for x: float[batch, 4]; made by onnx.helper, opset 17. */
+static const unsigned char kModel[] = {
+    0x08, 0x08, 0x3a, 0x73, 0x0a, 0x0c, 0x0a, 0x01, 0x78, 0x12, 0x01, 0x72, 0x22, 0x04, 0x52, 0x65, 0x6c, 0x75, 0x0a, 0x0e,
+    0x0a, 0x01, 0x72, 0x0a, 0x01, 0x63, 0x12, 0x01, 0x79, 0x22, 0x03, 0x41, 0x64, 0x64, 0x12, 0x04, 0x74, 0x69, 0x6e, 0x79,
+    0x2a, 0x19, 0x08, 0x04, 0x10, 0x01, 0x22, 0x10, 0x00, 0x00, 0x80, 0x3f, 0x00, 0x00, 0x00, 0x40, 0x00, 0x00, 0x40, 0x40,
+    0x00, 0x00, 0x80, 0x40, 0x42, 0x01, 0x63, 0x5a, 0x18, 0x0a, 0x01, 0x78, 0x12, 0x13, 0x0a, 0x11, 0x08, 0x01, 0x12, 0x0d,
+    0x0a, 0x07, 0x12, 0x05, 0x62, 0x61, 0x74, 0x63, 0x68, 0x0a, 0x02, 0x08, 0x04, 0x62, 0x18, 0x0a, 0x01, 0x79, 0x12, 0x13,
+    0x0a, 0x11, 0x08, 0x01, 0x12, 0x0d, 0x0a, 0x07, 0x12, 0x05, 0x62, 0x61, 0x74, 0x63, 0x68, 0x0a, 0x02, 0x08, 0x04, 0x42,
+    0x04, 0x0a, 0x00, 0x10, 0x11,
+};
+
+static const float kInput[8] = {-1, 0, 1, 2, 3, -4, 5, -6};
+static const float kExpected[8] = {1, 2, 4, 6, 4, 2, 8, 4};
+
+static int count_calls(void* user, const char* phase, int64_t done, int64_t total, double seconds_left) {
+  (void)seconds_left;
+  if (!phase || done < 0 || total < 0) return 0;
+  ++*(int*)user;
+  return 1;
+}
+
+static int cancel_at_once(void* user, const char* phase, int64_t done, int64_t total, double seconds_left) {
+  (void)user, (void)phase, (void)done, (void)total, (void)seconds_left;
+  return 0;
+}
+
+static void quick(lathe_build_config* config) {
+  lathe_build_config_init(config);
+  config->budget_seconds = 0;
+  config->use_cache = 0;
+}
+
+static void check_run(const lathe_engine* engine) {
+  lathe_context* context = NULL;
+  CHECK(lathe_context_create(engine, &context) == LATHE_OK);
+  for (int64_t batch = 1; batch <= 2; ++batch) {
+    const int64_t shape[2] = {batch, 4};
+    float result[8] = {0};
+    lathe_tensor input = {(void*)kInput, LATHE_FLOAT32, 2, shape}, output = {result, LATHE_FLOAT32, 2, shape};
+    CHECK(lathe_context_run(context, &input, 1, &output, 1) == LATHE_OK);
+    CHECK(memcmp(result, kExpected, (size_t)batch * 4 * sizeof(float)) == 0);
+    CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_OK);
+    lathe_tensor own;
+    CHECK(lathe_context_output(context, 0, &own) == LATHE_OK);
+    CHECK(own.rank == 2 && own.shape[0] == batch && own.shape[1] == 4 && own.dtype == LATHE_FLOAT32);
+    CHECK(memcmp(own.data, kExpected, (size_t)batch * 4 * sizeof(float)) == 0);
+  }
+  lathe_context_destroy(context);
+}
+
+static void* many_runs(void* engine) {
+  for (int i = 0; i < 50; ++i) check_run((const lathe_engine*)engine);
+  return NULL;
+}
+
+static void test_build_inspect_run(void) {
+  lathe_build_config config;
+  quick(&config);
+  int calls = 0;
+  config.progress = count_calls;
+  config.progress_user = &calls;
+  lathe_engine* engine = NULL;
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_OK);
+  if (!engine) return;
+  CHECK(calls > 0);
+  CHECK(lathe_engine_input_count(engine) == 1 && lathe_engine_output_count(engine) == 1);
+  lathe_io_info info;
+  lathe_io_info_init(&info);
+  CHECK(lathe_engine_input(engine, 0, &info) == LATHE_OK);
+  CHECK(strcmp(info.name, "x") == 0 && info.dtype == LATHE_FLOAT32 && info.rank == 2);
+  CHECK(info.shape[0] == -1 && info.shape[1] == 4 && strcmp(info.shape_text[0], "batch") == 0 && strcmp(info.shape_text[1], "4") == 0);
+  CHECK(lathe_engine_output(engine, 0, &info) == LATHE_OK && strcmp(info.name, "y") == 0);
+  CHECK(lathe_engine_output(engine, 1, &info) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_engine_report_json(engine), "\"passed\":true") != NULL);
+  CHECK(strstr(lathe_engine_section(engine), "cpu") != NULL);
+  check_run(engine);
+
+  char file[] = "/tmp/lathe-c-api-XXXXXX";
+  const int fd = mkstemp(file);
+  CHECK(fd >= 0);
+  close(fd);
+  CHECK(lathe_engine_save(engine, file) == LATHE_OK);
+  lathe_engine_destroy(engine);
+  engine = NULL;
+  CHECK(lathe_engine_load(file, &engine) == LATHE_OK);
+  if (engine) {
+    check_run(engine);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; ++i) CHECK(pthread_create(&threads[i], NULL, many_runs, engine) == 0);
+    for (int i = 0; i < 2; ++i) pthread_join(threads[i], NULL);
+    /* A context outlives the handle of its engine. */
+    lathe_context* context = NULL;
+    CHECK(lathe_context_create(engine, &context) == LATHE_OK);
+    lathe_engine_destroy(engine);
+    const int64_t shape[2] = {2, 4};
+    lathe_tensor input = {(void*)kInput, LATHE_FLOAT32, 2, shape};
+    CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_OK);
+    lathe_context_destroy(context);
+  }
+  FILE* from = fopen(file, "rb");
+  static unsigned char bytes[1 << 20];
+  const size_t size = from ? fread(bytes, 1, sizeof bytes, from) : 0;
+  if (from) fclose(from);
+  engine = NULL;
+  CHECK(lathe_engine_load_bytes(bytes, size, &engine) == LATHE_OK);
+  if (engine) check_run(engine);
+  lathe_engine_destroy(engine);
+  CHECK(lathe_engine_load_bytes(bytes, size / 2, &engine) == LATHE_CORRUPT_FILE);
+  CHECK(strstr(lathe_last_error(), "cut short") != NULL);
+  unlink(file);
+}
+
+static void test_errors(void) {
+  lathe_engine* engine = NULL;
+  CHECK(lathe_engine_load("/no/such/file.engine", &engine) == LATHE_IO && engine == NULL);
+  CHECK(strstr(lathe_last_error(), "/no/such/file.engine") != NULL);
+  CHECK(lathe_build("/no/such/model.onnx", NULL, &engine) == LATHE_IO);
+  CHECK(lathe_engine_load(NULL, &engine) == LATHE_INVALID_ARGUMENT);
+  CHECK(lathe_engine_load("x", NULL) == LATHE_INVALID_ARGUMENT);
+  lathe_build_config config;
+  memset(&config, 0, sizeof config);
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_last_error(), "lathe_build_config_init") != NULL);
+  quick(&config);
+  config.precision = "fp12";
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_last_error(), "fp12") != NULL);
+  quick(&config);
+  config.progress = cancel_at_once;
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_CANCELLED);
+  quick(&config);
+  const int64_t fixed[2] = {3, 4};
+  const lathe_input_shape shape = {"x", 2, NULL, fixed, NULL};
+  config.shapes = &shape;
+  config.shape_count = 1;
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_OK);
+  if (!engine) return;
+  lathe_context* context = NULL;
+  CHECK(lathe_context_create(engine, &context) == LATHE_OK);
+  lathe_tensor none;
+  CHECK(lathe_context_output(context, 0, &none) == LATHE_INVALID_ARGUMENT);
+  const int64_t other[2] = {2, 4};
+  lathe_tensor input = {(void*)kInput, LATHE_FLOAT32, 2, other};
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_last_error(), "'x'") != NULL && strstr(lathe_last_error(), "[3, 4]") != NULL);
+  CHECK(lathe_context_run(context, NULL, 0, NULL, 0) == LATHE_INVALID_ARGUMENT);
+  input.shape = fixed;
+  input.dtype = LATHE_FLOAT64;
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_last_error(), "double") != NULL);
+  input.dtype = 12345;
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_INVALID_ARGUMENT);
+  lathe_context_destroy(context);
+  lathe_engine_destroy(engine);
+  lathe_engine_destroy(NULL);
+  lathe_context_destroy(NULL);
+}
+
+int main(void) {
+  CHECK(strcmp(lathe_version(), "0.1.0") == 0);
+  CHECK(strcmp(lathe_last_error(), "") == 0);
+  test_build_inspect_run();
+  test_errors();
+  if (failures == 0) puts("c_api_test: all checks passed");
+  return failures == 0 ? 0 : 1;
+}
