@@ -6,6 +6,7 @@
 #include "runtime/context.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -295,8 +296,8 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
     if (outputs[i].dtype != slot.dtype)
       return fail(Code::kInvalidArgument, "output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype), dtype_name(slot.dtype));
     if (!std::equal(outputs[i].dims.begin(), outputs[i].dims.end(), spec->output_dims[i].begin(), spec->output_dims[i].end()))
-      return fail(Code::kInvalidArgument, "output '{}' was given another shape than the {} elements that this run makes", program.outputs[i].name,
-                  spec->slots[static_cast<std::size_t>(program.outputs[i].slot)].desc.elements());
+      return fail(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}", program.outputs[i].name, fmt::join(outputs[i].dims, "x"),
+                  fmt::join(spec->output_dims[i], "x"));
     spec->output_pointers[i] = outputs[i].data;
   }
   std::byte* arena = static_cast<std::byte*>(memory_->arena);

@@ -10,8 +10,21 @@
 
 #include "backend/cpu/features.h"
 #include "lathe/status.h"
+#include "plan/kernel.h"
 
 namespace lathe::runtime {
+namespace {
+
+/// The first kernel of a program that this library lacks; empty when it has them all.
+std::string missing_kernel(const plan::Program& program) {
+  for (const plan::Step& step : program.steps)
+    if (!step.kernel.empty() && !plan::find_kernel(step.kernel)) return step.kernel;
+  for (const plan::Program& sub : program.subprograms)
+    if (std::string name = missing_kernel(sub); !name.empty()) return name;
+  return {};
+}
+
+}  // namespace
 
 std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section) {
   auto engine = std::make_shared<Engine>();
@@ -23,10 +36,18 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     if (candidate.device.rfind("cpu", 0) != 0) continue;
     // Sections name the kernel level that they were tuned for.
     cpu::Isa needed = cpu::Isa::kGeneric;
+    bool known = candidate.needs.empty();
     for (const cpu::Isa isa : {cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kAvx512Bf16})
-      if (candidate.needs == cpu::isa_name(isa)) needed = isa;
-    if (needed > here.isa()) {
+      if (candidate.needs == cpu::isa_name(isa)) {
+        needed = isa;
+        known = true;
+      }
+    if (!known || needed > here.isa()) {
       refused = fmt::format("the section '{}' is tuned for {}, this machine offers {}", candidate.device, candidate.needs, cpu::isa_name(here.isa()));
+      continue;
+    }
+    if (const std::string name = missing_kernel(candidate.program); !name.empty()) {
+      refused = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
       continue;
     }
     engine->section_ = &candidate;

@@ -1,0 +1,190 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// What must hold while a server runs for months: no allocation from the second run of a shape on, equal bits from many threads,
+// no growth over create/run/destroy cycles, no thread beyond pool and callers. The program's malloc is replaced by a counting one.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+#include "base/os.h"
+#include "base/thread_pool.h"
+#include "engine/test_engines.h"
+#include "runtime/context.h"
+
+// glibc lets a program define malloc and keeps its own under these names. Sanitizers bring their own malloc: no counting there.
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define LATHE_COUNTS_MALLOC 1
+#else
+#define LATHE_COUNTS_MALLOC 0
+#endif
+
+namespace {
+std::atomic<bool> counting{false};
+std::atomic<std::int64_t> allocations{0};
+[[maybe_unused]] void count() noexcept {
+  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
+
+#if LATHE_COUNTS_MALLOC
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+void __libc_free(void*);
+void* malloc(std::size_t bytes) { return count(), __libc_malloc(bytes); }
+void* calloc(std::size_t n, std::size_t bytes) { return count(), __libc_calloc(n, bytes); }
+void* realloc(void* p, std::size_t bytes) { return count(), __libc_realloc(p, bytes); }
+void* memalign(std::size_t alignment, std::size_t bytes) { return count(), __libc_memalign(alignment, bytes); }
+void* aligned_alloc(std::size_t alignment, std::size_t bytes) { return count(), __libc_memalign(alignment, bytes); }
+int posix_memalign(void** out, std::size_t alignment, std::size_t bytes) {
+  count();
+  *out = __libc_memalign(alignment, bytes);
+  return *out ? 0 : 12;
+}
+void free(void* p) { __libc_free(p); }
+}
+#endif
+
+namespace lathe::runtime {
+namespace {
+
+using engine::test::copy_step;
+using engine::test::ramp;
+using engine::test::slot;
+
+/// y = x after six copies between memory orders and bfloat16; small integers stay exact.
+engine::EngineData chain() {
+  engine::EngineData data = engine::test::concat_engine();
+  plan::Program& program = data.sections[0].program;
+  const ir::Shape shape{ir::Dim::symbol("n"), 3, ir::Dim::symbol("height"), ir::Dim::symbol("width")};
+  program = {};
+  program.slots = {slot("x", shape, plan::Storage::kInput), slot("y", shape, plan::Storage::kOutput)};
+  program.inputs = {{"x", 0, -1}};
+  program.outputs = {{"y", 1, -1}};
+  plan::SlotId from = 0;
+  for (int i = 0; i < 6; ++i) {
+    plan::Slot next = slot("", shape, plan::Storage::kArena, i == 1 ? DType::kBFloat16 : DType::kFloat32);
+    if (i % 2 == 0) next.order = {0, 2, 3, 1};
+    program.slots.push_back(next);
+    const auto to = static_cast<plan::SlotId>(program.slots.size() - 1);
+    program.steps.push_back(copy_step(from, to));
+    from = to;
+  }
+  program.steps.push_back(copy_step(from, 1));
+  program.segments = {{0, static_cast<std::int32_t>(program.steps.size())}};
+  return data;
+}
+
+InputView view(const Tensor& tensor) { return {tensor.raw(), tensor.dtype(), tensor.dims()}; }
+
+int threads_of_process() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("Threads:", 0) == 0) return std::stoi(line.substr(8));
+  return -1;
+}
+
+TEST(SteadyState, AllocatesNothingFromTheSecondRunOn) {
+  if (!LATHE_COUNTS_MALLOC) GTEST_SKIP() << "malloc is not counted under this sanitizer or C library";
+  allocations = 0;
+  counting = true;
+  delete new int;
+  counting = false;
+  ASSERT_GE(allocations.load(), 1) << "the counter does not see operator new";
+
+  Context context(Engine::create(chain()));
+  const Tensor small = ramp({1, 3, 4, 5}), large = ramp({2, 3, 64, 48});
+  std::vector<float> out(static_cast<std::size_t>(large.size()));
+  const InputView in_small[] = {view(small)}, in_large[] = {view(large)};
+  const OutputView to[] = {{out.data(), DType::kFloat32, large.dims()}};
+  ASSERT_TRUE(context.run(in_small, {}));
+  ASSERT_TRUE(context.run(in_large, to));
+  allocations = 0;
+  counting = true;
+  bool good = true;
+  for (int i = 0; i < 200; ++i) {
+    good = good && context.run(in_small, {}).is_ok();
+    good = good && context.run(in_large, to).is_ok();
+    good = good && context.output(0).data == out.data();
+  }
+  // A refused call allocates nothing either.
+  const InputView wrong[] = {{small.raw(), DType::kInt32, small.dims()}};
+  good = good && !context.run(wrong, {}).is_ok();
+  counting = false;
+  EXPECT_TRUE(good);
+  EXPECT_EQ(allocations.load(), 0);
+}
+
+TEST(SteadyState, EightThreadsGiveTheSameBits) {
+  const auto engine = Engine::create(chain());
+  const Tensor inputs[] = {ramp({1, 3, 8, 9}), ramp({2, 3, 5, 7}, 10)};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back([&, t] {
+      Context context(engine);
+      for (int i = 0; i < 1000; ++i) {
+        const Tensor& x = inputs[(t + i / 7) % 2];
+        const InputView in[] = {view(x)};
+        if (!context.run(in, {}) || std::memcmp(context.output(0).data, x.raw(), x.bytes()) != 0) ++wrong;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong.load(), 0);
+}
+
+TEST(SteadyState, ProcessHasPoolAndCallersOnly) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers start threads of their own";
+#endif
+  const auto engine = Engine::create(chain());
+  const Tensor x = ramp({2, 3, 64, 64});
+  Context context(engine);
+  const InputView in[] = {view(x)};
+  ASSERT_TRUE(context.run(in, {}));
+  const int pool = default_pool().size();   // counts one caller
+  EXPECT_EQ(threads_of_process(), pool);
+  std::atomic<bool> stop{false};
+  std::atomic<int> running{0};
+  std::vector<std::thread> callers;
+  for (int t = 0; t < 3; ++t)
+    callers.emplace_back([&] {
+      Context own(engine);
+      while (!stop) {
+        const InputView mine[] = {view(x)};
+        if (!own.run(mine, {})) break;
+        running.fetch_add(1);
+      }
+    });
+  while (running < 30) std::this_thread::yield();
+  EXPECT_EQ(threads_of_process(), pool + 3);
+  stop = true;
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(threads_of_process(), pool);
+}
+
+TEST(SteadyState, CyclesOfCreateRunDestroyDoNotGrow) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers keep freed memory";
+#endif
+  const auto engine = Engine::create(chain());
+  const Tensor x = ramp({1, 3, 64, 64});
+  std::size_t at_100 = 0;
+  for (int cycle = 0; cycle < 1000; ++cycle) {
+    if (cycle == 100) at_100 = os::current_rss_bytes();
+    Context context(engine);
+    const InputView in[] = {view(x)};
+    ASSERT_TRUE(context.run(in, {}));
+  }
+  const std::size_t at_1000 = os::current_rss_bytes();
+  EXPECT_LT(at_1000, at_100 + (1U << 20)) << "grew from " << at_100 << " to " << at_1000 << " bytes";
+}
+
+}  // namespace
+}  // namespace lathe::runtime
