@@ -6,14 +6,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <unordered_set>
+#include <map>
 
 #include "lathe/status.h"
 #include "loops/cpu/program.h"
+#include "loops/cpu/tile_shape.h"
 #include "loops/scalar.h"
 
 namespace lathe::loops::cpu {
 namespace {
+
+constexpr std::int64_t kEnoughTasks = 32;        // fewer than these: a reduction is cut
+constexpr std::int64_t kPiecePoints = 8192;      // least points of a piece
 
 bool is_narrow_integer(DType type) {
   return type == DType::kInt8 || type == DType::kUint8 || type == DType::kInt16 || type == DType::kUint16 || type == DType::kUint32;
@@ -47,8 +51,8 @@ std::int64_t bits_of(VmType type, double number, std::int64_t integer, bool is_r
 
 class Compiler {
  public:
-  Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, int fused)
-      : region_(region), a_(std::move(analysis)), buffers_(buffers), fused_(fused) {}
+  Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion)
+      : region_(region), a_(std::move(analysis)), buffers_(buffers), fusion_(fusion), fused_(fusion.loops) {}
 
   StageProgram run() {
     const Stage& stage = *a_.stage;
@@ -62,7 +66,7 @@ class Compiler {
     }
     linearize();
     join_loops();
-    choose_tile();
+    choose_sides();
     const bool is_arg = is_arg_reduce(stage.reduce);
     const DType value_type = region_.exprs[stage.value].type;
     std::int32_t result = value(stage.value);
@@ -76,16 +80,16 @@ class Compiler {
       p_.identity = bits_of(p_.accumulate, identity.real, identity.whole, is_float(stage.accumulate));
       p_.position = tile(a_.position);
     }
-    p_.result = result;
+    p_.result = whole(result);
     const plan::TensorDesc& target = buffers_[static_cast<std::size_t>(stage.target)];
     const DType from = is_arg ? DType::kInt64 : stage.reduce != Reduce::kNone ? stage.accumulate : value_type;
     // A store converts between register types too: through a cast to the buffer's own type first.
     const DType logical = region_.buffers[static_cast<std::size_t>(stage.target)].dtype;
     if (vm_type(from) != vm_type(logical)) {
       if (stage.reduce != Reduce::kNone) unsupported("a reduction whose result is stored in another kind of number");
-      p_.result = cast(result, from, logical);
+      p_.result = whole(cast(result, from, logical));
     }
-    p_.store_offset = tile(a_.store.offset);
+    p_.store_offset = tile(a_.store.offset, stage.target);
     p_.store_size = dtype_bytes(target.dtype, 1);
     p_.store = k_.store(target.dtype);
     p_.store_fill = k_.store_fill(target.dtype);
@@ -95,8 +99,9 @@ class Compiler {
     p_.store_same_type = vm_size(stored) == p_.store_size && (target.dtype == DType::kFloat32 || target.dtype == DType::kFloat64 || target.dtype == DType::kInt32 ||
                                                               target.dtype == DType::kInt64 || target.dtype == DType::kUint64);
     assign_registers();
-    detect_copy();
+    widen_copy();
     finish_nest();
+    cut_reduction();
     return std::move(p_);
   }
 
@@ -115,6 +120,14 @@ class Compiler {
     };
     offset(a_.store);
     for (auto& [id, access] : a_.loads) offset(access);
+    // What nobody asks for must not keep loops apart: indices of dimensions that need no check, the position outside of arg reductions.
+    const auto forget = [](Access& access, bool guarded) {
+      for (DimIndex& d : access.dims)
+        if (d.affine && (d.in_bounds || !guarded)) d.value = Affine{};
+    };
+    forget(a_.store, false);
+    for (auto& [id, access] : a_.loads) forget(access, access.fallback >= 0);
+    if (!is_arg_reduce(a_.stage->reduce)) a_.position = Affine{};
   }
 
   int loops() const { return static_cast<int>(a_.loops.size()); }
@@ -144,81 +157,42 @@ class Compiler {
     }
   }
 
-  int reads_with(int l, std::int64_t stride) const {
-    int count = 0;
-    for (const auto& [id, access] : a_.loads) count += access.offset.k[static_cast<std::size_t>(l)] == stride;
-    return count;
+  bool is_pure_copy() const {
+    const ExprId id = a_.resolve(a_.stage->value);
+    const auto found = a_.loads.find(id);
+    if (a_.stage->reduce != Reduce::kNone || found == a_.loads.end()) return false;
+    const Access& access = found->second;
+    if (std::any_of(access.dims.begin(), access.dims.end(), [&](const DimIndex& d) { return !d.affine || (access.fallback >= 0 && !d.in_bounds); })) return false;
+    const DType from = buffers_[static_cast<std::size_t>(access.buffer)].dtype, to = buffers_[static_cast<std::size_t>(a_.stage->target)].dtype;
+    const std::size_t size = dtype_bytes(from, 1);
+    return from == to && (size == 1 || size == 2 || size == 4 || size == 8);
   }
 
-  void choose_tile() {
-    const bool reduces = a_.stage->reduce != Reduce::kNone;
-    double best = -1e30;
-    for (int l = fused_; l < loops(); ++l) {
-      const LoopAxis& loop = a_.loops[static_cast<std::size_t>(l)];
-      const int reads = static_cast<int>(a_.loads.size());
-      double score = 0;
-      if (!loop.reduction && a_.store.offset.k[static_cast<std::size_t>(l)] == 1) score += reduces ? 1 : 3;
-      score += 2.0 * reads_with(l, 1) + 1.0 * reads_with(l, 0) - 1.0 * (reads - reads_with(l, 1) - reads_with(l, 0));
-      // A loop of a few points wastes the vector; long ones all count alike.
-      score *= score > 0 ? std::min(1.0, static_cast<double>(loop.extent) / 16.0) : 1.0;
-      if (score > best) {
-        best = score;
-        p_.col_loop = l;
-      }
-    }
-    if (p_.col_loop < 0) return;
-    const auto col = static_cast<std::size_t>(p_.col_loop);
-    p_.col_extent = a_.loops[col].extent;
-    p_.col_kept = !a_.loops[col].reduction;
-
-    // Rows: the loop along which a read is contiguous that is not so along the columns; else the nearest one.
-    bool transposes = false;
-    for (int l = fused_; l < loops(); ++l) {
-      if (l == p_.col_loop) continue;
-      bool wanted = a_.store.offset.k[static_cast<std::size_t>(l)] == 1 && a_.store.offset.k[col] != 1 && !a_.loops[static_cast<std::size_t>(l)].reduction;
-      for (const auto& [id, access] : a_.loads) wanted |= access.offset.k[static_cast<std::size_t>(l)] == 1 && std::abs(access.offset.k[col]) > 1;
-      if (wanted && a_.loops[static_cast<std::size_t>(l)].extent > 1) {
-        p_.row_loop = l;
-        transposes = p_.col_extent >= 4;
-      }
-    }
-    if (p_.row_loop < 0) {
-      const bool want_reduced = reduces && p_.col_kept;   // column sums
-      for (int pass = 0; pass < 2 && p_.row_loop < 0; ++pass)
-        for (int l = loops() - 1; l >= fused_; --l) {
-          if (l == p_.col_loop) continue;
-          if (pass == 0 && a_.loops[static_cast<std::size_t>(l)].reduction != want_reduced) continue;
-          p_.row_loop = l;
-          break;
-        }
-    }
+  void choose_sides() {
+    p_.pure_copy = is_pure_copy();
+    const bool blocked = fusion_.block > 1;
+    const TileShape shape = choose_tile({a_, fused_, blocked ? fused_ - 1 : -1, fusion_.block, p_.pure_copy});
+    p_.row_loop = shape.row_loop;
+    p_.col_loop = shape.col_loop;
+    p_.row_step = shape.row_step;
+    p_.col_step = shape.col_step;
     if (p_.row_loop >= 0) {
       p_.row_extent = a_.loops[static_cast<std::size_t>(p_.row_loop)].extent;
       p_.row_kept = !a_.loops[static_cast<std::size_t>(p_.row_loop)].reduction;
     }
-    if (transposes) {
-      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, 32);
-      p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
-    } else if (reduces && p_.col_kept) {
-      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, 128);
-      p_.row_step = std::min<std::int64_t>(p_.row_extent, kTilePoints / p_.col_step);
-    } else {
-      p_.col_step = std::clamp<std::int64_t>(p_.col_extent, 1, kTilePoints);
-      p_.row_step = std::min<std::int64_t>(p_.row_extent, std::max<std::int64_t>(1, kTilePoints / p_.col_step));
-      // Whole rows where they nearly fit; otherwise pieces of even length.
-      if (p_.col_extent > kTilePoints) {
-        const std::int64_t pieces = (p_.col_extent + kTilePoints - 1) / kTilePoints;
-        p_.col_step = std::min(kTilePoints, ((p_.col_extent + pieces - 1) / pieces + 15) / 16 * 16);
-      }
+    if (p_.col_loop >= 0) {
+      p_.col_extent = a_.loops[static_cast<std::size_t>(p_.col_loop)].extent;
+      p_.col_kept = !a_.loops[static_cast<std::size_t>(p_.col_loop)].reduction;
     }
-    p_.col_step = std::max<std::int64_t>(p_.col_step, 1);   // an empty reduction
-    p_.row_step = std::max<std::int64_t>(p_.row_step, 1);
+    full_ = (p_.row_loop >= 0 ? kByRow : 0) | (p_.col_loop >= 0 ? kByCol : 0);
   }
 
-  TileAffine tile(const Affine& f) const {
+  /// `buffer`: whose offset it is; a local one holds one block, so the block's start does not count.
+  TileAffine tile(const Affine& f, BufferId buffer = -1) const {
     TileAffine t;
     t.c = f.c;
     t.k.assign(f.k.begin(), f.k.begin() + loops());
+    if (buffer >= 0 && fused_ > 0 && fusion_.local[static_cast<std::size_t>(buffer)]) t.k[static_cast<std::size_t>(fused_ - 1)] = 0;
     if (p_.row_loop >= 0) t.row = f.k[static_cast<std::size_t>(p_.row_loop)];
     if (p_.col_loop >= 0) t.col = f.k[static_cast<std::size_t>(p_.col_loop)];
     return t;
@@ -227,7 +201,7 @@ class Compiler {
   void finish_nest() {
     for (int l = 0; l < loops(); ++l) {
       const LoopAxis& loop = a_.loops[static_cast<std::size_t>(l)];
-      NestLoop nest{loop.extent, l == p_.row_loop ? p_.row_step : l == p_.col_loop ? p_.col_step : 1};
+      NestLoop nest{loop.extent, std::max<std::int64_t>(1, l == p_.row_loop ? p_.row_step : l == p_.col_loop ? p_.col_step : 1)};
       (loop.reduction ? p_.reduced : p_.kept).push_back(nest);
       (loop.reduction ? p_.reduced_loop : p_.kept_loop).push_back(l);
     }
@@ -249,15 +223,16 @@ class Compiler {
 
   // Expressions ----------------------------------------------------------------------------------------------------------
 
-  std::int32_t add_value(VmType type, bool scalar) {
+  std::int32_t add_value(VmType type, int varies) {
     if (p_.values.size() >= kMaxValues) unsupported("an expression too large for one tile program");
-    p_.values.push_back({type, scalar, -1, 0});
+    p_.values.push_back({type, varies, -1, 0});
     return static_cast<std::int32_t>(p_.values.size() - 1);
   }
   const TileValue& at(std::int32_t v) const { return p_.values[static_cast<std::size_t>(v)]; }
+  int varies(std::int32_t v) const { return v < 0 ? 0 : at(v).varies; }
 
   std::int32_t constant(VmType type, std::int64_t bits) {
-    const std::int32_t v = add_value(type, true);
+    const std::int32_t v = add_value(type, 0);
     p_.values.back().constant = bits;
     TileInstr instr;
     instr.kind = TileInstr::Kind::kConstant;
@@ -266,10 +241,10 @@ class Compiler {
     return v;
   }
 
-  std::int32_t kernel(KernelFn fn, VmType type, bool scalar, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1) {
+  std::int32_t kernel(KernelFn fn, VmType type, int varies, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1) {
     TileInstr instr;
     instr.fn = fn;
-    instr.dst = add_value(type, scalar);
+    instr.dst = add_value(type, varies);
     instr.a = a;
     instr.b = b;
     instr.c = c;
@@ -280,19 +255,36 @@ class Compiler {
   std::int32_t cast(std::int32_t v, DType from, DType to) {
     const KernelFn fn = k_.cast(vm_type(from), to);
     if (!fn) return v;
-    return kernel(fn, vm_type(to), at(v).scalar, v);
+    return kernel(fn, vm_type(to), varies(v), v);
   }
 
-  std::int32_t spread(std::int32_t v) { return at(v).scalar ? kernel(k_.fill(at(v).type), at(v).type, false, v) : v; }
+  /// The same value, varying along `sides` (a superset of its own).
+  std::int32_t spread(std::int32_t v, int sides) {
+    if (varies(v) == sides) return v;
+    const auto key = std::make_pair(v, sides);
+    if (const auto found = spread_.find(key); found != spread_.end()) return found->second;
+    TileInstr instr;
+    instr.kind = TileInstr::Kind::kSpread;
+    instr.fn = k_.fill(at(v).type);
+    instr.a = v;
+    instr.dst = add_value(at(v).type, sides);
+    p_.instrs.push_back(std::move(instr));
+    return spread_[key] = p_.instrs.back().dst;
+  }
+  /// A kernel takes operands of its own sides, or of one element.
+  std::int32_t fitted(std::int32_t v, int sides) { return varies(v) == 0 ? v : spread(v, sides); }
+  /// What is stored or reduced: every point, or one element.
+  std::int32_t whole(std::int32_t v) { return fitted(v, full_); }
 
   std::int32_t iota(const Affine& f) {
     TileInstr instr;
     instr.kind = TileInstr::Kind::kIota;
     instr.iota = tile(f);
-    instr.dst = add_value(VmType::kI64, instr.iota.row == 0 && instr.iota.col == 0);
+    instr.dst = add_value(VmType::kI64, sides_of(instr.iota));
     p_.instrs.push_back(std::move(instr));
     return p_.instrs.back().dst;
   }
+  static int sides_of(const TileAffine& f) { return (f.row != 0 ? kByRow : 0) | (f.col != 0 ? kByCol : 0); }
 
   std::int32_t value(ExprId id) {
     id = a_.resolve(id);
@@ -316,8 +308,10 @@ class Compiler {
       case ExprOp::kLoadOr: return read(id);
       case ExprOp::kCast: return cast(value(e.args[0]), region_.exprs[static_cast<std::size_t>(a_.resolve(e.args[0]))].type, e.type);
       case ExprOp::kSelect: {
-        const std::int32_t condition = spread(value(e.args[0])), x = value(e.args[1]), y = value(e.args[2]);
-        return kernel(k_.select(vm_type(e.type), (at(x).scalar ? 1 : 0) | (at(y).scalar ? 2 : 0)), vm_type(e.type), false, condition, x, y);
+        const std::int32_t condition = value(e.args[0]), x = value(e.args[1]), y = value(e.args[2]);
+        const int sides = varies(condition) | varies(x) | varies(y);
+        const KernelFn fn = k_.select(vm_type(e.type), (varies(x) == 0 ? 1 : 0) | (varies(y) == 0 ? 2 : 0));
+        return kernel(fn, vm_type(e.type), sides, spread(condition, sides), fitted(x, sides), fitted(y, sides));
       }
       case ExprOp::kAxis:
       case ExprOp::kDim: throw Error(Code::kInternal, "an index expression without an affine form");
@@ -331,16 +325,15 @@ class Compiler {
       const std::int32_t x = value(e.args[0]);
       const KernelFn fn = k_.unary(e.op, type);
       if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
-      v = kernel(fn, result, at(x).scalar, x);
+      v = kernel(fn, result, varies(x), x);
     } else {
       if (const std::int32_t joined = joined_kernel(e); joined >= 0) return joined;
-      std::int32_t x = value(e.args[0]);
-      const std::int32_t y = value(e.args[1]);
-      const bool scalar = at(x).scalar && at(y).scalar;
-      const Mode mode = scalar || at(x).scalar == at(y).scalar ? Mode::kVectors : at(x).scalar ? Mode::kScalarLeft : Mode::kScalarRight;
+      const std::int32_t x = value(e.args[0]), y = value(e.args[1]);
+      const int sides = varies(x) | varies(y);
+      const Mode mode = (varies(x) == 0) == (varies(y) == 0) ? Mode::kVectors : varies(x) == 0 ? Mode::kScalarLeft : Mode::kScalarRight;
       const KernelFn fn = k_.binary(e.op, type, mode);
       if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
-      v = kernel(fn, result, scalar, x, y);
+      v = kernel(fn, result, sides, fitted(x, sides), fitted(y, sides));
     }
     if (!gives_bool(e.op) && is_narrow_integer(e.type)) v = cast(v, e.type, e.type);
     return v;
@@ -365,7 +358,7 @@ class Compiler {
         const ExprId x = e.args[static_cast<std::size_t>(side)], s = e.args[static_cast<std::size_t>(1 - side)];
         if (expr(s).op == ExprOp::kSigmoid && a_.resolve(expr(s).args[0]) == a_.resolve(x) && uses_of(s) == 1 && a_.resolve(s) == s) {
           const std::int32_t v = value(x);
-          return kernel(k_.silu(), VmType::kF32, at(v).scalar, v);
+          return kernel(k_.silu(), VmType::kF32, varies(v), v);
         }
       }
     if (e.op == ExprOp::kAdd)
@@ -377,12 +370,11 @@ class Compiler {
         if (expr(product.args[0]).op == ExprOp::kSigmoid || expr(product.args[1]).op == ExprOp::kSigmoid) continue;
         std::int32_t a = value(product.args[0]), b = value(product.args[1]);
         const std::int32_t c = value(e.args[static_cast<std::size_t>(1 - side)]);
-        if (at(a).scalar) std::swap(a, b);
-        if (at(a).scalar) {
-          if (!at(c).scalar) a = spread(a);
-          else return kernel(k_.mul_add(0), VmType::kF32, true, a, b, c);
-        }
-        return kernel(k_.mul_add((at(b).scalar ? 1 : 0) | (at(c).scalar ? 2 : 0)), VmType::kF32, false, a, b, c);
+        // Where the product varies along fewer sides than the sum it is made once, not per point.
+        const int sides = varies(a) | varies(b) | varies(c);
+        if ((varies(a) | varies(b)) != sides) continue;
+        if (varies(a) == 0) std::swap(a, b);
+        return kernel(k_.mul_add((varies(b) == 0 ? 1 : 0) | (varies(c) == 0 ? 2 : 0)), VmType::kF32, sides, spread(a, sides), fitted(b, sides), fitted(c, sides));
       }
     return -1;
   }
@@ -393,13 +385,13 @@ class Compiler {
     const DType logical = region_.buffers[static_cast<std::size_t>(access.buffer)].dtype;
     TileRead r;
     r.buffer = access.buffer;
-    r.offset = tile(access.offset);
+    r.offset = tile(access.offset, access.buffer);
     r.load = k_.load(desc.dtype);
     if (!r.load) unsupported(fmt::format("no kernel reads {}", dtype_name(desc.dtype)));
     r.size = dtype_bytes(desc.dtype, 1);
     r.same_type = desc.dtype == DType::kFloat32 || desc.dtype == DType::kFloat64 || desc.dtype == DType::kInt32 || desc.dtype == DType::kInt64 ||
                   desc.dtype == DType::kUint64;
-    bool varies = r.offset.row != 0 || r.offset.col != 0;
+    int sides = sides_of(r.offset);
     const bool guarded = access.fallback >= 0;
     for (std::size_t d = 0; d < access.dims.size(); ++d) {
       const DimIndex& dim = access.dims[d];
@@ -410,23 +402,26 @@ class Compiler {
       g.check = !dim.in_bounds;
       if (dim.affine) {
         g.index = tile(dim.value);
-        varies |= g.index.row != 0 || g.index.col != 0;
+        sides |= sides_of(g.index);
       } else {
         g.value = value(dim.expr);
-        varies |= !at(g.value).scalar;
+        sides |= varies(g.value);
         r.computed = true;
       }
       r.dims.push_back(std::move(g));
     }
     if (guarded) {
       r.fallback = value(access.fallback);
-      varies |= !at(r.fallback).scalar;
+      sides |= varies(r.fallback);
+      r.fallback = fitted(r.fallback, sides);
     }
+    for (GuardedDim& g : r.dims)
+      if (g.value >= 0) g.value = fitted(g.value, sides);
     if (p_.reads.size() >= kMaxAccesses) unsupported("too many reads for one tile program");
     TileInstr instr;
     instr.kind = TileInstr::Kind::kRead;
     instr.read = static_cast<std::int32_t>(p_.reads.size());
-    instr.dst = add_value(vm_type(logical), !varies);
+    instr.dst = add_value(vm_type(logical), sides);
     p_.reads.push_back(std::move(r));
     p_.instrs.push_back(std::move(instr));
     return p_.instrs.back().dst;
@@ -451,83 +446,84 @@ class Compiler {
       }
     }
     use(p_.result, p_.instrs.size());
-    const std::int64_t points = p_.row_step * p_.col_step;
     std::int32_t top = 0;
     const auto fresh = [&](std::int64_t bytes) {
       const std::int32_t offset = top;
       top += static_cast<std::int32_t>((bytes + 63) / 64 * 64);
       return offset;
     };
-    std::vector<std::int32_t> free_full;
-    const std::int64_t full = points * 8;
+    const auto bytes_of = [&](const TileValue& v) {
+      return static_cast<std::int64_t>(vm_size(v.type)) * (v.varies & kByRow ? p_.row_step : 1) * (v.varies & kByCol ? p_.col_step : 1);
+    };
+    // Freed registers by size. A kernel reads element i before it writes element i, but never reads a register that this very step takes.
+    std::unordered_map<std::int64_t, std::vector<std::int32_t>> free;
+    std::vector<std::vector<std::int32_t>> dying(p_.instrs.size() + 1);
+    for (std::size_t v = 0; v < p_.values.size(); ++v) dying[last[v]].push_back(static_cast<std::int32_t>(v));
     for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
-      const TileInstr& instr = p_.instrs[i];
-      TileValue& v = p_.values[static_cast<std::size_t>(instr.dst)];
-      if (instr.kind != TileInstr::Kind::kConstant) {
-        if (v.scalar) {
-          v.reg = fresh(8);
-        } else if (!free_full.empty()) {
-          v.reg = free_full.back();
-          free_full.pop_back();
+      TileValue& v = p_.values[static_cast<std::size_t>(p_.instrs[i].dst)];
+      if (p_.instrs[i].kind != TileInstr::Kind::kConstant) {
+        auto& list = free[bytes_of(v)];
+        if (!list.empty()) {
+          v.reg = list.back();
+          list.pop_back();
         } else {
-          v.reg = fresh(full);
+          v.reg = fresh(bytes_of(v));
         }
       }
-      // Kernels read element i before they write element i, but never read a register that this very step has taken.
-      for (std::size_t u = 0; u < p_.values.size(); ++u)
-        if (last[u] == i && static_cast<std::int32_t>(u) != instr.dst && p_.values[u].reg >= 0 && !p_.values[u].scalar && !released_.count(u) && is_defined_before(u, i)) {
-          free_full.push_back(p_.values[u].reg);
-          released_.insert(u);
-        }
+      for (const std::int32_t d : dying[i])
+        if (at(d).reg >= 0) free[bytes_of(at(d))].push_back(at(d).reg);
     }
     if (p_.reduce != Reduce::kNone) {
       const std::int64_t kept = (p_.row_kept ? p_.row_step : 1) * (p_.col_kept ? p_.col_step : 1);
       p_.accumulators = fresh(kept * 8);
       p_.positions = fresh(kept * 8);
-      p_.filled = fresh(full);
+      p_.filled = fresh(p_.row_step * p_.col_step * 8);
     }
     p_.register_bytes = top;
     p_.weight = 1 + static_cast<int>(p_.instrs.size());
   }
 
-  bool is_defined_before(std::size_t v, std::size_t i) const {
-    for (std::size_t k = 0; k <= i; ++k)
-      if (p_.instrs[k].dst == static_cast<std::int32_t>(v)) return true;
-    return false;
+  /// Nothing of a pure copy passes through registers; transposed ones do best in square tiles.
+  void widen_copy() {
+    if (!p_.pure_copy || fusion_.block > 1) return;
+    const TileRead& r = p_.reads[0];
+    if ((r.offset.col != 1 && r.offset.row == 1) || (p_.store_offset.col != 1 && p_.store_offset.row == 1)) {
+      p_.col_step = std::min<std::int64_t>(std::max<std::int64_t>(p_.col_extent, 1), 64);
+      p_.row_step = std::min<std::int64_t>(std::max<std::int64_t>(p_.row_extent, 1), 64);
+    }
   }
 
-  void detect_copy() {
-    if (p_.reduce != Reduce::kNone || p_.instrs.size() != 1 || p_.instrs[0].kind != TileInstr::Kind::kRead) return;
-    const TileRead& r = p_.reads[0];
-    if (!r.dims.empty() || buffers_[static_cast<std::size_t>(r.buffer)].dtype != buffers_[static_cast<std::size_t>(p_.target)].dtype) return;
-    if (r.size != 1 && r.size != 2 && r.size != 4 && r.size != 8) return;
-    p_.pure_copy = true;
-    // Nothing passes through registers: tiles may be larger.
-    const bool transposes = r.offset.col != 1 && r.offset.row == 1;
-    if (transposes) {
-      p_.col_step = std::min<std::int64_t>(p_.col_extent, 64);
-      p_.row_step = std::min<std::int64_t>(p_.row_extent, 64);
-    } else {
-      p_.col_step = std::min<std::int64_t>(p_.col_extent, 16 * kTilePoints);
-      p_.row_step = std::min<std::int64_t>(p_.row_extent, std::max<std::int64_t>(1, 16 * kTilePoints / p_.col_step));
-    }
+  /// A long reduction to few results in pieces of a fixed number of points, so that all threads take part and the sum does not depend on
+  /// how many there are.
+  void cut_reduction() {
+    if (p_.reduce == Reduce::kNone || p_.arg_fn || p_.fused > 0 || p_.tasks >= kEnoughTasks || p_.tasks == 0) return;
+    std::int64_t count = 1;
+    for (std::size_t i = 0; i < p_.reduced.size(); ++i)
+      if (p_.reduced[i].count() > count) {
+        count = p_.reduced[i].count();
+        p_.piece_loop = static_cast<int>(i);
+      }
+    if (p_.piece_loop < 0) return;
+    p_.pieces = std::clamp<std::int64_t>(std::min(p_.points_per_task / kPiecePoints, (kEnoughTasks + p_.tasks - 1) / p_.tasks), 1, count);
   }
 
   const LoopRegion& region_;
   StageAnalysis a_;
   std::span<const plan::TensorDesc> buffers_;
+  const Fusion& fusion_;
   int fused_;
+  int full_ = 0;                                  ///< sides of the tile
   const Kernels& k_ = kernels();
   StageProgram p_;
   std::unordered_map<ExprId, std::int32_t> memo_;
   std::vector<int> uses_;
-  std::unordered_set<std::size_t> released_;
+  std::map<std::pair<std::int32_t, int>, std::int32_t> spread_;
 };
 
 }  // namespace
 
-StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, int fused) {
-  return Compiler(region, std::move(analysis), buffers, fused).run();
+StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion) {
+  return Compiler(region, std::move(analysis), buffers, fusion).run();
 }
 
 }  // namespace lathe::loops::cpu

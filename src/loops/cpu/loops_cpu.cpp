@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/thread_pool.h"
-#include "loops/cpu/program.h"
+#include "loops/cpu/grouping.h"
 #include "plan/kernel_list.h"
 
 namespace lathe::plan {
@@ -19,56 +19,23 @@ namespace {
 using loops::BufferId;
 using loops::LoopRegion;
 using loops::Role;
-using loops::cpu::Access;
 using loops::cpu::StageAnalysis;
 using loops::cpu::StageProgram;
 using loops::cpu::TileMemory;
 
 constexpr std::int64_t kSerialWork = 16384;     // points x instructions below which waking threads costs more than it brings
 constexpr std::int64_t kGrain = 32768;          // the same per task group
-constexpr std::int64_t kFusedSlices = 16;       // fewest slices for which stages are fused
 constexpr std::size_t kRawBytes = static_cast<std::size_t>(loops::cpu::kTilePoints) * 8;
 constexpr std::size_t kMaxBuffers = 64;
 
 std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/// How many leading loops the stages [first, last) can share: not reduced, of one extent in all, and every buffer written in the group is
-/// written and read at that loop's own index.
-int shared_loops(const std::vector<StageAnalysis>& stages, std::size_t first, std::size_t last) {
-  const auto plain_dim = [](const StageAnalysis& stage, const Access& access, int loop) {
-    for (std::size_t d = 0; d < access.dims.size(); ++d)
-      if (loops::cpu::plain_loop(stage, access.dims[d]) == loop) return static_cast<int>(d);
-    return -1;
-  };
-  int shared = 0;
-  for (;; ++shared) {
-    std::array<int, kMaxBuffers> dim_of;
-    dim_of.fill(-1);
-    std::array<bool, kMaxBuffers> written{};
-    bool fits = true;
-    for (std::size_t s = first; s < last && fits; ++s) {
-      const StageAnalysis& stage = stages[s];
-      fits = !stage.empty && shared < static_cast<int>(stage.loops.size()) && !stage.loops[static_cast<std::size_t>(shared)].reduction &&
-             stage.loops[static_cast<std::size_t>(shared)].extent == stages[first].loops[static_cast<std::size_t>(shared)].extent;
-      if (!fits) break;
-      const int d = plain_dim(stage, stage.store, shared);
-      const auto target = static_cast<std::size_t>(stage.store.buffer);
-      fits = d >= 0 && (!written[target] || dim_of[target] == d);
-      written[target] = true;
-      dim_of[target] = d;
-    }
-    for (std::size_t s = first; s < last && fits; ++s)
-      for (const auto& [id, access] : stages[s].loads)
-        if (written[static_cast<std::size_t>(access.buffer)]) fits &= plain_dim(stages[s], access, shared) == dim_of[static_cast<std::size_t>(access.buffer)] && access.fallback < 0;
-    if (!fits) return shared;
-  }
-}
-
 struct Group {
   std::size_t first = 0, last = 0;
-  std::int64_t outer = 0;           ///< slices when stages are fused; 0: one stage, task by task
+  std::int64_t slices = 0;          ///< of fused stages; 0: one stage, task by task
   std::int64_t chunk = 1;           ///< tasks (or slices) per call
   bool serial = false;
+  std::vector<std::pair<BufferId, std::size_t>> local;   ///< temporaries of one block, and where they are in a worker's memory
 };
 
 class LoopsKernel final : public Kernel {
@@ -96,48 +63,64 @@ class LoopsKernel final : public Kernel {
     }
     std::vector<StageAnalysis> analyses;
     for (const loops::Stage& stage : region_.stages) analyses.push_back(loops::cpu::analyze(region_, stage, request.symbols));
-    plan_groups(analyses, descs, request.threads);
+    std::vector<std::int64_t> elements;
+    const auto plans = loops::cpu::plan_groups(region_, analyses, descs, elements);
+    std::vector<bool> local(count, false);
+    for (const loops::cpu::StageGroup& plan : plans) add_group(plan, analyses, descs, elements, request.threads, local);
 
     temporary_offset_.assign(count, 0);
     for (std::size_t b = 0; b < count; ++b) {
-      if (region_.buffers[b].role != Role::kTemporary) continue;
+      if (region_.buffers[b].role != Role::kTemporary || local[b]) continue;
       temporary_offset_[b] = scratch_;
-      scratch_ += align(dtype_bytes(descs[b].dtype, descs[b].elements()));
+      scratch_ += align(dtype_bytes(descs[b].dtype, elements[b]));
     }
-    for (const StageProgram& stage : stages_) registers_ = std::max(registers_, align(static_cast<std::size_t>(stage.register_bytes)));
+    partial_offset_ = scratch_;
+    std::size_t partials = 0;
+    for (const StageProgram& stage : stages_) {
+      registers_ = std::max(registers_, align(static_cast<std::size_t>(stage.register_bytes)));
+      if (stage.pieces > 1) partials = std::max(partials, loops::cpu::partial_bytes(stage) * static_cast<std::size_t>(stage.tasks * stage.pieces));
+    }
+    scratch_ += align(partials);
     worker_offset_ = scratch_;
-    scratch_ += (registers_ + kRawBytes) * static_cast<std::size_t>(std::max(1, request.threads));
+    per_worker_ = registers_ + kRawBytes + local_bytes_;
+    scratch_ += per_worker_ * static_cast<std::size_t>(std::max(1, request.threads));
   }
 
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
-    std::array<void*, kMaxBuffers> pointers;
+    Pointers pointers;
     auto* scratch = static_cast<std::byte*>(io.scratch);
     for (std::size_t b = 0; b < region_.buffers.size(); ++b) pointers[b] = scratch + temporary_offset_[b];
     for (std::size_t i = 0; i < inputs_.size(); ++i) pointers[static_cast<std::size_t>(inputs_[i])] = const_cast<void*>(io.inputs[i]);
     for (std::size_t i = 0; i < outputs_.size(); ++i) pointers[static_cast<std::size_t>(outputs_[i])] = io.outputs[i];
     std::atomic<std::int64_t> bad{-1};
-    const auto memory_of = [&](int worker) {
-      std::byte* registers = scratch + worker_offset_ + static_cast<std::size_t>(worker) * (registers_ + kRawBytes);
-      return TileMemory{pointers.data(), registers, registers + registers_};
+    const auto note = [&](std::size_t stage, bool ok) {
+      if (!ok) bad.store(static_cast<std::int64_t>(stage), std::memory_order_relaxed);
     };
     for (const Group& group : groups_) {
-      const std::int64_t units = group.outer > 0 ? group.outer : stages_[group.first].tasks;
+      const StageProgram& head = stages_[group.first];
+      if (head.pieces > 1) {
+        run_in_pieces(group, pointers, scratch, io.pool, note);
+        continue;
+      }
+      const std::int64_t units = group.slices > 0 ? group.slices : head.tasks;
       const auto work = [&](std::int64_t piece, int worker) {
-        const TileMemory memory = memory_of(worker);
         const std::int64_t begin = piece * group.chunk, end = std::min(units, begin + group.chunk);
-        for (std::int64_t unit = begin; unit < end; unit += group.outer > 0 ? 1 : end - begin)
+        if (group.slices == 0) return note(group.first, loops::cpu::run_stage(head, memory_of(pointers, scratch, worker), begin, end));
+        Pointers own = pointers;
+        const TileMemory memory = memory_of(own, scratch, worker);
+        for (const auto& [buffer, offset] : group.local) own[static_cast<std::size_t>(buffer)] = memory.raw + kRawBytes + offset;
+        for (std::int64_t slice = begin; slice < end; ++slice)
           for (std::size_t s = group.first; s < group.last; ++s) {
-            const std::int64_t per = group.outer > 0 ? stages_[s].tasks_per_outer : 1;
-            const std::int64_t last = group.outer > 0 ? (unit + 1) * per : end;
-            if (!loops::cpu::run_stage(stages_[s], memory, unit * per, last)) bad.store(static_cast<std::int64_t>(s), std::memory_order_relaxed);
+            const std::int64_t per = stages_[s].tasks_per_outer;
+            note(s, loops::cpu::run_stage(stages_[s], memory, slice * per, (slice + 1) * per));
           }
       };
-      const std::int64_t pieces = (units + group.chunk - 1) / group.chunk;
+      const std::int64_t chunks = (units + group.chunk - 1) / group.chunk;
       if (group.serial)
-        for (std::int64_t piece = 0; piece < pieces; ++piece) work(piece, 0);
-      else io.pool->parallel_for(pieces, work);
+        for (std::int64_t chunk = 0; chunk < chunks; ++chunk) work(chunk, 0);
+      else io.pool->parallel_for(chunks, work);
     }
     if (bad.load() >= 0) {
       char text[200];
@@ -149,42 +132,49 @@ class LoopsKernel final : public Kernel {
   }
 
  private:
-  void plan_groups(const std::vector<StageAnalysis>& analyses, const std::vector<TensorDesc>& descs, int threads) {
-    for (std::size_t first = 0; first < analyses.size();) {
-      std::size_t last = first + 1;
-      int shared = 0;
-      // The longest run of stages that share enough slices to keep threads busy. Which stages are fused decides the order of sums, so
-      // the number of threads has no say in it.
-      while (last < analyses.size()) {
-        const int more = shared_loops(analyses, first, last + 1);
-        std::int64_t slices = 1;
-        for (int l = 0; l < more; ++l) slices *= analyses[first].loops[static_cast<std::size_t>(l)].extent;
-        if (more == 0 || slices < kFusedSlices) break;
-        shared = more;
-        ++last;
-      }
-      Group group;
-      group.first = first;
-      group.last = last;
-      const bool fused = last - first > 1;
-      if (fused) shared = shared_loops(analyses, first, last);
-      double work = 0;
-      for (std::size_t s = first; s < last; ++s) {
-        stages_.push_back(loops::cpu::compile_stage(region_, analyses[s], descs, fused ? shared : 0));
-        work += static_cast<double>(stages_.back().tasks) * static_cast<double>(stages_.back().points_per_task) * stages_.back().weight;
-      }
-      std::int64_t units = stages_[first].tasks;
-      if (fused) {
-        group.outer = 1;
-        for (int l = 0; l < shared; ++l) group.outer *= analyses[first].loops[static_cast<std::size_t>(l)].extent;
-        units = group.outer;
-      }
-      const double per_unit = work / static_cast<double>(std::max<std::int64_t>(1, units));
-      group.chunk = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(kGrain) / std::max(per_unit, 1.0)), 1, std::max<std::int64_t>(1, units / threads));
-      group.serial = work < kSerialWork;
-      groups_.push_back(group);
-      first = last;
+  using Pointers = std::array<void*, kMaxBuffers>;
+
+  TileMemory memory_of(Pointers& pointers, std::byte* scratch, int worker) const noexcept {
+    std::byte* own = scratch + worker_offset_ + static_cast<std::size_t>(worker) * per_worker_;
+    return {pointers.data(), own, own + registers_};
+  }
+
+  template <class Note>
+  void run_in_pieces(const Group& group, Pointers& pointers, std::byte* scratch, ThreadPool* pool, const Note& note) const noexcept {
+    const StageProgram& stage = stages_[group.first];
+    const std::size_t one = loops::cpu::partial_bytes(stage);
+    std::byte* partials = scratch + partial_offset_;
+    pool->parallel_for(stage.tasks * stage.pieces, [&](std::int64_t unit, int worker) {
+      note(group.first, loops::cpu::run_piece(stage, memory_of(pointers, scratch, worker), unit / stage.pieces, unit % stage.pieces, partials + static_cast<std::size_t>(unit) * one));
+    });
+    for (std::int64_t task = 0; task < stage.tasks; ++task)
+      loops::cpu::combine_pieces(stage, memory_of(pointers, scratch, 0), task, partials + static_cast<std::size_t>(task * stage.pieces) * one);
+  }
+
+  void add_group(const loops::cpu::StageGroup& plan, const std::vector<StageAnalysis>& analyses, const std::vector<TensorDesc>& descs, const std::vector<std::int64_t>& elements,
+                 int threads, std::vector<bool>& local) {
+    Group group;
+    group.first = plan.first;
+    group.last = plan.last;
+    group.slices = plan.slices;
+    double work = 0;
+    for (std::size_t s = plan.first; s < plan.last; ++s) {
+      stages_.push_back(loops::cpu::compile_stage(region_, analyses[s], descs, plan.fusion));
+      work += static_cast<double>(stages_.back().tasks) * static_cast<double>(stages_.back().points_per_task) * stages_.back().weight;
     }
+    std::size_t bytes = 0;
+    for (std::size_t b = 0; b < plan.fusion.local.size(); ++b)
+      if (plan.fusion.local[b]) {
+        local[b] = true;
+        group.local.emplace_back(static_cast<BufferId>(b), bytes);
+        bytes += align(dtype_bytes(descs[b].dtype, elements[b]));
+      }
+    local_bytes_ = std::max(local_bytes_, bytes);
+    const std::int64_t units = plan.slices > 0 ? plan.slices : stages_[plan.first].tasks;
+    const double per_unit = work / static_cast<double>(std::max<std::int64_t>(1, units));
+    group.chunk = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(kGrain) / std::max(per_unit, 1.0)), 1, std::max<std::int64_t>(1, units / threads));
+    group.serial = work < kSerialWork;
+    groups_.push_back(std::move(group));
   }
 
   LoopRegion region_;
@@ -192,7 +182,7 @@ class LoopsKernel final : public Kernel {
   std::vector<StageProgram> stages_;
   std::vector<Group> groups_;
   std::vector<std::size_t> temporary_offset_;
-  std::size_t scratch_ = 0, worker_offset_ = 0, registers_ = 0;
+  std::size_t scratch_ = 0, partial_offset_ = 0, worker_offset_ = 0, per_worker_ = 0, registers_ = 0, local_bytes_ = 0;
 };
 
 std::unique_ptr<Kernel> bind_loops(const BindRequest& request) { return std::make_unique<LoopsKernel>(request); }

@@ -4,9 +4,11 @@
 // A stage of a region, compiled for concrete extents and strides: a loop nest over tiles, and for each tile a list of vector kernels on
 // registers that stay in the first-level cache. Compiling allocates and may throw; running does neither.
 //
-// A tile is rows x cols points, dense in its registers. The columns run along the loop on which memory is contiguous; the rows along
-// another one, chosen so that short columns are joined and transposed reads become blocked transposes. Of a reduction either may be
-// reduced. All other loops step by one.
+// A tile is rows x cols points, dense in its registers; values that do not vary along its rows or columns are kept once per column or
+// row. Of a reduction either may be reduced. All other loops step by one. tile_shape.h chooses.
+//
+// Stages that read what others just wrote run fused: slice by slice of their shared outer loops, the last of which is cut into blocks
+// that are rows or columns of every stage's tiles. Temporaries of such a group exist for one block at a time, per worker.
 
 #include <cstdint>
 #include <string>
@@ -53,15 +55,20 @@ struct TileRead {
   bool computed = false;            ///< some dimension is a value: element by element
 };
 
+/// Along which sides of the tile a value varies: 0 (one element), rows, columns, both.
+inline constexpr int kByRow = 1, kByCol = 2;
+
 struct TileValue {
   VmType type = VmType::kF32;
-  bool scalar = false;              ///< one element for the tile
+  int varies = 0;
+  bool scalar() const { return varies == 0; }
   std::int32_t reg = -1;            ///< byte offset of its register; -1: a constant or read in place
   std::int64_t constant = 0;        ///< bit pattern
 };
 
 struct TileInstr {
-  enum class Kind : std::uint8_t { kConstant, kRead, kIota, kKernel } kind = Kind::kKernel;
+  /// kSpread: repeats a value that varies along one side, or neither, over the sides of dst.
+  enum class Kind : std::uint8_t { kConstant, kRead, kIota, kSpread, kKernel } kind = Kind::kKernel;
   KernelFn fn = nullptr;
   std::int32_t dst = -1, a = -1, b = -1, c = -1;
   std::int32_t read = -1;           ///< kRead
@@ -72,7 +79,7 @@ struct StageProgram {
   std::string source;
   std::vector<NestLoop> kept, reduced;            ///< kept: the outermost `fused` first
   std::vector<int> kept_loop, reduced_loop;       ///< index into TileAffine::k
-  int fused = 0;                                  ///< leading kept loops shared with the region's other stages
+  int fused = 0;                                  ///< leading kept loops shared with the group's other stages
   int row_loop = -1, col_loop = -1;               ///< index into k; -1: one row / one column
   std::int64_t row_extent = 1, row_step = 1, col_extent = 1, col_step = 1;
   bool row_kept = true, col_kept = true;
@@ -100,13 +107,23 @@ struct StageProgram {
 
   std::int32_t register_bytes = 0;
   std::int64_t tasks = 1;                         ///< product of kept counts
+  std::int64_t pieces = 1;                        ///< a long reduction to few results: each task in so many parts, combined afterwards
+  int piece_loop = -1;                            ///< index into `reduced` of the loop that is cut
   std::int64_t tasks_per_outer = 1;               ///< of those behind the fused loops
   std::int64_t points_per_task = 1;
   int weight = 1;                                 ///< rough cost per point
 };
 
-/// `buffers`: how each buffer of the region lies in memory. `fused` leading loops stay apart.
-StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, int fused);
+/// How a stage runs together with its neighbours: the leading `loops` are shared, the last of them in blocks of `block`; `local` buffers
+/// hold one block (their descs have stride 0 along the shared loops before).
+struct Fusion {
+  int loops = 0;
+  std::int64_t block = 1;
+  std::vector<bool> local;
+};
+
+/// `buffers`: how each buffer of the region lies in memory.
+StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion);
 
 /// Where a run's data is; `pointers` per buffer. `registers` holds register_bytes, `raw` kTilePoints elements of 8 bytes.
 struct TileMemory {
@@ -116,5 +133,12 @@ struct TileMemory {
 };
 /// Runs tasks [begin, end). False when a computed index left its buffer.
 bool run_stage(const StageProgram& stage, const TileMemory& memory, std::int64_t begin, std::int64_t end) noexcept;
+
+/// Bytes of the partial results of one piece.
+std::size_t partial_bytes(const StageProgram& stage) noexcept;
+/// A stage in pieces: piece `piece` of `task` into `partial`; then, after all pieces, the sum of `partials` (stage.pieces of them in a
+/// row) into the target.
+bool run_piece(const StageProgram& stage, const TileMemory& memory, std::int64_t task, std::int64_t piece, std::byte* partial) noexcept;
+void combine_pieces(const StageProgram& stage, const TileMemory& memory, std::int64_t task, const std::byte* partials) noexcept;
 
 }  // namespace lathe::loops::cpu

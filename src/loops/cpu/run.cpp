@@ -38,27 +38,61 @@ class Runner {
     return ok_;
   }
 
+  bool run_piece(std::int64_t task, std::int64_t piece, std::byte* partial) noexcept {
+    Tile tile = tile_of(task);
+    const std::int64_t count = p_.reduced[static_cast<std::size_t>(p_.piece_loop)].count();
+    accumulate(tile, partial, nullptr, piece * count / p_.pieces, (piece + 1) * count / p_.pieces);
+    return ok_;
+  }
+
+  void combine(std::int64_t task, const std::byte* partials) noexcept {
+    const Tile tile = tile_of(task);
+    const std::int64_t rows = kept_rows(tile), cols = kept_cols(tile);
+    std::byte* sum = m_.registers + p_.accumulators;
+    const std::size_t one = partial_bytes(p_);
+    std::memcpy(sum, partials, static_cast<std::size_t>(rows * cols) * vm_size(p_.accumulate));
+    for (std::int64_t piece = 1; piece < p_.pieces; ++piece)
+      p_.reduce_fn(sum, partials + static_cast<std::size_t>(piece) * one, static_cast<std::size_t>(rows), static_cast<std::size_t>(cols), true, true);
+    store_rows(base_of(p_.store_offset, tile), sum, vm_size(p_.accumulate), rows, cols);
+  }
+
  private:
   void limit(Tile& tile) const noexcept {
     tile.rows = p_.row_loop < 0 ? 1 : std::min(p_.row_step, p_.row_extent - tile.start[static_cast<std::size_t>(p_.row_loop)]);
     tile.cols = p_.col_loop < 0 ? 1 : std::min(p_.col_step, p_.col_extent - tile.start[static_cast<std::size_t>(p_.col_loop)]);
   }
 
-  void one(std::int64_t task) noexcept {
+  Tile tile_of(std::int64_t task) const noexcept {
     Tile tile;
     for (std::size_t i = p_.kept.size(); i-- > 0;) {
       const std::int64_t count = p_.kept[i].count();
       tile.start[static_cast<std::size_t>(p_.kept_loop[i])] = task % count * p_.kept[i].step;
       task /= count;
     }
+    return tile;
+  }
+
+  void one(std::int64_t task) noexcept {
+    Tile tile = tile_of(task);
     if (p_.reduce == Reduce::kNone) {
       limit(tile);
       if (p_.pure_copy) return copy(tile);
       compute(tile, true);
-      if (p_.values[static_cast<std::size_t>(p_.result)].scalar || pointers_[static_cast<std::size_t>(p_.result)] != in_place_) store(tile);
+      if (p_.values[static_cast<std::size_t>(p_.result)].scalar() || pointers_[static_cast<std::size_t>(p_.result)] != in_place_) store(tile);
       return;
     }
-    reduce(tile);
+    void* accumulators = m_.registers + p_.accumulators;
+    auto* positions = reinterpret_cast<std::int64_t*>(m_.registers + p_.positions);
+    accumulate(tile, accumulators, positions, 0, p_.piece_loop < 0 ? 0 : p_.reduced[static_cast<std::size_t>(p_.piece_loop)].count());
+    const void* result = p_.arg_fn ? static_cast<const void*>(positions) : accumulators;
+    store_rows(base_of(p_.store_offset, tile), result, p_.arg_fn ? 8 : vm_size(p_.accumulate), kept_rows(tile), kept_cols(tile));
+  }
+
+  std::int64_t kept_rows(const Tile& tile) const noexcept {
+    return p_.row_kept && p_.row_loop >= 0 ? std::min(p_.row_step, p_.row_extent - tile.start[static_cast<std::size_t>(p_.row_loop)]) : 1;
+  }
+  std::int64_t kept_cols(const Tile& tile) const noexcept {
+    return p_.col_kept && p_.col_loop >= 0 ? std::min(p_.col_step, p_.col_extent - tile.start[static_cast<std::size_t>(p_.col_loop)]) : 1;
   }
 
   void copy(const Tile& tile) noexcept {
@@ -69,17 +103,21 @@ class Runner {
     kernels_.copy(dst, src, static_cast<std::size_t>(tile.rows), static_cast<std::size_t>(tile.cols), r.size);
   }
 
-  void reduce(Tile& tile) noexcept {
-    const std::int64_t kept_rows = p_.row_kept && p_.row_loop >= 0 ? std::min(p_.row_step, p_.row_extent - tile.start[static_cast<std::size_t>(p_.row_loop)]) : 1;
-    const std::int64_t kept_cols = p_.col_kept && p_.col_loop >= 0 ? std::min(p_.col_step, p_.col_extent - tile.start[static_cast<std::size_t>(p_.col_loop)]) : 1;
-    const std::int64_t kept = kept_rows * kept_cols;
-    void* accumulators = m_.registers + p_.accumulators;
-    auto* positions = reinterpret_cast<std::int64_t*>(m_.registers + p_.positions);
+  /// Reduces a tile's points, of the loop that is cut into pieces only the steps [from, to). Leaves the tile at the start of the reduced
+  /// loops, where the store does not vary.
+  void accumulate(Tile& tile, void* accumulators, std::int64_t* positions, std::int64_t from, std::int64_t to) noexcept {
+    const std::int64_t kept = kept_rows(tile) * kept_cols(tile);
     kernels_.fill(p_.accumulate)(accumulators, &p_.identity, nullptr, nullptr, static_cast<std::size_t>(kept));
     std::array<std::int64_t, kMaxLoops> counter{};
+    const auto first = [&](std::size_t i) { return static_cast<int>(i) == p_.piece_loop ? from : 0; };
+    const auto last = [&](std::size_t i) { return static_cast<int>(i) == p_.piece_loop ? to : p_.reduced[i].count(); };
     bool empty = false;
-    for (const NestLoop& loop : p_.reduced) empty |= loop.extent == 0;
+    for (std::size_t i = 0; i < p_.reduced.size(); ++i) {
+      counter[i] = first(i);
+      empty |= first(i) >= last(i) || p_.reduced[i].extent == 0;
+    }
     if (p_.arg_fn) std::fill_n(positions, kept, empty ? 0 : -1);   // -1: nothing seen yet
+    const bool rows_kept = p_.row_kept && p_.row_loop >= 0, cols_kept = p_.col_kept && p_.col_loop >= 0;
     while (!empty) {
       for (std::size_t i = 0; i < p_.reduced.size(); ++i)
         if (p_.reduced_loop[i] >= 0) tile.start[static_cast<std::size_t>(p_.reduced_loop[i])] = counter[i] * p_.reduced[i].step;
@@ -87,31 +125,25 @@ class Runner {
       compute(tile, false);
       const auto rows = static_cast<std::size_t>(tile.rows), cols = static_cast<std::size_t>(tile.cols);
       const void* values = pointers_[static_cast<std::size_t>(p_.result)];
-      if (p_.values[static_cast<std::size_t>(p_.result)].scalar) {
+      if (p_.values[static_cast<std::size_t>(p_.result)].scalar()) {
         p_.fill(m_.registers + p_.filled, values, nullptr, nullptr, rows * cols);
         values = m_.registers + p_.filled;
       }
-      const bool rows_kept = p_.row_kept && p_.row_loop >= 0, cols_kept = p_.col_kept && p_.col_loop >= 0;
       if (p_.arg_fn) p_.arg_fn(accumulators, positions, values, rows, cols, rows_kept, cols_kept, base_of(p_.position, tile), p_.position.row, p_.position.col);
       else p_.reduce_fn(accumulators, values, rows, cols, rows_kept, cols_kept);
       std::size_t i = p_.reduced.size();
       while (i-- > 0) {
-        if (++counter[i] < p_.reduced[i].count()) break;
-        counter[i] = 0;
+        if (++counter[i] < last(i)) break;
+        counter[i] = first(i);
       }
       if (i == static_cast<std::size_t>(-1)) break;
     }
-    // The kept part of the tile, at the start of the reduced loops (where the store does not vary).
     for (const int loop : p_.reduced_loop)
       if (loop >= 0) tile.start[static_cast<std::size_t>(loop)] = 0;
-    const void* result = p_.arg_fn ? static_cast<const void*>(positions) : accumulators;
-    const std::size_t size = p_.arg_fn ? 8 : vm_size(p_.accumulate);
-    store_rows(base_of(p_.store_offset, tile), result, size, kept_rows, kept_cols);
   }
 
   /// Runs the instructions; `direct`: the last one may write the output in place.
   void compute(const Tile& tile, bool direct) noexcept {
-    const auto points = static_cast<std::size_t>(tile.rows * tile.cols);
     in_place_ = nullptr;
     for (const TileInstr& instr : p_.instrs) {
       const auto dst = static_cast<std::size_t>(instr.dst);
@@ -129,32 +161,54 @@ class Runner {
         pointers_[dst] = to;
         auto* out = static_cast<std::int64_t*>(to);
         const std::int64_t base = base_of(instr.iota, tile);
-        if (v.scalar) {
-          *out = base;
-          continue;
-        }
-        for (std::int64_t r = 0; r < tile.rows; ++r)
-          for (std::int64_t c = 0; c < tile.cols; ++c) *out++ = base + r * instr.iota.row + c * instr.iota.col;
+        const Tile own = sides(v, tile);
+        for (std::int64_t r = 0; r < own.rows; ++r)
+          for (std::int64_t c = 0; c < own.cols; ++c) *out++ = base + r * instr.iota.row + c * instr.iota.col;
         continue;
       }
-      if (direct && instr.dst == p_.result && !v.scalar && p_.store_same_type && is_run(p_.store_offset, tile)) {
+      if (instr.kind == TileInstr::Kind::kSpread) {
+        pointers_[dst] = to;
+        spread(instr, v, static_cast<std::byte*>(to), tile);
+        continue;
+      }
+      if (direct && instr.dst == p_.result && !v.scalar() && p_.store_same_type && is_run(p_.store_offset, tile)) {
         to = static_cast<std::byte*>(m_.pointers[p_.target]) + base_of(p_.store_offset, tile) * static_cast<std::int64_t>(p_.store_size);
         in_place_ = to;
       }
       const auto operand = [&](std::int32_t i) -> const void* { return i < 0 ? nullptr : pointers_[static_cast<std::size_t>(i)]; };
-      instr.fn(to, operand(instr.a), operand(instr.b), operand(instr.c), v.scalar ? 1 : points);
+      instr.fn(to, operand(instr.a), operand(instr.b), operand(instr.c), points_of(v, tile));
       pointers_[dst] = to;
     }
   }
 
-  const void* read(const TileRead& r, const TileValue& v, void* to, const Tile& tile) noexcept {
+  /// The part of the tile that a value has elements for.
+  static Tile sides(const TileValue& v, const Tile& tile) noexcept { return {tile.start, v.varies & kByRow ? tile.rows : 1, v.varies & kByCol ? tile.cols : 1}; }
+  static std::size_t points_of(const TileValue& v, const Tile& tile) noexcept {
+    return static_cast<std::size_t>((v.varies & kByRow ? tile.rows : 1) * (v.varies & kByCol ? tile.cols : 1));
+  }
+
+  void spread(const TileInstr& instr, const TileValue& v, std::byte* to, const Tile& tile) noexcept {
+    const TileValue& source = p_.values[static_cast<std::size_t>(instr.a)];
+    const auto* from = static_cast<const std::byte*>(pointers_[static_cast<std::size_t>(instr.a)]);
+    const std::size_t element = vm_size(v.type), cols = static_cast<std::size_t>(tile.cols);
+    if (source.scalar()) {
+      instr.fn(to, from, nullptr, nullptr, points_of(v, tile));
+    } else if (source.varies == kByRow) {
+      for (std::int64_t row = 0; row < tile.rows; ++row, to += cols * element) instr.fn(to, from + static_cast<std::size_t>(row) * element, nullptr, nullptr, cols);
+    } else {
+      for (std::int64_t row = 0; row < tile.rows; ++row, to += cols * element) std::memcpy(to, from, cols * element);
+    }
+  }
+
+  const void* read(const TileRead& r, const TileValue& v, void* to, const Tile& whole) noexcept {
+    const Tile tile = sides(v, whole);
     const auto* memory = static_cast<const std::byte*>(m_.pointers[r.buffer]);
     const std::int64_t base = base_of(r.offset, tile);
     const auto size = static_cast<std::int64_t>(r.size);
     const std::size_t element = vm_size(v.type);
     if (r.dims.empty()) {
       const std::byte* from = memory + base * size;
-      if (v.scalar) {
+      if (v.scalar()) {
         if (r.same_type) return from;
         r.load(to, from, 1, 1);
         return to;
@@ -173,24 +227,19 @@ class Runner {
         return to;
       }
       auto* out = static_cast<std::byte*>(to);
-      // A read that does not vary by row is made once and repeated.
-      r.load(out, from, static_cast<std::size_t>(tile.cols), r.offset.col);
       const std::size_t row_bytes = static_cast<std::size_t>(tile.cols) * element;
-      for (std::int64_t row = 1; row < tile.rows; ++row) {
-        if (r.offset.row == 0) std::memcpy(out + static_cast<std::size_t>(row) * row_bytes, out, row_bytes);
-        else r.load(out + static_cast<std::size_t>(row) * row_bytes, from + row * r.offset.row * size, static_cast<std::size_t>(tile.cols), r.offset.col);
-      }
+      for (std::int64_t row = 0; row < tile.rows; ++row)
+        r.load(out + static_cast<std::size_t>(row) * row_bytes, from + row * r.offset.row * size, static_cast<std::size_t>(tile.cols), r.offset.col);
       return to;
     }
-    const Tile shape = v.scalar ? Tile{tile.start, 1, 1} : tile;
-    if (r.computed) gather(r, v, to, shape, memory, base);
-    else guarded(r, v, to, shape, memory, base);
+    if (r.computed) gather(r, v, to, tile, memory, base);
+    else guarded(r, v, to, tile, memory, base);
     return to;
   }
 
   const void* fallback_at(const TileRead& r, std::size_t element, std::int64_t point) const noexcept {
     const auto f = static_cast<std::size_t>(r.fallback);
-    return static_cast<const std::byte*>(pointers_[f]) + (p_.values[f].scalar ? 0 : static_cast<std::size_t>(point) * element);
+    return static_cast<const std::byte*>(pointers_[f]) + (p_.values[f].scalar() ? 0 : static_cast<std::size_t>(point) * element);
   }
 
   /// Affine dimensions that may leave the buffer: per row the columns that stay inside are one range.
@@ -198,7 +247,7 @@ class Runner {
     const std::size_t element = vm_size(v.type);
     const auto size = static_cast<std::int64_t>(r.size);
     auto* out = static_cast<std::byte*>(to);
-    const bool scalar_fallback = p_.values[static_cast<std::size_t>(r.fallback)].scalar;
+    const bool scalar_fallback = p_.values[static_cast<std::size_t>(r.fallback)].scalar();
     const KernelFn fill = kernels_.fill(v.type);
     for (std::int64_t row = 0; row < tile.rows; ++row, out += static_cast<std::size_t>(tile.cols) * element) {
       std::int64_t first = 0, last = tile.cols;   // [first, last) is inside
@@ -248,7 +297,7 @@ class Runner {
             index = base_of(d.index, tile) + row * d.index.row + col * d.index.col;
           } else {
             const auto at = static_cast<std::size_t>(d.value);
-            index = static_cast<const std::int64_t*>(pointers_[at])[p_.values[at].scalar ? 0 : point];
+            index = static_cast<const std::int64_t*>(pointers_[at])[p_.values[at].scalar() ? 0 : point];
             offset += index * d.stride;
           }
           inside &= index >= 0 && index < d.extent;
@@ -272,7 +321,7 @@ class Runner {
     const TileValue& v = p_.values[static_cast<std::size_t>(p_.result)];
     const void* value = pointers_[static_cast<std::size_t>(p_.result)];
     const std::int64_t base = base_of(p_.store_offset, tile);
-    if (!v.scalar) return store_rows(base, value, vm_size(v.type), tile.rows, tile.cols);
+    if (!v.scalar()) return store_rows(base, value, vm_size(v.type), tile.rows, tile.cols);
     auto* to = static_cast<std::byte*>(m_.pointers[p_.target]);
     if (is_run(p_.store_offset, tile)) {
       p_.store_fill(to + base * static_cast<std::int64_t>(p_.store_size), value, static_cast<std::size_t>(tile.rows * tile.cols), 1);
@@ -313,6 +362,17 @@ class Runner {
 
 bool run_stage(const StageProgram& stage, const TileMemory& memory, std::int64_t begin, std::int64_t end) noexcept {
   return Runner(stage, memory).run(begin, end);
+}
+
+std::size_t partial_bytes(const StageProgram& stage) noexcept {
+  const std::int64_t kept = (stage.row_kept ? stage.row_step : 1) * (stage.col_kept ? stage.col_step : 1);
+  return (static_cast<std::size_t>(kept) * vm_size(stage.accumulate) + 63) / 64 * 64;
+}
+bool run_piece(const StageProgram& stage, const TileMemory& memory, std::int64_t task, std::int64_t piece, std::byte* partial) noexcept {
+  return Runner(stage, memory).run_piece(task, piece, partial);
+}
+void combine_pieces(const StageProgram& stage, const TileMemory& memory, std::int64_t task, const std::byte* partials) noexcept {
+  Runner(stage, memory).combine(task, partials);
 }
 
 }  // namespace lathe::loops::cpu
