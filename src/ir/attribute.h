@@ -26,6 +26,9 @@ struct SparseTensor {
 
 using GraphPtr = std::shared_ptr<Graph>;
 
+/// Encoded fields of a file's message that the IR has no place for, by field number, each with its key; the writer puts them back.
+using UnreadFields = std::map<std::uint32_t, std::string>;
+
 /// ONNX AttributeProto.AttributeType; the numbers are the format's.
 enum class AttrType : std::uint8_t {
   kUndefined = 0, kFloat = 1, kInt = 2, kString = 3, kTensor = 4, kGraph = 5, kFloats = 6, kInts = 7, kStrings = 8,
@@ -41,6 +44,7 @@ struct Attribute {
   /// Inside a local function's body: the function attribute that this one refers to ("" otherwise).
   std::string ref_name;
   AttrType ref_type = AttrType::kUndefined;
+  UnreadFields unread;
 
   Attribute() = default;
   template <class T>

@@ -48,6 +48,7 @@ struct Value {
   Graph* graph = nullptr;
   std::string doc;
   std::map<std::string, std::string> metadata;   ///< metadata_props of the ValueInfo or initializer, for the writer
+  UnreadFields unread;               ///< of the ValueInfo or initializer
 
   DType dtype() const noexcept { return type.dtype; }
   bool has_shape() const noexcept { return type.shape.has_value(); }
@@ -71,6 +72,7 @@ struct Node {
   std::string overload;              ///< function overload id (IR version 10)
   std::string doc;
   std::map<std::string, std::string> metadata;
+  UnreadFields unread;               ///< device configurations and what newer formats may add
   Graph* graph = nullptr;
 
   Value* input(std::size_t i) const { return i < inputs.size() ? inputs[i] : nullptr; }
@@ -93,6 +95,7 @@ class Graph {
 
   std::string name, doc;
   std::map<std::string, std::string> metadata;
+  UnreadFields unread;                                 ///< quantization annotations, ...
   Graph* parent() const noexcept { return parent_; }   ///< graph around a nested one
 
   // Values -----------------------------------------------------------------------------------------------------------
@@ -169,6 +172,7 @@ struct Function {
   std::map<std::string, std::int64_t> opset_imports;
   std::shared_ptr<Graph> body;
   std::map<std::string, std::string> metadata;
+  UnreadFields unread;
 };
 
 /// A whole model as read: what the oracle runs and the writer writes.
@@ -180,6 +184,9 @@ struct Model {
   std::map<std::string, std::string> metadata;
   std::vector<Function> functions;
   std::shared_ptr<Graph> graph;
+  /// Symbols whose name in the file is no identifier: the file's text; "" for extents that the file leaves unnamed.
+  std::map<std::string, std::string> dim_params;
+  UnreadFields unread;                                 ///< training information, device configurations, ...
   std::string source;                                  ///< file path, for errors
   std::shared_ptr<const void> storage;                 ///< keeps the mapping alive
 

@@ -68,12 +68,14 @@ void Graph::copy_into(Graph& target, std::unordered_map<const Value*, Value*>& m
   target.name = name;
   target.doc = doc;
   target.metadata = metadata;
+  target.unread = unread;
   const auto copy_facts = [](const Value& source, Value& copy) {
     copy.type = source.type;
     copy.constant = source.constant;
     copy.content = source.content;
     copy.doc = source.doc;
     copy.metadata = source.metadata;
+    copy.unread = source.unread;
   };
   for (const Value* input : inputs_) {
     Value* copy = target.add_input(input->name, input->type);
@@ -101,6 +103,7 @@ void Graph::copy_into(Graph& target, std::unordered_map<const Value*, Value*>& m
     copy->overload = node->overload;
     copy->doc = node->doc;
     copy->metadata = node->metadata;
+    copy->unread = node->unread;
     for (std::size_t i = 0; i < node->outputs.size(); ++i) {
       if (!node->outputs[i]) continue;
       copy_facts(*node->outputs[i], *copy->outputs[i]);

@@ -104,6 +104,7 @@ class Inliner {
       copy->overload = node->overload;
       copy->doc = node->doc;
       copy->metadata = node->metadata;
+      copy->unread = node->unread;
       copy->sources = call.sources;
       for (std::size_t i = 0; i < node->outputs.size(); ++i)
         if (node->outputs[i]) {

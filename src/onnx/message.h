@@ -70,6 +70,9 @@ class Message {
     if (!values.empty()) string(tag, {reinterpret_cast<const char*>(values.data()), values.size() * 4});
   }
 
+  /// Fields that are encoded already.
+  void encoded(std::string_view fields) { append(fields); }
+
   std::uint64_t size() const noexcept { return size_; }
   /// Hands out the message piece by piece.
   template <class Sink>

@@ -13,11 +13,11 @@
 #include "ir/verify.h"
 #include "onnx/fields.h"
 #include "onnx/tensor_reader.h"
+#include "ops/import.h"
 
 namespace lathe::onnx {
 
 using protozero::data_view;
-using protozero::pbf_reader;
 
 namespace {
 
@@ -29,16 +29,65 @@ struct NodeRecord {
   std::string name, op, domain, overload, doc;
   std::vector<data_view> attributes;
   std::map<std::string, std::string> metadata;
+  ir::UnreadFields unread;
+  std::set<std::string> captures;   // tensors of graphs around that its nested graphs read
   std::size_t index = 0;
   int state = 0;   // 0 untouched, 1 on the way, 2 made
 };
 
 std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state);
+void collect_attribute_captures(data_view attribute, std::set<std::string>& into, int depth);
+
+std::string name_of(data_view message, std::uint32_t tag) {
+  std::string name;
+  FieldReader reader(message);
+  while (reader.next()) {
+    if (reader.tag() == tag) name = text(reader.get_view());
+    else reader.skip();
+  }
+  return name;
+}
+
+
+/// Adds what the graph reads and does not make itself.
+void collect_captures(data_view graph, std::set<std::string>& into, int depth) {
+  if (depth > kMaxDepth) return;  // read_graph reports it
+  std::set<std::string> reads, makes;
+  FieldReader reader(graph);
+  while (reader.next()) {
+    switch (reader.tag()) {
+      case field::graph::kNode: {
+        FieldReader node(reader.get_view());
+        while (node.next()) {
+          if (node.tag() == field::node::kInput) reads.insert(text(node.get_view()));
+          else if (node.tag() == field::node::kOutput) makes.insert(text(node.get_view()));
+          else if (node.tag() == field::node::kAttribute) collect_attribute_captures(node.get_view(), reads, depth + 1);
+          else node.skip();
+        }
+        break;
+      }
+      case field::graph::kInitializer: makes.insert(name_of(reader.get_view(), field::tensor::kName)); break;
+      case field::graph::kInput: makes.insert(name_of(reader.get_view(), field::value_info::kName)); break;
+      case field::graph::kOutput: reads.insert(name_of(reader.get_view(), field::value_info::kName)); break;
+      default: reader.skip();
+    }
+  }
+  for (const std::string& name : reads)
+    if (!name.empty() && !makes.contains(name)) into.insert(name);
+}
+
+void collect_attribute_captures(data_view attribute, std::set<std::string>& into, int depth) {
+  FieldReader reader(attribute);
+  while (reader.next()) {
+    if (reader.tag() == field::attribute::kGraph || reader.tag() == field::attribute::kGraphs) collect_captures(reader.get_view(), into, depth);
+    else reader.skip();
+  }
+}
 
 NodeRecord read_node(data_view bytes, std::size_t index) {
   NodeRecord node;
   node.index = index;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::node::kInput: node.inputs.push_back(text(reader.get_view())); break;
@@ -50,20 +99,12 @@ NodeRecord read_node(data_view bytes, std::size_t index) {
       case field::node::kDomain: node.domain = text(reader.get_view()); break;
       case field::node::kOverload: node.overload = text(reader.get_view()); break;
       case field::node::kMetadata: node.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.skip();
+      default: reader.keep(node.unread);
     }
   }
   if (node.domain == "ai.onnx") node.domain.clear();
+  for (const data_view attribute : node.attributes) collect_attribute_captures(attribute, node.captures, 0);
   return node;
-}
-
-template <class T, class Packed, class Single>
-void collect(pbf_reader& reader, std::vector<T>& into, Packed packed, Single single) {
-  if (reader.wire_type() == protozero::pbf_wire_type::length_delimited) {
-    for (const auto value : packed()) into.push_back(value);
-  } else {
-    into.push_back(single());
-  }
 }
 
 std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph* graph, ReadState& state) {
@@ -74,8 +115,9 @@ std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph*
   std::vector<std::int64_t> ints;
   std::vector<std::string> strings;
   std::vector<data_view> tensors, graphs, sparses, types;
+  ir::UnreadFields unread;
   int seen = 0;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::attribute::kName: name = text(reader.get_view()); break;
@@ -96,11 +138,12 @@ std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph*
       case field::attribute::kSparses: sparses.push_back(reader.get_view()); seen = 12; break;
       case field::attribute::kType: types.push_back(reader.get_view()); seen = 13; break;
       case field::attribute::kTypes: types.push_back(reader.get_view()); seen = 14; break;
-      default: reader.skip();
+      default: reader.keep(unread);
     }
   }
   ir::Attribute attribute;
   attribute.doc = doc;
+  attribute.unread = std::move(unread);
   if (!ref.empty()) {
     attribute.ref_name = ref;
     attribute.ref_type = static_cast<ir::AttrType>(kind);
@@ -192,17 +235,15 @@ class NodeMaker {
       }
       record.state = 1;
       NodeRecord* missing = nullptr;
-      for (const std::string& input : record.inputs) {
-        if (input.empty() || graph_.find_outer(input)) continue;
+      const auto look = [&](const std::string& input) {
+        if (missing || input.empty() || graph_.find_outer(input)) return;
         const auto found = producer_.find(input);
-        if (found == producer_.end() || found->second->state == 2) continue;
-        if (found->second->state == 1) {
-          defect(record, fmt::format("it needs its own result: the tensor '{}' is part of a cycle", input));
-          continue;
-        }
-        missing = found->second;
-        break;
-      }
+        if (found == producer_.end() || found->second->state == 2) return;
+        if (found->second->state == 1) defect(record, fmt::format("it needs its own result: the tensor '{}' is part of a cycle", input));
+        else missing = found->second;
+      };
+      for (const std::string& input : record.inputs) look(input);
+      for (const std::string& input : record.captures) look(input);
       if (missing) {
         stack.push_back(missing);
         continue;
@@ -241,6 +282,7 @@ class NodeMaker {
     node->overload = record.overload;
     node->doc = record.doc;
     node->metadata = record.metadata;
+    node->unread = record.unread;
     node->sources = {record.name.empty() ? fmt::format("#{}:{}", record.index, record.op) : record.name};
   }
 
@@ -256,20 +298,21 @@ struct ValueInfo {
   std::string name, doc;
   ir::Type type;
   std::map<std::string, std::string> metadata;
+  ir::UnreadFields unread;
 };
 
 ValueInfo read_value_info(data_view bytes, ReadState& state) {
   ValueInfo info;
   data_view type;
   bool has_type = false;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::value_info::kName: info.name = text(reader.get_view()); break;
       case field::value_info::kType: type = reader.get_view(); has_type = true; break;
       case field::value_info::kDoc: info.doc = text(reader.get_view()); break;
       case field::value_info::kMetadata: info.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.skip();
+      default: reader.keep(info.unread);
     }
   }
   if (has_type) info.type = read_type(type, state, info.name);
@@ -282,7 +325,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
   std::vector<NodeRecord> nodes;
   std::vector<NamedTensor> constants;
   std::vector<ValueInfo> inputs, outputs, infos;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::graph::kNode: nodes.push_back(read_node(reader.get_view(), nodes.size())); break;
@@ -292,19 +335,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
       case field::graph::kSparseInitializer: {
         NamedTensor dense;
         const ir::SparseTensor sparse = read_sparse_tensor(reader.get_view(), state, dense.name);
-        dense.tensor = Tensor(sparse.values.dtype(), sparse.dims);
-        const std::int64_t count = sparse.values.size();
-        for (std::int64_t i = 0; i < count; ++i) {
-          std::int64_t at = 0;
-          if (sparse.indices.rank() == 2) {
-            for (std::size_t axis = 0; axis < sparse.dims.size(); ++axis)
-              at = at * sparse.dims[axis] + sparse.indices.as_int64(i * static_cast<std::int64_t>(sparse.dims.size()) + static_cast<std::int64_t>(axis));
-          } else if (i < sparse.indices.size()) {
-            at = sparse.indices.as_int64(i);
-          }
-          if (at < 0 || at >= dense.tensor.size()) state.fail(Code::kInvalidModel, "a sparse initializer has an index outside its shape", dense.name);
-          dense.tensor.set_from_double(at, sparse.values.as_double(i));
-        }
+        dense.tensor = densify(sparse, dense.name, state);
         constants.push_back(std::move(dense));
         break;
       }
@@ -312,7 +343,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
       case field::graph::kOutput: outputs.push_back(read_value_info(reader.get_view(), state)); break;
       case field::graph::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
       case field::graph::kMetadata: graph->metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.skip();
+      default: reader.keep(graph->unread);
     }
   }
   const auto taken = [&](const std::string& name, const char* what) {
@@ -324,6 +355,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
     ir::Value* value = graph->add_constant(constant.name, std::move(constant.tensor));
     value->doc = std::move(constant.doc);
     value->metadata = std::move(constant.metadata);
+    value->unread = std::move(constant.unread);
   }
   for (ValueInfo& input : inputs) {
     const ir::Value* same = graph->find(input.name);
@@ -332,6 +364,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
     ir::Value* value = graph->add_input(input.name, std::move(input.type));
     value->doc = std::move(input.doc);
     value->metadata = std::move(input.metadata);
+    value->unread = std::move(input.unread);
   }
   NodeMaker(*graph, nodes, state).run();
   const auto declare = [&](ValueInfo& info) {
@@ -340,6 +373,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
     if (info.type.kind != ir::TypeKind::kUnknown) value->type = std::move(info.type);
     value->doc = std::move(info.doc);
     value->metadata = std::move(info.metadata);
+    value->unread = std::move(info.unread);
   };
   for (ValueInfo& info : infos) declare(info);
   for (ValueInfo& output : outputs) {
@@ -347,6 +381,15 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
     if (!value)
       state.fail(Code::kInvalidModel, "the graph's output is made by no node, input or initializer", output.name, "The file breaks ONNX's rules; export it again.");
     declare(output);
+    if (value->graph != graph.get() || value->is_constant()) {
+      // A graph's outputs are its own inputs or node outputs (graph.h); the interface keeps the name.
+      if (value->graph == graph.get()) graph->rename(value, graph->unique_name(output.name + "_value"));
+      const std::string name = value->graph == graph.get() ? output.name : graph->unique_name(output.name + "_out");
+      ir::Node* copy = graph->add_node("", "Identity", {value}, {name});
+      copy->sources = {fmt::format("output '{}'", output.name)};
+      copy->outputs[0]->type = value->type;
+      value = copy->outputs[0];
+    }
     graph->add_output(value);
   }
   --state.depth;
@@ -356,7 +399,7 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
 void read_opset(data_view bytes, std::map<std::string, std::int64_t>& into) {
   std::string domain;
   std::int64_t version = 1;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     if (reader.tag() == field::opset::kDomain) domain = text(reader.get_view());
     else if (reader.tag() == field::opset::kVersion) version = reader.get_int64();
@@ -371,7 +414,7 @@ ir::Function read_function(data_view bytes, ReadState& state) {
   std::vector<NodeRecord> nodes;
   std::vector<std::string> inputs, outputs;
   std::vector<ValueInfo> infos;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::function::kName: function.name = text(reader.get_view()); break;
@@ -390,13 +433,19 @@ ir::Function read_function(data_view bytes, ReadState& state) {
       case field::function::kOverload: function.overload = text(reader.get_view()); break;
       case field::function::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
       case field::function::kMetadata: function.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.skip();
+      default: reader.keep(function.unread);
     }
   }
   for (const std::string& input : inputs) function.body->add_input(input, {});
   NodeMaker(*function.body, nodes, state).run();
-  for (ValueInfo& info : infos)
-    if (ir::Value* value = function.body->find(info.name)) value->type = std::move(info.type);
+  for (ValueInfo& info : infos) {
+    ir::Value* value = function.body->find(info.name);
+    if (!value) continue;
+    value->type = std::move(info.type);
+    value->doc = std::move(info.doc);
+    value->metadata = std::move(info.metadata);
+    value->unread = std::move(info.unread);
+  }
   for (const std::string& output : outputs) {
     ir::Value* value = function.body->find(output);
     if (!value) state.fail(Code::kInvalidModel, fmt::format("the function '{}' makes no such output", function.name), output);
@@ -405,13 +454,19 @@ ir::Function read_function(data_view bytes, ReadState& state) {
   return function;
 }
 
+/// What the graph's own rules (ir/verify.h) find at this point is the file's fault.
+void check_sound(const ir::Graph& graph, const ReadState& state) {
+  const auto defects = ir::find_defects(graph);
+  if (!defects.empty()) state.fail(Code::kInvalidModel, defects[0], {}, "The file breaks ONNX's rules; export it again.");
+}
+
 std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& state) {
   auto model = std::make_shared<ir::Model>();
   model->source = state.source;
   model->storage = state.owner;
   data_view graph;
   bool has_graph = false;
-  pbf_reader reader(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  FieldReader reader({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   while (reader.next()) {
     switch (reader.tag()) {
       case field::model::kIrVersion: model->ir_version = reader.get_int64(); break;
@@ -424,7 +479,7 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
       case field::model::kOpsetImport: read_opset(reader.get_view(), model->opset_imports); break;
       case field::model::kMetadata: model->metadata.insert(read_entry(reader.get_view())); break;
       case field::model::kFunctions: model->functions.push_back(read_function(reader.get_view(), state)); break;
-      default: reader.skip();
+      default: reader.keep(model->unread);
     }
   }
   if (!has_graph) state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
@@ -432,8 +487,15 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
   if (model->ir_version > kNewestIrVersion)
     state.fail(Code::kUnsupported, fmt::format("the file has IR version {}, the newest known is {}", model->ir_version, kNewestIrVersion), {}, "Export with an older IR version.");
   if (model->opset_imports.empty()) state.fail(Code::kInvalidModel, "the file imports no operator set");
+  const std::int64_t opset = model->opset();
+  if (model->opset_imports.contains("") && opset < 1) state.fail(Code::kInvalidModel, fmt::format("the file imports opset {} of ai.onnx", opset));
+  if (opset > ops::kCanonicalOpset)
+    state.fail(Code::kUnsupported, fmt::format("the file uses opset {}, the newest known is {}", opset, ops::kCanonicalOpset), {}, "Export with an older opset.");
   model->graph = read_graph(graph, nullptr, state);
-  ir::verify(*model->graph, "reading");
+  check_sound(*model->graph, state);
+  for (const ir::Function& function : model->functions) check_sound(*function.body, state);
+  for (const auto& [symbol, param] : state.dim_params)
+    if (symbol != param) model->dim_params.emplace(symbol, param);
   return model;
 }
 

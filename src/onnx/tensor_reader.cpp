@@ -15,21 +15,10 @@
 namespace lathe::onnx {
 
 using protozero::data_view;
-using protozero::pbf_reader;
 
 namespace {
 
 constexpr int kMaxDepth = 64;
-
-/// Collects a repeated number field that may be packed or not.
-template <class T, class Packed, class Single>
-void collect(pbf_reader& reader, std::vector<T>& into, Packed packed, Single single) {
-  if (reader.wire_type() == protozero::pbf_wire_type::length_delimited) {
-    for (const auto value : packed()) into.push_back(static_cast<T>(value));
-  } else {
-    into.push_back(static_cast<T>(single()));
-  }
-}
 
 struct RawTensor {
   Dims dims;
@@ -41,13 +30,14 @@ struct RawTensor {
   std::vector<std::uint64_t> unsigneds;
   std::vector<std::string> strings;
   std::map<std::string, std::string> external, metadata;
+  ir::UnreadFields unread;
   data_view raw;
   bool has_raw = false, has_segment = false;
 };
 
 RawTensor parse(data_view bytes) {
   RawTensor t;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::tensor::kDims: collect(reader, t.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); break;
@@ -65,7 +55,7 @@ RawTensor parse(data_view bytes) {
       case field::tensor::kExternal: t.external.insert(read_entry(reader.get_view())); break;
       case field::tensor::kLocation: t.location = reader.get_int32(); break;
       case field::tensor::kMetadata: t.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.skip();
+      default: reader.keep(t.unread);
     }
   }
   return t;
@@ -154,6 +144,10 @@ Tensor from_fields(const RawTensor& t, DType dtype, const ReadState& state) {
     return tensor;
   }
   expect(t.ints.size(), count, "numbers");
+  if (dtype == DType::kBool) {
+    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::byte>(t.ints[i] != 0);
+    return tensor;
+  }
   const std::size_t width = bits == 6 ? 1 : static_cast<std::size_t>(bits) / 8;
   for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * width, &t.ints[i], width);
   return tensor;
@@ -171,7 +165,7 @@ void ReadState::fail(Code code, std::string message, const std::string& tensor, 
 
 std::pair<std::string, std::string> read_entry(data_view bytes) {
   std::pair<std::string, std::string> entry;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     if (reader.tag() == field::entry::kKey) entry.first = text(reader.get_view());
     else if (reader.tag() == field::entry::kValue) entry.second = text(reader.get_view());
@@ -182,7 +176,7 @@ std::pair<std::string, std::string> read_entry(data_view bytes) {
 
 NamedTensor read_tensor(data_view bytes, ReadState& state) {
   RawTensor t = parse(bytes);
-  NamedTensor result{t.name, t.doc, {}, t.metadata};
+  NamedTensor result{t.name, t.doc, {}, t.metadata, t.unread};
   if (t.dtype <= 0 || t.dtype >= kDTypeCount) state.fail(Code::kInvalidModel, fmt::format("element type number {} is not known", t.dtype), t.name);
   if (t.has_segment) state.fail(Code::kUnsupported, "the tensor is stored in segments", t.name, "Save the model with onnx.save, which joins them.");
   const auto dtype = static_cast<DType>(t.dtype);
@@ -216,7 +210,7 @@ NamedTensor read_tensor(data_view bytes, ReadState& state) {
 
 ir::SparseTensor read_sparse_tensor(data_view bytes, ReadState& state, std::string& name) {
   ir::SparseTensor sparse;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::sparse::kValues: {
@@ -230,61 +224,121 @@ ir::SparseTensor read_sparse_tensor(data_view bytes, ReadState& state, std::stri
       default: reader.skip();
     }
   }
+  if (!sparse.values.defined()) state.fail(Code::kInvalidModel, "a sparse tensor has no values", name);
+  if (!sparse.indices.defined()) sparse.indices = Tensor(DType::kInt64, {0});
+  const std::int64_t count = sparse.values.size(), rank = static_cast<std::int64_t>(sparse.dims.size());
+  const bool linear = sparse.indices.dims() == Dims{count}, coordinates = sparse.indices.dims() == Dims{count, rank};
+  if (sparse.values.rank() != 1 || sparse.indices.dtype() != DType::kInt64 || !(linear || coordinates))
+    state.fail(Code::kInvalidModel, fmt::format("a sparse tensor with {} values of {} dimensions has {} indices of shape {}", count, rank,
+                                                dtype_name(sparse.indices.dtype()), to_string(sparse.indices.dims())), name);
   return sparse;
+}
+
+Tensor densify(const ir::SparseTensor& sparse, const std::string& name, const ReadState& state) {
+  constexpr std::size_t kLimit = std::size_t{1} << 30;
+  const DType dtype = sparse.values.dtype();
+  std::int64_t elements = 0;
+  try {
+    elements = element_count(sparse.dims);
+  } catch (const Error& error) {
+    state.fail(error.code(), error.message(), name);
+  }
+  if (dtype == DType::kString || dtype_bits(dtype) > 64) state.fail(Code::kUnsupported, fmt::format("sparse initializers of {} are not supported", dtype_name(dtype)), name);
+  if (elements > static_cast<std::int64_t>(kLimit) || dtype_bytes(dtype, elements) > kLimit)
+    state.fail(Code::kUnsupported, fmt::format("the sparse initializer takes {} elements when written out, which is too much", elements), name);
+  Tensor dense(dtype, sparse.dims);
+  const auto rank = static_cast<std::int64_t>(sparse.dims.size());
+  for (std::int64_t i = 0; i < sparse.values.size(); ++i) {
+    std::int64_t at = 0;
+    bool inside = true;
+    if (sparse.indices.rank() == 2) {
+      for (std::int64_t axis = 0; axis < rank && inside; ++axis) {
+        const std::int64_t extent = sparse.dims[static_cast<std::size_t>(axis)], index = sparse.indices.as_int64(i * rank + axis);
+        inside = index >= 0 && index < extent;
+        at = at * extent + index;
+      }
+    } else {
+      at = sparse.indices.as_int64(i);
+      inside = at >= 0 && at < elements;
+    }
+    if (!inside) state.fail(Code::kInvalidModel, "a sparse initializer has an index outside its shape", name);
+    // By bit pattern where doubles would not hold every value.
+    if (is_float(dtype)) dense.set_from_double(at, sparse.values.as_double(i));
+    else dense.set_from_int64(at, sparse.values.as_int64(i));
+  }
+  return dense;
 }
 
 namespace {
 
-ir::Shape read_shape(data_view bytes, const std::string& value_name) {
+ir::Shape read_shape(data_view bytes, ReadState& state, const std::string& value_name, std::vector<std::string>& denotations) {
   ir::Shape shape;
-  pbf_reader reader(bytes);
+  bool denoted = false;
+  FieldReader reader(bytes);
   while (reader.next()) {
     if (reader.tag() != field::type::kDim) {
       reader.skip();
       continue;
     }
-    pbf_reader dim(reader.get_view());
+    FieldReader dim(reader.get_view());
     std::int64_t extent = -1;
-    std::string symbol;
-    bool has_extent = false;
+    std::string symbol, denotation;
     while (dim.next()) {
-      if (dim.tag() == field::type::kDimValue) extent = dim.get_int64(), has_extent = true;
-      else if (dim.tag() == field::type::kDimParam) symbol = text(dim.get_view());
+      if (dim.tag() == field::type::kDimValue) extent = dim.get_int64(), symbol.clear();
+      else if (dim.tag() == field::type::kDimParam) symbol = text(dim.get_view()), extent = -1;
+      else if (dim.tag() == field::type::kDimDenotation) denotation = text(dim.get_view());
       else dim.skip();
     }
-    if (has_extent && extent >= 0) {
-      shape.emplace_back(extent);
-    } else {
-      // Any text may name an extent; symbols of expressions are identifiers. No name: one of its own.
-      if (symbol.empty()) symbol = fmt::format("{}_dim_{}", value_name, shape.size());
-      std::string identifier;
-      for (const char c : symbol) identifier += std::isalnum(static_cast<unsigned char>(c)) || c == '_' ? c : '_';
-      if (identifier.empty() || std::isdigit(static_cast<unsigned char>(identifier[0]))) identifier = "_" + identifier;
-      shape.push_back(ir::Dim::symbol(identifier));
-    }
+    if (extent >= 0) shape.emplace_back(extent);
+    else shape.push_back(ir::Dim::symbol(state.symbol_for(symbol, value_name, shape.size())));
+    denoted |= !denotation.empty();
+    denotations.push_back(std::move(denotation));
   }
+  if (!denoted) denotations.clear();
   return shape;
+}
+
+DType read_dtype(FieldReader& reader, const ReadState& state, const std::string& value_name) {
+  const std::int32_t number = reader.get_int32();
+  if (number < 0 || number >= kDTypeCount) state.fail(Code::kInvalidModel, fmt::format("element type number {} is not known", number), value_name);
+  return static_cast<DType>(number);
 }
 
 }  // namespace
 
+std::string ReadState::symbol_for(const std::string& text, const std::string& value_name, std::size_t axis) {
+  const std::string key = text.empty() ? fmt::format("\n{}\n{}", value_name, axis) : text;
+  if (const auto found = symbols.find(key); found != symbols.end()) return found->second;
+  // Any text may name an extent; symbols of expressions are identifiers, one for each text.
+  std::string symbol;
+  for (const char c : text.empty() ? fmt::format("{}_dim_{}", value_name, axis) : text) {
+    const bool fits = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    symbol += fits ? c : '_';
+  }
+  if (symbol[0] >= '0' && symbol[0] <= '9') symbol = "_" + symbol;
+  while (dim_params.contains(symbol)) symbol += '_';
+  symbols.emplace(key, symbol);
+  dim_params.emplace(symbol, text);
+  return symbol;
+}
+
 ir::Type read_type(data_view bytes, ReadState& state, const std::string& value_name) {
   if (++state.depth > kMaxDepth) state.fail(Code::kInvalidModel, "the type is nested too deeply", value_name);
   ir::Type type;
-  pbf_reader reader(bytes);
+  FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
       case field::type::kTensor:
       case field::type::kSparse: {
         type.kind = reader.tag() == field::type::kTensor ? ir::TypeKind::kTensor : ir::TypeKind::kSparseTensor;
-        pbf_reader tensor(reader.get_view());
+        FieldReader tensor(reader.get_view());
         while (tensor.next()) {
           if (tensor.tag() == field::type::kElement) {
-            const std::int32_t number = tensor.get_int32();
-            if (number < 0 || number >= kDTypeCount) state.fail(Code::kInvalidModel, fmt::format("element type number {} is not known", number), value_name);
-            type.dtype = static_cast<DType>(number);
+            type.dtype = read_dtype(tensor, state, value_name);
           } else if (tensor.tag() == field::type::kShape) {
-            type.shape = read_shape(tensor.get_view(), value_name);
+            auto extra = std::make_shared<ir::TypeExtra>();
+            type.shape = read_shape(tensor.get_view(), state, value_name, extra->dim_denotations);
+            if (!extra->dim_denotations.empty()) type.extra = std::move(extra);
           } else {
             tensor.skip();
           }
@@ -294,7 +348,7 @@ ir::Type read_type(data_view bytes, ReadState& state, const std::string& value_n
       case field::type::kSequence:
       case field::type::kOptional: {
         type.kind = reader.tag() == field::type::kSequence ? ir::TypeKind::kSequence : ir::TypeKind::kOptional;
-        pbf_reader inner(reader.get_view());
+        FieldReader inner(reader.get_view());
         while (inner.next()) {
           if (inner.tag() == field::type::kElement) type.element = std::make_shared<ir::Type>(read_type(inner.get_view(), state, value_name));
           else inner.skip();
@@ -303,16 +357,22 @@ ir::Type read_type(data_view bytes, ReadState& state, const std::string& value_n
       }
       case field::type::kMap: {
         type.kind = ir::TypeKind::kMap;
-        pbf_reader inner(reader.get_view());
+        FieldReader inner(reader.get_view());
         while (inner.next()) {
-          if (inner.tag() == field::type::kKeyType) type.dtype = static_cast<DType>(inner.get_int32());
+          if (inner.tag() == field::type::kKeyType) type.dtype = read_dtype(inner, state, value_name);
           else if (inner.tag() == field::type::kValueType) type.element = std::make_shared<ir::Type>(read_type(inner.get_view(), state, value_name));
           else inner.skip();
         }
         break;
       }
       case field::type::kDenotation: type.denotation = text(reader.get_view()); break;
-      case field::type::kOpaque: type.kind = ir::TypeKind::kOpaque; reader.skip(); break;
+      case field::type::kOpaque: {
+        type.kind = ir::TypeKind::kOpaque;
+        auto extra = std::make_shared<ir::TypeExtra>();
+        extra->opaque = text(reader.get_view());
+        type.extra = std::move(extra);
+        break;
+      }
       default: reader.skip();
     }
   }

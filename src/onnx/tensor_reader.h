@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <protozero/pbf_reader.hpp>
 #include <string>
 
 #include "ir/attribute.h"
 #include "lathe/status.h"
 #include "onnx/reader.h"
+#include "onnx/wire.h"
 
 namespace lathe::onnx {
 
@@ -23,7 +23,11 @@ struct ReadState {
   ReadOptions options;
   std::map<std::string, std::shared_ptr<const void>> external;   ///< mapped data files by location
   int depth = 0;
+  std::map<std::string, std::string> symbols;        ///< file's text -> symbol ("\n" + value and axis: an extent without a name)
+  std::map<std::string, std::string> dim_params;     ///< symbol -> file's text, every symbol in use
 
+  /// The symbol for an extent: `text` itself where that is an identifier that no other text took.
+  std::string symbol_for(const std::string& text, const std::string& value_name, std::size_t axis);
   [[noreturn]] void fail(Code code, std::string message, const std::string& tensor = {}, std::string remedy = {}) const;
 };
 
@@ -31,12 +35,14 @@ struct NamedTensor {
   std::string name, doc;
   Tensor tensor;
   std::map<std::string, std::string> metadata;
+  ir::UnreadFields unread;
 };
 
 NamedTensor read_tensor(protozero::data_view bytes, ReadState& state);
 ir::SparseTensor read_sparse_tensor(protozero::data_view bytes, ReadState& state, std::string& name);
+/// The whole tensor, zeros written out. Throws when an index lies outside or the result would take more than 1 GiB.
+Tensor densify(const ir::SparseTensor& sparse, const std::string& name, const ReadState& state);
 ir::Type read_type(protozero::data_view bytes, ReadState& state, const std::string& value_name);
 std::pair<std::string, std::string> read_entry(protozero::data_view bytes);
-inline std::string text(protozero::data_view view) { return {view.data(), view.size()}; }
 
 }  // namespace lathe::onnx

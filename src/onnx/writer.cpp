@@ -17,14 +17,44 @@
 namespace lathe::onnx {
 namespace {
 
+/// The IR version in which a dtype came.
+std::int64_t ir_version_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2: case DType::kFloat8E5M2FNUZ: return 9;
+    case DType::kUint4: case DType::kInt4: return 10;
+    case DType::kFloat4E2M1: return 11;
+    case DType::kFloat8E8M0: return 12;
+    case DType::kUint2: case DType::kInt2: return 13;
+    case DType::kFloat6E2M3: case DType::kFloat6E3M2: return 14;
+    default: return 0;
+  }
+}
+
+std::int64_t ir_version_of(const ir::Graph& graph) {
+  std::int64_t version = graph.metadata.empty() ? 0 : 10;
+  for (const ir::Value* value : graph.values()) version = std::max({version, ir_version_of(value->dtype()), std::int64_t{value->metadata.empty() ? 0 : 10}});
+  for (const ir::Node* node : graph.nodes()) {
+    if (!node->overload.empty() || !node->metadata.empty()) version = std::max<std::int64_t>(version, 10);
+    for (const ir::Graph* nested : ir::nested_graphs(*node)) version = std::max(version, ir_version_of(*nested));
+  }
+  return version;
+}
+
+/// The file's own, raised where what the model uses came later. 4 lets initializers stay out of the inputs, 8 brought local functions.
+std::int64_t ir_version(const ir::Model& model) {
+  std::int64_t version = std::max({model.ir_version, std::int64_t{4}, ir_version_of(*model.graph)});
+  for (const ir::Function& function : model.functions) version = std::max({version, std::int64_t{8}, ir_version_of(*function.body)});
+  return version;
+}
+
 class Writer {
  public:
   Writer(const WriteOptions& options, std::string data_file, os::AtomicFile* data) : options_(options), data_file_(std::move(data_file)), data_(data) {}
 
   Message model(const ir::Model& model) {
     Message out;
-    // The IR version must admit the newest types used; what the file had is kept where it does.
-    out.number(field::model::kIrVersion, std::max<std::int64_t>(model.ir_version, 10));
+    dim_params_ = &model.dim_params;
+    out.number(field::model::kIrVersion, ir_version(model));
     out.string_if(field::model::kProducerName, model.producer_name);
     out.string_if(field::model::kProducerVersion, model.producer_version);
     out.string_if(field::model::kDomain, model.domain);
@@ -34,6 +64,7 @@ class Writer {
     for (const auto& [domain, version] : model.opset_imports) out.message(field::model::kOpsetImport, opset(domain, version));
     metadata(out, field::model::kMetadata, model.metadata);
     for (const ir::Function& function : model.functions) out.message(field::model::kFunctions, function_message(function));
+    unread(out, model.unread);
     return out;
   }
 
@@ -47,6 +78,10 @@ class Writer {
 
   static void metadata(Message& out, std::uint32_t tag, const std::map<std::string, std::string>& map) {
     for (const auto& [key, value] : map) out.message(tag, entry(key, value));
+  }
+
+  static void unread(Message& out, const ir::UnreadFields& fields) {
+    for (const auto& [number, encoded] : fields) out.encoded(encoded);
   }
 
   static Message entry(std::string_view key, std::string_view value) {
@@ -80,6 +115,7 @@ class Writer {
       out.string_if(field::tensor::kDoc, value->doc);
       if (!location.empty() || (data_ && tensor.bytes() >= options_.external_threshold)) out.number(field::tensor::kLocation, 1);
       metadata(out, field::tensor::kMetadata, value->metadata);
+      unread(out, value->unread);
     }
     return out;
   }
@@ -88,28 +124,32 @@ class Writer {
     for (const auto& [key, value] : entries) out.message(field::tensor::kExternal, entry(key, value));
   }
 
-  static Message shape(const ir::Shape& shape) {
+  std::string dim_param(const ir::Dim& dim) const {
+    const std::string text = dim.to_string();
+    if (const auto named = dim_params_->find(text); named != dim_params_->end()) return named->second;
+    return text.find('?') == std::string::npos ? text : std::string();
+  }
+
+  Message shape(const ir::Type& type) const {
     Message out;
-    for (const ir::Dim& dim : shape) {
+    const auto* denotations = type.extra && type.extra->dim_denotations.size() == type.shape->size() ? &type.extra->dim_denotations : nullptr;
+    for (std::size_t i = 0; i < type.shape->size(); ++i) {
       Message d;
-      if (const auto extent = dim.constant()) {
-        d.number(field::type::kDimValue, *extent);
-      } else {
-        const std::string text = dim.to_string();
-        if (text.find('?') == std::string::npos) d.string(field::type::kDimParam, text);
-      }
+      if (const auto extent = (*type.shape)[i].constant()) d.number(field::type::kDimValue, *extent);
+      else d.string_if(field::type::kDimParam, dim_param((*type.shape)[i]));
+      if (denotations) d.string_if(field::type::kDimDenotation, (*denotations)[i]);
       out.message(field::type::kDim, d);
     }
     return out;
   }
 
-  static Message type(const ir::Type& type) {
+  Message type(const ir::Type& type) const {
     Message out, inner;
     switch (type.kind) {
       case ir::TypeKind::kTensor:
       case ir::TypeKind::kSparseTensor:
         inner.number(field::type::kElement, static_cast<std::int64_t>(type.dtype));
-        if (type.shape) inner.message(field::type::kShape, shape(*type.shape));
+        if (type.shape) inner.message(field::type::kShape, shape(type));
         out.message(type.kind == ir::TypeKind::kTensor ? field::type::kTensor : field::type::kSparse, inner);
         break;
       case ir::TypeKind::kSequence:
@@ -122,18 +162,28 @@ class Writer {
         if (type.element) inner.message(field::type::kValueType, Writer::type(*type.element));
         out.message(field::type::kMap, inner);
         break;
-      default: break;
+      case ir::TypeKind::kOpaque:
+        out.string(field::type::kOpaque, type.extra ? std::string_view(type.extra->opaque) : std::string_view());
+        break;
+      case ir::TypeKind::kUnknown: break;
     }
     out.string_if(field::type::kDenotation, type.denotation);
     return out;
   }
 
-  static Message value_info(const ir::Value& value) {
+  /// Something to say about an inner value beyond its name?
+  static bool is_described(const ir::Value& value) {
+    const bool typed = value.type.is_tensor() ? value.dtype() != DType::kUndefined : value.type.kind != ir::TypeKind::kUnknown;
+    return typed || !value.doc.empty() || !value.metadata.empty() || !value.unread.empty();
+  }
+
+  Message value_info(const ir::Value& value) const {
     Message out;
     out.string(field::value_info::kName, value.name);
-    if (value.type.kind != ir::TypeKind::kUnknown && value.type.kind != ir::TypeKind::kOpaque) out.message(field::value_info::kType, type(value.type));
+    if (value.type.kind != ir::TypeKind::kUnknown) out.message(field::value_info::kType, type(value.type));
     out.string_if(field::value_info::kDoc, value.doc);
     metadata(out, field::value_info::kMetadata, value.metadata);
+    unread(out, value.unread);
     return out;
   }
 
@@ -185,6 +235,7 @@ class Writer {
       if (const auto* ss = std::get_if<std::vector<ir::SparseTensor>>(&attribute.value))
         for (const ir::SparseTensor& value : *ss) out.message(field::attribute::kSparses, sparse(value));
     }
+    unread(out, attribute.unread);
     return out;
   }
 
@@ -199,6 +250,7 @@ class Writer {
     out.string_if(field::node::kDomain, node.domain);
     out.string_if(field::node::kOverload, node.overload);
     metadata(out, field::node::kMetadata, node.metadata);
+    unread(out, node.unread);
     return out;
   }
 
@@ -212,9 +264,10 @@ class Writer {
     for (const ir::Value* value : graph.inputs()) out.message(field::graph::kInput, value_info(*value));
     for (const ir::Value* value : graph.outputs()) out.message(field::graph::kOutput, value_info(*value));
     for (const ir::Value* value : graph.values())
-      if (value->kind == ir::ValueKind::kNodeOutput && !value->is_graph_output() && value->type.is_tensor() && value->dtype() != DType::kUndefined)
+      if (value->kind == ir::ValueKind::kNodeOutput && !value->is_graph_output() && is_described(*value))
         out.message(field::graph::kValueInfo, value_info(*value));
     metadata(out, field::graph::kMetadata, graph.metadata);
+    unread(out, graph.unread);
     return out;
   }
 
@@ -229,14 +282,18 @@ class Writer {
     for (const auto& [domain, version] : function.opset_imports) out.message(field::function::kOpsetImport, opset(domain, version));
     out.string(field::function::kDomain, function.domain);
     for (const auto& [name, value] : function.attribute_defaults) out.message(field::function::kAttributeProto, attribute(name, value));
+    for (const ir::Value* value : function.body->values())
+      if (!value->is_constant() && is_described(*value)) out.message(field::function::kValueInfo, value_info(*value));
     out.string_if(field::function::kOverload, function.overload);
     metadata(out, field::function::kMetadata, function.metadata);
+    unread(out, function.unread);
     return out;
   }
 
   const WriteOptions& options_;
   std::string data_file_;
   os::AtomicFile* data_;
+  const std::map<std::string, std::string>* dim_params_ = nullptr;
 };
 
 std::uint64_t constant_bytes(const ir::Model& model) {

@@ -64,6 +64,7 @@ std::vector<Value*> splice(Graph& graph, const Graph& branch, Node* before, cons
     copy->overload = node->overload;
     copy->doc = node->doc;
     copy->metadata = node->metadata;
+    copy->unread = node->unread;
     copy->sources = node->sources;
     merge_sources(*copy, owner);
     for (std::size_t i = 0; i < node->outputs.size(); ++i) {
