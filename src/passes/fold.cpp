@@ -6,7 +6,8 @@
 //   - ops that are not deterministic, control flow whose branches capture values that are no constants, ops without a reference
 //   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised
 //   - a node whose results take more than growth_limit (2) times the bytes of its distinct inputs and more than always_fold_bytes
-//     (1 KiB) in all: a big ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this.
+//     (1 KiB) in all, and with which all constants would exceed the model's own by more than 1/16 (4 MiB at most): a big
+//     ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this.
 
 #include <algorithm>
 #include <set>
@@ -59,9 +60,33 @@ bool may_fold(const Node& node) {
   return !random_inside;
 }
 
+/// Constants in use, nested graphs included, kept up to date while a pass folds.
+class Budget {
+ public:
+  Budget(const ir::Model& model, const PassContext& context) {
+    const auto extra = static_cast<std::size_t>(context.options.growth_budget * static_cast<double>(context.original_constant_bytes));
+    ceiling_ = context.original_constant_bytes + std::min(extra, context.options.growth_budget_bytes);
+    count(*model.graph);
+  }
+  bool allows(std::size_t bytes) const { return in_use_ + bytes <= ceiling_; }
+  void add(std::size_t bytes) { in_use_ += bytes; }
+  void remove(std::size_t bytes) { in_use_ -= std::min(bytes, in_use_); }
+
+ private:
+  void count(const Graph& graph) {
+    for (const Value* value : graph.values()) {
+      if (value->is_constant() && !value->uses.empty()) in_use_ += value->constant.bytes();
+    }
+    for (const Node* node : graph.nodes()) {
+      for (const Graph* nested : ir::nested_graphs(*node)) count(*nested);
+    }
+  }
+  std::size_t in_use_ = 0, ceiling_ = 0;
+};
+
 class GrowthRule {
  public:
-  GrowthRule(const Node& node, const SimplifyOptions& options) : options_(options) {
+  GrowthRule(const Node& node, const SimplifyOptions& options, const Budget& budget) : options_(options), budget_(budget) {
     std::set<const Value*> distinct;
     for (const Value* input : node.inputs) {
       if (input && distinct.insert(input).second) input_bytes_ += input->constant.bytes();
@@ -69,20 +94,21 @@ class GrowthRule {
   }
   bool allows(std::size_t bytes) const {
     if (options_.fold_everything || bytes <= options_.always_fold_bytes) return true;
-    return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_);
+    return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_) || budget_.allows(bytes);
   }
 
  private:
   const SimplifyOptions& options_;
+  const Budget& budget_;
   std::size_t input_bytes_ = 0;
 };
 
 bool is_live(const Value* value) { return value && (!value->uses.empty() || value->is_graph_output()); }
 
-bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options) {
+bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget& budget) {
   if (!may_fold(node)) return false;
   if (node.is("Identity")) return false;  // canonicalise removes it; where it stands for a graph output it stays
-  const GrowthRule rule(node, options);
+  const GrowthRule rule(node, options, budget);
   std::size_t expected = 0;
   for (const Value* output : node.outputs) {
     if (!is_live(output)) continue;
@@ -109,18 +135,28 @@ bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options) {
     if (is_live(node.output(i))) total += results[i].bytes();
   }
   if (!rule.allows(total)) return false;
+  std::set<const Value*> read;
+  for (const Value* input : node.inputs) {
+    if (input) read.insert(input);
+  }
   bool folded = false;
   for (std::size_t i = 0; i < results.size() && node.graph == &graph; ++i) {
     if (node.output(i) && results[i].defined()) folded = replace_by_constant(node, i, std::move(results[i])) || folded;
   }
-  return folded;
+  if (!folded) return false;
+  budget.add(total);
+  for (const Value* input : read) {
+    if (input->uses.empty()) budget.remove(input->constant.bytes());
+  }
+  return true;
 }
 
 }  // namespace
 
 int fold(Graph& graph, PassContext& context) {
   int rewrites = 0;
-  graph.for_each([&](Node& node) { rewrites += fold_node(graph, node, context.options) ? 1 : 0; });
+  Budget budget(context.model, context);
+  graph.for_each([&](Node& node) { rewrites += fold_node(graph, node, context.options, budget) ? 1 : 0; });
   return rewrites;
 }
 

@@ -16,6 +16,7 @@ namespace lathe::passes {
 struct PassContext {
   ir::Model& model;
   const SimplifyOptions& options;
+  std::size_t original_constant_bytes = 0;   ///< when the simplifier began
 };
 
 struct Pass {
@@ -32,6 +33,8 @@ int canonicalise(ir::Graph& graph, PassContext& context);
 int inline_branches(ir::Graph& graph, PassContext& context);
 int known_contents(ir::Graph& graph, PassContext& context);
 int fold(ir::Graph& graph, PassContext& context);
+int zero_states(ir::Graph& graph, PassContext& context);
+int broadcasts(ir::Graph& graph, PassContext& context);
 int identities(ir::Graph& graph, PassContext& context);
 int no_op_moves(ir::Graph& graph, PassContext& context);
 int clip_chains(ir::Graph& graph, PassContext& context);
@@ -41,6 +44,7 @@ int symbolic_targets(ir::Graph& graph, PassContext& context);
 int cast_chains(ir::Graph& graph, PassContext& context);
 int reshape_chains(ir::Graph& graph, PassContext& context);
 int transpose_chains(ir::Graph& graph, PassContext& context);
+int reshape_transpose(ir::Graph& graph, PassContext& context);
 int slice_chains(ir::Graph& graph, PassContext& context);
 int split_concat(ir::Graph& graph, PassContext& context);
 int fold_pad(ir::Graph& graph, PassContext& context);

@@ -18,12 +18,15 @@ constexpr Pass kPipeline[] = {
     {"equal-contents", "shape tensors with equal symbolic elements are computed once", equal_contents},
     // What does nothing goes.
     {"identities", "x + 0, x * 1, --x, max(x, x), where(true, x, y), ...", identities},
+    {"broadcasts", "Expand and wide constants in front of ops that broadcast by themselves", broadcasts},
+    {"zero-states", "initial states of recurrent layers that are zero are left out", zero_states},
     {"no-op-moves", "Reshape, Slice, Pad, Cast, Resize, pooling, ... that change nothing", no_op_moves},
     // Chains of one kind merge.
     {"clip-chains", "Clip and Relu in a row become one", clip_chains},
     {"cast-chains", "Casts over an exact intermediate type become one", cast_chains},
     {"reshape-chains", "Reshape, Flatten, Squeeze and Unsqueeze in a row become one", reshape_chains},
     {"transpose-chains", "Transposes merge, and cancel across pointwise ops", transpose_chains},
+    {"reshape-transpose", "Reshape, Transpose, Reshape that only permute become one Transpose", reshape_transpose},
     {"slice-chains", "Slices of slices become one", slice_chains},
     {"split-concat", "Split and Concat that undo each other, Concats of Concats", split_concat},
     // Work moves into weights.

@@ -53,7 +53,7 @@ void infer(ir::Model& model, bool first) {
 
 class Driver {
  public:
-  Driver(ir::Model& model, const SimplifyOptions& options) : model_(model), options_(options), context_{model, options} {
+  Driver(ir::Model& model, const SimplifyOptions& options) : model_(model), options_(options), context_{model, options, constant_bytes(*model.graph)} {
     dump_after_ = options.dump_after.empty() ? knob("LATHE_DUMP_AFTER") : options.dump_after;
     for (const Pass& pass : pipeline()) {
       if (std::find(options.disabled.begin(), options.disabled.end(), pass.name) == options.disabled.end()) passes_.push_back(&pass);
@@ -130,6 +130,17 @@ class Driver {
 };
 
 }  // namespace
+
+std::size_t constant_bytes(const Graph& graph) {
+  std::size_t bytes = 0;
+  for (const ir::Value* value : graph.values()) {
+    if (value->is_constant()) bytes += value->constant.bytes();
+  }
+  for (const Node* node : graph.nodes()) {
+    for (const Graph* nested : ir::nested_graphs(*node)) bytes += constant_bytes(*nested);
+  }
+  return bytes;
+}
 
 SimplifyReport simplify(ir::Model& model, const SimplifyOptions& options) { return Driver(model, options).run(); }
 

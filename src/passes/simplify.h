@@ -17,9 +17,12 @@ namespace lathe::passes {
 
 struct SimplifyOptions {
   /// Constant folding keeps a result only when it takes at most `growth_limit` times the bytes of the node's inputs, or at most
-  /// `always_fold_bytes`. `fold_everything` lifts the limit (never for DequantizeLinear and what follows from it).
+  /// `always_fold_bytes`, or when all constants together stay within the model's own plus `growth_budget` of them, `growth_budget_bytes`
+  /// at most (anchor grids, masks). `fold_everything` lifts the limits (never for DequantizeLinear and what follows from it).
   double growth_limit = 2.0;
   std::size_t always_fold_bytes = 1024;
+  double growth_budget = 1.0 / 16;
+  std::size_t growth_budget_bytes = std::size_t{4} << 20;
   bool fold_everything = false;
   /// Graph inputs that have an initializer of the same name: in IR versions below 4 every initializer is also an input, so there they
   /// are constants. From IR version 4 on they are defaults that a caller may override; true treats them as constants all the same.
@@ -46,6 +49,9 @@ struct SimplifyReport {
   bool converged = true;                                       ///< false: stopped at max_rounds
   double seconds = 0;
 };
+
+/// Bytes of all constants of the graph and of the graphs nested in it.
+std::size_t constant_bytes(const ir::Graph& graph);
 
 /// Canonicalises the opset (ops::canonicalise_opsets), infers shapes, then simplifies. Local functions must have been inlined.
 SimplifyReport simplify(ir::Model& model, const SimplifyOptions& options = {});
