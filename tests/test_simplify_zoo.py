@@ -78,8 +78,8 @@ def difference(a, b):
     return float(np.abs(np.nan_to_num(a) - np.nan_to_num(b)).max(initial=0) / max(scale, 1e-30))
 
 
-def shared_values(original, model):
-    """Evenly chosen float tensors that both models make under one name."""
+def shared_values(original, model, weights):
+    """Float tensors that both models make under one name: evenly chosen ones, and what the nodes that read `weights` make."""
 
     def made(graph):
         return {o for n in graph.node for o in n.output if o} - {v.name for v in graph.output}
@@ -87,7 +87,8 @@ def shared_values(original, model):
     floats = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     both = made(original.graph) & made(model.graph) & floats
     names = [o for n in model.graph.node for o in n.output if o in both]
-    return names[:: len(names) // 24 + 1]
+    behind = [o for n in model.graph.node for o in n.output if o in both and not weights.isdisjoint(n.input)]
+    return list(dict.fromkeys(names[:: len(names) // 24 + 1] + behind))
 
 
 def with_outputs(model, names):
@@ -99,19 +100,23 @@ def with_outputs(model, names):
     return extended.SerializeToString()
 
 
-def mutated(model):
-    """Changes one weight tensor at a time; the model is mutated while the caller looks."""
+def weights_to_mutate(model):
     weights = [
         t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) >= 2 and np.prod(t.dims) > 64
     ]
     read = {i: k for k, n in enumerate(model.graph.node) for i in n.input}
     weights.sort(key=lambda t: read[t.name])
-    for tensor in {weights[len(weights) // 2].name: weights[len(weights) // 2], weights[-1].name: weights[-1]}.values():
+    return {t.name: t for t in (weights[len(weights) // 2], weights[-1])}
+
+
+def mutate(weights):
+    """Changes one weight tensor at a time, for as long as the caller looks."""
+    for name, tensor in weights.items():
         kept = tensor.raw_data
         wrong = onnx.numpy_helper.to_array(tensor).copy()
         wrong.flat[::2] *= np.float32(1.05)  # not all: a normalisation behind would undo that
         tensor.raw_data = wrong.tobytes()
-        yield tensor.name
+        yield name
         tensor.raw_data = kept
 
 
@@ -139,7 +144,8 @@ def test_simplified(name, simplified, baseline):
     assert [v.name for v in model.graph.input] == [v.name for v in original.graph.input if v.name not in constants]
 
     # A tensor that keeps its name keeps its numbers (ir/graph.h), so inner ones are compared too.
-    shared = shared_values(original, model)
+    weights = weights_to_mutate(model)
+    shared = shared_values(original, model, set(weights))
     reference, ours = session(with_outputs(original, shared)), session(with_outputs(model, shared))
     for which in (0, 1):
         feeds = draw(reference.get_inputs(), which)
@@ -147,6 +153,6 @@ def test_simplified(name, simplified, baseline):
         for info, a, b in zip(reference.get_outputs(), expected, ours.run(None, feeds), strict=True):
             assert difference(a, b) <= TOLERANCE, f"{info.name}: {difference(a, b):.1e} of its scale"
     # The comparison can fail: a weight in the middle, or the last one, wrong by a twentieth is seen.
-    for tensor in mutated(model):
+    for tensor in mutate(weights):
         wrong = session(with_outputs(model, shared)).run(None, feeds)
         assert max(map(difference, expected, wrong)) > 2 * TOLERANCE, f"a wrong {tensor} would go unnoticed"
