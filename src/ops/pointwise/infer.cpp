@@ -211,14 +211,16 @@ void infer_row(InferContext& context) {
   const Row& row = row_of(context.node().op);
   if (context.input_count() == 0) context.fail("it has no input");
   const std::size_t decides = row.type_input();
-  const DType result = row.gives_bool ? DType::kBool : context.dtype(decides);
+  // An input of unknown type (behind an op that nobody has defined) contradicts nothing; the others then tell.
+  DType decided = context.dtype(decides);
   Shape out;
   bool known = true;
   for (std::size_t i = 0; i < context.input_count(); ++i) {
     if (!context.has_input(i)) continue;
     const bool same_type = !(row.name == "Pow" && i == 1) && !(decides == 1 && i == 0);
-    if (same_type && context.dtype(i) != context.dtype(decides)) {
-      context.fail(fmt::format("its inputs have types {} and {}; they must be the same", dtype_name(context.dtype(decides)), dtype_name(context.dtype(i))));
+    if (same_type && decided == DType::kUndefined) decided = context.dtype(i);
+    if (same_type && context.dtype(i) != decided && context.dtype(i) != DType::kUndefined) {
+      context.fail(fmt::format("its inputs have types {} and {}; they must be the same", dtype_name(decided), dtype_name(context.dtype(i))));
     }
     if (row.name == "Clip" && i > 0) continue;  // scalars; some exporters write shape [1]
     if (!context.shape(i)) {
@@ -231,6 +233,7 @@ void infer_row(InferContext& context) {
     }
     out = std::move(next);
   }
+  const DType result = row.gives_bool ? DType::kBool : decided;
   if (!known) return context.set_unknown(0, result);
   context.set(0, result, out);
   bool shapes_constant = true;
