@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "loops/builder.h"
+#include "loops/scalar.h"
 #include "ops/lower_util.h"
 #include "ops/pool/pool_window.h"
 #include "ops/ref_util.h"
@@ -136,8 +137,9 @@ bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
   const auto element = [=](RegionBuilder& r, const RegionBuilder::Indices& kept, const RegionBuilder::Indices& taps) {
     RegionBuilder::Indices index{kept[0], kept[1]};
     for (std::size_t axis = 0; axis < window.rank(); ++axis) index.push_back(position(r, kept, taps, axis));
-    const double fallback = maximum ? (is_float(out_type) ? -std::numeric_limits<double>::infinity() : -1e18) : 0.0;
-    return r.cast(r.read_or(x, index, r.constant(fallback, out_type)), type);
+    const loops::Scalar nothing = maximum ? loops::reduce_identity(Reduce::kMax, out_type) : loops::Scalar{};
+    const ExprId fallback = is_float(out_type) ? r.constant(nothing.real, out_type) : r.cast(r.integer(nothing.whole), out_type);
+    return r.cast(r.read_or(x, index, fallback), type);
   };
   const Value* reduced = b.temporary(maximum ? "window_max" : "window_sum", type, node.output()->shape());
   b.define_reduction(reduced, maximum ? Reduce::kMax : Reduce::kSum, space, element, type);

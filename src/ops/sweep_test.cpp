@@ -1,0 +1,202 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// One driver for every definition: a case is the text of a graph. Its inferred types are held against the run, its blocked oracle and
+// its lowering to the region language against the defining reference.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "ir/text.h"
+#include "lathe/status.h"
+#include "loops/builder.h"
+#include "loops/interpreter.h"
+#include "ops/infer.h"
+#include "ops/reference_runner.h"
+#include "ops/registry.h"
+
+namespace lathe::ops {
+namespace {
+
+struct Case {
+  const char* name;
+  const char* inputs;
+  const char* body;      ///< ends by defining y
+  const char* decline = nullptr;   ///< a word of the reason when it must not lower; nullptr: it must
+};
+
+constexpr ir::Bindings::value_type kSymbols[] = {{"n", 2}, {"h", 7}, {"w", 5}, {"t", 4}, {"one", 1}};
+
+Tensor random_input(const ir::Value& value, const ir::Bindings& symbols, unsigned seed) {
+  Tensor tensor(value.dtype(), *ir::evaluate(value.shape(), symbols));
+  std::mt19937 generator(seed);
+  for (std::int64_t i = 0; i < tensor.size(); ++i) {
+    const double unit = static_cast<double>(generator() % 2001) / 1000.0 - 1.0;   // [-1, 1], the same on every machine
+    if (is_float(value.dtype())) tensor.set_from_double(i, 3 * unit);
+    else tensor.set_from_int64(i, value.dtype() == DType::kBool ? unit > 0 : std::lround(20 * unit));
+  }
+  return tensor;
+}
+
+void expect_close(const Tensor& actual, const Tensor& expected, double relative, double absolute, const std::string& what) {
+  ASSERT_EQ(actual.dtype(), expected.dtype()) << what;
+  ASSERT_EQ(actual.dims(), expected.dims()) << what;
+  for (std::int64_t i = 0; i < expected.size(); ++i) {
+    const double a = actual.as_double(i), e = expected.as_double(i);
+    if (std::isnan(a) && std::isnan(e)) continue;
+    if (a == e) continue;
+    ASSERT_NEAR(a, e, relative * std::fabs(e) + absolute) << what << ", element " << i;
+  }
+}
+
+class Sweep : public testing::TestWithParam<Case> {};
+
+TEST_P(Sweep, InferenceOracleAndLoweringAgreeWithTheReference) {
+  const Case& c = GetParam();
+  const ir::Bindings symbols(std::begin(kSymbols), std::end(kSymbols));
+  const auto graph = ir::parse_graph(std::string("graph g(") + c.inputs + ") -> (y) {\n" + c.body + "\n}");
+  infer_graph(*graph);
+  std::vector<Tensor> inputs;
+  unsigned seed = 1;
+  for (const ir::Value* input : graph->inputs()) inputs.push_back(random_input(*input, symbols, seed++));
+  const auto check_types = [&](const ir::Value& value, Tensor& tensor) {
+    ASSERT_EQ(value.dtype(), tensor.dtype()) << value.name;
+    ASSERT_TRUE(value.has_shape()) << value.name;
+    const auto dims = ir::evaluate(value.shape(), symbols);
+    if (dims) {
+      ASSERT_EQ(*dims, tensor.dims()) << value.name << " inferred as " << value.type.to_string();
+    } else {
+      ASSERT_EQ(value.shape().size(), tensor.dims().size());
+    }
+  };
+  const Tensor expected = ReferenceRunner(*graph, {.oracle = false, .observe = check_types}).run(inputs).at(0);
+  const Tensor oracle = ReferenceRunner(*graph, {.oracle = true}).run(inputs).at(0);
+  // Both accumulate in double, so they differ by one rounding to the stored type at most.
+  const double unit = expected.dtype() == DType::kFloat64 ? 1e-12 : expected.dtype() == DType::kFloat32 ? 1.2e-7 : expected.dtype() == DType::kFloat16 ? 1e-3 : 8e-3;
+  expect_close(oracle, expected, is_float(expected.dtype()) ? unit : 0, 1e-12, "oracle");
+
+  std::vector<const ir::Node*> nodes;
+  for (const ir::Node* node : graph->nodes()) nodes.push_back(node);
+  std::vector<const ir::Value*> region_inputs;
+  std::vector<Tensor> tensors;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    region_inputs.push_back(graph->inputs()[i]);
+    tensors.push_back(inputs[i]);
+  }
+  for (const ir::Value* value : graph->values()) {
+    if (!value->is_constant()) continue;
+    region_inputs.push_back(value);
+    tensors.push_back(value->constant);
+  }
+  const ir::Value* outputs[] = {graph->outputs()[0]};
+  loops::LoopRegion region;
+  std::string reason;
+  const bool lowered = loops::lower_nodes(nodes, region_inputs, outputs, region, reason);
+  if (c.decline) {
+    EXPECT_FALSE(lowered);
+    EXPECT_NE(reason.find(c.decline), std::string::npos) << reason;
+    return;
+  }
+  ASSERT_TRUE(lowered) << reason;
+  EXPECT_TRUE(loops::find_defects(region).empty()) << loops::find_defects(region).front() << "\n" << region.to_string();
+  const Tensor looped = loops::interpret(region, tensors, symbols).at(0);
+  expect_close(looped, expected, is_float(expected.dtype()) ? 2 * unit + 2e-6 : 0, 2e-6, "lowering");
+}
+
+constexpr const char* kImage = "x: float[n, 3, h, w]";
+constexpr const char* kNone = "no lowering";
+
+const Case kCases[] = {
+    // Contractions: oracle sweeps over groups, pads, dilations, types and tails of the blocks.
+    {"conv", "x: float[n, 5, h, w], k: float[7, 5, 3, 3], b: float[7]", "y = Conv(x, k, b) {pads=[1, 1, 1, 1]}", kNone},
+    {"conv_grouped", "x: float[n, 6, h, w], k: float[4, 3, 3, 2]", "y = Conv(x, k) {group=2, strides=[2, 1], dilations=[1, 2], pads=[0, 1, 2, 0]}", kNone},
+    {"conv_depthwise", "x: float[1, 6, h, w], k: float[12, 1, 3, 3]", "y = Conv(x, k) {group=6, auto_pad=\"SAME_UPPER\", strides=[2, 2]}", kNone},
+    {"conv_same_lower", "x: float[1, 2, h, w], k: float[3, 2, 2, 4]", "y = Conv(x, k) {auto_pad=\"SAME_LOWER\"}", kNone},
+    {"conv_1d", "x: float[n, 4, 20], k: float[5, 4, 5]", "y = Conv(x, k) {dilations=[3], pads=[6, 6]}", kNone},
+    {"conv_3d", "x: float[1, 2, 5, 4, 6], k: float[3, 2, 2, 3, 1]", "y = Conv(x, k) {pads=[1, 0, 0, 0, 1, 2]}", kNone},
+    {"conv_wide", "x: float[1, 40, 9, 9], k: float[70, 40, 1, 1]", "y = Conv(x, k)", kNone},
+    {"conv_half", "x: float16[1, 8, 5, 5], k: float16[4, 8, 3, 3]", "y = Conv(x, k) {pads=[1, 1, 1, 1]}", kNone},
+    {"conv_negative_pads", "x: float[1, 2, 8, 8], k: float[3, 2, 3, 3]", "y = Conv(x, k) {pads=[-1, 0, 0, -2]}", kNone},
+    {"conv_empty_batch", "x: float[0, 2, 4, 4], k: float[3, 2, 3, 3]", "y = Conv(x, k)", kNone},
+    {"conv_transpose", "x: float[n, 4, h, w], k: float[4, 3, 3, 3], b: float[3]", "y = ConvTranspose(x, k, b) {strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0]}", kNone},
+    {"conv_transpose_grouped", "x: float[1, 4, 5, 6], k: float[4, 2, 2, 3]", "y = ConvTranspose(x, k) {group=2, dilations=[2, 1], strides=[1, 3]}", kNone},
+    {"conv_transpose_output_shape", "x: float[1, 2, 3, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[3, 2], output_shape=[10, 8]}", kNone},
+    {"conv_transpose_same", "x: float[1, 2, 4, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[2, 2], auto_pad=\"SAME_UPPER\"}", kNone},
+    {"matmul", "a: float[h, 33], b: float[33, 70]", "y = MatMul(a, b)", kNone},
+    {"matmul_stacks", "a: float[n, 1, h, 9], b: float[3, 9, w]", "y = MatMul(a, b)", kNone},
+    {"matmul_vectors", "a: float[17], b: float[17]", "y = MatMul(a, b)", kNone},
+    {"matmul_row", "a: float[8], b: float[n, 8, w]", "y = MatMul(a, b)", kNone},
+    {"matmul_bf16", "a: bfloat16[5, 64], b: bfloat16[64, 6]", "y = MatMul(a, b)", kNone},
+    {"matmul_double", "a: double[5, 300], b: double[300, 6]", "y = MatMul(a, b)", kNone},
+    {"matmul_int32", "a: int32[5, 9], b: int32[9, 6]", "y = MatMul(a, b)", kNone},
+    {"matmul_no_sum", "a: float[3, 0], b: float[0, 4]", "y = MatMul(a, b)", kNone},
+    {"gemm", "a: float[h, 40], b: float[40, 66], c: float[66]", "y = Gemm(a, b, c) {alpha=0.5, beta=-2.0}", kNone},
+    {"gemm_transposed", "a: float[40, h], b: float[6, 40], c: float[h, 1]", "y = Gemm(a, b, c) {transA=1, transB=1}", kNone},
+    {"gemm_scalar_c", "a: float[3, 4], b: float[4, 5], c: float[]", "y = Gemm(a, b, c)", kNone},
+    // Pools.
+    {"max_pool", kImage, "y = MaxPool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]}"},
+    {"max_pool_ceil", kImage, "y = MaxPool(x) {kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1}"},
+    {"max_pool_dilated", kImage, "y = MaxPool(x) {kernel_shape=[3, 2], dilations=[2, 3]}"},
+    {"max_pool_1d", "x: float[n, 3, t]", "y = MaxPool(x) {kernel_shape=[2], pads=[1, 0]}"},
+    {"max_pool_int8", "x: int8[n, 3, h, w]", "y = MaxPool(x) {kernel_shape=[3, 3], pads=[1, 1, 1, 1]}"},
+    {"max_pool_same", kImage, "y = MaxPool(x) {kernel_shape=[3, 3], auto_pad=\"SAME_UPPER\"}", "SAME"},
+    {"max_pool_indices", kImage, "_, y = MaxPool(x) {kernel_shape=[2, 2]}", "indices"},
+    {"average_pool", kImage, "y = AveragePool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]}"},
+    {"average_pool_include", kImage, "y = AveragePool(x) {kernel_shape=[3, 2], strides=[2, 2], pads=[1, 1, 0, 1], count_include_pad=1}"},
+    {"average_pool_ceil_include", kImage, "y = AveragePool(x) {kernel_shape=[3, 3], strides=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1, ceil_mode=1}"},
+    {"average_pool_dilated", "x: float[n, 3, 12, 11]", "y = AveragePool(x) {kernel_shape=[3, 2], dilations=[2, 3], pads=[2, 1, 1, 3]}"},
+    {"average_pool_3d", "x: float[1, 2, 4, h, w]", "y = AveragePool(x) {kernel_shape=[2, 2, 2]}"},
+    {"lp_pool", kImage, "y = LpPool(x) {kernel_shape=[2, 2], p=3}", kNone},
+    {"global_average", kImage, "y = GlobalAveragePool(x)"},
+    {"global_average_half", "x: float16[n, 3, h, w]", "y = GlobalAveragePool(x)"},
+    {"global_max", "x: float[n, 3, 4, h, w]", "y = GlobalMaxPool(x)"},
+    // Resize.
+    {"resize_nearest", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {coordinate_transformation_mode=\"asymmetric\", nearest_mode=\"floor\"}"},
+    {"resize_nearest_half_pixel", kImage, "s: float[4] = const {1.0, 1.0, 3.0, 0.5}\n y = Resize(x, _, s)"},
+    {"resize_linear", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 1.5}\n y = Resize(x, _, s) {mode=\"linear\"}"},
+    {"resize_linear_align", kImage, "z: int64[4] = const {2, 3, 11, 4}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"align_corners\"}"},
+    {"resize_linear_pytorch", kImage, "z: int64[2] = const {14, 1}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\", axes=[2, 3]}"},
+    {"resize_cubic", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {mode=\"cubic\"}", "cubic"},
+    {"resize_antialias", kImage, "s: float[4] = const {1.0, 1.0, 0.5, 0.5}\n y = Resize(x, _, s) {mode=\"linear\", antialias=1}", "antialias"},
+    // Data movement, reductions, normalisations: one or two cases each.
+    {"transpose", "x: float[n, 3, h, w]", "y = Transpose(x) {perm=[0, 2, 3, 1]}"},
+    {"reshape", "x: float[n, 6, h, w]", "t: int64[5] = const {0, 2, 3, -1, 5}\n y = Reshape(x, t)"},
+    {"flatten", "x: float[n, 6, h, w]", "y = Flatten(x) {axis=2}"},
+    {"squeeze", "x: float[n, 1, h]", "a: int64[1] = const {1}\n y = Squeeze(x, a)"},
+    {"unsqueeze", "x: float[n, h]", "a: int64[2] = const {0, -1}\n y = Unsqueeze(x, a)"},
+    {"concat", "a: float[n, h], b: float[n, 3], c: float[n, w]", "y = Concat(a, b, c) {axis=1}"},
+    {"slice", "x: float[n, 3, h, 5]", "b: int64[2] = const {1, -1}\n e: int64[2] = const {7, -9}\n a: int64[2] = const {2, 3}\n s: int64[2] = const {2, -2}\n y = Slice(x, b, e, a, s)"},
+    {"gather", "x: float[h, w]", "i: int64[2, 2] = const {0, -1, 3, 2}\n y = Gather(x, i)"},
+    {"expand", "x: float[n, 1, w]", "z: int64[3] = const {1, 4, 1}\n y = Expand(x, z)"},
+    {"cast", "x: float[n, h]", "y = Cast(x) {to=6}"},
+    {"depth_to_space", "x: float[n, 8, h, w]", "y = DepthToSpace(x) {blocksize=2, mode=\"CRD\"}"},
+    {"space_to_depth", "x: float[n, 2, 4, 6]", "y = SpaceToDepth(x) {blocksize=2}"},
+    {"reduce_mean", "x: float[n, 3, h, w]", "a: int64[2] = const {2, 3}\n y = ReduceMean(x, a) {keepdims=0}"},
+    {"reduce_max", "x: int32[n, 3, h, w]", "a: int64[1] = const {-1}\n y = ReduceMax(x, a)"},
+    {"reduce_l2", "x: float[n, h]", "y = ReduceL2(x)"},
+    {"arg_max", "x: float[n, h]", "y = ArgMax(x) {axis=1, keepdims=0}"},
+    {"softmax", "x: float[n, h, w]", "y = Softmax(x) {axis=1}"},
+    {"log_softmax", "x: float[n, h]", "y = LogSoftmax(x)"},
+    {"layer_norm", "x: float[n, h, 8], s: float[8], b: float[8]", "y = LayerNormalization(x, s, b)"},
+    {"instance_norm", "x: float[n, 3, h, w], s: float[3], b: float[3]", "y = InstanceNormalization(x, s, b)"},
+    {"batch_norm", "x: float[n, 3, h, w], s: float[3], b: float[3], m: float[3]",
+     "v: float[3] = const {0.5, 1.0, 2.5}\n y = BatchNormalization(x, s, b, m, v)"},
+    // Recurrences have no lowering; their inference and run must agree.
+    {"lstm", "x: float[t, n, 5], w0: float[2, 12, 5], r: float[2, 12, 3]", "y = LSTM(x, w0, r) {hidden_size=3, direction=\"bidirectional\"}", kNone},
+    {"gru", "x: float[t, n, 5], w0: float[1, 9, 5], r: float[1, 9, 3]", "y = GRU(x, w0, r) {hidden_size=3, direction=\"reverse\"}", kNone},
+    {"rnn", "x: float[n, t, 5], w0: float[1, 3, 5], r: float[1, 3, 3]", "y = RNN(x, w0, r) {hidden_size=3, layout=1}", kNone},
+};
+
+INSTANTIATE_TEST_SUITE_P(Ops, Sweep, testing::ValuesIn(kCases), [](const auto& info) { return std::string(info.param.name); });
+
+TEST(SweepCoverage, EveryOracleIsSwept) {
+  for (const OpDef* op : all_ops()) {
+    if (!op->oracle) continue;
+    int cases = 0;
+    for (const Case& c : kCases) cases += std::string(c.body).find("= " + std::string(op->name) + "(") != std::string::npos;
+    EXPECT_GE(cases, 3) << op->name;
+  }
+}
+
+}  // namespace
+}  // namespace lathe::ops
