@@ -181,7 +181,7 @@ class CandidateRunner {
     return result;
   }
   ops::PlanRequest request(const std::vector<plan::TensorDesc>& ins, const std::vector<plan::TensorDesc>& outs) const {
-    return {region_, ins, outs, in_layouts_, out_layouts_, options_.exact, options_.cpu_features, options_.threads};
+    return {region_, ins, outs, in_layouts_, out_layouts_, options_.exact, options_.cpu_features, options_.threads, options_.bindings};
   }
 
   void contents(const ir::Value* value, std::uint64_t seed) {

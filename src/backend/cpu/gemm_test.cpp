@@ -194,6 +194,44 @@ TEST(Gemm, EmptyExtents) {
   }
 }
 
+// An odd k in bf16 is padded to a pair: what lies beside it in memory must not take part, not even times zero.
+TEST(Gemm, OddPairsDoNotReachTheirNeighbours) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const bool trans_a : {false, true}) {
+    for (const bool trans_b : {false, true}) {
+      for_each_isa([&](Isa isa) {
+        GemmProblem p;
+        p.m = 20;
+        p.n = 35;
+        p.k = 5;
+        p.trans_a = trans_a;
+        p.trans_b = trans_b;
+        p.a = p.b = kBF16;
+        // One element more along k everywhere, and that one is NaN.
+        Buffer a(trans_a ? 6 : 20, trans_a ? 20 : 6, trans_a ? 20 : 6, kBF16), b(trans_b ? 35 : 6, trans_b ? 6 : 35, trans_b ? 6 : 35, kBF16), c(20, 35, 35, kF32);
+        Random random(3);
+        a.fill(random);
+        b.fill(random);
+        for (std::int64_t m = 0; m < 20; ++m) trans_a ? a.set(5, m, nan) : a.set(m, 5, nan);
+        for (std::int64_t n = 0; n < 35; ++n) trans_b ? b.set(n, 5, nan) : b.set(5, n, nan);
+        p.lda = a.stride();
+        p.ldb = b.stride();
+        ThreadPool pool(2);
+        Scratch scratch(gemm_scratch_bytes(p, 2));
+        GemmArgs args;
+        args.a = a.data();
+        args.b = b.data();
+        args.c = c.data();
+        args.scratch = scratch.data();
+        run_gemm(p, {}, args, pool);
+        for (std::int64_t m = 0; m < 20; ++m) {
+          for (std::int64_t n = 0; n < 35; ++n) ASSERT_FALSE(std::isnan(c.at(m, n))) << isa_name(isa) << " " << m << "," << n;
+        }
+      });
+    }
+  }
+}
+
 TEST(Gemm, OneThreadAndManyGiveTheSameBytes) {
   Case c;
   c.p.m = 150;

@@ -290,6 +290,88 @@ TEST(MatMulBlock, WritesChannelsLastThroughATranspose) {
   }
 }
 
+TEST(MatMulBlock, ChainsOfTransposesAndFactors) {
+  // Two transposes in a row compose; heads over one constant matrix are no more rows than memory allows; a factor behind Gemm is on C too.
+  const auto chain = ir::parse_graph(R"(graph g(x: float[2, 3, 4, 5], w: float[2, 5, 4, 6]) -> (y) {
+  s: float[2, 4, 5, 3] = Transpose(x) {perm=[0, 2, 3, 1]}
+  t: float[2, 5, 3, 4] = Transpose(s) {perm=[0, 2, 3, 1]}
+  y: float[2, 5, 3, 6] = MatMul(t, w)
+})");
+  const auto chained = propose_matmul_block(find_node(*chain, "MatMul")).front();
+  CandidateRunner first(chained, candidate("cpu.matmul.dynamic"), {});
+  ASSERT_EQ(chained.nodes.size(), 3u);
+  ASSERT_TRUE(first.verdict().yes) << first.verdict().reason;   // channels-last makes the rows contiguous
+  compare(first, "y", kF32, false, [&](std::int64_t i) {
+    const std::int64_t n = i % 6, m = i / 6 % 3, c = i / 18 % 5, b = i / 90;
+    Expected e{0, 1, 4};
+    for (std::int64_t k = 0; k < 4; ++k) e.value += first.input("x")({b, m, k, c}) * first.input("w")({b, c, k, n});
+    return e;
+  });
+  const auto heads = ir::parse_graph(R"(graph g(x: float[2, 7, 3, 8]) -> (y) {
+  w: float[8, 6] = const random(3)
+  s: float[3, 7, 2, 8] = Transpose(x) {perm=[2, 1, 0, 3]}
+  t: float[2, 3, 7, 8] = Transpose(s) {perm=[2, 0, 1, 3]}
+  y: float[2, 3, 7, 6] = MatMul(t, w)
+})");
+  const auto region = propose_matmul_block(find_node(*heads, "MatMul")).front();
+  ASSERT_EQ(region.nodes.size(), 3u);
+  CandidateRunner runner(region, candidate("cpu.matmul.packed"), {});
+  ASSERT_TRUE(runner.verdict().yes) << runner.verdict().reason;
+  const Dense &x = runner.input("x"), &w = runner.input("w");
+  compare(runner, "y", kF32, false, [&](std::int64_t i) {
+    Expected e{0, 0, 8};
+    for (std::int64_t k = 0; k < 8; ++k) {
+      const double p = x({i / 126, i / 6 % 7, i / 42 % 3, k}) * w({k, i % 6});
+      e.value += p;
+      e.mass += std::fabs(p);
+    }
+    return e;
+  });
+  for (const std::string c : {"c: float[5, 6]", "const"}) {
+    const bool constant = c == "const";
+    const auto gemm = ir::parse_graph(fmt::format(R"(graph g(a: float[5, 8]{}) -> (y) {{
+  b: float[8, 6] = const random(3)
+{}  two: float[] = const {{2.0}}
+  g: float[5, 6] = Gemm(a, b, c) {{alpha=0.5, beta=1.5}}
+  y: float[5, 6] = Mul(g, two)
+}})", constant ? "" : ", " + c, constant ? "  c: float[6] = const random(5)\n" : ""));
+    const auto regions = propose_matmul_block(find_node(*gemm, "Gemm"));
+    ASSERT_EQ(regions.front().nodes.size(), 2u);
+    CandidateRunner scaled(regions.front(), candidate("cpu.matmul.packed"), {});
+    ASSERT_TRUE(scaled.verdict().yes) << scaled.verdict().reason;
+    compare(scaled, "y", kF32, false, [&](std::int64_t i) {
+      Expected e{0, 0, 8};
+      for (std::int64_t k = 0; k < 8; ++k) {
+        e.value += scaled.input("a")({i / 6, k}) * scaled.input("b")({k, i % 6});
+        e.mass += std::fabs(scaled.input("a")({i / 6, k}) * scaled.input("b")({k, i % 6}));
+      }
+      e.value += 3 * scaled.input("c").values[static_cast<std::size_t>(constant ? i % 6 : i)];
+      return e;
+    });
+  }
+}
+
+TEST(MatMulBlock, ManyBatchAxesWithAResidual) {
+  const auto graph = ir::parse_graph(R"(graph g(a: float[2, 2, 2, 3, 4], b: float[2, 1, 2, 4, 5], r: float[2, 2, 2, 3, 5]) -> (y) {
+  m: float[2, 2, 2, 3, 5] = MatMul(a, b)
+  y: float[2, 2, 2, 3, 5] = Add(m, r)
+})");
+  const auto region = propose_matmul_block(find_node(*graph, "MatMul")).front();
+  for (const std::int64_t extra : {0, 3}) {
+    RunOptions options;
+    options.extra = extra;
+    CandidateRunner runner(region, candidate("cpu.matmul.dynamic"), options);
+    ASSERT_TRUE(runner.verdict().yes) << runner.verdict().reason;
+    const Dense &a = runner.input("a"), &b = runner.input("b"), &r = runner.input("r");
+    compare(runner, "y", kF32, false, [&](std::int64_t i) {
+      const std::int64_t n = i % 5, m = i / 5 % 3, z = i / 15 % 2, y = i / 30 % 2, x = i / 60;
+      Expected e{r.values[static_cast<std::size_t>(i)], 1, 4};
+      for (std::int64_t k = 0; k < 4; ++k) e.value += a({x, y, z, m, k}) * b({x, 0, z, k, n});
+      return e;
+    });
+  }
+}
+
 TEST(MatMulBlock, LoopRunsOtherTypes) {
   for (const std::string type : {"double", "float16", "int32", "int64", "uint32", "uint64"}) {
     const auto graph = ir::parse_graph(fmt::format("graph g(a: {0}[3, 4, 5], b: {0}[5, 6]) -> (c) {{\n  c: {0}[3, 4, 6] = MatMul(a, b)\n}}\n", type));
