@@ -97,27 +97,86 @@ struct Timed {
   double best = 1e9;
 };
 
-inline void alternate(std::vector<Timed>& runs, int rounds) {
+/// Tells whether the machine is ours: a fixed short work on every worker at once must take as long as on the caller alone. A rival whose threads
+/// meet at barriers suffers far more from other load than a pool that steals, so timings under load compare nothing.
+class QuietProbe {
+ public:
+  QuietProbe(ThreadPool& pool, DType type) : pool_(pool), type_(type) { alone_ = run(60, 1); }
+  bool quiet() {
+    alone_ = std::min(alone_, run(1, 1));
+    return run(2, pool_.size()) < alone_ * 1.15;   // the first wakes parked workers
+  }
+
+ private:
+  double run(int times, int workers) {
+    const cpu::KernelTable& k = cpu::kernel_table();
+    const auto& tiles = type_ == DType::kFloat32 ? k.f32 : k.bf16;
+    constexpr std::int64_t kSteps = 64, kCalls = 400;
+    double best = 1e9;
+    for (int i = 0; i < times; ++i) {
+      const double t0 = now();
+      pool_.parallel_for(workers, [&](std::int64_t, int) {
+        alignas(64) static thread_local float a[14 * (kSteps + 16)], w[kSteps * 32], acc[14 * 32];
+        cpu::TileArgs t{};
+        t.a_stride = (kSteps + 16) * 4;
+        t.a0 = reinterpret_cast<const char*>(a);
+        t.a1 = t.a0 + (k.max_rows + 1) / 2 * t.a_stride;
+        t.w = reinterpret_cast<const char*>(w);
+        t.w_stride = k.max_units * 64;
+        t.k = kSteps;
+        t.outer = t.inner = 1;
+        t.acc = acc;
+        t.acc_stride = k.max_units * 16;
+        for (int c = 0; c < kCalls; ++c) tiles[k.max_units][k.max_rows](t);
+      });
+      best = std::min(best, now() - t0);
+    }
+    return best;
+  }
+  ThreadPool& pool_;
+  DType type_;
+  double alone_;
+};
+
+/// Every run once a round, own and rival in turn; a timing counts when the machine was quiet before and after it. Returns the share of
+/// timings that found no quiet moment in a few tries and count all the same.
+inline double alternate(std::vector<Timed>& runs, int rounds, QuietProbe& probe) {
+  int disturbed = 0;
   for (int round = 0; round < rounds; ++round) {
     bool was_own = true;
     for (Timed& t : runs) {
       if (t.own != was_own) std::this_thread::sleep_for(std::chrono::milliseconds(2));   // let the other side's threads park
       was_own = t.own;
-      t.run();
-      for (int i = 0; i < 3; ++i) {
-        const double t0 = now();
+      for (int attempt = 0;; ++attempt) {
+        bool quiet = probe.quiet();
+        if (!t.own) std::this_thread::sleep_for(std::chrono::milliseconds(1));   // the probe's threads park too
         t.run();
-        t.best = std::min(t.best, now() - t0);
+        double best = 1e9;
+        for (int i = 0; i < 3; ++i) {
+          const double t0 = now();
+          t.run();
+          best = std::min(best, now() - t0);
+        }
+        quiet = probe.quiet() && quiet;
+        if (!quiet && attempt < 6) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(3));
+          continue;
+        }
+        t.best = std::min(t.best, best);
+        disturbed += !quiet;
+        break;
       }
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
+  return static_cast<double>(disturbed) / static_cast<double>(std::max<std::size_t>(1, runs.size() * static_cast<std::size_t>(rounds)));
 }
 
 struct Result {
   std::string network, problem, type, own_name, rival_name;
   int count = 1;
   double flops = 0, own = 0, exact = 0, rival = 0;   ///< seconds; rival 0: none
+  double disturbed = 0;                              ///< share of timings taken beside other load
 };
 
 /// Best of own, of own without class fast, of the rival.
@@ -131,6 +190,9 @@ inline Result best_of(const std::vector<Timed>& runs) {
   return r;
 }
 
+/// Problems of which more timings were disturbed are listed, not summed.
+inline constexpr double kDisturbed = 0.5;
+
 /// Per network and type: summed times, geometric mean and worst of the ratios rival / own.
 struct Summary {
   std::string network, type;
@@ -140,7 +202,7 @@ struct Summary {
 inline std::vector<Summary> summarise(const std::vector<Result>& results) {
   std::vector<Summary> list;
   for (const Result& r : results) {
-    if (r.rival == 0) continue;
+    if (r.rival == 0 || r.disturbed > kDisturbed) continue;
     for (const std::string& network : {r.network, std::string("all")}) {
       auto s = std::find_if(list.begin(), list.end(), [&](const Summary& x) { return x.network == network && x.type == r.type; });
       if (s == list.end()) s = list.insert(list.end(), Summary{network, r.type});
@@ -189,8 +251,8 @@ inline void write_json(const std::string& path, const char* bench, const Options
     const Result& r = results[i];
     print("    {\"network\": \"%s\", \"problem\": \"%s\", \"count\": %d, \"type\": \"%s\", \"own_us\": %.1f, \"own\": \"%s\", \"exact_us\": %.1f, ", r.network.c_str(),
           r.problem.c_str(), r.count, r.type.c_str(), r.own * 1e6, r.own_name.c_str(), r.exact * 1e6);
-    print("\"gflops\": %.1f, \"rival_us\": %.1f, \"rival\": \"%s\", \"ratio\": %.3f}%s\n", r.flops / r.own * 1e-9, r.rival * 1e6, r.rival_name.c_str(),
-          r.rival / r.own, i + 1 < results.size() ? "," : "");
+    print("\"gflops\": %.1f, \"rival_us\": %.1f, \"rival\": \"%s\", \"ratio\": %.3f, \"disturbed\": %.2f}%s\n", r.flops / r.own * 1e-9, r.rival * 1e6, r.rival_name.c_str(),
+          r.rival / r.own, r.disturbed, i + 1 < results.size() ? "," : "");
   }
   out << "  ]\n}\n";
   if (!out) std::fprintf(stderr, "%s: cannot write %s\n", bench, path.c_str());

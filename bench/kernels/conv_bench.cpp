@@ -84,7 +84,7 @@ class OneDnnRun {
 };
 #endif
 
-Result bench_problem(const std::string& network, int count, ConvProblem p, DType type, const Options& o, ThreadPool& pool, double peak) {
+Result bench_problem(const std::string& network, int count, ConvProblem p, DType type, const Options& o, ThreadPool& pool, QuietProbe& probe, double peak) {
   p.src = p.weights = p.dst = type;
   std::vector<float> weights(static_cast<std::size_t>(p.cout * (p.cin / p.groups) * p.kh * p.kw)), bias(static_cast<std::size_t>(p.cout));
   fill(weights.data(), static_cast<std::int64_t>(weights.size()), DType::kFloat32);
@@ -122,8 +122,9 @@ Result bench_problem(const std::string& network, int count, ConvProblem p, DType
     }
   }
 #endif
-  alternate(runs, o.rounds);
+  const double disturbed = alternate(runs, o.rounds, probe);
   Result r = best_of(runs);
+  r.disturbed = disturbed;
   r.network = network;
   r.count = count;
   r.type = type_name(type);
@@ -162,6 +163,7 @@ int main(int argc, char** argv) {
     }
     std::string line;
     double peak = measure_peak(pool, type);
+    QuietProbe probe(pool, type);
     std::printf("%s, %d threads, %s peak %.0f GFLOP/s\n", cpu_features().describe().c_str(), o.threads, type_name(type), peak);
     while (std::getline(file, line)) {
       if (line.empty() || line[0] == '#') continue;
@@ -173,7 +175,7 @@ int main(int argc, char** argv) {
           p.pad_bottom >> p.pad_right >> p.dilation_h >> p.dilation_w >> p.groups;
       if (!in || (!o.network.empty() && network != o.network)) continue;
       peak = std::max(peak, measure_peak(pool, type));
-      results.push_back(bench_problem(network, count, p, type, o, pool, peak));
+      results.push_back(bench_problem(network, count, p, type, o, pool, probe, peak));
     }
     peaks.emplace_back(type_name(type), peak);
   }

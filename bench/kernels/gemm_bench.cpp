@@ -58,7 +58,7 @@ class OneDnnRun {
 };
 #endif
 
-Result bench_problem(const Problem& problem, DType type, const Options& o, ThreadPool& pool, double peak) {
+Result bench_problem(const Problem& problem, DType type, const Options& o, ThreadPool& pool, QuietProbe& probe, double peak) {
   GemmProblem p;
   p.m = problem.m;
   p.n = problem.n;
@@ -97,8 +97,9 @@ Result bench_problem(const Problem& problem, DType type, const Options& o, Threa
   } catch (const dnnl::error&) {
   }
 #endif
-  alternate(runs, o.rounds);
+  const double disturbed = alternate(runs, o.rounds, probe);
   Result r = best_of(runs);
+  r.disturbed = disturbed;
   r.network = problem.network;
   r.count = problem.count;
   r.type = type_name(type);
@@ -133,6 +134,7 @@ int main(int argc, char** argv) {
       return 2;
     }
     double peak = measure_peak(pool, type);
+    QuietProbe probe(pool, type);
     std::string line;
     while (std::getline(file, line)) {
       if (line.empty() || line[0] == '#') continue;
@@ -141,7 +143,7 @@ int main(int argc, char** argv) {
       in >> p.network >> p.count >> p.batch >> p.m >> p.n >> p.k >> p.trans_b >> p.packed;
       if (!in || (!o.network.empty() && p.network != o.network)) continue;
       peak = std::max(peak, measure_peak(pool, type));
-      results.push_back(bench_problem(p, type, o, pool, peak));
+      results.push_back(bench_problem(p, type, o, pool, probe, peak));
     }
     peaks.emplace_back(type_name(type), peak);
   }

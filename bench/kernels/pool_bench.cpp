@@ -64,6 +64,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "pool_bench: cannot read %s\n", o.file.c_str());
       return 2;
     }
+    QuietProbe probe(pool, type);
     std::string line;
     while (std::getline(file, line)) {
       if (line.empty() || line[0] == '#') continue;
@@ -98,8 +99,9 @@ int main(int argc, char** argv) {
         }
       }
 #endif
-      alternate(runs, o.rounds);
+      const double disturbed = alternate(runs, o.rounds, probe);
       Result r = best_of(runs);
+      r.disturbed = disturbed;
       r.network = network;
       r.count = count;
       r.type = type_name(type);
