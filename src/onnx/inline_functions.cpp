@@ -4,7 +4,8 @@
 
 #include <fmt/format.h>
 
-#include <set>
+#include <algorithm>
+#include <tuple>
 
 #include "lathe/status.h"
 #include "onnx/reader.h"
@@ -16,59 +17,83 @@ using ir::Graph;
 using ir::Node;
 using ir::Value;
 
+constexpr int kMaxDepth = 200;                      // of functions that call functions
+constexpr std::int64_t kMaxNodes = 10'000'000;      // that all expansions together may make
+
 class Inliner {
  public:
-  explicit Inliner(ir::Model& model) : model_(model) {}
+  explicit Inliner(ir::Model& model) : model_(model) {
+    for (const ir::Function& function : model.functions) {
+      if (!functions_.emplace(key(function.domain, function.name, function.overload), &function).second)
+        throw Error(Code::kInvalidModel, fmt::format("two local functions are named {}", id_of(function)));
+    }
+  }
 
   void expand_graph(Graph& graph) {
-    bool again = true;
-    while (again) {
-      again = false;
-      for (Node* node : graph.nodes()) {
-        for (auto& [name, attribute] : node->attrs) {
-          if (auto* inner = std::get_if<ir::GraphPtr>(&attribute.value)) expand_graph(**inner);
-          if (auto* list = std::get_if<std::vector<ir::GraphPtr>>(&attribute.value))
-            for (auto& inner : *list) expand_graph(*inner);
-        }
-        if (const ir::Function* function = find(*node)) {
-          expand_call(graph, *node, *function);
-          again = true;
-          break;
-        }
-      }
-    }
+    for (Node* node : graph.nodes()) expand_node(graph, *node);
   }
 
  private:
+  using Key = std::tuple<std::string, std::string, std::string>;
+  static Key key(const std::string& domain, const std::string& name, const std::string& overload) { return {domain == "ai.onnx" ? "" : domain, name, overload}; }
+  static std::string id_of(const ir::Function& function) {
+    return fmt::format("'{}::{}{}{}'", function.domain, function.name, function.overload.empty() ? "" : ":", function.overload);
+  }
+
   const ir::Function* find(const Node& node) const {
-    for (const ir::Function& function : model_.functions) {
-      const std::string domain = function.domain == "ai.onnx" ? "" : function.domain;
-      if (domain == node.domain && function.name == node.op && function.overload == node.overload) return &function;
+    const auto found = functions_.find(key(node.domain, node.op, node.overload));
+    return found == functions_.end() ? nullptr : found->second;
+  }
+
+  void expand_node(Graph& graph, Node& node) {
+    for (Graph* nested : ir::nested_graphs(node)) expand_graph(*nested);
+    if (const ir::Function* function = find(node)) expand_call(graph, node, *function);
+  }
+
+  /// How many nodes a call becomes, calls inside expanded; throws on recursion. At most kMaxNodes is counted.
+  std::int64_t size_of(const ir::Function& function, int depth) {
+    const auto [at, added] = sizes_.emplace(&function, -1);
+    if (!added) {
+      if (at->second < 0) throw Error(Code::kInvalidModel, fmt::format("the local function {} calls itself", id_of(function)));
+      return at->second;
     }
-    return nullptr;
+    if (depth > kMaxDepth) throw Error(Code::kInvalidModel, "local functions call each other more than 200 deep");
+    std::int64_t size = 0;
+    ir::for_each_node_deep(*function.body, [&](Node& node) {
+      const ir::Function* inner = find(node);
+      size = std::min(kMaxNodes + 1, size + (inner ? size_of(*inner, depth + 1) : 1));
+    });
+    sizes_[&function] = size;
+    return size;
   }
 
   void expand_call(Graph& graph, Node& call, const ir::Function& function) {
-    const std::string id = fmt::format("{}::{}:{}", function.domain, function.name, function.overload);
-    // Each expansion replaces one call; a function that (through others) calls itself would go on for ever.
-    if (++expansions_ > 1000000 || depth_of(function, 0) > 100)
-      throw Error(Code::kInvalidModel, fmt::format("the function {} calls itself", id)).at_node(call.name, call.op);
+    const std::string id = id_of(function);
+    try {
+      made_ += size_of(function, 0);
+    } catch (Error& error) {
+      throw error.at_node(call.name, call.op);
+    }
+    if (made_ > kMaxNodes) throw Error(Code::kInvalidModel, "the local functions expand to more than 10 million nodes").at_node(call.name, call.op);
+    if (call.inputs.size() > function.body->inputs().size())
+      throw Error(Code::kInvalidModel, fmt::format("the function {} takes {} inputs, {} are given", id, function.body->inputs().size(), call.inputs.size()))
+          .at_node(call.name, call.op);
     std::map<const Value*, Value*> values;
     const auto& formals = function.body->inputs();
     for (std::size_t i = 0; i < formals.size(); ++i) values[formals[i]] = call.input(i);
     const std::string prefix = call.name.empty() ? function.name : call.name;
-    std::map<const Value*, std::size_t> result_index;
-    for (std::size_t i = 0; i < function.body->outputs().size(); ++i) result_index[function.body->outputs()[i]] = i;
-    copy_nodes(*function.body, graph, &call, values, call, function, prefix);
+    const std::vector<Node*> copies = copy_nodes(*function.body, graph, &call, values, call, function, prefix);
     for (std::size_t i = 0; i < call.outputs.size(); ++i) {
       Value* old = call.outputs[i];
       if (!old) continue;
       if (i >= function.body->outputs().size())
         throw Error(Code::kInvalidModel, fmt::format("the function {} has no output {}", id, i)).at_node(call.name, call.op);
       Value* made = values.at(function.body->outputs()[i]);
+      if (!made)
+        throw Error(Code::kInvalidModel, fmt::format("the function {} returns an input that the call leaves out", id)).at_node(call.name, call.op).at_tensor(old->name);
       const std::string name = old->name;
       const ir::Type type = old->type;
-      if (!made || made->kind != ir::ValueKind::kNodeOutput || made->graph != &graph || !graph.replace_all_uses(old, made)) {
+      if (made->kind != ir::ValueKind::kNodeOutput || made->graph != &graph || !graph.replace_all_uses(old, made)) {
         Node* identity = graph.add_node("", "Identity", {made}, {graph.unique_name(name)}, {}, &call);
         identity->sources = call.sources;
         made = identity->outputs[0];
@@ -81,18 +106,12 @@ class Inliner {
     for (auto& [value, name] : pending_names_)
       if (value->name != name && !graph.find(name)) graph.rename(value, name);
     pending_names_.clear();
+    for (Node* copy : copies) expand_node(graph, *copy);
   }
 
-  int depth_of(const ir::Function& function, int depth) {
-    if (depth > 100) return depth;
-    int deepest = depth;
-    for (const Node* node : function.body->nodes())
-      if (const ir::Function* inner = find(*node)) deepest = std::max(deepest, depth_of(*inner, depth + 1));
-    return deepest;
-  }
-
-  void copy_nodes(const Graph& body, Graph& target, Node* before, std::map<const Value*, Value*>& values, const Node& call, const ir::Function& function,
-                  const std::string& prefix) {
+  std::vector<Node*> copy_nodes(const Graph& body, Graph& target, Node* before, std::map<const Value*, Value*>& values, const Node& call,
+                                const ir::Function& function, const std::string& prefix) {
+    std::vector<Node*> copies;
     for (const Node* node : body.nodes()) {
       std::vector<Value*> inputs;
       for (const Value* input : node->inputs) inputs.push_back(input ? values.at(input) : nullptr);
@@ -120,7 +139,9 @@ class Inliner {
         if (!given) given = function.attribute_defaults.find(attribute.ref_name);
         if (given) copy->attrs.set(name, *given);  // absent and without default: the inner op's own default
       }
+      copies.push_back(copy);
     }
+    return copies;
   }
 
   ir::Attribute copy_attribute(const ir::Attribute& attribute, Graph& target, std::map<const Value*, Value*>& values, const Node& call,
@@ -146,7 +167,9 @@ class Inliner {
   }
 
   ir::Model& model_;
-  std::size_t expansions_ = 0;
+  std::map<Key, const ir::Function*> functions_;
+  std::map<const ir::Function*, std::int64_t> sizes_;   // -1: being counted
+  std::int64_t made_ = 0;
   std::vector<std::pair<Value*, std::string>> pending_names_;
 };
 
