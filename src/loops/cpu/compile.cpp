@@ -17,6 +17,7 @@ namespace lathe::loops::cpu {
 namespace {
 
 constexpr std::int64_t kEnoughTasks = 32;        // fewer than these: a reduction is cut
+constexpr std::int64_t kLeastRowApart = 32;      // columns from which on a kernel is called row by row rather than on repeated operands
 constexpr std::int64_t kPiecePoints = 8192;      // least points of a piece
 
 bool is_narrow_integer(DType type) {
@@ -273,6 +274,14 @@ class Compiler {
   }
   /// A kernel takes operands of its own sides, or of one element.
   std::int32_t fitted(std::int32_t v, int sides) { return varies(v) == 0 ? v : spread(v, sides); }
+  /// Row by row a kernel takes operands of any sides: one element per row, the same columns for every row. Short rows are not worth it.
+  bool rows_apart(int sides, std::initializer_list<std::int32_t> operands) const {
+    if (sides != (kByRow | kByCol) || p_.col_step < kLeastRowApart) return false;
+    return std::any_of(operands.begin(), operands.end(), [&](std::int32_t v) { return varies(v) == kByRow || varies(v) == kByCol; });
+  }
+  bool is_single(std::int32_t v, bool apart) const { return varies(v) == 0 || (apart && varies(v) == kByRow); }
+  std::int32_t operand(std::int32_t v, int sides, bool apart) { return apart ? v : fitted(v, sides); }
+
   /// What is stored or reduced: every point, or one element.
   std::int32_t whole(std::int32_t v) { return fitted(v, full_); }
 
@@ -310,8 +319,12 @@ class Compiler {
       case ExprOp::kSelect: {
         const std::int32_t condition = value(e.args[0]), x = value(e.args[1]), y = value(e.args[2]);
         const int sides = varies(condition) | varies(x) | varies(y);
-        const KernelFn fn = k_.select(vm_type(e.type), (varies(x) == 0 ? 1 : 0) | (varies(y) == 0 ? 2 : 0));
-        return kernel(fn, vm_type(e.type), sides, spread(condition, sides), fitted(x, sides), fitted(y, sides));
+        const bool apart = rows_apart(sides, {condition, x, y});
+        const KernelFn fn = k_.select(vm_type(e.type), (is_single(x, apart) ? 1 : 0) | (is_single(y, apart) ? 2 : 0));
+        const std::int32_t where = is_single(condition, apart) ? spread(condition, sides) : operand(condition, sides, apart);
+        const std::int32_t v = kernel(fn, vm_type(e.type), sides, where, operand(x, sides, apart), operand(y, sides, apart));
+        p_.instrs.back().by_row = apart;
+        return v;
       }
       case ExprOp::kAxis:
       case ExprOp::kDim: throw Error(Code::kInternal, "an index expression without an affine form");
@@ -330,10 +343,12 @@ class Compiler {
       if (const std::int32_t joined = joined_kernel(e); joined >= 0) return joined;
       const std::int32_t x = value(e.args[0]), y = value(e.args[1]);
       const int sides = varies(x) | varies(y);
-      const Mode mode = (varies(x) == 0) == (varies(y) == 0) ? Mode::kVectors : varies(x) == 0 ? Mode::kScalarLeft : Mode::kScalarRight;
+      const bool apart = rows_apart(sides, {x, y}), left = is_single(x, apart), right = is_single(y, apart);
+      const Mode mode = left == right ? Mode::kVectors : left ? Mode::kScalarLeft : Mode::kScalarRight;
       const KernelFn fn = k_.binary(e.op, type, mode);
       if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
-      v = kernel(fn, result, sides, fitted(x, sides), fitted(y, sides));
+      v = kernel(fn, result, sides, operand(x, sides, apart), operand(y, sides, apart));
+      p_.instrs.back().by_row = apart;
     }
     if (!gives_bool(e.op) && is_narrow_integer(e.type)) v = cast(v, e.type, e.type);
     return v;
@@ -373,8 +388,13 @@ class Compiler {
         // Where the product varies along fewer sides than the sum it is made once, not per point.
         const int sides = varies(a) | varies(b) | varies(c);
         if ((varies(a) | varies(b)) != sides) continue;
-        if (varies(a) == 0) std::swap(a, b);
-        return kernel(k_.mul_add((varies(b) == 0 ? 1 : 0) | (varies(c) == 0 ? 2 : 0)), VmType::kF32, sides, spread(a, sides), fitted(b, sides), fitted(c, sides));
+        const bool apart = rows_apart(sides, {a, b, c});
+        if (is_single(a, apart)) std::swap(a, b);
+        const KernelFn fn = k_.mul_add((is_single(b, apart) ? 1 : 0) | (is_single(c, apart) ? 2 : 0));
+        const std::int32_t factor = is_single(a, apart) ? spread(a, sides) : operand(a, sides, apart);
+        const std::int32_t v = kernel(fn, VmType::kF32, sides, factor, operand(b, sides, apart), operand(c, sides, apart));
+        p_.instrs.back().by_row = apart;
+        return v;
       }
     return -1;
   }

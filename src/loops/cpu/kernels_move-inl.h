@@ -10,6 +10,7 @@
 #endif
 
 #include <cstring>
+#include <limits>
 
 #include "base/half.h"
 #include "loops/cpu/kernels_plain-inl.h"
@@ -279,22 +280,38 @@ inline void copy_elements(const View& dst, const View& src, std::size_t rows, st
 
 // ---- reductions --------------------------------------------------------------------------------------------------------------
 
-/// One row of f32 to one value, in a fixed order: four vectors of partial results, then lanes.
-template <class F>
+/// One row of f32 to one value, in a fixed order: four vectors of partial results, then lanes. Where `kChecks`, f need not pass NaN on:
+/// the row is searched for one beside.
+template <bool kChecks, class F>
 HWY_INLINE float reduce_row(const float* v, std::size_t n, float running, F f) {
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t i = 0;
-  if (n >= 4 * lanes) {
-    VF a = hn::LoadU(d, v), b = hn::LoadU(d, v + lanes), c = hn::LoadU(d, v + 2 * lanes), e = hn::LoadU(d, v + 3 * lanes);
-    for (i = 4 * lanes; i + 4 * lanes <= n; i += 4 * lanes) {
-      a = f(a, hn::LoadU(d, v + i));
-      b = f(b, hn::LoadU(d, v + i + lanes));
-      c = f(c, hn::LoadU(d, v + i + 2 * lanes));
-      e = f(e, hn::LoadU(d, v + i + 3 * lanes));
+  if (n >= 2 * lanes) {
+    VF a = hn::LoadU(d, v), b = hn::LoadU(d, v + lanes);
+    auto odd = hn::Or(hn::IsNaN(a), hn::IsNaN(b));
+    i = 2 * lanes;
+    if (n >= 4 * lanes) {
+      VF c = hn::LoadU(d, v + 2 * lanes), e = hn::LoadU(d, v + 3 * lanes);
+      if constexpr (kChecks) odd = hn::Or(odd, hn::Or(hn::IsNaN(c), hn::IsNaN(e)));
+      for (i = 4 * lanes; i + 4 * lanes <= n; i += 4 * lanes) {
+        const VF p = hn::LoadU(d, v + i), q = hn::LoadU(d, v + i + lanes), r = hn::LoadU(d, v + i + 2 * lanes), s = hn::LoadU(d, v + i + 3 * lanes);
+        a = f.plain(a, p);
+        b = f.plain(b, q);
+        c = f.plain(c, r);
+        e = f.plain(e, s);
+        if constexpr (kChecks) odd = hn::Or(odd, hn::Or(hn::Or(hn::IsNaN(p), hn::IsNaN(q)), hn::Or(hn::IsNaN(r), hn::IsNaN(s))));
+      }
+      a = f.plain(a, c);
+      b = f.plain(b, e);
     }
-    a = f(f(a, b), f(c, e));
-    for (; i + lanes <= n; i += lanes) a = f(a, hn::LoadU(d, v + i));
+    a = f.plain(a, b);
+    for (; i + lanes <= n; i += lanes) {
+      const VF p = hn::LoadU(d, v + i);
+      a = f.plain(a, p);
+      if constexpr (kChecks) odd = hn::Or(odd, hn::IsNaN(p));
+    }
+    if (kChecks && !hn::AllFalse(d, odd)) return std::numeric_limits<float>::quiet_NaN();
     HWY_ALIGN float parts[HWY_MAX_BYTES / sizeof(float)];
     hn::Store(a, d, parts);
     for (std::size_t half = lanes / 2; half; half /= 2) {
@@ -306,20 +323,32 @@ HWY_INLINE float reduce_row(const float* v, std::size_t n, float running, F f) {
   return running;
 }
 
-struct RSum : FAdd { static float one(float a, float b) { return a + b; } using FAdd::operator(); };
-struct RProd : FMul { static float one(float a, float b) { return a * b; } using FMul::operator(); };
-struct RMax : FMax { static float one(float a, float b) { return a != a ? a : b != b ? b : a > b ? a : b; } using FMax::operator(); };
-struct RMin : FMin { static float one(float a, float b) { return a != a ? a : b != b ? b : a < b ? a : b; } using FMin::operator(); };
+struct RSum : FAdd {
+  static float one(float a, float b) { return a + b; }
+  static HWY_INLINE VF plain(VF a, VF b) { return hn::Add(a, b); }
+};
+struct RProd : FMul {
+  static float one(float a, float b) { return a * b; }
+  static HWY_INLINE VF plain(VF a, VF b) { return hn::Mul(a, b); }
+};
+struct RMax : FMax {
+  static float one(float a, float b) { return a != a ? a : b != b ? b : a > b ? a : b; }
+  static HWY_INLINE VF plain(VF a, VF b) { return hn::Max(a, b); }
+};
+struct RMin : FMin {
+  static float one(float a, float b) { return a != a ? a : b != b ? b : a < b ? a : b; }
+  static HWY_INLINE VF plain(VF a, VF b) { return hn::Min(a, b); }
+};
 
-template <class F>
+template <class F, bool kChecks>
 void reduce_f32(void* accumulators, const void* values, std::size_t rows, std::size_t cols, bool rows_kept, bool cols_kept) {
   float* acc = static_cast<float*>(accumulators);
   const float* v = static_cast<const float*>(values);
   if (!cols_kept) {
     if (!rows_kept) {
-      *acc = reduce_row(v, rows * cols, *acc, F());
+      *acc = reduce_row<kChecks>(v, rows * cols, *acc, F());
     } else {
-      for (std::size_t r = 0; r < rows; ++r) acc[r] = reduce_row(v + r * cols, cols, acc[r], F());
+      for (std::size_t r = 0; r < rows; ++r) acc[r] = reduce_row<kChecks>(v + r * cols, cols, acc[r], F());
     }
     return;
   }
@@ -331,6 +360,13 @@ void reduce_f32(void* accumulators, const void* values, std::size_t rows, std::s
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t c = 0;
+  for (; c + 4 * lanes <= cols; c += 4 * lanes) {   // four columns of vectors hide the latency of one
+    VF a[4];
+    for (std::size_t u = 0; u < 4; ++u) a[u] = hn::LoadU(d, v + c + u * lanes);
+    for (std::size_t r = 1; r < rows; ++r)
+      for (std::size_t u = 0; u < 4; ++u) a[u] = F()(a[u], hn::LoadU(d, v + r * cols + c + u * lanes));
+    for (std::size_t u = 0; u < 4; ++u) hn::StoreU(F()(hn::LoadU(d, acc + c + u * lanes), a[u]), d, acc + c + u * lanes);
+  }
   for (; c + lanes <= cols; c += lanes) {
     VF a = hn::LoadU(d, v + c);
     for (std::size_t r = 1; r < rows; ++r) a = F()(a, hn::LoadU(d, v + r * cols + c));
@@ -389,10 +425,10 @@ ReduceFn reduce_plain(Reduce reduce) {
 inline ReduceFn reduce_of(Reduce reduce, VmType type) {
   if (type == VmType::kF32) {
     switch (reduce) {
-      case Reduce::kSum: return reduce_f32<RSum>;
-      case Reduce::kProd: return reduce_f32<RProd>;
-      case Reduce::kMax: return reduce_f32<RMax>;
-      case Reduce::kMin: return reduce_f32<RMin>;
+      case Reduce::kSum: return reduce_f32<RSum, false>;
+      case Reduce::kProd: return reduce_f32<RProd, false>;
+      case Reduce::kMax: return reduce_f32<RMax, true>;
+      case Reduce::kMin: return reduce_f32<RMin, true>;
       default: return nullptr;
     }
   }

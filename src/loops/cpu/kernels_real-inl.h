@@ -246,7 +246,7 @@ inline KernelFn binary_f32(ExprOp op, Mode mode) {
   }
 }
 
-inline KernelFn silu_f32() { LATHE_UNARY(hn::Div(x, hn::Add(hn::Set(d, 1.0f), vexp(d, hn::Neg(x))))); }
+inline KernelFn silu_f32() { LATHE_UNARY(hn::Div(x, hn::Add(hn::Set(d, 1.0f), vexp<true>(d, x)))); }
 #undef LATHE_UNARY
 
 struct FMulAdd { HWY_INLINE VF operator()(VF a, VF b, VF c) const { return hn::MulAdd(a, b, c); } };

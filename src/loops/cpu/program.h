@@ -70,6 +70,7 @@ struct TileInstr {
   /// kSpread: repeats a value that varies along one side, or neither, over the sides of dst.
   enum class Kind : std::uint8_t { kConstant, kRead, kIota, kSpread, kKernel } kind = Kind::kKernel;
   KernelFn fn = nullptr;
+  bool by_row = false;              ///< called once per row: operands may vary along one side only
   std::int32_t dst = -1, a = -1, b = -1, c = -1;
   std::int32_t read = -1;           ///< kRead
   TileAffine iota;                  ///< kIota

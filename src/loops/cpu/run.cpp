@@ -171,13 +171,29 @@ class Runner {
         spread(instr, v, static_cast<std::byte*>(to), tile);
         continue;
       }
-      if (direct && instr.dst == p_.result && !v.scalar() && p_.store_same_type && is_run(p_.store_offset, tile)) {
-        to = static_cast<std::byte*>(m_.pointers[p_.target]) + base_of(p_.store_offset, tile) * static_cast<std::int64_t>(p_.store_size);
-        in_place_ = to;
+      std::int64_t row_step = tile.cols * static_cast<std::int64_t>(vm_size(v.type));
+      bool by_row = instr.by_row;
+      if (direct && instr.dst == p_.result && !v.scalar() && p_.store_same_type) {
+        // Into memory at once where rows are contiguous there: as one run, or row by row.
+        const bool run = is_run(p_.store_offset, tile);
+        if (run || (p_.store_offset.col == 1 && tile.cols >= 32)) {
+          const auto size = static_cast<std::int64_t>(p_.store_size);
+          to = static_cast<std::byte*>(m_.pointers[p_.target]) + base_of(p_.store_offset, tile) * size;
+          in_place_ = to;
+          if (!run) row_step = p_.store_offset.row * size;
+          by_row |= !run;
+        }
       }
       const auto operand = [&](std::int32_t i) -> const void* { return i < 0 ? nullptr : pointers_[static_cast<std::size_t>(i)]; };
-      instr.fn(to, operand(instr.a), operand(instr.b), operand(instr.c), points_of(v, tile));
       pointers_[dst] = to;
+      if (!by_row || tile.rows == 1) {
+        instr.fn(to, operand(instr.a), operand(instr.b), operand(instr.c), points_of(v, tile));
+        continue;
+      }
+      const std::int64_t a_step = row_step_of(instr.a, tile), b_step = row_step_of(instr.b, tile), c_step = row_step_of(instr.c, tile);
+      auto* out = static_cast<std::byte*>(to);
+      const auto *a = static_cast<const std::byte*>(operand(instr.a)), *b = static_cast<const std::byte*>(operand(instr.b)), *c = static_cast<const std::byte*>(operand(instr.c));
+      for (std::int64_t row = 0; row < tile.rows; ++row, out += row_step, a += a_step, b += b_step, c += c_step) instr.fn(out, a, b, c, static_cast<std::size_t>(tile.cols));
     }
   }
 
@@ -185,6 +201,14 @@ class Runner {
   static Tile sides(const TileValue& v, const Tile& tile) noexcept { return {tile.start, v.varies & kByRow ? tile.rows : 1, v.varies & kByCol ? tile.cols : 1}; }
   static std::size_t points_of(const TileValue& v, const Tile& tile) noexcept {
     return static_cast<std::size_t>((v.varies & kByRow ? tile.rows : 1) * (v.varies & kByCol ? tile.cols : 1));
+  }
+
+  /// Bytes from one row of a value to the next.
+  std::int64_t row_step_of(std::int32_t value, const Tile& tile) const noexcept {
+    if (value < 0) return 0;
+    const TileValue& v = p_.values[static_cast<std::size_t>(value)];
+    if (!(v.varies & kByRow)) return 0;
+    return static_cast<std::int64_t>(vm_size(v.type)) * (v.varies & kByCol ? tile.cols : 1);
   }
 
   void spread(const TileInstr& instr, const TileValue& v, std::byte* to, const Tile& tile) noexcept {

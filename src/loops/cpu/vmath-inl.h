@@ -31,31 +31,41 @@ HWY_INLINE Vec<D> power_of_two(D d, hn::Vec<hn::RebindToSigned<D>> n) {
   return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
 }
 
-template <class D>
+/// exp(x), or exp(-x) at the same price: 2^n * p(r) with n = round(x / ln 2), |r| <= ln 2 / 2.
+template <bool kNegate = false, class D>
 HWY_INLINE Vec<D> vexp(D d, Vec<D> x) {
-  const hn::RebindToSigned<D> di;
-  // Outside of these bounds the result is 0 or infinity; the scaling in two steps below makes both, and denormals.
-  const auto nan = hn::IsNaN(x);
-  const auto v = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
-  const auto n = hn::Round(hn::Mul(v, hn::Set(d, 1.44269504088896341f)));
-  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), v);
-  r = hn::NegMulAdd(n, hn::Set(d, 1.42860682030941723212e-6f), r);
-  auto p = hn::MulAdd(hn::Set(d, 1.394111150e-3f), r, hn::Set(d, 8.363176361e-3f));
+  // Outside of these bounds the result is 0 or infinity; the scaling makes both, and denormals. A NaN is the second operand of Min and
+  // Max, which x86 hands on (and Arm in either place).
+  const auto low = hn::Set(d, kNegate ? -89.0f : -104.0f), high = hn::Set(d, kNegate ? 104.0f : 89.0f);
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  const auto v = hn::IfThenElse(hn::IsNaN(x), x, hn::Min(high, hn::Max(low, x)));
+#else
+  const auto v = hn::Min(high, hn::Max(low, x));
+#endif
+  const auto n = hn::Round(hn::Mul(v, hn::Set(d, kNegate ? -1.44269504088896341f : 1.44269504088896341f)));
+  // Of exp(-x), r is the negative of the remainder: the odd coefficients change their sign.
+  auto r = kNegate ? hn::MulAdd(n, hn::Set(d, 0.693145751953125f), v) : hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), v);
+  r = kNegate ? hn::MulAdd(n, hn::Set(d, 1.42860682030941723212e-6f), r) : hn::NegMulAdd(n, hn::Set(d, 1.42860682030941723212e-6f), r);
+  constexpr float kSign = kNegate ? -1.0f : 1.0f;
+  auto p = hn::MulAdd(hn::Set(d, 1.394111150e-3f), r, hn::Set(d, kSign * 8.363176361e-3f));
   p = hn::MulAdd(p, r, hn::Set(d, 4.166637528e-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.666657700e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, kSign * 1.666657700e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.000000027e-1f));
-  p = hn::MulAdd(p, hn::Mul(r, r), r);
-  p = hn::Add(p, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(d, kSign));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(Vec<D>) == 64) return Vec<D>{_mm512_scalef_ps(p.raw, n.raw)};
+#endif
+  const hn::RebindToSigned<D> di;
   const auto i = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(i);
-  p = hn::Mul(hn::Mul(p, power_of_two(d, half)), power_of_two(d, hn::Sub(i, half)));
-  return hn::IfThenElse(nan, x, p);
+  return hn::Mul(hn::Mul(p, power_of_two(d, half)), power_of_two(d, hn::Sub(i, half)));
 }
 
 template <class D>
 HWY_INLINE Vec<D> vsigmoid(D d, Vec<D> x) {
   const auto one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, vexp(d, hn::Neg(x))));
+  return hn::Div(one, hn::Add(one, vexp<true>(d, x)));
 }
 
 template <class D>

@@ -73,13 +73,21 @@ bool softmax_lower(const Node& node, loops::RegionBuilder& builder) {
   const auto shifted = [=](loops::RegionBuilder& b, const auto& i) {
     return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i)));
   };
-  const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes,
-                                         [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
+  if (kKind == Kind::kLogSoftmax) {
+    const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes,
+                                           [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
+    builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
+      return b.cast(b.binary(ExprOp::kSub, shifted(b, i), b.unary(ExprOp::kLog, b.read(sum, axes.kept_indices(b, i)))), out->dtype());
+    });
+    return true;
+  }
+  // The sum is at least 1 (the largest element's part), so multiplying by its reciprocal is safe.
+  const Value* power = builder.temporary("power", wide, shape);
+  builder.define(power, [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
+  const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes, [=](loops::RegionBuilder& b, const auto& i) { return b.read(power, i); });
   builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
-    const auto total = b.read(sum, axes.kept_indices(b, i));
-    const auto y = kKind == Kind::kSoftmax ? b.binary(ExprOp::kDiv, b.unary(ExprOp::kExp, shifted(b, i)), total)
-                                           : b.binary(ExprOp::kSub, shifted(b, i), b.unary(ExprOp::kLog, total));
-    return b.cast(y, out->dtype());
+    const auto scale = b.unary(ExprOp::kReciprocal, b.read(sum, axes.kept_indices(b, i)));
+    return b.cast(b.binary(ExprOp::kMul, b.read(power, i), scale), out->dtype());
   });
   return true;
 }
