@@ -13,6 +13,7 @@ help:
 	@echo "make bench     paired measurements into bench/results"
 	@echo "make lint      clang-format, clang-tidy, ruff"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
+	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
 	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
 
 setup:
@@ -46,6 +47,10 @@ docs: build
 sanitize:
 	@tools/setup.sh build
 	@tools/sanitize.sh
+
+fuzz:
+	@tools/setup.sh build
+	@tools/fuzz.sh $(or $(SECONDS_EACH),60)
 
 clean:
 	rm -rf build out
