@@ -4,7 +4,7 @@
 // blocked layouts, alternating in one process. Prints GFLOP/s, percent of the multiply peak measured in the same run, and summed
 // ratios (oneDNN time / own time; above 1 is faster).
 //   conv_bench [--threads N] [--type f32|bf16|both] [--network NAME] [--rounds N] [--plans] [--exact] [--json FILE] [problems.txt]
-// bench/results/kernels_conv.json: conv_bench --type both --rounds 15 --json bench/results/kernels_conv.json
+// bench/results/kernels_conv.json: conv_bench --type both --rounds 3 --json bench/results/kernels_conv.json
 #include <sstream>
 
 #include "backend/cpu/conv.h"

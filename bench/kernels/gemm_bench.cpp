@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times matrix products of a few networks (gemm_problems.txt) against oneDNN's matmul, alternating in one process; see bench_util.h.
 //   gemm_bench [--threads N] [--type f32|bf16|both] [--network NAME] [--rounds N] [--json FILE] [problems.txt]
-// bench/results/kernels_gemm.json: gemm_bench --type both --rounds 15 --json bench/results/kernels_gemm.json
+// bench/results/kernels_gemm.json: gemm_bench --type both --rounds 3 --json bench/results/kernels_gemm.json
 #include <sstream>
 
 #include "backend/cpu/gemm.h"

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times poolings of a few networks (pool_problems.txt) against oneDNN, alternating in one process; see bench_util.h.
 //   pool_bench [--threads N] [--type f32|bf16|both] [--network NAME] [--rounds N] [--json FILE] [problems.txt]
-// bench/results/kernels_pool.json: pool_bench --type both --rounds 15 --json bench/results/kernels_pool.json
+// bench/results/kernels_pool.json: pool_bench --type both --rounds 3 --json bench/results/kernels_pool.json
 #include <sstream>
 
 #include "backend/cpu/pool.h"
