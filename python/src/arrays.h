@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Python arrays as views: NumPy and anything else with the buffer protocol, DLPack for the rest (PyTorch, ...). Inputs that lie dense in
+// host memory are not copied; outputs never are.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <string>
+#include <vector>
+
+#include "lathe/dtype.h"
+
+namespace lathe::python {
+
+namespace nb = nanobind;
+
+/// A dense row-major array and what keeps it alive. Made, moved and destroyed with the GIL held.
+class Array {
+ public:
+  Array() = default;
+  Array(Array&& other) noexcept;
+  Array& operator=(Array&& other) noexcept;
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  ~Array();
+
+  void* data = nullptr;
+  DType dtype = DType::kUndefined;
+  std::vector<std::int64_t> shape;
+
+ private:
+  friend bool from_buffer(nb::handle object, bool writable, Array& out);
+  friend bool from_dlpack(nb::handle object, bool writable, Array& out);
+  friend Array read_array(nb::handle object, DType expected, const std::string& name);
+  friend Array write_array(nb::handle object, const std::string& name);
+  void release() noexcept;
+  nb::object owner_;
+  Py_buffer buffer_{};
+  bool has_buffer_ = false;
+  nb::ndarray<nb::ro> dlpack_;
+};
+
+/// An input. Lists and scalars become arrays of the expected type; arrays keep theirs. Arrays that are not dense are copied.
+Array read_array(nb::handle object, DType expected, const std::string& name);
+/// An output in the caller's array, which must be dense and writable.
+Array write_array(nb::handle object, const std::string& name);
+/// A fresh NumPy array (ml_dtypes for bfloat16 and the 8-bit floats where installed, else their bits as unsigned integers) and its memory.
+nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory);
+
+/// "float32", "bfloat16", "bool", ...: NumPy's names.
+std::string numpy_name(DType dtype);
+
+}  // namespace lathe::python

@@ -1,0 +1,408 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The extension module lathe._lathe: Engine, Context, Error, build, load, simplify over the C++ API. Conversions that are easier in Python
+// (ModelProto, nn.Module, spellings of shapes and times) are done by lathe/__init__.py.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "arrays.h"
+#include "builder/equality.h"
+#include "ir/graph.h"
+#include "lathe/lathe.hpp"
+#include "onnx/reader.h"
+#include "onnx/writer.h"
+#include "ops/import.h"
+#include "passes/simplify.h"
+
+namespace lathe::python {
+namespace {
+
+// Errors -----------------------------------------------------------------------------------------------------------
+
+PyObject* error_class = nullptr;   // owned by the module's dictionary too; lives as long as the process
+
+std::string code_word(Code code) {
+  switch (code) {
+    case Code::kOk: return "ok";
+    case Code::kInvalidModel: return "invalid_model";
+    case Code::kInvalidArgument: return "invalid_argument";
+    case Code::kUnsupported: return "unsupported";
+    case Code::kCorruptFile: return "corrupt_file";
+    case Code::kIo: return "io";
+    case Code::kOutOfMemory: return "out_of_memory";
+    case Code::kMachine: return "machine";
+    case Code::kCancelled: return "cancelled";
+    case Code::kVerification: return "verification";
+    case Code::kInternal: return "internal";
+  }
+  return "internal";
+}
+
+void raise_error(const Error& error) {
+  nb::object value = nb::steal(PyObject_CallFunction(error_class, "s", error.what()));
+  if (!value.is_valid()) return;
+  value.attr("code") = code_word(error.code());
+  value.attr("message") = error.message();
+  value.attr("node") = error.node();
+  value.attr("op") = error.op();
+  value.attr("tensor") = error.tensor();
+  value.attr("source") = error.source();
+  value.attr("remedy") = error.remedy();
+  PyErr_SetObject(error_class, value.ptr());
+}
+
+void check(const Status& status) {
+  if (!status) throw Error(status.code(), std::string(status.message()));
+}
+
+// Progress ---------------------------------------------------------------------------------------------------------
+
+/// Calls back into Python now and then, and looks for Ctrl-C. What Python raised is kept and raised again when the work has stopped.
+class PythonProgress final : public Progress {
+ public:
+  explicit PythonProgress(nb::object callback) : callback_(std::move(callback)) {}
+  bool update(std::string_view phase, std::int64_t done, std::int64_t total, double seconds_left) noexcept override {
+    if (raised_) return false;
+    nb::gil_scoped_acquire held;
+    try {
+      if (PyErr_CheckSignals() != 0) throw nb::python_error();
+      if (callback_.is_none()) return true;
+      const nb::object left = seconds_left < 0 ? nb::none() : nb::object(nb::float_(seconds_left));
+      const nb::object answer = callback_(nb::str(phase.data(), phase.size()), done, total, left);
+      return !answer.is(nb::bool_(false));
+    } catch (nb::python_error& error) {
+      raised_ = std::make_unique<nb::python_error>(std::move(error));
+    } catch (...) {
+    }
+    return false;
+  }
+  void rethrow() {
+    if (raised_) throw std::move(*raised_);
+  }
+
+ private:
+  nb::object callback_;
+  std::unique_ptr<nb::python_error> raised_;
+};
+
+// Models and shapes ------------------------------------------------------------------------------------------------
+
+using Extents = std::vector<std::int64_t>;
+
+/// {name: (min, opt, max)}, as lathe/__init__.py writes them.
+std::map<std::string, InputRange> ranges_of(const nb::dict& shapes) {
+  std::map<std::string, InputRange> ranges;
+  for (const auto& [name, value] : shapes) {
+    const nb::tuple triple = nb::cast<nb::tuple>(value);
+    ranges[nb::cast<std::string>(name)] = {nb::cast<Extents>(triple[0]), nb::cast<Extents>(triple[1]), nb::cast<Extents>(triple[2])};
+  }
+  return ranges;
+}
+
+struct Source {
+  std::string path;
+  std::span<const std::byte> bytes;
+  bool in_memory = false;
+};
+
+Source source_of(nb::handle model) {
+  if (nb::isinstance<nb::bytes>(model)) {
+    const nb::bytes bytes = nb::borrow<nb::bytes>(model);   // the caller holds them during the call
+    return {{}, {reinterpret_cast<const std::byte*>(bytes.c_str()), bytes.size()}, true};
+  }
+  return {nb::cast<std::string>(model), {}, false};
+}
+
+// Context ----------------------------------------------------------------------------------------------------------
+
+nb::tuple shape_of(const IoInfo& info) {
+  nb::list extents;
+  for (std::size_t i = 0; i < info.shape.size(); ++i) {
+    if (info.shape[i] >= 0) extents.append(info.shape[i]);
+    else extents.append(info.shape_text[i]);
+  }
+  return nb::tuple(extents);
+}
+
+[[noreturn]] void no_such(std::string_view what, const std::string& name, const std::vector<IoInfo>& infos) {
+  std::string known;
+  for (const IoInfo& info : infos) known += (known.empty() ? "'" : ", '") + info.name + "'";
+  throw Error(Code::kInvalidArgument, "the engine has no " + std::string(what) + " '" + name + "'; it has " + (known.empty() ? "none" : known));
+}
+
+std::size_t index_of(std::string_view what, nb::handle key, const std::vector<IoInfo>& infos) {
+  const auto name = nb::cast<std::string>(key);
+  for (std::size_t i = 0; i < infos.size(); ++i)
+    if (infos[i].name == name) return i;
+  no_such(what, name, infos);
+}
+
+class PyContext {
+ public:
+  explicit PyContext(const Engine& engine) : inputs_(engine.inputs()), outputs_(engine.outputs()), context_(engine.create_context()) {}
+
+  nb::dict run(nb::handle inputs, nb::handle outputs) {
+    if (busy_.exchange(true))
+      throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment").with_remedy("Create one Context per thread, or call Engine.run.");
+    struct Release {
+      std::atomic<bool>& busy;
+      ~Release() { busy = false; }
+    } release{busy_};
+
+    std::vector<Array> in = gather(inputs);
+    std::vector<ConstTensorView> in_views;
+    std::vector<std::vector<std::int64_t>> shapes;
+    for (const Array& array : in) {
+      in_views.push_back({array.data, array.dtype, array.shape});
+      shapes.push_back(array.shape);
+    }
+    {
+      // Binding a new shape may take a while; afterwards the outputs' shapes are known.
+      nb::gil_scoped_release released;
+      check(context_.prepare(shapes));
+    }
+    std::vector<Array> out(outputs_.size());
+    std::vector<nb::object> results(outputs_.size());
+    if (!outputs.is_none()) {
+      for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
+        const std::size_t i = index_of("output", key, outputs_);
+        out[i] = write_array(value, outputs_[i].name);
+        if (out[i].dtype == DType::kUint16 && outputs_[i].dtype == DType::kBFloat16) out[i].dtype = DType::kBFloat16;
+        results[i] = nb::borrow(value);
+      }
+    }
+    std::vector<TensorView> out_views;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (!results[i].is_valid()) {
+        const auto shape = context_.output(i).shape;
+        results[i] = new_array(outputs_[i].dtype, {shape.begin(), shape.end()}, out[i]);
+      }
+      out_views.push_back({out[i].data, out[i].dtype, out[i].shape});
+    }
+    Status status;
+    {
+      nb::gil_scoped_release released;
+      status = context_.run(in_views, out_views);
+    }
+    check(status);
+    nb::dict named;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = results[i];
+    return named;
+  }
+
+  void start_profile() { context_.start_profile(); }
+  nb::list profile() const {
+    nb::list steps;
+    for (const StepProfile& step : context_.profile()) {
+      nb::dict item;
+      item["label"] = step.label;
+      item["kernel"] = step.kernel;
+      item["sources"] = step.sources;
+      item["seconds"] = step.seconds;
+      item["flops"] = step.flops;
+      item["bytes"] = step.bytes;
+      steps.append(item);
+    }
+    return steps;
+  }
+  std::size_t activation_bytes() const { return context_.activation_bytes(); }
+
+ private:
+  std::vector<Array> gather(nb::handle inputs) {
+    std::vector<Array> arrays(inputs_.size());
+    std::vector<bool> given(inputs_.size(), false);
+    if (PyDict_Check(inputs.ptr())) {
+      for (const auto& [key, value] : nb::borrow<nb::dict>(inputs)) {
+        const std::size_t i = index_of("input", key, inputs_);
+        arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
+        given[i] = true;
+      }
+    } else if (PyList_Check(inputs.ptr()) || PyTuple_Check(inputs.ptr())) {
+      std::size_t i = 0;
+      for (const nb::handle value : inputs) {
+        if (i < inputs_.size()) {
+          arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
+          given[i] = true;
+        }
+        ++i;
+      }
+      if (i > inputs_.size()) throw Error(Code::kInvalidArgument, std::to_string(i) + " inputs were given, the engine has " + std::to_string(inputs_.size()));
+    } else if (inputs_.size() == 1) {
+      arrays[0] = read_array(inputs, inputs_[0].dtype, inputs_[0].name);
+      given[0] = true;
+    } else {
+      throw Error(Code::kInvalidArgument, "inputs are given as {name: array}, or as a list in the order of Engine.inputs");
+    }
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      if (!given[i]) throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
+      // Told here, in NumPy's words; the runtime would say it in ONNX's.
+      if (arrays[i].dtype != inputs_[i].dtype)
+        throw Error(Code::kInvalidArgument, "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
+            .at_tensor(inputs_[i].name)
+            .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "').");
+    }
+    return arrays;
+  }
+
+  std::vector<IoInfo> inputs_, outputs_;
+  Context context_;
+  std::atomic<bool> busy_{false};
+};
+
+// Engine -----------------------------------------------------------------------------------------------------------
+
+/// Engine.run takes a Context from here, so that any number of threads may call it.
+class PyEngine {
+ public:
+  explicit PyEngine(Engine e) : engine(std::move(e)) {}
+  Engine engine;
+
+  nb::dict run(nb::handle inputs, nb::handle outputs) {
+    std::unique_ptr<PyContext> context;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        context = std::move(idle_.back());
+        idle_.pop_back();
+      }
+    }
+    if (!context) context = std::make_unique<PyContext>(engine);
+    struct Return {
+      PyEngine& owner;
+      std::unique_ptr<PyContext>& context;
+      ~Return() {
+        const std::lock_guard lock(owner.mutex_);
+        owner.idle_.push_back(std::move(context));
+      }
+    } give_back{*this, context};
+    return context->run(inputs, outputs);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<PyContext>> idle_;
+};
+
+PyEngine* load(nb::handle file) {
+  const Source source = source_of(file);
+  nb::gil_scoped_release released;
+  return new PyEngine(source.in_memory ? Engine::load(source.bytes) : Engine::load(std::filesystem::path(source.path)));
+}
+
+PyEngine* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
+                       bool verify, bool cache, nb::object callback) {
+  const Source source = source_of(model);
+  BuildConfig config;
+  config.device = device;
+  config.precision = precision;
+  config.shapes = ranges_of(shapes);
+  config.exact = exact;
+  config.budget_seconds = budget;
+  config.verify = verify;
+  config.use_cache = cache;
+  PythonProgress progress(std::move(callback));
+  config.progress = &progress;
+  try {
+    nb::gil_scoped_release released;
+    return new PyEngine(source.in_memory ? Network::parse(source.bytes).build(config) : build(std::filesystem::path(source.path), config));
+  } catch (const Error&) {
+    progress.rethrow();   // KeyboardInterrupt, or what the callback raised
+    throw;
+  }
+}
+
+nb::object simplify(nb::handle model, const std::optional<std::string>& out, const nb::dict& shapes, bool check_numbers) {
+  const Source source = source_of(model);
+  std::map<std::string, builder::ShapeRange> ranges;
+  for (const auto& [name, range] : ranges_of(shapes)) ranges[name] = {range.min, range.opt, range.max};
+  passes::SimplifyReport report;
+  builder::Equality equality;
+  std::string bytes;
+  {
+    nb::gil_scoped_release released;
+    const auto original = source.in_memory ? onnx::read_model(source.bytes, nullptr) : onnx::read_model(std::filesystem::path(source.path));
+    onnx::inline_functions(*original);
+    const auto changed = original->clone();
+    ops::canonicalise_opsets(*changed);
+    std::map<std::string, Dims> fixed;
+    for (const auto& [name, range] : ranges) fixed[name] = range.opt;
+    if (!fixed.empty()) passes::set_input_shapes(*changed, fixed);
+    report = passes::simplify(*changed);
+    if (check_numbers) equality = builder::check_equality(*original, *changed, ranges);
+    if (out) onnx::write_model(*changed, *out);
+    else bytes = onnx::model_bytes(*changed);
+  }
+  nb::dict result, ops;
+  for (const auto& [op, counts] : report.ops) ops[nb::str(op.c_str())] = nb::make_tuple(counts.first, counts.second);
+  result["nodes_before"] = report.nodes_before;
+  result["nodes_after"] = report.nodes_after;
+  result["ops"] = ops;
+  result["seconds"] = report.seconds;
+  result["checked"] = check_numbers;
+  result["max_relative_error"] = equality.max_relative_error;
+  if (!out) result["model"] = nb::bytes(bytes.data(), bytes.size());
+  return result;
+}
+
+}  // namespace
+}  // namespace lathe::python
+
+NB_MODULE(_lathe, m) {
+  using namespace lathe;
+  using namespace lathe::python;
+  m.doc() = "Lathe's extension module; use the package lathe.";
+  error_class = PyErr_NewExceptionWithDoc("lathe.Error", "Import, build, load or run failed; see the fields code, node, op, tensor, source, remedy.",
+                                          PyExc_RuntimeError, nullptr);
+  m.attr("Error") = nb::borrow(error_class);
+  nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const Error& error) {
+      raise_error(error);
+    }
+  });
+  m.def("version", [] { return std::string(version()); });
+
+  nb::class_<IoInfo>(m, "IoInfo", "An input or output: name, dtype (NumPy's name) and shape (numbers, or the text of symbolic extents).")
+      .def_ro("name", &IoInfo::name)
+      .def_prop_ro("dtype", [](const IoInfo& info) { return numpy_name(info.dtype); })
+      .def_prop_ro("shape", &shape_of)
+      .def("__repr__", [](const IoInfo& info) {
+        std::string shape;
+        for (const std::string& text : info.shape_text) shape += (shape.empty() ? "" : ", ") + text;
+        return "IoInfo(" + info.name + ": " + numpy_name(info.dtype) + "[" + shape + "])";
+      });
+
+  nb::class_<PyContext>(m, "Context", "One thread's activations for one Engine.")
+      .def("run", &PyContext::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(),
+           "run(inputs, outputs=None) -> {name: array}. Arrays named in `outputs` are written in place; the others are new.")
+      .def("start_profile", &PyContext::start_profile, "Times each step from the next run on.")
+      .def("profile", &PyContext::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops and bytes.")
+      .def_prop_ro("activation_bytes", &PyContext::activation_bytes, "Planned activations of the last shapes.");
+
+  nb::class_<PyEngine>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
+      .def("run", &PyEngine::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
+      .def("create_context", [](const PyEngine& self) { return new PyContext(self.engine); }, "A Context for one thread.")
+      .def("_save", [](const PyEngine& self, const std::string& file) {
+        nb::gil_scoped_release released;
+        self.engine.save(file);
+      })
+      .def_prop_ro("inputs", [](const PyEngine& self) { return self.engine.inputs(); })
+      .def_prop_ro("outputs", [](const PyEngine& self) { return self.engine.outputs(); })
+      .def_prop_ro("device", [](const PyEngine& self) { return self.engine.device(); })
+      .def_prop_ro("section", [](const PyEngine& self) { return self.engine.section(); }, "The device section in use, and why.")
+      .def_prop_ro("weight_bytes", [](const PyEngine& self) { return self.engine.weight_bytes(); })
+      .def_prop_ro("report_json", [](const PyEngine& self) { return self.engine.report_json(); })
+      .def("to_text", [](const PyEngine& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
+
+  m.def("load", &load, nb::arg("file"));
+  m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"), nb::arg("verify"),
+        nb::arg("cache"), nb::arg("progress").none());
+  m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));
+}
