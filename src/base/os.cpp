@@ -85,7 +85,7 @@ AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)
   if (stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
     fd_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
   } else {
-    std::string name = (folder / ("." + target_.filename().string() + ".XXXXXX")).string();
+    std::string name = (folder / fmt::format(".{}.XXXXXX", target_.filename().string())).string();
     fd_ = mkostemp(name.data(), O_CLOEXEC);
     if (fd_ >= 0) {
       temporary_ = name;

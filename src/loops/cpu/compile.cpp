@@ -330,14 +330,14 @@ class Compiler {
       case ExprOp::kDim: throw Error(Code::kInternal, "an index expression without an affine form");
       default: break;
     }
-    const DType operand = region_.exprs[static_cast<std::size_t>(a_.resolve(e.args[0]))].type;
-    const VmType type = vm_type(operand), result = gives_bool(e.op) ? VmType::kI32 : vm_type(e.type);
-    if (operand == DType::kUint64) unsupported("64-bit unsigned arithmetic");
+    const DType element = region_.exprs[static_cast<std::size_t>(a_.resolve(e.args[0]))].type;
+    const VmType type = vm_type(element), result = gives_bool(e.op) ? VmType::kI32 : vm_type(e.type);
+    if (element == DType::kUint64) unsupported("64-bit unsigned arithmetic");
     std::int32_t v = -1;
     if (op_arity(e.op) == 1) {
       const std::int32_t x = value(e.args[0]);
       const KernelFn fn = k_.unary(e.op, type);
-      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
+      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(element)));
       v = kernel(fn, result, varies(x), x);
     } else {
       if (const std::int32_t joined = joined_kernel(e); joined >= 0) return joined;
@@ -346,7 +346,7 @@ class Compiler {
       const bool apart = rows_apart(sides, {x, y}), left = is_single(x, apart), right = is_single(y, apart);
       const Mode mode = left == right ? Mode::kVectors : left ? Mode::kScalarLeft : Mode::kScalarRight;
       const KernelFn fn = k_.binary(e.op, type, mode);
-      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(operand)));
+      if (!fn) unsupported(fmt::format("no kernel computes {} of {}", op_name(e.op), dtype_name(element)));
       v = kernel(fn, result, sides, operand(x, sides, apart), operand(y, sides, apart));
       p_.instrs.back().by_row = apart;
     }

@@ -90,11 +90,13 @@ struct Walker {
 };
 
 ConvGeometry checked_geometry(RefContext& ctx) {
+  std::string message;
   try {
     return conv_geometry(ctx.attrs(), ctx.input(0).dims(), ctx.input(1).dims());
   } catch (const Error& error) {
-    ctx.fail(error.message());
+    message = error.message();
   }
+  ctx.fail(message);
 }
 
 Dims output_dims(const ConvGeometry& g) {

@@ -40,13 +40,9 @@ Bf16 convert(float value) noexcept { return {float_to_bfloat16(value)}; }
 template <>
 float convert(Bf16 value) noexcept { return bfloat16_to_float(value.bits); }
 template <>
-Bf16 convert(Bf16 value) noexcept { return value; }
-template <>
 F16 convert(float value) noexcept { return {float_to_half(value)}; }
 template <>
 float convert(F16 value) noexcept { return half_to_float(value.bits); }
-template <>
-F16 convert(F16 value) noexcept { return value; }
 
 /// `rows` x `columns` with dst contiguous along columns and src contiguous along rows.
 template <class S, class D>
