@@ -90,13 +90,13 @@ struct Walker {
 };
 
 ConvGeometry checked_geometry(RefContext& ctx) {
-  std::string message;
+  ConvGeometry geometry;
   try {
-    return conv_geometry(ctx.attrs(), ctx.input(0).dims(), ctx.input(1).dims());
+    geometry = conv_geometry(ctx.attrs(), ctx.input(0).dims(), ctx.input(1).dims());
   } catch (const Error& error) {
-    message = error.message();
+    ctx.fail(error.message());
   }
-  ctx.fail(message);
+  return geometry;
 }
 
 Dims output_dims(const ConvGeometry& g) {
