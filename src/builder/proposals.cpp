@@ -39,6 +39,8 @@ const std::vector<Pattern>& patterns() {
 std::vector<ops::Region> propose_anchored(const ir::Node& node) {
   for (const Pattern& pattern : patterns())
     if (auto regions = pattern.propose(node); !regions.empty()) return regions;
+  // A candidate whose pattern is an op's name serves that node alone: an op with a kernel of its own needs no entry in the list.
+  if (node.domain.empty() && !ops::candidates_for(node.op).empty()) return {make_region(node.op, {&node})};
   return {};
 }
 
@@ -48,6 +50,8 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
     if (!op.domain.empty() || std::find(pattern.anchors.begin(), pattern.anchors.end(), op.name) == pattern.anchors.end()) continue;
     for (const ops::Candidate* candidate : ops::candidates_for(pattern.name)) names.emplace_back(candidate->name);
   }
+  if (op.domain.empty())
+    for (const ops::Candidate* candidate : ops::candidates_for(op.name)) names.emplace_back(candidate->name);
   if (op.lower) names.emplace_back("cpu.loops");
   if (op.reference) names.emplace_back("cpu.reference");
   return names;

@@ -23,7 +23,7 @@ enum class Layout : std::uint8_t { kRowMajor, kChannelsLast, kAny };
 /// A connected piece of the graph that one step would compute. Nodes in topological order; inputs exclude constants that the
 /// candidate consumes itself through `constant inputs`, which are listed too (Value::is_constant tells).
 struct Region {
-  std::string pattern;                       ///< "conv_block", "matmul_block", "loops", "single"
+  std::string pattern;                       ///< "conv_block", "loops", "single"; an op's name: that node alone
   std::vector<const ir::Node*> nodes;
   std::vector<ir::Value*> inputs;            ///< every outside value used, constants included, in first-use order
   std::vector<ir::Value*> outputs;           ///< values visible outside
