@@ -70,7 +70,7 @@ class Detector:
 
     def draw(self, image: np.ndarray, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Image.Image:
         boxes, scores, labels = found
-        return draw_boxes(Image.fromarray(image), [(self.names[k], float(s), box) for box, s, k in zip(boxes, scores, labels)])
+        return draw_boxes(Image.fromarray(image), boxes, scores, labels, self.names)
 
 
 def _opencv_frames(path: Path) -> Iterator[np.ndarray]:

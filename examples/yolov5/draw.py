@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 _PALETTE = (
     (230, 60, 60),
@@ -21,20 +21,24 @@ _PALETTE = (
 )
 
 
-def draw_boxes(image: Image.Image, detections: Iterable[tuple[str, float, np.ndarray]]) -> Image.Image:
-    """A copy of `image` with one rectangle and caption per (class name, score, x0 y0 x1 y1)."""
+def draw_boxes(
+    image: Image.Image, boxes: np.ndarray, scores: Sequence[float] | None, labels: Sequence[int], names: Sequence[str]
+) -> Image.Image:
+    """A copy of `image` with a rectangle and a caption per box x0 y0 x1 y1, the first ones on top. A class has one colour; drawn truths
+    have no `scores`."""
     image = image.convert("RGB")
     draw = ImageDraw.Draw(image)
     thick = max(2, round(min(image.size) / 300))
-    for name, score, box in detections:
-        # A colour per class name: stable between pictures, whatever was found first.
-        colour = _PALETTE[sum(name.encode()) % len(_PALETTE)]
-        x0, y0, x1, y1 = (float(v) for v in box)
+    font = ImageFont.load_default(size=max(11, round(min(image.size) / 42)))
+    for k in reversed(range(len(boxes))):
+        colour = _PALETTE[int(labels[k]) % len(_PALETTE)]
+        x0, y0, x1, y1 = (float(v) for v in boxes[k])
         draw.rectangle([x0, y0, max(x1, x0), max(y1, y0)], outline=colour, width=thick)
-        text = f"{name} {score:.2f}"
-        left, top, right, bottom = draw.textbbox((0, 0), text)
-        w, h = right - left + 4, bottom - top + 4
-        at = (x0, y0 - h if y0 >= h else y0)
+        text = names[int(labels[k])] + ("" if scores is None else f" {scores[k]:.2f}")
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        w, h = right - left + 6, bottom - top + 6
+        # Above the box where there is room; never beyond the right edge.
+        at = (max(0.0, min(x0, image.width - w - 1)), y0 - h if y0 >= h else y0)
         draw.rectangle([at[0], at[1], at[0] + w, at[1] + h], fill=colour)
-        draw.text((at[0] + 2 - left, at[1] + 2 - top), text, fill=(255, 255, 255))
+        draw.text((at[0] + 3 - left, at[1] + 3 - top), text, fill=(255, 255, 255), font=font)
     return image

@@ -261,7 +261,7 @@ def main() -> None:
     scene = make_scene(options.seed, width, height)
     image = Image.fromarray(scene.image)
     if not options.plain:
-        image = draw_boxes(image, [(CLASSES[k], 1.0, box) for k, box in zip(scene.labels, scene.boxes)])
+        image = draw_boxes(image, scene.boxes, None, scene.labels, CLASSES)
     image.save(options.out)
     print(f"{options.out}: {len(scene.labels)} objects")
 
