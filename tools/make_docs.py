@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the generated pages: docs/ops.md from `lathe ops --json`, and the README's speed table from bench/results.
+"""Writes the generated pages: docs/ops.md and docs/knobs.md from the command's own tables, and the README's speed table from bench/results.
 
     python tools/make_docs.py            write
     python tools/make_docs.py --check    exit 1 when a page is stale
@@ -22,8 +22,17 @@ def lathe():
     return str(Path(build) / "bin" / "lathe")
 
 
+def ask(*arguments):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LATHE_")}
+    return json.loads(subprocess.run([lathe(), *arguments, "--json"], check=True, capture_output=True, text=True, env=clean).stdout)
+
+
+def cell(text):
+    return text.replace("|", "\\|")
+
+
 def ops_page():
-    ops = json.loads(subprocess.run([lathe(), "ops", "--json"], check=True, capture_output=True, text=True).stdout)
+    ops = ask("ops")
     lines = [
         "# Operators",
         "",
@@ -39,7 +48,20 @@ def ops_page():
         name = f"{op['domain']}::{op['name']}" if op["domain"] else op["name"]
         versions = ", ".join(map(str, op["versions"]))
         candidates = ", ".join(f"`{c}`" for c in op["candidates"]) or "through an upgrade"
-        lines.append(f"| {name} | {versions} | {candidates} | {op['doc'].replace('|', chr(92) + '|')} |")
+        lines.append(f"| {name} | {versions} | {candidates} | {cell(op['doc'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def knobs_page():
+    lines = [
+        "# Environment variables",
+        "",
+        "Made by `make docs` from the table in `src/base/knobs.cpp`, the one place where Lathe reads its environment; `lathe devices --knobs` prints the values in force.",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| `{knob['name']}` | {'`' + knob['default'] + '`' if knob['default'] else 'unset'} | {cell(knob['help'])} |" for knob in ask("devices", "--knobs")]
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +100,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     options = parser.parse_args()
     stale = []
-    for name, make in {"docs/ops.md": ops_page, "README.md": readme_page}.items():
+    for name, make in {"docs/ops.md": ops_page, "docs/knobs.md": knobs_page, "README.md": readme_page}.items():
         path = ROOT / name
         page = make()
         if path.exists() and path.read_text() == page:

@@ -1,27 +1,46 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// `lathe devices`: what this machine offers.
+// `lathe devices`: what this machine offers, and the environment variables that change what is made of it. docs/knobs.md is made from its JSON.
 
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "backend/cpu/features.h"
+#include "base/knobs.h"
 #include "base/os.h"
 #include "cli/command.h"
 #include "cli/machine_rates.h"
 
 namespace lathe::cli {
+namespace {
+
+void print_knobs(bool json) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Knob& row : knob_table()) {
+    const std::string value = knob(row.name);
+    out.push_back({{"name", row.name}, {"default", row.default_value}, {"value", value}, {"help", row.help}});
+    if (!json) fmt::print("{}{}\n    {}\n", row.name, value.empty() ? "" : "=" + value, row.help);
+  }
+  if (json) fmt::print("{}\n", out.dump(2));
+}
+
+}  // namespace
 
 void add_devices(CLI::App& app, Action& action) {
   struct Options {
-    bool json = false;
+    bool json = false, knobs = false;
   };
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("devices", "What this machine offers, with measured rates");
   command->add_flag("--json", options->json, "Print as JSON");
+  command->add_flag("--knobs", options->knobs, "The environment variables that Lathe reads and their values, instead");
   command->callback([options, &action] {
     action = [options] {
+      if (options->knobs) {
+        print_knobs(options->json);
+        return 0;
+      }
       const MachineRates rates = measure_machine_rates();
       const std::string features = cpu::cpu_features().describe();
 #ifdef LATHE_HAVE_ONEDNN
