@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
   libprotozero-dev libflatbuffers-dev flatbuffers-compiler libhwy-dev libcli11-dev libfmt-dev nlohmann-json3-dev
-  libzstd-dev libxxhash-dev libgtest-dev libxbyak-dev"
+  libxxhash-dev libgtest-dev libpng-dev"
 
 missing=""
 for package in $packages; do
