@@ -143,9 +143,9 @@ std::size_t index_of(std::string_view what, nb::handle key, const std::vector<Io
   no_such(what, name, infos);
 }
 
-class PyContext {
+class ContextObject {
  public:
-  explicit PyContext(const Engine& engine) : inputs_(engine.inputs()), outputs_(engine.outputs()), context_(engine.create_context()) {}
+  explicit ContextObject(const Engine& engine) : inputs_(engine.inputs()), outputs_(engine.outputs()), context_(engine.create_context()) {}
 
   nb::dict run(nb::handle inputs, nb::handle outputs) {
     if (busy_.exchange(true))
@@ -258,13 +258,13 @@ class PyContext {
 // Engine -----------------------------------------------------------------------------------------------------------
 
 /// Engine.run takes a Context from here, so that any number of threads may call it.
-class PyEngine {
+class EngineObject {
  public:
-  explicit PyEngine(Engine e) : engine(std::move(e)) {}
+  explicit EngineObject(Engine e) : engine(std::move(e)) {}
   Engine engine;
 
   nb::dict run(nb::handle inputs, nb::handle outputs) {
-    std::unique_ptr<PyContext> context;
+    std::unique_ptr<ContextObject> context;
     {
       const std::lock_guard lock(mutex_);
       if (!idle_.empty()) {
@@ -272,10 +272,10 @@ class PyEngine {
         idle_.pop_back();
       }
     }
-    if (!context) context = std::make_unique<PyContext>(engine);
+    if (!context) context = std::make_unique<ContextObject>(engine);
     struct Return {
-      PyEngine& owner;
-      std::unique_ptr<PyContext>& context;
+      EngineObject& owner;
+      std::unique_ptr<ContextObject>& context;
       ~Return() {
         const std::lock_guard lock(owner.mutex_);
         owner.idle_.push_back(std::move(context));
@@ -286,16 +286,16 @@ class PyEngine {
 
  private:
   std::mutex mutex_;
-  std::vector<std::unique_ptr<PyContext>> idle_;
+  std::vector<std::unique_ptr<ContextObject>> idle_;
 };
 
-PyEngine* load(nb::handle file) {
+EngineObject* load(nb::handle file) {
   const Source source = source_of(file);
   nb::gil_scoped_release released;
-  return new PyEngine(source.in_memory ? Engine::load(source.bytes) : Engine::load(std::filesystem::path(source.path)));
+  return new EngineObject(source.in_memory ? Engine::load(source.bytes) : Engine::load(std::filesystem::path(source.path)));
 }
 
-PyEngine* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
+EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
                        bool verify, bool cache, nb::object callback) {
   const Source source = source_of(model);
   BuildConfig config;
@@ -310,7 +310,7 @@ PyEngine* build_engine(nb::handle model, const std::string& device, const std::s
   config.progress = &progress;
   try {
     nb::gil_scoped_release released;
-    return new PyEngine(source.in_memory ? Network::parse(source.bytes).build(config) : build(std::filesystem::path(source.path), config));
+    return new EngineObject(source.in_memory ? Network::parse(source.bytes).build(config) : build(std::filesystem::path(source.path), config));
   } catch (const Error&) {
     progress.rethrow();   // KeyboardInterrupt, or what the callback raised
     throw;
@@ -379,27 +379,27 @@ NB_MODULE(_lathe, m) {
         return "IoInfo(" + info.name + ": " + numpy_name(info.dtype) + "[" + shape + "])";
       });
 
-  nb::class_<PyContext>(m, "Context", "One thread's activations for one Engine.")
-      .def("run", &PyContext::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(),
+  nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
+      .def("run", &ContextObject::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(),
            "run(inputs, outputs=None) -> {name: array}. Arrays named in `outputs` are written in place; the others are new.")
-      .def("start_profile", &PyContext::start_profile, "Times each step from the next run on.")
-      .def("profile", &PyContext::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops and bytes.")
-      .def_prop_ro("activation_bytes", &PyContext::activation_bytes, "Planned activations of the last shapes.");
+      .def("start_profile", &ContextObject::start_profile, "Times each step from the next run on.")
+      .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops and bytes.")
+      .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Planned activations of the last shapes.");
 
-  nb::class_<PyEngine>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
-      .def("run", &PyEngine::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
-      .def("create_context", [](const PyEngine& self) { return new PyContext(self.engine); }, "A Context for one thread.")
-      .def("_save", [](const PyEngine& self, const std::string& file) {
+  nb::class_<EngineObject>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
+      .def("run", &EngineObject::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
+      .def("create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
+      .def("_save", [](const EngineObject& self, const std::string& file) {
         nb::gil_scoped_release released;
         self.engine.save(file);
       })
-      .def_prop_ro("inputs", [](const PyEngine& self) { return self.engine.inputs(); })
-      .def_prop_ro("outputs", [](const PyEngine& self) { return self.engine.outputs(); })
-      .def_prop_ro("device", [](const PyEngine& self) { return self.engine.device(); })
-      .def_prop_ro("section", [](const PyEngine& self) { return self.engine.section(); }, "The device section in use, and why.")
-      .def_prop_ro("weight_bytes", [](const PyEngine& self) { return self.engine.weight_bytes(); })
-      .def_prop_ro("report_json", [](const PyEngine& self) { return self.engine.report_json(); })
-      .def("to_text", [](const PyEngine& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
+      .def_prop_ro("inputs", [](const EngineObject& self) { return self.engine.inputs(); })
+      .def_prop_ro("outputs", [](const EngineObject& self) { return self.engine.outputs(); })
+      .def_prop_ro("device", [](const EngineObject& self) { return self.engine.device(); })
+      .def_prop_ro("section", [](const EngineObject& self) { return self.engine.section(); }, "The device section in use, and why.")
+      .def_prop_ro("weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); })
+      .def_prop_ro("report_json", [](const EngineObject& self) { return self.engine.report_json(); })
+      .def("to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
 
   m.def("load", &load, nb::arg("file"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"), nb::arg("verify"),
