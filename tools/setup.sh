@@ -1,13 +1,20 @@
 #!/bin/sh
 # Installs what Lathe needs on Debian 12: system packages, then a .venv with pinned Python packages.
-#   tools/setup.sh build [test] [export] [bench]
-# Each part is done once: a stamp in .venv keeps the hash of what was asked for.
+#   tools/setup.sh build [test] [export] [bench] [lint]
+# Each part is done once: a stamp in .venv keeps the hash of what was asked for. Sizes are in requirements/README.md.
 set -eu
 cd "$(dirname "$0")/.."
 
 packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
   libprotozero-dev libflatbuffers-dev flatbuffers-compiler libhwy-dev libcli11-dev libfmt-dev nlohmann-json3-dev
   libxxhash-dev libgtest-dev libpng-dev"
+for part in "$@"; do
+  case $part in
+    lint) packages="$packages clang-format clang-tidy git" ;;
+    build | test | export | bench) ;;
+    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint" >&2; exit 2 ;;
+  esac
+done
 
 missing=""
 for package in $packages; do
@@ -18,7 +25,7 @@ if [ -n "$missing" ]; then
     echo "setup: these Debian packages are missing and this user can neither be root nor use sudo:$missing" >&2
     exit 3
   fi
-  echo "setup: installing Debian packages:$missing"
+  echo "setup: installing Debian packages:$(echo "$missing" | tr '\n' ' ')"
   $sudo apt-get update -q >/dev/null
   # shellcheck disable=SC2086
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >/dev/null
@@ -27,10 +34,18 @@ fi
 [ -x .venv/bin/python ] || { echo "setup: creating .venv"; python3 -m venv .venv; }
 for part in "$@"; do
   file="requirements/$part.txt"
+  [ -e "$file" ] || continue
   stamp=".venv/.stamp-$part-$(sha256sum "$file" | cut -c1-16)"
   [ -e "$stamp" ] && continue
   echo "setup: installing Python packages of $file"
-  .venv/bin/python -m pip install -q --disable-pip-version-check -r "$file"
+  # PyTorch's own index has a build without CUDA, a tenth of the registry's. It is used where it answers.
+  index=""
+  cpu_torch="https://download.pytorch.org/whl/cpu"
+  if [ "$part" = export ] && .venv/bin/python -c "import urllib.request as u; u.urlopen('$cpu_torch/torch/', timeout=10)" 2>/dev/null; then
+    index="--extra-index-url $cpu_torch"
+  fi
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pip install -q --disable-pip-version-check $index -r "$file"
   rm -f .venv/.stamp-"$part"-*
   touch "$stamp"
 done
