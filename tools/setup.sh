@@ -38,14 +38,7 @@ for part in "$@"; do
   stamp=".venv/.stamp-$part-$(sha256sum "$file" | cut -c1-16)"
   [ -e "$stamp" ] && continue
   echo "setup: installing Python packages of $file"
-  # PyTorch's own index has a build without CUDA, a tenth of the registry's. It is used where it answers.
-  index=""
-  cpu_torch="https://download.pytorch.org/whl/cpu"
-  if [ "$part" = export ] && .venv/bin/python -c "import urllib.request as u; u.urlopen('$cpu_torch/torch/', timeout=10)" 2>/dev/null; then
-    index="--extra-index-url $cpu_torch"
-  fi
-  # shellcheck disable=SC2086
-  .venv/bin/python -m pip install -q --disable-pip-version-check $index -r "$file"
+  .venv/bin/python -m pip install -q --disable-pip-version-check -r "$file"
   rm -f .venv/.stamp-"$part"-*
   touch "$stamp"
 done
