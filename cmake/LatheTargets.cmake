@@ -170,6 +170,9 @@ function(lathe_generated_lists)
       target_link_libraries(${name}_test PRIVATE lathe_${name} GTest::gtest_main)
       add_test(NAME ${name} COMMAND ${name}_test --gtest_brief=1)
     endforeach()
+    # The rewrites' cases lie beside the passes as text.
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/passes/rewrite_cases_test.cpp PROPERTIES
+      COMPILE_DEFINITIONS "LATHE_PASSES_DIR=\"${CMAKE_SOURCE_DIR}/src/passes\"")
   endif()
 endfunction()
 

@@ -34,7 +34,7 @@ void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, co
     const Formal& f = formals[i];
     if (f.option == FormalOption::kOptional) continue;
     if (f.option == FormalOption::kVariadic) {
-      if (present < i + static_cast<std::size_t>(f.min_arity)) {
+      if (actual.size() < i + static_cast<std::size_t>(f.min_arity)) {
         defects.push_back(node_error(node, std::string("needs at least ") + std::to_string(f.min_arity) + " " + what + " '" + f.name + "'"));
       }
     } else if (i >= actual.size() || !actual[i]) {

@@ -51,6 +51,7 @@ bool is_commutative(const Node& node) {
 }
 
 bool constants_last(Node& node) {
+  if (node.inputs.size() > 2 && (node.is("Sum") || node.is("Mean"))) return false;  // another order rounds otherwise
   std::vector<Value*> inputs = node.inputs;
   std::stable_partition(inputs.begin(), inputs.end(), [](const Value* v) { return !is_constant(v); });
   if (inputs == node.inputs) return false;
@@ -89,12 +90,23 @@ int drop_defaults(Node& node, const ops::Schema& schema) {
   return dropped;
 }
 
+// A form with optional inputs in front of others (Loop's) counts them even where they are left out.
+std::size_t least_inputs(const ops::Schema& schema) {
+  std::size_t least = 0;
+  for (std::size_t i = 0; i < schema.inputs.size(); ++i) {
+    const ops::Formal& formal = schema.inputs[i];
+    if (formal.option == ops::FormalOption::kSingle) least = i + 1;
+    if (formal.option == ops::FormalOption::kVariadic) least = i + static_cast<std::size_t>(formal.min_arity);
+  }
+  return least;
+}
+
 int trim(Node& node, const ops::Schema& schema) {
   int rewrites = 0;
-  if (!node.inputs.empty() && !node.inputs.back()) {
-    std::vector<Value*> inputs = node.inputs;
-    while (!inputs.empty() && !inputs.back()) inputs.pop_back();
-    node.graph->set_inputs(&node, std::move(inputs));
+  std::size_t keep = node.inputs.size();
+  while (keep > least_inputs(schema) && !node.inputs[keep - 1]) --keep;
+  if (keep < node.inputs.size()) {
+    node.graph->set_inputs(&node, {node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(keep)});
     ++rewrites;
   }
   for (std::size_t i = node.outputs.size(); i-- > 1;) {

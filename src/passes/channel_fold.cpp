@@ -70,14 +70,17 @@ std::optional<std::vector<double>> bias_of(const Node& node, std::int64_t channe
   return values;
 }
 
-bool has_non_finite(const Tensor& tensor) {
-  for (std::int64_t i = 0; i < tensor.size(); ++i) {
-    if (!std::isfinite(tensor.as_double(i))) return true;
-  }
-  return false;
-}
-
 }  // namespace
+
+bool adds_non_finite(const Tensor& made, const Tensor* from) {
+  const auto finite = [](const Tensor& tensor) {
+    for (std::int64_t i = 0; i < tensor.size(); ++i) {
+      if (!std::isfinite(tensor.as_double(i))) return false;
+    }
+    return true;
+  };
+  return !finite(made) && (!from || finite(*from));
+}
 
 std::optional<std::int64_t> foldable_channels(const Node& node) {
   const bool is_conv = node.is("Conv"), is_transposed = node.is("ConvTranspose"), is_gemm = node.is("Gemm"), is_matmul = node.is("MatMul");
@@ -111,7 +114,7 @@ bool fold_affine(Graph& graph, Node& node, const ChannelAffine& affine) {
     for (std::int64_t i = 0; i < weight.size(); ++i) {
       weight.set_from_double(i, old_weight->constant.as_double(i) * affine.scale[static_cast<std::size_t>(index(i))]);
     }
-    if (has_non_finite(weight) && !has_non_finite(old_weight->constant)) return false;
+    if (adds_non_finite(weight, &old_weight->constant)) return false;
   }
   if (!node.is("MatMul") && (node.input(2) || !affine.shift.empty())) {
     const double beta = node.is("Gemm") ? node.attrs.get_float("beta", 1.0f) : 1.0;
@@ -121,7 +124,7 @@ bool fold_affine(Graph& graph, Node& node, const ChannelAffine& affine) {
       const auto k = static_cast<std::size_t>(c);
       bias.set_from_double(c, beta * old_bias[k] * affine.scale[k] + (affine.shift.empty() ? 0 : affine.shift[k]));
     }
-    if (has_non_finite(bias) && (!node.input(2) || !has_non_finite(node.inputs[2]->constant))) return false;
+    if (adds_non_finite(bias, node.input(2) ? &node.inputs[2]->constant : nullptr)) return false;
     const std::string name = node.input(2) ? node.inputs[2]->name : old_weight->name + "_bias";
     graph.set_input(&node, 2, add_constant(graph, name, std::move(bias)));
     node.attrs.erase("beta");

@@ -22,6 +22,9 @@ std::optional<std::int64_t> foldable_channels(const ir::Node& node);
 /// Applies the map. A MatMul takes no shift (precondition: shift is empty). False, and nothing changed, when a result would not be finite.
 bool fold_affine(ir::Graph& graph, ir::Node& node, const ChannelAffine& affine);
 
+/// True when `made` holds an infinity or NaN (an overflow of half precision, say) and `from`, which it was computed from, holds none.
+bool adds_non_finite(const Tensor& made, const Tensor* from);
+
 /// The elements of a constant as one per channel, when it broadcasts along `channel_axis` of an output of rank `rank` with `channels`
 /// channels and along nothing else (a scalar counts). nullopt otherwise.
 std::optional<std::vector<double>> per_channel(const ir::Value* constant, std::int64_t channel_axis, std::int64_t rank, std::int64_t channels);

@@ -5,12 +5,14 @@
 //   Clip(Clip(x, a, b), c, d)  -> Clip(x, max(a, c), min(b, d))      when the ranges overlap
 //   Relu(Clip(x, a, b))        -> Clip(x, max(a, 0), b)              b >= 0
 //   Clip(Relu(x), c, d)        -> Clip(x, max(0, c), d)              d >= 0
-//   Clip(x, 0, none)           -> Relu(x)                            (floating)
+//   Clip(x, +0, none)          -> Relu(x)                            (floating)
 //   Clip(x)                    -> x
 //
-// Disjoint ranges are left alone (the outer clip then gives a constant, but NaN passes through both).
+// Disjoint ranges are left alone (the outer clip then gives a constant, but NaN passes through both), and so are inner values with other
+// readers: the chain would get no shorter, and its input would be read twice.
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "passes/pass.h"
@@ -27,6 +29,8 @@ struct Range {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
 };
+
+bool is_plus_zero(double number) { return number == 0 && !std::signbit(number); }
 
 // nullopt: bounds that are not constant, or NaN, or integers too large for a double.
 std::optional<Range> range_of(const Node& node) {
@@ -47,7 +51,7 @@ std::optional<Range> range_of(const Node& node) {
 void write_range(Graph& graph, Node& node, Value* x, const Range& range) {
   const double infinity = std::numeric_limits<double>::infinity();
   const DType dtype = x->dtype();
-  if (range.low == 0 && range.high == infinity && is_float(dtype)) {
+  if (is_plus_zero(range.low) && range.high == infinity && is_float(dtype)) {
     transmute(node, "Relu", {x});
     return;
   }
@@ -70,13 +74,13 @@ int clip_chains(Graph& graph, PassContext&) {
       rewrites += bypass(node, node.inputs[0]) ? 1 : 0;
       return;
     }
-    if (node.is("Clip") && outer->low == 0 && outer->high == infinity && is_float(node.inputs[0]->dtype())) {
+    if (node.is("Clip") && is_plus_zero(outer->low) && outer->high == infinity && is_float(node.inputs[0]->dtype())) {
       transmute(node, "Relu", {node.inputs[0]});
       ++rewrites;
       return;
     }
     Node* inner = node.inputs[0]->producer;
-    if (!inner || inner->graph != &graph || node.inputs[0]->dtype() == DType::kUndefined) return;
+    if (!inner || inner->graph != &graph || !single_use(node.inputs[0]) || node.inputs[0]->dtype() == DType::kUndefined) return;
     if (node.is("Relu") && inner->is("Relu")) return;  // identities
     const auto within = range_of(*inner);
     if (!within) return;

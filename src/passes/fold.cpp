@@ -26,7 +26,6 @@ using ir::Graph;
 using ir::Node;
 using ir::Value;
 
-
 bool captures_are_constants(const Node& node) {
   for (const Graph* nested : ir::nested_graphs(node)) {
     for (const Value* value : ir::captured_values(*nested)) {
@@ -43,8 +42,7 @@ std::size_t bytes_of(const Value& value) {
 }
 
 bool may_fold(const Node& node) {
-  static const std::set<std::string_view> kNever = {"DequantizeLinear", "Constant"};
-  if (node.outputs.empty() || (node.domain.empty() && kNever.contains(node.op))) return false;
+  if (node.outputs.empty() || node.is("DequantizeLinear")) return false;
   for (const Value* input : node.inputs) {
     if (input && !is_constant(input)) return false;
   }

@@ -88,6 +88,7 @@ bool into_consumer(Graph& graph, Node& norm, const ChannelAffine& affine) {
     }
     bias.set_from_double(o, sum);
   }
+  if (adds_non_finite(weight, &old) || adds_non_finite(bias, conv.input(2) ? &conv.inputs[2]->constant : nullptr)) return false;
   graph.set_input(&conv, 0, norm.inputs[0]);
   graph.set_input(&conv, 1, add_constant(graph, conv.inputs[1]->name, std::move(weight)));
   graph.set_input(&conv, 2, add_constant(graph, conv.input(2) ? conv.inputs[2]->name : conv.inputs[1]->name + "_bias", std::move(bias)));

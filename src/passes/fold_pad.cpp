@@ -7,7 +7,8 @@
 //
 // Conditions: mode constant, value 0, amounts constant, >= 0 and on spatial axes only, auto_pad NOTSET. An average pool must count its
 // padding already (or have none of its own) and not use ceil_mode, and its pads must stay below its kernel. Max pools never: they
-// ignore their padding, while zeros of a Pad take part. Quantised convolutions never: their zero is the zero point.
+// ignore their padding, while zeros of a Pad take part. Quantised convolutions never: their zero is the zero point. Weights are taken
+// to be finite (zero times infinity would be NaN).
 
 #include <algorithm>
 

@@ -91,11 +91,12 @@ bool across_matmul_bias(Graph& graph, Node& node) {
   if (!channels || !rank) return false;
   const auto bias = per_channel(add->inputs[1], *rank - 1, *rank, *channels);
   const auto affine = affine_of(node, sum, *matmul, *channels);
-  if (!bias || !affine || !fold_affine(graph, *matmul, *affine)) return false;
+  if (!bias || !affine) return false;
   Tensor scaled(add->inputs[1]->dtype(), {*channels});
   for (std::int64_t c = 0; c < *channels; ++c) {
     scaled.set_from_double(c, (*bias)[static_cast<std::size_t>(c)] * affine->scale[static_cast<std::size_t>(c)]);
   }
+  if (adds_non_finite(scaled, &add->inputs[1]->constant) || !fold_affine(graph, *matmul, *affine)) return false;
   graph.set_input(add, 1, add_constant(graph, add->inputs[1]->name, std::move(scaled)));
   graph.rename(operand, graph.unique_name(operand->name + "_scaled"));
   take_over(graph, node, *add);

@@ -9,7 +9,7 @@
 //
 // d*d is Pow(d, 2) or Mul(d, d); the division may be a Mul by a Reciprocal. The axes must be the last ones. gamma and beta are constants
 // of exactly the normalised extents; where there is no Mul (or Add) after the division, gamma is ones and beta is left out.
-// No inner value may have users outside the pattern.
+// No inner value may have users outside the pattern. Not in double precision: LayerNormalization's statistics are float.
 
 #include <algorithm>
 
@@ -81,7 +81,7 @@ std::optional<Normalised> match(Node& node) {
   Value* x = difference->inputs[0];
   Node* mean = sole_producer(difference->inputs[1], "ReduceMean");
   const auto axes = mean_over_last(mean, x), variance_axes = mean_over_last(variance, squared);
-  if (!axes || axes != variance_axes || !same_type(x, d) || !is_float(x->dtype())) return std::nullopt;
+  if (!axes || axes != variance_axes || !same_type(x, d) || !is_float(x->dtype()) || x->dtype() == DType::kFloat64) return std::nullopt;
   result.x = x;
   result.axes = *axes;
   result.epsilon = static_cast<float>(*splat_of(shifted->inputs[1]));

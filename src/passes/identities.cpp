@@ -9,7 +9,7 @@
 //   x and true, x or false, x xor false          -> x        x and false -> false, x or true -> true (constant of x's shape only)
 //   max(x, x), min(x, x), x and x, x or x        -> x        max/min/mean/sum of one -> x
 //   where(true, a, b), where(c, x, x)            -> a, x
-//   max(x, 0)                                    -> Relu(x)  (floating)
+//   max(x, +0)                                   -> Relu(x)  (floating)
 //   max(max(x, c), d) is left to clip_chains
 
 #include <cmath>
@@ -59,16 +59,17 @@ Value* neutral_operand(const Node& node) {
 }
 
 // f(g(x)) where the outer one adds nothing or undoes the inner one.
-Value* nested_operand(const Node& node) {
+Value* nested_operand(Node& node) {
   static const std::set<std::string_view> kIdempotent = {"Relu", "Abs", "Ceil", "Floor", "Round", "Sign"};
   static const std::set<std::string_view> kInvolutions = {"Neg", "Not", "BitwiseNot"};
   const Value* input = node.input(0);
   if (!input || node.inputs.size() != 1) return nullptr;
   if (kIdempotent.contains(node.op) && producer_of(input, node.op)) return node.inputs[0];
-  if (kInvolutions.contains(node.op)) {
-    if (const Node* inner = producer_of(input, node.op)) return inner->inputs[0];
-  }
-  return nullptr;
+  if (!kInvolutions.contains(node.op)) return nullptr;
+  const Node* inner = producer_of(input, node.op);
+  if (!inner) return nullptr;
+  if (inner->graph == node.graph) merge_sources(node, *inner);
+  return inner->inputs[0];
 }
 
 bool all_same(const Node& node) {
@@ -104,7 +105,7 @@ std::optional<Tensor> absorbed(const Node& node) {
 
 bool max_with_zero(Node& node) {
   if (!node.is("Max") || node.inputs.size() != 2 || !is_float(node.inputs[0]->dtype())) return false;
-  if (!is_splat(node.inputs[1], 0) || !keeps_type(node, node.inputs[0], node.inputs[1])) return false;
+  if (!is_splat(node.inputs[1], 0) || std::signbit(*splat_of(node.inputs[1])) || !keeps_type(node, node.inputs[0], node.inputs[1])) return false;
   transmute(node, "Relu", {node.inputs[0]});
   return true;
 }

@@ -4,7 +4,7 @@
 //
 //   If(true)  {then_branch=G, else_branch=H}   ->  the nodes of G in place, its outputs for the If's
 //
-// The condition must be a constant, or a value whose propagated content is a number. A branch's inner names are made unique.
+// The condition must be a constant, or a value whose propagated content is a number. Values keep the names that they had in the branch.
 
 #include "passes/pass.h"
 #include "passes/rewrite.h"
@@ -25,8 +25,14 @@ std::optional<bool> decided(const Value* condition) {
   return std::nullopt;
 }
 
-// Moves what `branch` holds in front of `before`, and returns the values that stand for the branch's outputs.
-std::vector<Value*> splice(Graph& graph, const Graph& branch, Node* before, const Node& owner) {
+struct Spliced {
+  std::vector<Value*> outputs;                               // stand for the branch's outputs
+  std::vector<std::pair<Value*, std::string>> names;         // what the branch called its values
+};
+
+// Moves a copy of what `branch` holds in front of `before`.
+Spliced splice(Graph& graph, const Graph& branch, Node* before, const Node& owner) {
+  Spliced spliced;
   const ir::GraphPtr body = branch.clone(&graph);
   std::unordered_map<const Value*, Value*> map;
   const auto moved = [&](Value* value) {
@@ -35,7 +41,10 @@ std::vector<Value*> splice(Graph& graph, const Graph& branch, Node* before, cons
   };
   for (Value* value : body->values()) {
     if (!value->is_constant()) continue;
-    map.emplace(value, add_constant(graph, value->name + "_inlined", value->constant));
+    Value* constant = add_constant(graph, value->name + "_inlined", value->constant);
+    constant->metadata = value->metadata;
+    map.emplace(value, constant);
+    spliced.names.emplace_back(constant, value->name);
   }
   for (Node* node : body->nodes()) {
     std::vector<Value*> inputs;
@@ -71,12 +80,13 @@ std::vector<Value*> splice(Graph& graph, const Graph& branch, Node* before, cons
       if (!node->outputs[i]) continue;
       copy->outputs[i]->type = node->outputs[i]->type;
       copy->outputs[i]->content = node->outputs[i]->content;
+      copy->outputs[i]->doc = node->outputs[i]->doc;
       map.emplace(node->outputs[i], copy->outputs[i]);
+      spliced.names.emplace_back(copy->outputs[i], node->outputs[i]->name);
     }
   }
-  std::vector<Value*> results;
-  for (Value* output : body->outputs()) results.push_back(moved(output));
-  return results;
+  for (Value* output : body->outputs()) spliced.outputs.push_back(moved(output));
+  return spliced;
 }
 
 }  // namespace
@@ -87,17 +97,22 @@ int inline_branches(Graph& graph, PassContext&) {
     if (!node.is("If")) return;
     const auto taken = decided(node.input(0));
     if (!taken) return;
-    const ir::GraphPtr branch = node.attrs.get_graph(*taken ? "then_branch" : "else_branch");
+    ir::GraphPtr branch = node.attrs.get_graph(*taken ? "then_branch" : "else_branch");
     if (!branch || branch->outputs().size() != node.outputs.size()) return;
-    const std::vector<Value*> results = splice(graph, *branch, &node, node);
-    for (std::size_t i = 0; i < results.size(); ++i) {
+    const Spliced spliced = splice(graph, *branch, &node, node);
+    for (std::size_t i = 0; i < spliced.outputs.size(); ++i) {
       Value* output = node.outputs[i];
-      if (!output || graph.replace_all_uses(output, results[i])) continue;
-      Node* identity = graph.add_node("", "Identity", {results[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
+      if (!output || graph.replace_all_uses(output, spliced.outputs[i])) continue;
+      Node* identity = graph.add_node("", "Identity", {spliced.outputs[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
       identity->outputs[0]->type = output->type;
+      merge_sources(*identity, node);
       graph.replace_all_uses(output, identity->outputs[0]);
     }
     erase_dead(&node);
+    branch.reset();  // the names are free now
+    for (const auto& [value, name] : spliced.names) {
+      if (!value->is_graph_output() && graph.unique_name(name) == name) graph.rename(value, name);
+    }
     ++rewrites;
   });
   return rewrites;

@@ -65,25 +65,25 @@ int known_contents(Graph& graph, PassContext&) {
 int equal_contents(Graph& graph, PassContext&) {
   int rewrites = 0;
   std::map<std::string, Value*> first;
-  // A graph's own inputs can serve too: loop-carried shapes, or a model that takes lengths.
   graph.for_each([&](Node& node) {
+    bool replaced = false;
     for (Value* output : node.outputs) {
-      if (!output || !node.graph) continue;
-      const auto key = content_key(*output);
+      const auto key = output ? content_key(*output) : std::nullopt;
       if (!key) continue;
       const auto [found, added] = first.emplace(*key, output);
-      if (added || output->uses.empty()) continue;
+      if (added || output->uses.empty() || output->is_graph_output()) continue;
       Value* earlier = found->second;
       // The earlier one may have died meanwhile, with a chain that only it fed.
       if (!earlier->producer || !earlier->producer->graph) {
         found->second = output;
         continue;
       }
-      if (output->is_graph_output()) continue;
       graph.replace_all_uses(output, earlier);
+      merge_sources(*earlier->producer, node);
+      replaced = true;
       ++rewrites;
     }
-    erase_dead(&node);
+    if (replaced) erase_dead(&node);
   });
   return rewrites;
 }

@@ -41,24 +41,24 @@ int reshape_chains(ir::Graph& graph, PassContext&) {
     Node* inner = node.inputs[0]->producer;
     if (!keeps_order(inner) || inner->graph != &graph) return;
     Value* x = inner->inputs[0];
+    std::vector<const Node*> chain{inner};
     for (Node* up = x->producer; keeps_order(up) && up->graph == &graph; up = x->producer) {
-      merge_sources(node, *up);
+      chain.push_back(up);
       x = up->inputs[0];
     }
-    merge_sources(node, *inner);
     const Value* y = node.outputs[0];
+    std::optional<std::vector<std::int64_t>> target;
+    if (y->has_shape()) target = reshape_target(x->has_shape() ? x->shape() : ir::Shape{}, y->shape());
+    if (!same_type(x, y) && !target && !target_stands_alone(node)) return;
+    for (const Node* part : chain) merge_sources(node, *part);
     if (same_type(x, y)) {
       rewrites += bypass(node, x) ? 1 : 0;
       return;
     }
-    std::optional<std::vector<std::int64_t>> target;
-    if (y->has_shape()) target = reshape_target(x->has_shape() ? x->shape() : ir::Shape{}, y->shape());
     if (target) {
       transmute(node, "Reshape", {x, add_ints(graph, y->name + "_shape", *target)});
-    } else if (target_stands_alone(node)) {
-      graph.set_input(&node, 0, x);
     } else {
-      return;
+      graph.set_input(&node, 0, x);
     }
     erase_dead(inner);
     ++rewrites;

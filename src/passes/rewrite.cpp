@@ -105,11 +105,11 @@ bool zero_sign_is_free(const Value* value) {
   static const std::set<std::string_view> kProducers = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "Exp", "Sigmoid", "Relu",
                                                         "ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceL2",
                                                         "HardSigmoid", "Softplus", "ReduceSumSquare", "Einsum", "LayerNormalization"};
-  // Functions whose result is the same (or zero again, for one of this list) for both zeros.
+  // Functions whose result is the same for both zeros, or again a matter of the implementation. Odd functions hand the sign on.
   static const std::set<std::string_view> kConsumers = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "Exp", "Sigmoid", "Relu",
                                                         "ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool", "HardSigmoid",
                                                         "Softplus", "LayerNormalization", "BatchNormalization", "Equal", "Less",
-                                                        "Greater", "LessOrEqual", "GreaterOrEqual", "Abs", "Cos", "Erf", "Gelu"};
+                                                        "Greater", "LessOrEqual", "GreaterOrEqual", "Abs", "Cos"};
   if (!is_float(value->dtype())) return true;
   if (value->producer && value->producer->domain.empty() && kProducers.contains(value->producer->op)) return true;
   if (value->is_graph_output()) return false;
@@ -127,6 +127,14 @@ bool visible_from(const Value* outer, const Graph* graph) {
 void merge_sources(Node& into, const Node& from) {
   for (const std::string& source : from.sources) {
     if (std::find(into.sources.begin(), into.sources.end(), source) == into.sources.end()) into.sources.push_back(source);
+  }
+}
+
+void merge_sources(Graph& graph, const Value& value, const std::vector<ir::Use>& readers, const Node& from) {
+  if (value.producer && value.producer->graph == &graph) {
+    merge_sources(*value.producer, from);
+  } else {
+    for (const ir::Use& use : readers) merge_sources(*use.node, from);
   }
 }
 
@@ -155,8 +163,9 @@ void transmute(Node& node, std::string_view op, std::vector<Value*> inputs, ir::
 bool bypass(Node& node, Value* value) {
   Graph& graph = *node.graph;
   Value* output = node.outputs[0];
+  const std::vector<ir::Use> readers = output->uses;
   if (graph.replace_all_uses(output, value)) {
-    if (value->producer && value->producer->graph == &graph) merge_sources(*value->producer, node);
+    merge_sources(graph, *value, readers, node);
     erase_dead(&node);
     return true;
   }
@@ -165,7 +174,11 @@ bool bypass(Node& node, Value* value) {
     for (std::size_t i = node.outputs.size(); i-- > 1;) {
       if (node.outputs[i]) graph.remove_node_output(&node, i);
     }
+    const std::vector<Value*> inputs = node.inputs;
     transmute(node, "Identity", {value});
+    for (const Value* input : inputs) {
+      if (input && input->graph == &graph) erase_dead(input->producer);
+    }
   }
   // Inner users read the value itself; only the interface needs the copy.
   bool changed = !was_identity;

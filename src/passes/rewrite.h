@@ -46,6 +46,9 @@ bool visible_from(const ir::Value* outer, const ir::Graph* graph);
 
 /// Adds the sources of `from` to `into`, once each.
 void merge_sources(ir::Node& into, const ir::Node& from);
+/// As above for the node that computes `value` or, when no node of `graph` does (an input, a constant, a value of a graph around), for
+/// its `readers`.
+void merge_sources(ir::Graph& graph, const ir::Value& value, const std::vector<ir::Use>& readers, const ir::Node& from);
 ir::Value* add_constant(ir::Graph& graph, std::string_view hint, Tensor tensor);
 ir::Value* add_ints(ir::Graph& graph, std::string_view hint, const std::vector<std::int64_t>& values);
 /// A scalar of the given type.

@@ -39,6 +39,7 @@ bool concat_of_split(Node& concat) {
   for (std::size_t i = 0; i < concat.inputs.size(); ++i) {
     if (concat.inputs[i] != split->outputs[i]) return false;
   }
+  if (split->graph == concat.graph) merge_sources(concat, *split);
   return bypass(concat, split->inputs[0]);
 }
 
@@ -53,7 +54,11 @@ bool split_of_concat(Graph& graph, Node& split) {
     if (!part || !operand || *part != *operand || split.outputs[i]->is_graph_output()) return false;
   }
   for (std::size_t i = 0; i < split.outputs.size(); ++i) {
-    if (split.outputs[i]) graph.replace_all_uses(split.outputs[i], concat->inputs[i]);
+    if (!split.outputs[i]) continue;
+    const std::vector<ir::Use> readers = split.outputs[i]->uses;
+    graph.replace_all_uses(split.outputs[i], concat->inputs[i]);
+    merge_sources(graph, *concat->inputs[i], readers, split);
+    if (concat->graph == &graph) merge_sources(graph, *concat->inputs[i], readers, *concat);
   }
   erase_dead(&split);
   return true;
@@ -105,7 +110,10 @@ bool slice_of_concat(Node& slice) {
     const auto part = extent(operand, *axis);
     const auto length = part ? part->constant() : std::nullopt;
     if (!length) return false;
-    if (at == start && at + *length == end && *length > 0) return bypass(slice, operand);
+    if (at == start && at + *length == end && *length > 0) {
+      if (concat->graph == slice.graph) merge_sources(slice, *concat);
+      return bypass(slice, operand);
+    }
     at += *length;
   }
   return false;

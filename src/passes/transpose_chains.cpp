@@ -190,7 +190,11 @@ int transpose_chains(Graph& graph, PassContext&) {
   int rewrites = 0;
   graph.for_each([&](Node& node) {
     if (!node.is("Transpose") || !node.inputs[0]) return;
-    if (merge_pair(graph, node) || moves_only_ones(graph, node) || cancel_across_pointwise(graph, node)) ++rewrites;
+    if (merge_pair(graph, node) || cancel_across_pointwise(graph, node)) ++rewrites;
+  });
+  // Last, since a Reshape in a pointwise tree would keep its Transposes from cancelling.
+  graph.for_each([&](Node& node) {
+    if (node.is("Transpose") && node.inputs[0] && moves_only_ones(graph, node)) ++rewrites;
   });
   return rewrites;
 }
