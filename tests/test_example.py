@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zoo import ROOT, absent, program
+from zoo import ROOT, absent, build_dir, program
 
 pytest.importorskip("PIL")
 from PIL import Image
@@ -26,6 +26,13 @@ from postprocess import detections, iou_matrix, letterbox, nms, scale_back
 from scenes import CLASSES, HELD_OUT, make_many, make_scene
 
 SIZE = (352, 416)   # height, width of the engine that the tests share
+
+
+def started(*words, **more):
+    """Runs a program with this build's Python package."""
+    path = os.pathsep.join(filter(None, [str(build_dir() / "python"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "LATHE_PYTHON": sys.executable}
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, env=environment, **more)
 
 
 def need_torch():
@@ -142,9 +149,8 @@ def onnx_file(tmp_path_factory):
     """The trained network as ONNX at SIZE."""
     need_torch()
     file = tmp_path_factory.mktemp("example") / "scenes.onnx"
-    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", str(file), "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}"]
-    environment = {**os.environ, "LATHE_PYTHON": sys.executable}
-    done = subprocess.run([program("lathe"), *words], cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", file, "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}"]
+    done = started(program("lathe"), *words, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return file
 
@@ -152,7 +158,7 @@ def onnx_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine_file(onnx_file):
     file = onnx_file.with_suffix(".engine")
-    done = subprocess.run([program("lathe"), "build", onnx_file, "-o", file, "--budget", "0s", "--no-verify", "--quiet"], capture_output=True, text=True, check=False)
+    done = started(program("lathe"), "build", onnx_file, "-o", file, "--budget", "0s", "--no-verify", "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
     return file
 
@@ -208,10 +214,10 @@ def pictures(tmp_path_factory):
 
 
 def test_cpp_detector_gives_the_same_boxes(engine_file, pictures, tmp_path):
-    done = subprocess.run([program("detect"), "--engine", engine_file, "--source", pictures, "--save", tmp_path / "cpp"], capture_output=True, text=True, check=False)
+    done = started(program("detect"), "--engine", engine_file, "--source", pictures, "--save", tmp_path / "cpp")
     assert done.returncode == 0, done.stderr
     words = ["--engine", engine_file, "--source", pictures, "--save", tmp_path / "python", "--size", f"{SIZE[0]}x{SIZE[1]}"]
-    expected = subprocess.run([sys.executable, EXAMPLE / "detect.py", *words], capture_output=True, text=True, check=False)
+    expected = started(sys.executable, EXAMPLE / "detect.py", *words)
     assert expected.returncode == 0, expected.stderr
     ours, theirs = lines_of(done.stdout), lines_of(expected.stdout)
     assert ours.keys() == theirs.keys() and len(ours) == 6
@@ -244,7 +250,7 @@ def test_cpp_detector_says_what_is_wrong(engine_file, tmp_path):
         (["--engine", engine_file, "--source", tmp_path / "short.ppm", "--conf", "many"], 2, "a number from 0 to 1"),
     ]
     for words, code, text in cases:
-        done = subprocess.run([program("detect"), *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        done = started(program("detect"), *words, cwd=tmp_path)
         assert (done.returncode, text in done.stderr) == (code, True), (words, done.returncode, done.stderr)
 
 
