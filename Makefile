@@ -5,7 +5,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test build setup lint bench sanitize fuzz clean docs
+.PHONY: help demo test build setup lint bench sanitize fuzz clean docs cuda-compile-all
 help:
 	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
 	@echo "make test      everything that is tested, on the CPU"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint      clang-format, clang-tidy, ruff"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
+	@echo "make cuda-compile-all  every CUDA kernel for every architecture, against its limits (no GPU needed)"
 	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
 
 setup:
@@ -51,6 +52,10 @@ sanitize:
 fuzz:
 	@tools/setup.sh build
 	@tools/fuzz.sh $(or $(SECONDS_EACH),60)
+
+cuda-compile-all: setup | build/
+	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
+	@cmake --build $(BUILD) -j $(JOBS) --target cuda_compile_all
 
 clean:
 	rm -rf build out

@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See device.h.
+
+#include "backend/cuda/device.h"
+
+#include <fmt/format.h>
+
+namespace lathe::cuda {
+namespace {
+
+DeviceInfo describe(const Driver& driver, int ordinal, DeviceId& id) {
+  DeviceInfo info;
+  info.ordinal = ordinal;
+  driver.require(driver.device_get(&id, ordinal), "cuDeviceGet");
+  char name[256] = {};
+  driver.require(driver.device_name(name, sizeof name, id), "cuDeviceGetName");
+  info.name = name;
+  driver.require(driver.device_memory(&info.memory_bytes, id), "cuDeviceTotalMem");
+  const auto attribute = [&](DeviceAttribute which) {
+    int value = 0;
+    driver.require(driver.device_attribute(&value, which, id), "cuDeviceGetAttribute");
+    return value;
+  };
+  info.major = attribute(kComputeCapabilityMajor);
+  info.minor = attribute(kComputeCapabilityMinor);
+  info.multiprocessors = attribute(kMultiprocessorCount);
+  info.l2_bytes = static_cast<std::size_t>(attribute(kL2CacheBytes));
+  info.shared_per_block = static_cast<std::size_t>(attribute(kMaxSharedMemoryPerBlockOptin));
+  info.shared_per_multiprocessor = static_cast<std::size_t>(attribute(kMaxSharedMemoryPerMultiprocessor));
+  info.threads_per_multiprocessor = attribute(kMaxThreadsPerMultiprocessor);
+  info.clock_hz = 1e3 * attribute(kClockRate);
+  // Two transfers a clock.
+  info.memory_bytes_per_second = 2e3 * attribute(kMemoryClockRate) * attribute(kMemoryBusWidth) / 8;
+  info.memory_pools = attribute(kMemoryPoolsSupported) != 0;
+  return info;
+}
+
+}  // namespace
+
+std::string DeviceInfo::arch_name() const { return fmt::format("sm_{}", arch()); }
+std::string DeviceInfo::compile_arch() const { return arch() >= 90 ? arch_name() + "a" : arch_name(); }
+
+std::vector<DeviceInfo> list_devices(std::string* why) {
+  std::vector<DeviceInfo> devices;
+  const Driver* driver = Driver::find(why);
+  if (!driver) return devices;
+  int count = 0;
+  driver->require(driver->device_count(&count), "cuDeviceGetCount");
+  if (count == 0 && why) *why = "the NVIDIA driver finds no GPU";
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    DeviceId id = 0;
+    devices.push_back(describe(*driver, ordinal, id));
+  }
+  return devices;
+}
+
+std::shared_ptr<Device> Device::open(int ordinal) {
+  const Driver& driver = Driver::get();
+  int count = 0;
+  driver.require(driver.device_count(&count), "cuDeviceGetCount");
+  if (ordinal < 0 || ordinal >= count)
+    throw Error(Code::kMachine, fmt::format("there is no device cuda:{}; the driver shows {} GPU(s)", ordinal, count)).with_remedy("`lathe devices` lists what this machine offers.");
+  DeviceId id = 0;
+  DeviceInfo info = describe(driver, ordinal, id);
+  return std::shared_ptr<Device>(new Device(driver, std::move(info), id));
+}
+
+Device::Device(const Driver& driver, DeviceInfo info, DeviceId id) : driver_(driver), info_(std::move(info)), id_(id) {
+  driver_.require(driver_.primary_retain(&context_, id_), "cuDevicePrimaryCtxRetain");
+}
+
+Device::~Device() {
+  {
+    const Current current(*this);
+    modules_.clear();
+  }
+  driver_.primary_release(id_);
+}
+
+const Module& Device::builtin_module(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  const std::string key = fmt::format("builtin {}", name);
+  auto found = modules_.find(key);
+  if (found == modules_.end()) {
+    const EmbeddedModule* image = choose_embedded(name, info_.major, info_.minor);
+    if (!image)
+      throw Error(Code::kMachine, fmt::format("this build of Lathe has no kernels '{}' for {} ({})", name, info_.arch_name(), info_.name))
+          .with_remedy("Build Lathe with LATHE_CUDA_ARCHS=all.");
+    const Current current(*this);
+    found = modules_.emplace(key, std::make_shared<const Module>(driver_, image->image)).first;
+  }
+  return *found->second;
+}
+
+std::shared_ptr<const Module> Device::load_module(std::string_view key, std::span<const std::byte> image) {
+  const std::lock_guard lock(mutex_);
+  auto found = modules_.find(key);
+  if (found == modules_.end()) {
+    const Current current(*this);
+    found = modules_.emplace(std::string(key), std::make_shared<const Module>(driver_, image)).first;
+  }
+  return found->second;
+}
+
+}  // namespace lathe::cuda

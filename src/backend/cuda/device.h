@@ -1,0 +1,83 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One GPU: its primary context (shared with everything else in the process that uses CUDA, PyTorch included), its limits, and the
+// modules loaded on it. Devices are independent; nothing here is global.
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/cuda/driver.h"
+#include "backend/cuda/module.h"
+
+namespace lathe::cuda {
+
+struct DeviceInfo {
+  int ordinal = 0;
+  std::string name;                         ///< "NVIDIA H100 80GB HBM3"
+  int major = 0, minor = 0;                 ///< compute capability
+  int multiprocessors = 0;
+  std::size_t memory_bytes = 0, l2_bytes = 0;
+  std::size_t shared_per_block = 0, shared_per_multiprocessor = 0;
+  int threads_per_multiprocessor = 0;
+  double clock_hz = 0, memory_bytes_per_second = 0;   ///< by the driver's figures; 0 = not told
+  bool memory_pools = false;
+  int arch() const noexcept { return major * 10 + minor; }
+  std::string arch_name() const;            ///< "sm_90"
+  /// What to compile for: with the features of this very architecture where it has such ("sm_90a").
+  std::string compile_arch() const;
+};
+
+/// Devices that the driver shows; empty without a driver, and `why` then says what is missing.
+std::vector<DeviceInfo> list_devices(std::string* why = nullptr);
+
+class Device {
+ public:
+  /// Retains the primary context. Throws Error(kMachine) when there is no driver or no such device.
+  static std::shared_ptr<Device> open(int ordinal = 0);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceInfo& info() const noexcept { return info_; }
+  const Driver& driver() const noexcept { return driver_; }
+  ContextHandle context() const noexcept { return context_; }
+
+  /// Lathe's own kernels of this name, loaded by the first call. Throws Error(kMachine) when this build has none for the device.
+  const Module& builtin_module(std::string_view name);
+  /// A module made elsewhere (a compiled region), loaded once for equal images.
+  std::shared_ptr<const Module> load_module(std::string_view key, std::span<const std::byte> image);
+
+ private:
+  Device(const Driver& driver, DeviceInfo info, DeviceId id);
+  const Driver& driver_;
+  DeviceInfo info_;
+  DeviceId id_;
+  ContextHandle context_ = nullptr;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<const Module>, std::less<>> modules_;
+};
+
+/// Makes a device's context current in this thread for as long as it lives; what was current before comes back.
+class Current {
+ public:
+  explicit Current(const Device& device) noexcept : driver_(device.driver()), result_(driver_.context_push(device.context())) {}
+  ~Current() {
+    ContextHandle ignored = nullptr;
+    if (result_ == kSuccess) driver_.context_pop(&ignored);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+  Status status() const noexcept { return driver_.status(result_, "cuCtxPushCurrent"); }
+
+ private:
+  const Driver& driver_;
+  Result result_;
+};
+
+}  // namespace lathe::cuda

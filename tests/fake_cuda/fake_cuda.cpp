@@ -1,0 +1,548 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// A libcuda for tests on machines without a GPU. It runs no kernel, but keeps memory (copies and fills work), and checks every call:
+// handles, lifetimes, extents of copies, a current context, launch limits, pointers inside the parameters of launches, capture. Device
+// pointers carry a tag that makes them useless on the host, so host code that dereferences one dies at once. A wrong call is
+// recorded (fake_cuda_violations) and answered with an error, as the driver would at best.
+
+#include "fake_cuda.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/driver.h"
+#include "cubin.h"
+
+#define FAKE extern "C" __attribute__((visibility("default"))) Result
+
+namespace {
+
+using namespace lathe::cuda;
+
+constexpr std::uint64_t kTag = std::uint64_t{1} << 55;   // no address of the host has it
+constexpr int kContextDestroyed = 709, kInvalidContext = 201, kInvalidHandle = 400, kCaptureInvalidated = 901, kCaptureUnmatched = 903;
+constexpr std::size_t kGuard = 256;
+constexpr unsigned char kGuardByte = 0xA5;
+
+struct Memory {
+  std::size_t bytes = 0;
+  void* real = nullptr;      // guard, block, guard
+};
+struct FakeFunction {
+  std::string name;
+  unsigned parameter_bytes = 0;
+  int dynamic_shared = 49152;
+  struct FakeModule* module = nullptr;
+};
+struct FakeModule {
+  std::map<std::string, FakeFunction> functions;
+};
+struct FakeStream {
+  bool capturing = false, broken = false;
+  std::size_t captured = 0;
+};
+struct FakeEvent {
+  bool timing = true;
+  long at = -1;
+};
+struct FakeGraph {
+  std::size_t nodes = 0;
+};
+
+struct State {
+  std::mutex mutex;
+  int retained = 0;
+  char context = 0;          // its address is the handle
+  std::size_t limit = std::size_t{1} << 30, used = 0;
+  std::map<DevicePointer, Memory> blocks;
+  std::map<void*, std::size_t> pinned;
+  std::set<FakeStream*> streams;
+  std::set<FakeEvent*> events;
+  std::set<FakeModule*> modules;
+  std::set<FakeGraph*> graphs, execs;
+  std::size_t launches = 0, graph_launches = 0, captured = 0;
+  long clock = 0;
+  std::string violations;
+  std::map<std::string, std::pair<int, int>> failures;
+};
+
+State& state() {
+  static auto* s = new State;   // outlives every static of the tests
+  return *s;
+}
+thread_local std::vector<void*> context_stack;
+
+/// One call: holds the lock, answers planned failures, records what was wrong.
+class Call {
+ public:
+  explicit Call(const char* name, bool needs_context = true) : name_(name), lock_(state().mutex) {
+    if (auto it = state().failures.find(name); it != state().failures.end() && --it->second.first == 0) {
+      planned_ = it->second.second;
+      state().failures.erase(it);
+    }
+    if (planned_ == 0 && needs_context && (context_stack.empty() || context_stack.back() != &state().context)) planned_ = wrong("no context is current", kInvalidContext);
+    if (planned_ == 0 && needs_context && state().retained == 0) planned_ = wrong("the context was released", kContextDestroyed);
+  }
+  explicit operator bool() const { return planned_ == 0; }
+  Result result() const { return planned_; }
+  Result wrong(const std::string& what, Result result = kErrorInvalidValue) {
+    state().violations += std::string(name_) + ": " + what + "\n";
+    return result;
+  }
+  /// Every byte of [pointer, pointer + bytes) in one live block.
+  bool covers(DevicePointer pointer, std::size_t bytes) {
+    auto it = state().blocks.upper_bound(pointer);
+    if (it == state().blocks.begin()) return false;
+    --it;
+    return pointer >= it->first && pointer + bytes <= it->first + it->second.bytes;
+  }
+  Result use_stream(StreamHandle handle) {
+    auto* stream = reinterpret_cast<FakeStream*>(handle);
+    if (stream && state().streams.count(stream) == 0) return wrong("no such stream", kInvalidHandle);
+    if (stream && stream->capturing) {
+      ++stream->captured;
+      ++state().captured;
+    }
+    return kSuccess;
+  }
+  /// Calls that a capturing thread must not make.
+  Result forbid_capture() {
+    for (const FakeStream* stream : state().streams)
+      if (stream->capturing) return wrong("not allowed while a stream captures", kCaptureInvalidated);
+    return kSuccess;
+  }
+
+ private:
+  const char* name_;
+  std::unique_lock<std::mutex> lock_;
+  Result planned_ = 0;
+};
+
+void* real_of(DevicePointer pointer) { return reinterpret_cast<void*>(pointer & ~kTag); }
+
+Result allocate(Call& call, DevicePointer* pointer, std::size_t bytes) {
+  if (!pointer || bytes == 0) return call.wrong("no bytes or no place for the pointer");
+  State& s = state();
+  if (s.used + bytes > s.limit) return kErrorOutOfMemory;
+  void* real = std::aligned_alloc(256, (bytes + 2 * kGuard + 255) / 256 * 256);
+  if (!real) return kErrorOutOfMemory;
+  std::memset(real, kGuardByte, bytes + 2 * kGuard);
+  *pointer = (reinterpret_cast<std::uint64_t>(real) + kGuard) | kTag;
+  s.blocks[*pointer] = {bytes, real};
+  s.used += bytes;
+  return kSuccess;
+}
+
+Result release(Call& call, DevicePointer pointer) {
+  State& s = state();
+  const auto it = s.blocks.find(pointer);
+  if (it == s.blocks.end()) return call.wrong("not the start of a live block");
+  const auto* bytes = static_cast<const unsigned char*>(it->second.real);
+  for (std::size_t i = 0; i < kGuard; ++i)
+    if (bytes[i] != kGuardByte || bytes[kGuard + it->second.bytes + i] != kGuardByte) {
+      call.wrong("something was written beside the block");
+      break;
+    }
+  s.used -= it->second.bytes;
+  std::free(it->second.real);
+  s.blocks.erase(it);
+  return kSuccess;
+}
+
+}  // namespace
+
+FAKE cuInit(unsigned flags) {
+  Call call("cuInit", false);
+  if (!call) return call.result();
+  return flags == 0 ? kSuccess : call.wrong("flags must be 0");
+}
+FAKE cuDriverGetVersion(int* version) { return *version = 13000, kSuccess; }
+FAKE cuGetErrorName(Result result, const char** text) {
+  *text = result == kErrorOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : result == kErrorNoDevice ? "CUDA_ERROR_NO_DEVICE" : "CUDA_ERROR_OTHER";
+  return kSuccess;
+}
+FAKE cuGetErrorString(Result result, const char** text) {
+  *text = result == kErrorOutOfMemory ? "out of memory" : result == kErrorNoDevice ? "no device" : "some error of the fake driver";
+  return kSuccess;
+}
+FAKE cuDeviceGetCount(int* count) {
+  Call call("cuDeviceGetCount", false);
+  *count = 1;
+  return call.result();
+}
+FAKE cuDeviceGet(DeviceId* id, int ordinal) {
+  Call call("cuDeviceGet", false);
+  *id = 7;
+  return ordinal == 0 ? call.result() : call.wrong("no such ordinal", kErrorInvalidDevice);
+}
+FAKE cuDeviceGetName(char* name, int bytes, DeviceId id) {
+  Call call("cuDeviceGetName", false);
+  std::snprintf(name, static_cast<std::size_t>(bytes), "Fake GPU");
+  return id == 7 ? call.result() : call.wrong("no such device", kErrorInvalidDevice);
+}
+FAKE cuDeviceTotalMem_v2(std::size_t* bytes, DeviceId id) {
+  Call call("cuDeviceTotalMem", false);
+  *bytes = state().limit;
+  return id == 7 ? call.result() : call.wrong("no such device", kErrorInvalidDevice);
+}
+FAKE cuDeviceGetAttribute(int* value, int which, DeviceId id) {
+  Call call("cuDeviceGetAttribute", false);
+  static const std::map<int, int> values{{kClockRate, 1980000}, {kMultiprocessorCount, 132}, {kMemoryClockRate, 2619000}, {kMemoryBusWidth, 5120}, {kL2CacheBytes, 52428800},
+                                         {kMaxThreadsPerMultiprocessor, 2048}, {kComputeCapabilityMajor, 9}, {kComputeCapabilityMinor, 0},
+                                         {kMaxSharedMemoryPerMultiprocessor, 233472}, {kMaxSharedMemoryPerBlockOptin, 232448}, {kMemoryPoolsSupported, 1}};
+  const auto found = values.find(which);
+  if (id != 7 || found == values.end()) return call.wrong("no such device or attribute");
+  *value = found->second;
+  return call.result();
+}
+FAKE cuDevicePrimaryCtxRetain(ContextHandle* context, DeviceId id) {
+  Call call("cuDevicePrimaryCtxRetain", false);
+  if (!call) return call.result();
+  if (id != 7) return call.wrong("no such device", kErrorInvalidDevice);
+  ++state().retained;
+  *context = reinterpret_cast<ContextHandle>(&state().context);
+  return kSuccess;
+}
+FAKE cuDevicePrimaryCtxRelease_v2(DeviceId) {
+  Call call("cuDevicePrimaryCtxRelease", false);
+  State& s = state();
+  if (s.retained == 0) return call.wrong("released more often than retained", kInvalidContext);
+  if (--s.retained == 0 && (!s.blocks.empty() || !s.streams.empty() || !s.events.empty() || !s.modules.empty() || !s.graphs.empty() || !s.execs.empty()))
+    return call.wrong("the context ends while blocks, streams, events, modules or graphs live");
+  return kSuccess;
+}
+FAKE cuCtxPushCurrent_v2(ContextHandle context) {
+  Call call("cuCtxPushCurrent", false);
+  if (!call) return call.result();
+  if (reinterpret_cast<char*>(context) != &state().context || state().retained == 0) return call.wrong("no such context", kInvalidContext);
+  context_stack.push_back(context);
+  return kSuccess;
+}
+FAKE cuCtxPopCurrent_v2(ContextHandle* context) {
+  Call call("cuCtxPopCurrent", false);
+  if (context_stack.empty()) return call.wrong("nothing was pushed", kInvalidContext);
+  if (context) *context = reinterpret_cast<ContextHandle>(context_stack.back());
+  context_stack.pop_back();
+  return kSuccess;
+}
+FAKE cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
+  Call call("cuMemGetInfo");
+  *total = state().limit;
+  *free = state().limit - state().used;
+  return call.result();
+}
+FAKE cuMemAlloc_v2(DevicePointer* pointer, std::size_t bytes) {
+  Call call("cuMemAlloc");
+  if (!call) return call.result();
+  if (const Result r = call.forbid_capture()) return r;
+  return allocate(call, pointer, bytes);
+}
+FAKE cuMemFree_v2(DevicePointer pointer) {
+  Call call("cuMemFree");
+  return call ? release(call, pointer) : call.result();
+}
+FAKE cuMemAllocAsync(DevicePointer* pointer, std::size_t bytes, StreamHandle stream) {
+  Call call("cuMemAllocAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  return allocate(call, pointer, bytes);
+}
+FAKE cuMemFreeAsync(DevicePointer pointer, StreamHandle stream) {
+  Call call("cuMemFreeAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  return release(call, pointer);
+}
+FAKE cuMemAllocHost_v2(void** pointer, std::size_t bytes) {
+  Call call("cuMemAllocHost");
+  if (!call) return call.result();
+  if (bytes == 0) return call.wrong("no bytes");
+  *pointer = std::malloc(bytes);
+  state().pinned[*pointer] = bytes;
+  return kSuccess;
+}
+FAKE cuMemFreeHost(void* pointer) {
+  Call call("cuMemFreeHost");
+  if (!call) return call.result();
+  if (state().pinned.erase(pointer) == 0) return call.wrong("not pinned memory of ours");
+  std::free(pointer);
+  return kSuccess;
+}
+FAKE cuPointerGetAttribute(void* value, int which, DevicePointer pointer) {
+  Call call("cuPointerGetAttribute", false);
+  if (!call.covers(pointer, 1)) return kErrorInvalidValue;   // what the driver says of plain host memory: no fault of the caller
+  if (which == kPointerMemoryType) *static_cast<unsigned*>(value) = kMemoryTypeDevice;
+  else if (which == kPointerDeviceOrdinal) *static_cast<int*>(value) = 0;
+  else return call.wrong("no such attribute");
+  return kSuccess;
+}
+FAKE cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, std::size_t bytes, StreamHandle stream) {
+  Call call("cuMemcpyHtoDAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (!from || !call.covers(to, bytes)) return call.wrong("the target is not inside one block");
+  std::memcpy(real_of(to), from, bytes);
+  return kSuccess;
+}
+FAKE cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, std::size_t bytes, StreamHandle stream) {
+  Call call("cuMemcpyDtoHAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (!to || !call.covers(from, bytes)) return call.wrong("the source is not inside one block");
+  std::memcpy(to, real_of(from), bytes);
+  return kSuccess;
+}
+FAKE cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, std::size_t bytes, StreamHandle stream) {
+  Call call("cuMemcpyDtoDAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (!call.covers(to, bytes) || !call.covers(from, bytes)) return call.wrong("source or target is not inside one block");
+  std::memmove(real_of(to), real_of(from), bytes);
+  return kSuccess;
+}
+FAKE cuMemsetD8Async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) {
+  Call call("cuMemsetD8Async");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (!call.covers(to, bytes)) return call.wrong("the target is not inside one block");
+  std::memset(real_of(to), value, bytes);
+  return kSuccess;
+}
+FAKE cuStreamCreate(StreamHandle* handle, unsigned flags) {
+  Call call("cuStreamCreate");
+  if (!call) return call.result();
+  if (flags > kStreamNonBlocking) return call.wrong("no such flags");
+  auto* stream = new FakeStream;
+  state().streams.insert(stream);
+  *handle = reinterpret_cast<StreamHandle>(stream);
+  return kSuccess;
+}
+FAKE cuStreamDestroy_v2(StreamHandle handle) {
+  Call call("cuStreamDestroy");
+  if (!call) return call.result();
+  auto* stream = reinterpret_cast<FakeStream*>(handle);
+  if (state().streams.erase(stream) == 0) return call.wrong("no such stream", kInvalidHandle);
+  if (stream->capturing) call.wrong("it still captures");
+  delete stream;
+  return kSuccess;
+}
+FAKE cuStreamSynchronize(StreamHandle handle) {
+  Call call("cuStreamSynchronize");
+  if (!call) return call.result();
+  auto* stream = reinterpret_cast<FakeStream*>(handle);
+  if (state().streams.count(stream) == 0) return call.wrong("no such stream", kInvalidHandle);
+  return stream->capturing ? call.wrong("it captures", kCaptureInvalidated) : kSuccess;
+}
+FAKE cuStreamWaitEvent(StreamHandle stream, EventHandle event, unsigned flags) {
+  Call call("cuStreamWaitEvent");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  return flags == 0 && state().events.count(reinterpret_cast<FakeEvent*>(event)) ? kSuccess : call.wrong("no such event", kInvalidHandle);
+}
+FAKE cuStreamBeginCapture_v2(StreamHandle handle, int mode) {
+  Call call("cuStreamBeginCapture");
+  if (!call) return call.result();
+  auto* stream = reinterpret_cast<FakeStream*>(handle);
+  if (state().streams.count(stream) == 0 || mode < 0 || mode > 2) return call.wrong("no such stream or mode", kInvalidHandle);
+  if (stream->capturing) return call.wrong("it captures already", kCaptureInvalidated);
+  *stream = {true, false, 0};
+  return kSuccess;
+}
+FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
+  Call call("cuStreamEndCapture");
+  if (!call) return call.result();
+  auto* stream = reinterpret_cast<FakeStream*>(handle);
+  if (state().streams.count(stream) == 0 || !stream->capturing) return call.wrong("it does not capture", kCaptureUnmatched);
+  stream->capturing = false;
+  auto* made = new FakeGraph{stream->captured};
+  state().graphs.insert(made);
+  *graph = reinterpret_cast<GraphHandle>(made);
+  return kSuccess;
+}
+FAKE cuGraphInstantiateWithFlags(GraphExecHandle* exec, GraphHandle graph, unsigned long long) {
+  Call call("cuGraphInstantiate");
+  if (!call) return call.result();
+  if (state().graphs.count(reinterpret_cast<FakeGraph*>(graph)) == 0) return call.wrong("no such graph", kInvalidHandle);
+  auto* made = new FakeGraph(*reinterpret_cast<FakeGraph*>(graph));
+  state().execs.insert(made);
+  *exec = reinterpret_cast<GraphExecHandle>(made);
+  return kSuccess;
+}
+FAKE cuGraphDestroy(GraphHandle graph) {
+  Call call("cuGraphDestroy", false);
+  if (state().graphs.erase(reinterpret_cast<FakeGraph*>(graph)) == 0) return call.wrong("no such graph", kInvalidHandle);
+  delete reinterpret_cast<FakeGraph*>(graph);
+  return kSuccess;
+}
+FAKE cuGraphLaunch(GraphExecHandle exec, StreamHandle stream) {
+  Call call("cuGraphLaunch");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (state().execs.count(reinterpret_cast<FakeGraph*>(exec)) == 0) return call.wrong("no such graph", kInvalidHandle);
+  ++state().graph_launches;
+  return kSuccess;
+}
+FAKE cuGraphExecDestroy(GraphExecHandle exec) {
+  Call call("cuGraphExecDestroy", false);
+  if (state().execs.erase(reinterpret_cast<FakeGraph*>(exec)) == 0) return call.wrong("no such graph", kInvalidHandle);
+  delete reinterpret_cast<FakeGraph*>(exec);
+  return kSuccess;
+}
+FAKE cuEventCreate(EventHandle* handle, unsigned flags) {
+  Call call("cuEventCreate");
+  if (!call) return call.result();
+  auto* event = new FakeEvent{(flags & kEventDisableTiming) == 0, -1};
+  state().events.insert(event);
+  *handle = reinterpret_cast<EventHandle>(event);
+  return kSuccess;
+}
+FAKE cuEventDestroy_v2(EventHandle event) {
+  Call call("cuEventDestroy");
+  if (!call) return call.result();
+  if (state().events.erase(reinterpret_cast<FakeEvent*>(event)) == 0) return call.wrong("no such event", kInvalidHandle);
+  delete reinterpret_cast<FakeEvent*>(event);
+  return kSuccess;
+}
+FAKE cuEventRecord(EventHandle event, StreamHandle stream) {
+  Call call("cuEventRecord");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (state().events.count(reinterpret_cast<FakeEvent*>(event)) == 0) return call.wrong("no such event", kInvalidHandle);
+  reinterpret_cast<FakeEvent*>(event)->at = ++state().clock;
+  return kSuccess;
+}
+FAKE cuEventSynchronize(EventHandle event) {
+  Call call("cuEventSynchronize");
+  if (!call) return call.result();
+  return state().events.count(reinterpret_cast<FakeEvent*>(event)) ? kSuccess : call.wrong("no such event", kInvalidHandle);
+}
+FAKE cuEventElapsedTime(float* milliseconds, EventHandle from, EventHandle to) {
+  Call call("cuEventElapsedTime");
+  if (!call) return call.result();
+  const auto *a = reinterpret_cast<FakeEvent*>(from), *b = reinterpret_cast<FakeEvent*>(to);
+  if (state().events.count(const_cast<FakeEvent*>(a)) == 0 || state().events.count(const_cast<FakeEvent*>(b)) == 0) return call.wrong("no such event", kInvalidHandle);
+  if (!a->timing || !b->timing || a->at < 0 || b->at < 0) return call.wrong("an event without a time", kInvalidHandle);
+  *milliseconds = 0.01F * static_cast<float>(b->at - a->at);
+  return kSuccess;
+}
+FAKE cuModuleLoadData(ModuleHandle* handle, const void* image) {
+  Call call("cuModuleLoadData");
+  if (!call) return call.result();
+  if (const Result r = call.forbid_capture()) return r;
+  auto kernels = fake_cuda::kernels_of(image);
+  if (kernels.empty()) return call.wrong("the image is no cubin with kernels", kErrorNoBinaryForGpu);
+  auto* module = new FakeModule;
+  for (const auto& [name, bytes] : kernels) module->functions[name] = {name, bytes, 49152, module};
+  state().modules.insert(module);
+  *handle = reinterpret_cast<ModuleHandle>(module);
+  return kSuccess;
+}
+FAKE cuModuleUnload(ModuleHandle handle) {
+  Call call("cuModuleUnload");
+  if (!call) return call.result();
+  if (state().modules.erase(reinterpret_cast<FakeModule*>(handle)) == 0) return call.wrong("no such module", kInvalidHandle);
+  delete reinterpret_cast<FakeModule*>(handle);
+  return kSuccess;
+}
+FAKE cuModuleGetFunction(FunctionHandle* function, ModuleHandle handle, const char* name) {
+  Call call("cuModuleGetFunction");
+  if (!call) return call.result();
+  auto* module = reinterpret_cast<FakeModule*>(handle);
+  if (state().modules.count(module) == 0) return call.wrong("no such module", kInvalidHandle);
+  const auto found = module->functions.find(name);
+  if (found == module->functions.end()) return kErrorNotFound;
+  *function = reinterpret_cast<FunctionHandle>(&found->second);
+  return kSuccess;
+}
+
+namespace {
+FakeFunction* find_function(FunctionHandle handle) {
+  for (FakeModule* module : state().modules)
+    for (auto& [name, function] : module->functions)
+      if (reinterpret_cast<FunctionHandle>(&function) == handle) return &function;
+  return nullptr;
+}
+}  // namespace
+
+FAKE cuFuncGetAttribute(int* value, int which, FunctionHandle handle) {
+  Call call("cuFuncGetAttribute");
+  if (!call) return call.result();
+  const FakeFunction* function = find_function(handle);
+  if (!function) return call.wrong("no such function, or its module was unloaded", kInvalidHandle);
+  *value = which == kMaxThreadsPerBlock ? 1024 : which == kRegisters ? 32 : which == kMaxDynamicSharedBytes ? function->dynamic_shared : 0;
+  return kSuccess;
+}
+FAKE cuFuncSetAttribute(FunctionHandle handle, int which, int value) {
+  Call call("cuFuncSetAttribute");
+  if (!call) return call.result();
+  FakeFunction* function = find_function(handle);
+  if (!function) return call.wrong("no such function, or its module was unloaded", kInvalidHandle);
+  if (which != kMaxDynamicSharedBytes || value < 0 || value > 232448) return call.wrong("no such attribute, or more shared memory than a block may have");
+  function->dynamic_shared = value;
+  return kSuccess;
+}
+FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** parameters, void** extra) {
+  Call call("cuLaunchKernelEx");
+  if (!call) return call.result();
+  FakeFunction* function = find_function(handle);
+  if (!function) return call.wrong("no such function, or its module was unloaded", kInvalidHandle);
+  if (const Result r = call.use_stream(spec->stream)) return r;
+  const auto* grid = spec->grid;
+  const auto* block = spec->block;
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 2147483647u || grid[1] > 65535 || grid[2] > 65535) return call.wrong(function->name + ": a grid out of limits");
+  if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[0] > 1024 || block[1] > 1024 || block[2] > 64 || block[0] * block[1] * block[2] > 1024)
+    return call.wrong(function->name + ": a block out of limits");
+  if (spec->shared_bytes > static_cast<unsigned>(function->dynamic_shared)) return call.wrong(function->name + ": more dynamic shared memory than was allowed");
+  for (unsigned i = 0; i < spec->attribute_count; ++i) {
+    const LaunchAttribute& attribute = spec->attributes[i];
+    if (attribute.id == kLaunchAttributeCluster) {
+      const auto* cluster = attribute.extents;
+      if (cluster[0] * cluster[1] * cluster[2] > 8) return call.wrong(function->name + ": a cluster of more than 8 blocks");
+      for (int d = 0; d < 3; ++d)
+        if (cluster[d] == 0 || grid[d] % cluster[d] != 0) return call.wrong(function->name + ": the grid is no multiple of the cluster");
+    } else if (attribute.id != kLaunchAttributeProgrammaticSerialization) {
+      return call.wrong(function->name + ": an unknown attribute");
+    }
+  }
+  if (extra || (function->parameter_bytes > 0 && (!parameters || !parameters[0]))) return call.wrong(function->name + ": no parameters");
+  // Kernels of Lathe take one struct: each word that looks like a device pointer must lie in a live block.
+  for (unsigned at = 0; at + 8 <= function->parameter_bytes; at += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, static_cast<const char*>(parameters[0]) + at, 8);
+    if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1)) return call.wrong(function->name + ": a pointer to memory that is not there, at byte " + std::to_string(at));
+  }
+  ++state().launches;
+  return kSuccess;
+}
+
+#define FAKE_TEST extern "C" __attribute__((visibility("default")))
+
+FAKE_TEST fake_cuda_live fake_cuda_count() {
+  const std::lock_guard lock(state().mutex);
+  const State& s = state();
+  return {s.used, s.blocks.size(), s.pinned.size(), s.streams.size(), s.events.size(), s.modules.size(), s.graphs.size() + s.execs.size(), static_cast<std::size_t>(s.retained), s.launches, s.graph_launches, s.captured};
+}
+FAKE_TEST const char* fake_cuda_violations() { return state().violations.c_str(); }
+FAKE_TEST void fake_cuda_reset() {
+  const std::lock_guard lock(state().mutex);
+  state().violations.clear();
+  state().failures.clear();
+  state().launches = state().graph_launches = state().captured = 0;
+  state().limit = std::size_t{1} << 30;
+}
+FAKE_TEST void fake_cuda_fail(const char* name, int nth, int result) {
+  const std::lock_guard lock(state().mutex);
+  state().failures[name] = {nth, result};
+}
+FAKE_TEST void fake_cuda_set_memory(std::size_t bytes) {
+  const std::lock_guard lock(state().mutex);
+  state().limit = bytes;
+}

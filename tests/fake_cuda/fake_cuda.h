@@ -1,0 +1,22 @@
+/* SPDX-FileCopyrightText: Lathe contributors */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* What tests ask of the fake driver (fake_cuda.cpp): a libcuda without a GPU that checks every call. */
+
+#include <cstddef>
+
+extern "C" {
+struct fake_cuda_live {
+  std::size_t bytes, blocks, pinned_blocks, streams, events, modules, graphs, contexts, launches, graph_launches, captured;
+};
+/* What exists now; `launches` counts since the last reset. */
+fake_cuda_live fake_cuda_count();
+/* Wrong calls so far as text, one a line; "" when all were right. */
+const char* fake_cuda_violations();
+/* Forgets violations and counts; what lives goes on living. */
+void fake_cuda_reset();
+/* The `nth` next call of `name` (1 = the next) fails with `result`. */
+void fake_cuda_fail(const char* name, int nth, int result);
+/* Bytes of device memory; the default is 1 GiB. */
+void fake_cuda_set_memory(std::size_t bytes);
+}
