@@ -34,9 +34,28 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_source_folder_has_a_readme():
-    for folder in sorted((ROOT / "src").iterdir()):
-        if folder.is_dir():
-            assert (folder / "README.md").exists() or (folder / "cpu" / "README.md").exists(), f"{folder.relative_to(ROOT)} has no README.md"
+    source = ROOT / "src"
+    folders = [folder for parent in (source, source / "regions", source / "backend") for folder in parent.iterdir() if folder.is_dir()]
+    for folder in sorted(folders):
+        page = folder / "README.md"
+        assert page.exists(), f"{folder.relative_to(ROOT)} has no README.md"
+        # Files that a page names are there: `name.cpp`, `name.h/.cpp`; a pattern names at least one.
+        for name in re.findall(r"`([\w*]+\.(?:cpp|h|inc|fbs|map))[`/]", page.read_text()):
+            assert next(source.rglob(name), None), f"{page.relative_to(ROOT)} names {name}"
+
+
+def test_what_add_an_op_quotes_is_the_source():
+    """Code in the page is in the files that it names, and the diffs that it shows were made."""
+    text = (ROOT / "docs" / "add_an_op.md").read_text()
+    sources = "\n".join(file.read_text() for file in (ROOT / "src" / "ops" / "topk").iterdir())
+    quoted = re.findall(r"```cpp\n(.*?)```", text, re.S)
+    assert len(quoted) >= 3
+    for block in quoted:
+        assert block.strip() in sources, block
+    added = [line[1:] for line in text.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert added and "\n".join(added) in (ROOT / "src" / "ops" / "pointwise" / "table.inc").read_text()
+    listed = re.findall(r"^ (src/\S+) +\| +\d+ \++$", text, re.M)
+    assert sorted(listed) == sorted(str(file.relative_to(ROOT)) for file in (ROOT / "src" / "ops" / "topk").iterdir()), "one folder holds all of TopK"
 
 
 def test_one_version():
