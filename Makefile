@@ -11,7 +11,7 @@ help:
 	@echo "make test      everything that is tested, on the CPU"
 	@echo "make build     the command build/release/bin/lathe and the Python package"
 	@echo "make bench     paired measurements into bench/results"
-	@echo "make lint      clang-format, clang-tidy, ruff"
+	@echo "make lint      clang-format, ruff; clang-tidy over changed files (ALL=1: over every file)"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
 	@echo "make cuda-compile-all  every CUDA kernel for every architecture, against its limits (no GPU needed)"
@@ -35,8 +35,9 @@ test:
 	@$(PYTHON) -m pytest -q tests examples
 
 lint:
-	@tools/setup.sh build test
-	@tools/lint.sh
+	@tools/setup.sh build test lint
+	@mkdir -p build && cmake --preset release > build/release.configure.log && cmake --build build/release --target lathe_engine_schema > /dev/null
+	@tools/lint.sh $(if $(ALL),--all)
 
 bench: build
 	@tools/setup.sh test bench

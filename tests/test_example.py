@@ -9,10 +9,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+
 from zoo import ROOT, absent, build_dir, program
 
 pytest.importorskip("PIL")
@@ -25,7 +25,7 @@ from metrics import evaluate, mean_average_precision
 from postprocess import detections, iou_matrix, letterbox, nms, scale_back
 from scenes import CLASSES, HELD_OUT, make_many, make_scene
 
-SIZE = (352, 416)   # height, width of the engine that the tests share
+SIZE = (352, 416)  # height, width of the engine that the tests share
 
 
 def started(*words, **more):
@@ -65,16 +65,16 @@ def test_nms_keeps_the_best_of_each_class():
 
 
 def test_detections_multiply_objectness_and_class():
-    raw = np.array(
-        [[10, 10, 4, 6, 0.9, 0.1, 0.8], [50, 50, 4, 4, 0.5, 0.4, 0.3], [80, 80, 4, 4, 0.2, 1.0, 0.0], [30, 30, 2, 2, 1.0, 0.6, 0.1]], np.float32
-    )
+    raw = np.array([[10, 10, 4, 6, 0.9, 0.1, 0.8], [50, 50, 4, 4, 0.5, 0.4, 0.3], [80, 80, 4, 4, 0.2, 1.0, 0.0], [30, 30, 2, 2, 1.0, 0.6, 0.1]], np.float32)
     boxes, scores, labels = detections(raw, conf=0.25)
     np.testing.assert_allclose(boxes, [[8, 7, 12, 13], [29, 29, 31, 31]])
     np.testing.assert_allclose(scores, [0.72, 0.6], rtol=1e-6)
     assert labels.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize(("shape", "target"), [((480, 640), (640, 640)), ((333, 500), (352, 416)), ((100, 40), (352, 416)), ((352, 416), (352, 416)), ((1, 900), (64, 64))])
+@pytest.mark.parametrize(
+    ("shape", "target"), [((480, 640), (640, 640)), ((333, 500), (352, 416)), ((100, 40), (352, 416)), ((352, 416), (352, 416)), ((1, 900), (64, 64))]
+)
 def test_letterbox_keeps_the_aspect_and_scales_back(shape, target):
     image = np.full((*shape, 3), 200, np.uint8)
     fitted, fit = letterbox(image, *target)
@@ -134,6 +134,7 @@ def test_training_evidence_belongs_to_the_weights():
 def test_sizes_have_the_published_parameter_counts(size, parameters):
     need_torch()
     import torch
+
     from model import YoloV5
 
     with torch.device("meta"):
@@ -189,7 +190,7 @@ def test_engine_finds_what_pytorch_finds(detector):
 def test_engine_is_right_on_held_out_scenes(detector):
     images, boxes, labels = make_many(range(HELD_OUT, HELD_OUT + 20), SIZE[1], SIZE[0])
     mean, each = evaluate(detector.run, images, boxes, labels, len(CLASSES))
-    assert mean > 0.8, each   # 0.91 on 500 scenes at this size, 0.98 at the one that it was trained for
+    assert mean > 0.8, each  # 0.91 on 500 scenes at this size, 0.98 at the one that it was trained for
 
 
 def lines_of(text):
@@ -264,7 +265,7 @@ def test_moving_pictures_are_read_frame_by_frame(detector, tmp_path, suffix):
     assert [name for name, _ in frames] == [f"clip.{suffix}[{k}]" for k in range(3)]
     for (_, frame), scene in zip(frames, scenes):
         assert frame.shape == scene.image.shape
-        assert np.abs(frame.astype(int) - scene.image).mean() < (1 if suffix == "webp" else 24)   # GIF has 256 colours
+        assert np.abs(frame.astype(int) - scene.image).mean() < (1 if suffix == "webp" else 24)  # GIF has 256 colours
     writer = detect.Writer(tmp_path / "out")
     for name, frame in frames:
         writer.add(name, detector.draw(frame, detector(frame)))
@@ -277,7 +278,7 @@ def test_detector_says_what_is_wrong(engine_file, tmp_path, capsys, monkeypatch)
     (tmp_path / "clip.mp4").write_bytes(b"\0" * 64)
     (tmp_path / "garbage.png").write_bytes(b"not a picture")
     (tmp_path / "empty").mkdir()
-    monkeypatch.setitem(sys.modules, "cv2", None)   # as if OpenCV were not installed
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as if OpenCV were not installed
     cases = [
         (["--source", tmp_path / "clip.mp4"], "needs OpenCV"),
         (["--source", tmp_path / "garbage.png"], "no picture that Pillow reads"),

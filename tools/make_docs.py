@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the generated pages: docs/ops.md and docs/knobs.md from the command's own tables, and the README's speed table from bench/results.
 
-    python tools/make_docs.py            write
-    python tools/make_docs.py --check    exit 1 when a page is stale
+python tools/make_docs.py            write
+python tools/make_docs.py --check    exit 1 when a page is stale
 """
 
 import argparse
@@ -61,7 +61,9 @@ def knobs_page():
         "| variable | default | meaning |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| `{knob['name']}` | {'`' + knob['default'] + '`' if knob['default'] else 'unset'} | {cell(knob['help'])} |" for knob in ask("devices", "--knobs")]
+    lines += [
+        f"| `{knob['name']}` | {'`' + knob['default'] + '`' if knob['default'] else 'unset'} | {cell(knob['help'])} |" for knob in ask("devices", "--knobs")
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -86,6 +86,7 @@ def box_table(names: Sequence[str], wanted, found: dict, overlaps: dict) -> str:
 def match(wanted, found) -> list[tuple[int, float]]:
     """For each wanted detection the unclaimed found one of its class that overlaps it most: (index or -1, IoU)."""
     import numpy as np
+
     from postprocess import iou_matrix
 
     overlap = iou_matrix(wanted[0], found[0]) * (wanted[2][:, None] == found[2][None, :])
@@ -102,10 +103,11 @@ def match(wanted, found) -> list[tuple[int, float]]:
 
 def boxes_step(demo: Demo, engines: dict[str, Path]) -> dict:
     """Runs the picture through PyTorch and both engines, draws it, and holds the boxes side by side."""
-    import lathe
     import numpy as np
-    from detect import Detector, engine_runner, torch_runner
     from PIL import Image
+
+    import lathe
+    from detect import Detector, engine_runner, torch_runner
     from postprocess import to_input
     from scenes import HELD_OUT, make_scene
 

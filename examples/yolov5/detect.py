@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from draw import draw_boxes
 from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from draw import draw_boxes
 from postprocess import detections, letterbox, scale_back, to_input
 from scenes import CLASSES
 
@@ -36,6 +37,7 @@ class DetectError(Exception):
 
 def torch_runner(path: str | Path = WEIGHTS) -> tuple[Runner, tuple[str, ...]]:
     import torch
+
     from model import load_weights
 
     network, names = load_weights(path)

@@ -21,9 +21,7 @@ _PALETTE = (
 )
 
 
-def draw_boxes(
-    image: Image.Image, boxes: np.ndarray, scores: Sequence[float] | None, labels: Sequence[int], names: Sequence[str]
-) -> Image.Image:
+def draw_boxes(image: Image.Image, boxes: np.ndarray, scores: Sequence[float] | None, labels: Sequence[int], names: Sequence[str]) -> Image.Image:
     """A copy of `image` with a rectangle and a caption per box x0 y0 x1 y1, the first ones on top. A class has one colour; drawn truths
     have no `scores`."""
     image = image.convert("RGB")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import torch
-from model import ANCHORS, STRIDES
 from torch import Tensor
 from torch.nn import functional
+
+from model import ANCHORS, STRIDES
 
 _LARGEST_RATIO = 4.0
 _LEVEL_WEIGHT = (4.0, 1.0, 0.4)  # fine grids hold many more empty cells

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
 from postprocess import detections, iou_matrix, to_input
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, scores, classes

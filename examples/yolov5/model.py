@@ -96,10 +96,7 @@ class Detect(nn.Module):
 
     def raw(self, features: list[Tensor]) -> list[Tensor]:
         """Per stride [batch, 3, height, width, 5 + classes], before any sigmoid."""
-        return [
-            head(x).view(x.shape[0], 3, self.values, x.shape[2], x.shape[3]).permute(0, 1, 3, 4, 2)
-            for head, x in zip(self.heads, features)
-        ]
+        return [head(x).view(x.shape[0], 3, self.values, x.shape[2], x.shape[3]).permute(0, 1, 3, 4, 2) for head, x in zip(self.heads, features)]
 
     def forward(self, features: list[Tensor]) -> Tensor:
         found = []
@@ -163,9 +160,7 @@ def load_weights(path: str | Path = WEIGHTS) -> tuple[YoloV5, tuple[str, ...]]:
     """The trained network (fp32, evaluation mode) and its class names."""
     stored = torch.load(path, map_location="cpu", weights_only=True)
     network = YoloV5(stored["size"], len(stored["classes"]))
-    network.load_state_dict(
-        {name: value.float() if value.is_floating_point() else value for name, value in stored["state"].items()}
-    )
+    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["state"].items()})
     return network.eval(), tuple(stored["classes"])
 
 

@@ -92,9 +92,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -
     return np.array(kept, np.int64)
 
 
-def detections(
-    raw: np.ndarray, conf: float = 0.25, iou: float = 0.45, limit: int = 300
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detections(raw: np.ndarray, conf: float = 0.25, iou: float = 0.45, limit: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One picture's network output [boxes, 5 + classes] to (corner boxes, scores, classes), best first."""
     raw = raw[raw[:, 4] > conf]  # the product below cannot be larger
     labels = raw[:, 5:].argmax(1)

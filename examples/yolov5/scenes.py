@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
 from shapes import CLUTTER, OBJECTS, Shape
 
 CLASSES = tuple(OBJECTS)
@@ -231,9 +232,7 @@ def _draw_into(job: tuple[int, int]) -> tuple[int, np.ndarray, np.ndarray]:
     return slot, scene.boxes, scene.labels
 
 
-def make_many(
-    seeds: Sequence[int], width: int = 640, height: int = 640, workers: int | None = None
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+def make_many(seeds: Sequence[int], width: int = 640, height: int = 640, workers: int | None = None) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
     """All pictures [n, height, width, 3] with their boxes and labels, drawn by forked processes into one shared array."""
     global _shared
     memory = mmap.mmap(-1, max(len(seeds) * height * width * 3, 1))

@@ -22,13 +22,14 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from loss import detection_loss
 from metrics import evaluate
 from model import SIZES, YoloV5, load_weights, save_weights
 from postprocess import letterbox
 from scenes import CLASSES, HELD_OUT, make_many
-from torch import Tensor
-from torch.nn import functional
 
 # Heights and widths of the steps' pictures: the detector meets several scales and both orientations.
 SHAPES = ((640, 640), (640, 640), (512, 512), (416, 416), (352, 416), (416, 352), (480, 640), (640, 480), (384, 640))
@@ -78,9 +79,7 @@ class Scenes:
             sign = np.where(mirror[:, axis], -1, 1)
             theta[:, axis, axis] = sign * extent / (scale * side)
             theta[:, axis, 2] = (extent - 2 * move[:, axis]) / (scale * side) - 1
-        targets = [
-            self._targets(slot, index, scale[slot], move[slot], mirror[slot], height, width) for slot, index in enumerate(chosen)
-        ]
+        targets = [self._targets(slot, index, scale[slot], move[slot], mirror[slot], height, width) for slot, index in enumerate(chosen)]
         pictures = self.images[torch.from_numpy(chosen).to(self.device)].permute(0, 3, 1, 2).float() / 255 - 114 / 255
         grid = functional.affine_grid(torch.from_numpy(theta).to(self.device), [size, 3, height, width], align_corners=False)
         pictures = functional.grid_sample(pictures, grid, "bilinear", "zeros", align_corners=False) + 114 / 255
@@ -88,9 +87,7 @@ class Scenes:
         shift = torch.from_numpy(rng.uniform(-0.08, 0.08, (size, 3, 1, 1)).astype(np.float32)).to(self.device)
         return (pictures * gain + shift).clamp(0, 1), torch.from_numpy(np.concatenate(targets)).to(self.device)
 
-    def _targets(
-        self, slot: int, index: int, scale: float, move: np.ndarray, mirror: np.ndarray, height: int, width: int
-    ) -> np.ndarray:
+    def _targets(self, slot: int, index: int, scale: float, move: np.ndarray, mirror: np.ndarray, height: int, width: int) -> np.ndarray:
         boxes = self.boxes[index].reshape(-1, 2, 2).astype(np.float64) * scale + move
         extent = np.array([width, height])
         for axis in range(2):
@@ -114,14 +111,10 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[YoloV5, in
     average = Average(network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=options.rate
-    )
+    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=options.rate)
     begin = time.monotonic()
     scenes = Scenes(options.scenes, device, options.seed)
-    print(
-        f"{options.scenes} scenes of {sum(map(len, scenes.labels))} objects drawn in {time.monotonic() - begin:.0f} s", flush=True
-    )
+    print(f"{options.scenes} scenes of {sum(map(len, scenes.labels))} objects drawn in {time.monotonic() - begin:.0f} s", flush=True)
     begin, step, shown = time.monotonic(), 0, torch.zeros(3, device=device)
     while True:
         progress = max(step / options.steps, (time.monotonic() - begin) / (60 * options.minutes))

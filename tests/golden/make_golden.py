@@ -54,7 +54,12 @@ def image_network():
     x = silu(n.node("Conv", "image", n.weight(16, 3, 3, 3), n.weight(16), kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]))
     inner = n.node("Relu", n.node("Conv", x, n.weight(16, 16, 3, 3), n.weight(16), kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
     x = n.node("Add", x, inner)
-    y = n.node("Clip", n.node("Conv", x, n.weight(16, 1, 3, 3), n.weight(16), kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16), n.constant(np.float32(0)), n.constant(np.float32(6)))
+    y = n.node(
+        "Clip",
+        n.node("Conv", x, n.weight(16, 1, 3, 3), n.weight(16), kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16),
+        n.constant(np.float32(0)),
+        n.constant(np.float32(6)),
+    )
     z = n.node("MaxPool", y, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
     x = silu(n.node("Conv", n.node("Concat", x, y, z, axis=1), n.weight(24, 48, 1, 1), n.weight(24), kernel_shape=[1, 1]))
     up = n.node("ConvTranspose", x, n.weight(24, 8, 2, 2), n.weight(8), kernel_shape=[2, 2], strides=[2, 2])
@@ -79,7 +84,11 @@ def sequence_network():
     joined = n.node("Reshape", n.node("Transpose", mixed, perm=[0, 2, 1, 3]), n.constant(np.array([0, 0, 16], np.int64)))
     x = n.node("Add", "tokens", n.node("MatMul", joined, n.weight(16, 16)))
     wide = n.node("Add", n.node("MatMul", x, n.weight(16, 40)), n.weight(40))
-    gelu = n.node("Mul", n.node("Mul", wide, n.constant(np.float32(0.5))), n.node("Add", n.node("Erf", n.node("Mul", wide, n.constant(np.float32(2**-0.5)))), n.constant(np.float32(1))))
+    gelu = n.node(
+        "Mul",
+        n.node("Mul", wide, n.constant(np.float32(0.5))),
+        n.node("Add", n.node("Erf", n.node("Mul", wide, n.constant(np.float32(2**-0.5)))), n.constant(np.float32(1))),
+    )
     x = n.node("Add", x, n.node("MatMul", gelu, n.weight(40, 16)))
     steps = n.node("Transpose", x, perm=[1, 0, 2])
     states, _, _ = n.node("LSTM", steps, n.weight(1, 32, 16, scale=0.25), n.weight(1, 32, 8, scale=0.35), n.weight(1, 64, scale=0.1), outputs=3, hidden_size=8)
@@ -109,7 +118,8 @@ def main():
     options = parser.parse_args()
     import lathe
 
-    for name, model, precision in (("image", image_network(), "fp32"), ("image_bf16", image_network(), "bf16"), ("sequence", sequence_network(), "fp32")):
+    image, sequence = image_network(), sequence_network()
+    for name, model, precision in (("image", image, "fp32"), ("image.bf16", image, "bf16"), ("sequence", sequence, "fp32")):
         engine = lathe.build(model, precision=precision, budget=0, cache=False, shapes={model.graph.input[0].name: bounds(model)})
         temporary = HERE / "new.engine"
         engine.save(temporary)
@@ -121,7 +131,7 @@ def main():
             sys.exit(f"{target} exists: engines of a released version stay as they are")
         folder.mkdir(exist_ok=True)
         temporary.replace(target)
-        np.savez_compressed(folder / f"{name}.npz", **cases(model, 3))
+        np.savez_compressed(folder / f"{name.split('.')[0]}.npz", **cases(model, 3))
         print(f"{target.relative_to(HERE)}: {target.stat().st_size} bytes")
 
 
