@@ -57,12 +57,10 @@ class Demo:
             raise DemoFailure(f"`lathe {words[0]}` ended with exit code {code}.")
 
     def export(self, function: str, name: str, height: int, width: int) -> Path:
-        """Exports and simplifies; the simplified file is what is built."""
-        raw, simple = self.out / f"{name}_exported.onnx", self.out / f"{name}.onnx"
+        onnx = self.out / f"{name}.onnx"
         model = f"{(HERE / 'model.py').relative_to(ROOT)}:{function}"
-        self.run("export", model, "-o", raw, "--input", f"images:1x3x{height}x{width}")
-        self.run("simplify", raw, simple)
-        return simple
+        self.run("export", model, "-o", onnx, "--input", f"images:1x3x{height}x{width}")
+        return onnx
 
     def build(self, onnx: Path, precision: str, *more: str) -> Path:
         engine = onnx.with_name(f"{onnx.stem}_{precision}.engine")
@@ -199,7 +197,9 @@ def speed_step(demo: Demo, prepared: dict[str, tuple[Path, dict[str, Path]]]) ->
     summary, faults = {}, []
     for title, entries in results.items():
         errors = {entry.name: entry.max_relative_error for entry in entries}
-        print(f"{title}: outputs differ from PyTorch's by at most " + ", ".join(f"{e:.0e} ({n})" for n, e in list(errors.items())[1:]))
+        # Random weights amplify rounding from layer to layer: bf16 is judged on the trained network's boxes.
+        shown = [(n, e) for n, e in errors.items() if n != entries[0].name and ("bf16" not in n or title.startswith("YOLOv5n"))]
+        print(f"{title}: outputs differ from PyTorch's by at most " + ", ".join(f"{e:.0e} ({n})" for n, e in shown))
         if errors["Lathe fp32"] > 1e-3:
             faults.append(f"{title}: Lathe fp32 differs from PyTorch by {errors['Lathe fp32']:.1e} of the output's scale")
         summary[title] = {e.name: {**e.milliseconds(), "runs": len(e.times), "max_relative_error": e.max_relative_error} for e in entries}
@@ -219,11 +219,13 @@ def main() -> int:
     try:
         demo = Demo(options)
         demo.title("Export from PyTorch and simplify")
-        onnx = demo.export("yolov5n_scenes", "yolov5n", 640, 640)
+        exported = demo.export("yolov5n_scenes", "yolov5n_exported", 640, 640)
+        onnx = demo.out / "yolov5n.onnx"
+        demo.run("simplify", exported, onnx)
         demo.title("Build engines; each is verified against the oracle before it is written")
         engines = {precision: demo.build(onnx, precision) for precision in ("fp32", "bf16")}
         demo.title("Verify the fp32 engine against the file as exported, and ONNX Runtime")
-        demo.run("verify", engines["fp32"], "--onnx", demo.out / "yolov5n_exported.onnx", "--quiet")
+        demo.run("verify", engines["fp32"], "--onnx", exported, "--quiet")
         demo.title("Detect on a held-out picture, beside PyTorch")
         report = {"picture": boxes_step(demo, engines)}
         if not options.no_speed:

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "backend/cpu/features.h"
+#include "base/log.h"
 #include "lathe/status.h"
 #include "plan/kernel.h"
 
@@ -53,6 +54,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     engine->section_ = &candidate;
     engine->note_ = refused.empty() ? fmt::format("{} ({})", candidate.device, candidate.needs.empty() ? "any CPU" : candidate.needs)
                                     : fmt::format("{} (any CPU): {}; build again here for full speed", candidate.device, refused);
+    if (!refused.empty()) log(LogLevel::kWarning, "the engine runs on its section {}", engine->note_);
     return engine;
   }
   throw Error(Code::kMachine, refused.empty() ? "the engine has no section for this machine's CPU" : refused)
