@@ -217,7 +217,7 @@ def pictures(tmp_path_factory):
 def test_cpp_detector_gives_the_same_boxes(engine_file, pictures, tmp_path):
     done = started(program("detect"), "--engine", engine_file, "--source", pictures, "--save", tmp_path / "cpp")
     assert done.returncode == 0, done.stderr
-    words = ["--engine", engine_file, "--source", pictures, "--save", tmp_path / "python", "--size", f"{SIZE[0]}x{SIZE[1]}"]
+    words = ["--engine", engine_file, "--source", pictures, "--save", tmp_path / "python"]
     expected = started(sys.executable, EXAMPLE / "detect.py", *words)
     assert expected.returncode == 0, expected.stderr
     ours, theirs = lines_of(done.stdout), lines_of(expected.stdout)
