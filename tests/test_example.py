@@ -150,7 +150,7 @@ def onnx_file(tmp_path_factory):
     """The trained network as ONNX at SIZE."""
     need_torch()
     file = tmp_path_factory.mktemp("example") / "scenes.onnx"
-    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", file, "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}"]
+    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", file, "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}", "--exporter", "torchscript"]
     done = started(program("lathe"), *words, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return file
