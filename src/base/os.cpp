@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -37,6 +38,12 @@ namespace {
 }
 
 constexpr std::size_t kBuffer = std::size_t{1} << 20;
+
+/// Beside the target, hidden, new for each call.
+std::filesystem::path temporary_name(const std::filesystem::path& target) {
+  static std::atomic<unsigned> counter{0};
+  return target.parent_path() / fmt::format(".{}.{}-{}", target.filename().string().substr(0, 200), getpid(), counter++);
+}
 
 }  // namespace
 
@@ -85,11 +92,17 @@ AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)
   if (stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
     fd_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
   } else {
-    std::string name = (folder / fmt::format(".{}.XXXXXX", target_.filename().string())).string();
-    fd_ = mkostemp(name.data(), O_CLOEXEC);
-    if (fd_ >= 0) {
-      temporary_ = name;
-      fchmod(fd_, 0644);
+    // Without a name until commit(), where the file system can: then not even a killed process leaves a trace.
+    const bool linkable = access("/proc/self/fd", X_OK) == 0;
+    if (linkable) fd_ = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    if (!linkable || (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT || errno == EINVAL))) {
+      temporary_ = temporary_name(target_);
+      fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (fd_ < 0) {
+        const int code = errno;
+        temporary_.clear();
+        errno = code;
+      }
     }
   }
   if (fd_ < 0) fail(target_, "the file cannot be created");
@@ -144,8 +157,18 @@ void AtomicFile::pad_to(std::size_t alignment) {
 
 void AtomicFile::commit() {
   flush();
-  if (!temporary_.empty()) {
+  struct stat info {};
+  if (fstat(fd_, &info) != 0) fail(target_, "the file cannot be examined");
+  if (S_ISREG(info.st_mode)) {   // others were written in place
     if (fsync(fd_) != 0) fail(target_, "the file cannot be flushed to the disk");
+    if (temporary_.empty()) {
+      // A link cannot replace a file, a rename can.
+      const std::filesystem::path name = temporary_name(target_);
+      ::unlink(name.c_str());
+      if (linkat(AT_FDCWD, fmt::format("/proc/self/fd/{}", fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+        fail(target_, "the finished file cannot be given its name");
+      temporary_ = name;
+    }
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "the finished file cannot be moved into place");
   }
   committed_ = true;
