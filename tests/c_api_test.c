@@ -1,9 +1,10 @@
 /* SPDX-FileCopyrightText: Lathe contributors
  * SPDX-License-Identifier: Apache-2.0
  *
- * The C API as a C program sees it: build from bytes, inspect, run, save, load, errors, progress and cancelling, two threads. */
+ * The C API as a C program sees it: build from bytes, inspect, run, save, load, errors, progress and cancelling, allocator, log, threads. */
 
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,33 @@ static int count_calls(void* user, const char* phase, int64_t done, int64_t tota
 static int cancel_at_once(void* user, const char* phase, int64_t done, int64_t total, double seconds_left) {
   (void)user, (void)phase, (void)done, (void)total, (void)seconds_left;
   return 0;
+}
+
+/* Cancels at the phase whose name `user` is. */
+static int cancel_in_phase(void* user, const char* phase, int64_t done, int64_t total, double seconds_left) {
+  (void)done, (void)total, (void)seconds_left;
+  return strcmp(phase, (const char*)user) != 0;
+}
+
+typedef struct memory {
+  size_t calls, live, most;
+} memory;
+
+static void* take(void* user, size_t bytes, size_t alignment) {
+  memory* m = (memory*)user;
+  if (bytes > m->most) return NULL;
+  ++m->calls;
+  m->live += bytes;
+  return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static void give_back(void* user, void* pointer, size_t bytes) {
+  ((memory*)user)->live -= bytes;
+  free(pointer);
+}
+
+static void note(void* user, int32_t level, const char* message) {
+  if (level >= 0 && level <= 3 && message && strlen(message) > 0) ++*(int*)user;
 }
 
 static void quick(lathe_build_config* config) {
@@ -179,11 +207,59 @@ static void test_errors(void) {
   lathe_context_destroy(NULL);
 }
 
+static void test_cancel_in_every_phase(void) {
+  static const char* const kPhases[] = {"reading", "simplifying", "timing candidates", "packing weights", "verifying"};
+  for (size_t i = 0; i < sizeof kPhases / sizeof *kPhases; ++i) {
+    lathe_build_config config;
+    quick(&config);
+    config.progress = cancel_in_phase;
+    config.progress_user = (void*)kPhases[i];
+    lathe_engine* engine = NULL;
+    CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_CANCELLED && engine == NULL);
+  }
+}
+
+static void test_allocator_and_log(void) {
+  int lines = 0;
+  lathe_set_log(note, &lines, 3);
+  lathe_build_config config;
+  quick(&config);
+  lathe_engine* engine = NULL;
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &config, &engine) == LATHE_OK);
+  lathe_set_log(NULL, NULL, 1);
+  CHECK(lines > 0);
+  if (!engine) return;
+  memory counted = {0, 0, SIZE_MAX};
+  lathe_allocator allocator;
+  lathe_allocator_init(&allocator);
+  lathe_context* context = NULL;
+  CHECK(lathe_context_create_with(engine, &allocator, &context) == LATHE_INVALID_ARGUMENT && context == NULL);
+  allocator.user = &counted;
+  allocator.allocate = take;
+  allocator.deallocate = give_back;
+  CHECK(lathe_context_create_with(engine, &allocator, &context) == LATHE_OK);
+  const int64_t shape[2] = {2, 4};
+  lathe_tensor input = {(void*)kInput, LATHE_FLOAT32, 2, shape}, output;
+  counted.most = 1;
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_OUT_OF_MEMORY);
+  counted.most = SIZE_MAX;
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_OK);
+  CHECK(lathe_context_output(context, 0, &output) == LATHE_OK && memcmp(output.data, kExpected, sizeof kExpected) == 0);
+  CHECK(counted.calls > 0 && counted.live > 0);
+  const size_t calls = counted.calls;
+  CHECK(lathe_context_run(context, &input, 1, NULL, 0) == LATHE_OK && counted.calls == calls);
+  lathe_context_destroy(context);
+  CHECK(counted.live == 0);
+  lathe_engine_destroy(engine);
+}
+
 int main(void) {
   CHECK(strcmp(lathe_version(), "0.1.0") == 0);
   CHECK(strcmp(lathe_last_error(), "") == 0);
   test_build_inspect_run();
   test_errors();
+  test_cancel_in_every_phase();
+  test_allocator_and_log();
   if (failures == 0) puts("c_api_test: all checks passed");
   return failures == 0 ? 0 : 1;
 }

@@ -95,6 +95,11 @@ LATHE_C_API const char* lathe_version(void);
 /* The calling thread's last failure: what, where, what to do. "" when nothing failed yet. Valid until the thread's next failing call. */
 LATHE_C_API const char* lathe_last_error(void);
 
+/* Level 0 error, 1 warning, 2 info, 3 debug. Calls may come from several threads at once. */
+typedef void (*lathe_log_fn)(void* user, int32_t level, const char* message);
+/* Where messages of `level` and graver ones go instead of stderr; `log` NULL: back to stderr. */
+LATHE_C_API void lathe_set_log(lathe_log_fn log, void* user, int32_t level);
+
 LATHE_C_API void lathe_build_config_init(lathe_build_config* config);
 /* `config` may be NULL: the defaults. */
 LATHE_C_API lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine);
@@ -117,6 +122,16 @@ LATHE_C_API const char* lathe_engine_report_json(const lathe_engine* engine);
 
 /* One per thread; a context must not be used by two threads at once. */
 LATHE_C_API lathe_status lathe_context_create(const lathe_engine* engine, lathe_context** context);
+/* Activations come from the caller's functions, which may be called from several threads at once: `allocate` returns at least `bytes`
+ * bytes aligned to `alignment` (a power of two, at most 4096), or NULL. They must work until the context is destroyed. */
+typedef struct lathe_allocator {
+  size_t struct_size;
+  void* user;
+  void* (*allocate)(void* user, size_t bytes, size_t alignment);
+  void (*deallocate)(void* user, void* pointer, size_t bytes);
+} lathe_allocator;
+LATHE_C_API void lathe_allocator_init(lathe_allocator* allocator);
+LATHE_C_API lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_allocator* allocator, lathe_context** context);
 LATHE_C_API void lathe_context_destroy(lathe_context* context);
 /* Tensors in the order of the engine's inputs and outputs. `outputs` may be shorter than the engine's list, and an entry without data
  * stays in the context's own memory: see lathe_context_output. */

@@ -23,6 +23,7 @@
 
 #include "lathe/dtype.h"
 #include "lathe/export.h"
+#include "lathe/log.h"
 #include "lathe/services.h"
 #include "lathe/status.h"
 
@@ -38,6 +39,8 @@ struct IoInfo {
   std::vector<std::int64_t> shape;
   /// One text per axis: the extent or its expression ("batch", "floordiv(height, 8)").
   std::vector<std::string> shape_text;
+  /// Of an engine: the extents that it was tuned for, -1 where none was known. Empty for a Network.
+  std::vector<std::int64_t> tuned_shape;
 };
 
 /// A dense row-major tensor in the caller's memory. The run path never keeps the pointers after it returns.
@@ -112,6 +115,7 @@ class LATHE_API Engine {
   static Engine load(const std::filesystem::path& file);
   static Engine load(std::span<const std::byte> bytes);   ///< copied
   void save(const std::filesystem::path& file) const;
+  std::vector<std::byte> to_bytes() const;                ///< what save() would write
 
   std::vector<IoInfo> inputs() const;
   std::vector<IoInfo> outputs() const;
@@ -161,6 +165,9 @@ class LATHE_API Context {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Network::parse and Network::build in one, reading included in the progress.
 LATHE_API Engine build(const std::filesystem::path& onnx_file, const BuildConfig& config = {});
+/// The same from ONNX bytes, which are copied.
+LATHE_API Engine build(std::span<const std::byte> onnx, const BuildConfig& config = {}, const std::filesystem::path& base_dir = {});
 
 }  // namespace lathe

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <new>
 
 #include "base/version.h"
@@ -19,7 +21,21 @@ struct lathe_engine {
   std::string section, report;
 };
 
+namespace {
+
+struct CallbackAllocator final : lathe::Allocator {
+  explicit CallbackAllocator(const lathe_allocator& c) : calls(c) {}
+  void* allocate(std::size_t bytes, std::size_t alignment, lathe::MemorySpace space, void*) noexcept override {
+    return space == lathe::MemorySpace::kHost ? calls.allocate(calls.user, bytes, alignment) : nullptr;
+  }
+  void deallocate(void* pointer, std::size_t bytes, lathe::MemorySpace, void*) noexcept override { calls.deallocate(calls.user, pointer, bytes); }
+  lathe_allocator calls;
+};
+
+}  // namespace
+
 struct lathe_context {
+  std::unique_ptr<CallbackAllocator> allocator;   // goes after the context
   lathe::Context context;
   std::vector<lathe::ConstTensorView> inputs;
   std::vector<lathe::TensorView> outputs;
@@ -68,6 +84,42 @@ struct CallbackProgress final : lathe::Progress {
     return call(user, text.data(), done, total, seconds_left) != 0;
   }
 };
+
+/// The process's sink for C: the function and its argument change together, under a lock.
+class LogBridge final : public lathe::LogSink {
+ public:
+  void set(lathe_log_fn log, void* user, std::int32_t level) noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      log_ = log;
+      user_ = user;
+    }
+    lathe::set_log_level(static_cast<lathe::LogLevel>(std::clamp(level, 0, 3)));
+    lathe::set_log_sink(log ? this : nullptr);
+  }
+  void write(lathe::LogLevel level, std::string_view message) noexcept override {
+    std::array<char, 1024> text{};   // zero-terminated for C
+    std::memcpy(text.data(), message.data(), std::min(message.size(), text.size() - 1));
+    lathe_log_fn log = nullptr;
+    void* user = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      log = log_;
+      user = user_;
+    }
+    if (log) log(user, static_cast<std::int32_t>(level), text.data());
+  }
+
+ private:
+  std::mutex mutex_;
+  lathe_log_fn log_ = nullptr;
+  void* user_ = nullptr;
+};
+
+LogBridge& log_bridge() {
+  static LogBridge bridge;
+  return bridge;
+}
 
 lathe::BuildConfig config_of(const lathe_build_config* given, CallbackProgress& progress) {
   lathe_build_config c;
@@ -175,7 +227,7 @@ lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const lathe_build
   return guarded([&] {
     need(onnx && engine, "data and engine");
     CallbackProgress progress;
-    *engine = wrap(lathe::Network::parse({static_cast<const std::byte*>(onnx), bytes}).build(config_of(config, progress)));
+    *engine = wrap(lathe::build(std::span(static_cast<const std::byte*>(onnx), bytes), config_of(config, progress)));
   });
 }
 
@@ -222,10 +274,28 @@ lathe_status lathe_engine_output(const lathe_engine* engine, size_t index, lathe
 const char* lathe_engine_section(const lathe_engine* engine) { return engine ? engine->section.c_str() : ""; }
 const char* lathe_engine_report_json(const lathe_engine* engine) { return engine ? engine->report.c_str() : ""; }
 
-lathe_status lathe_context_create(const lathe_engine* engine, lathe_context** context) {
+void lathe_set_log(lathe_log_fn log, void* user, int32_t level) { log_bridge().set(log, user, level); }
+
+void lathe_allocator_init(lathe_allocator* allocator) {
+  if (!allocator) return;
+  *allocator = {};
+  allocator->struct_size = sizeof *allocator;
+}
+
+lathe_status lathe_context_create(const lathe_engine* engine, lathe_context** context) { return lathe_context_create_with(engine, nullptr, context); }
+
+lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_allocator* allocator, lathe_context** context) {
   return guarded([&] {
     need(engine && context, "engine and context");
-    auto handle = std::make_unique<lathe_context>(lathe_context{engine->engine.create_context(), {}, {}});
+    std::unique_ptr<CallbackAllocator> bridge;
+    if (allocator) {
+      if (allocator->struct_size < sizeof *allocator)
+        throw lathe::Error(Code::kInvalidArgument, "struct_size of the allocator is not set").with_remedy("Call lathe_allocator_init first.");
+      need(allocator->allocate && allocator->deallocate, "allocate and deallocate");
+      bridge = std::make_unique<CallbackAllocator>(*allocator);
+    }
+    lathe::Context created = engine->engine.create_context(bridge.get());
+    auto handle = std::make_unique<lathe_context>(lathe_context{std::move(bridge), std::move(created), {}, {}});
     handle->inputs.resize(engine->inputs.size());
     handle->outputs.resize(engine->outputs.size());
     *context = handle.release();

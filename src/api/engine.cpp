@@ -23,9 +23,14 @@ Engine make_engine(engine::EngineData data) {
   auto impl = std::make_shared<Engine::Impl>();
   impl->engine = runtime::Engine::create(std::move(data));
   const plan::Program& program = impl->engine->program();
+  ir::Bindings tuned;
+  for (const plan::SymbolHint& hint : program.symbols)
+    if (hint.opt >= 0) tuned[hint.symbol] = hint.opt;
   const auto describe = [&](const plan::Io& io) {
     const plan::Slot& slot = program.slots[static_cast<std::size_t>(io.slot)];
-    return io_info(io.name, slot.dtype, slot.shape);
+    IoInfo info = io_info(io.name, slot.dtype, slot.shape);
+    for (const ir::Dim& dim : slot.shape) info.tuned_shape.push_back(dim.evaluate(tuned).value_or(-1));
+    return info;
   };
   for (const plan::Io& io : program.inputs) impl->inputs.push_back(describe(io));
   for (const plan::Io& io : program.outputs) impl->outputs.push_back(describe(io));
@@ -46,6 +51,7 @@ Engine Engine::load(std::span<const std::byte> bytes) {
 }
 
 void Engine::save(const std::filesystem::path& file) const { engine::write_engine(impl_->engine->data(), file); }
+std::vector<std::byte> Engine::to_bytes() const { return engine::write_engine(impl_->engine->data()); }
 
 std::vector<IoInfo> Engine::inputs() const { return impl_->inputs; }
 std::vector<IoInfo> Engine::outputs() const { return impl_->outputs; }

@@ -5,10 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <fstream>
 
 #include "api/impl.h"
 #include "base/tensor.h"
 #include "base/version.h"
+#include "builder/progress.h"
+#include "engine/engine.h"
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "onnx/reader.h"
@@ -30,7 +34,7 @@ Network make_network(std::shared_ptr<ir::Model> model) {
 
 IoInfo value_info(const ir::Value& value) {
   if (value.has_shape()) return api::io_info(value.name, value.dtype(), value.shape());
-  return {value.name, value.dtype(), {}, {"?"}};
+  return {value.name, value.dtype(), {}, {"?"}, {}};
 }
 
 }  // namespace
@@ -70,6 +74,7 @@ builder::BuildOptions build_options(const BuildConfig& config) {
   options.verify = config.verify;
   options.use_cache = config.use_cache;
   options.progress = config.progress;
+  builder::check_target(options);
   return options;
 }
 
@@ -77,9 +82,25 @@ builder::BuildOptions build_options(const BuildConfig& config) {
 
 Network::Network(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Network Network::parse(const std::filesystem::path& file) { return make_network(onnx::read_model(file)); }
+namespace {
+
+/// A frequent slip, which the reader of ONNX could only call garbage.
+void refuse_engine(std::span<const std::byte> head, const std::string& source) {
+  if (engine::looks_like_engine(head))
+    throw Error(Code::kInvalidArgument, "this is an engine, not an ONNX model").in_source(source).with_remedy("Load it with Engine::load; it is built already.");
+}
+
+}  // namespace
+
+Network Network::parse(const std::filesystem::path& file) {
+  std::array<char, 8> head{};
+  std::ifstream(file, std::ios::binary).read(head.data(), head.size());   // a file that cannot be read is read_model's to tell
+  refuse_engine(std::as_bytes(std::span(head)), file.string());
+  return make_network(onnx::read_model(file));
+}
 
 Network Network::parse(std::span<const std::byte> bytes, const std::filesystem::path& base_dir) {
+  refuse_engine(bytes, "model in memory");
   auto copy = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
   const std::span<const std::byte> view(*copy);
   return make_network(onnx::read_model(view, std::move(copy), base_dir));
@@ -137,6 +158,25 @@ Engine Network::build(const BuildConfig& config) const {
   }
 }
 
-Engine build(const std::filesystem::path& onnx_file, const BuildConfig& config) { return Network::parse(onnx_file).build(config); }
+namespace {
+
+template <class Read>
+Engine read_and_build(Read&& read, const BuildConfig& config) {
+  api::build_options(config);   // a wrong option is told before a large file is read
+  builder::Phase phase(config.progress, "reading", 1);
+  const Network network = read();
+  phase.finish();
+  return network.build(config);
+}
+
+}  // namespace
+
+Engine build(const std::filesystem::path& onnx_file, const BuildConfig& config) {
+  return read_and_build([&] { return Network::parse(onnx_file); }, config);
+}
+
+Engine build(std::span<const std::byte> onnx, const BuildConfig& config, const std::filesystem::path& base_dir) {
+  return read_and_build([&] { return Network::parse(onnx, base_dir); }, config);
+}
 
 }  // namespace lathe

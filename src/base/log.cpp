@@ -3,6 +3,7 @@
 // See log.h.
 
 #include "base/log.h"
+#include "lathe/log.h"
 
 #include <atomic>
 #include <cstdio>

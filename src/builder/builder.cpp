@@ -5,6 +5,7 @@
 #include "builder/builder.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -17,10 +18,12 @@
 #include "builder/cover.h"
 #include "builder/hints.h"
 #include "builder/lowering.h"
+#include "builder/progress.h"
 #include "builder/tuner.h"
 #include "builder/value_plan.h"
 #include "onnx/writer.h"
 #include "ops/import.h"
+#include "ops/reference_runner.h"
 #include "passes/simplify.h"
 #include "runtime/context.h"
 
@@ -34,18 +37,32 @@ struct Prepared {
   std::vector<plan::SymbolHint> symbols;
 };
 
+/// Told first and all at once: what stands on such a node could only be told to have no shape.
+void refuse_unknown_ops(const ir::Graph& graph) {
+  const std::vector<std::string> nodes = ops::unsupported_nodes(graph);
+  if (nodes.empty()) return;
+  throw Error(Code::kUnsupported, nodes.size() == 1 ? fmt::format("the operator of this node is not supported: {}", nodes.front())
+                                                    : fmt::format("the operators of {} nodes are not supported: {}", nodes.size(), fmt::join(nodes, ", ")))
+      .with_remedy("`lathe ops` lists the supported ones.");
+}
+
 Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildReport& report) {
   const double started = os::now_seconds();
   Prepared prepared;
+  Phase phase(options.progress, "simplifying", 1);
   prepared.model = model.clone();
   ops::canonicalise_opsets(*prepared.model);
+  refuse_unknown_ops(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
-  const passes::SimplifyReport simplified = passes::simplify(*prepared.model);
+  passes::SimplifyOptions simplify;
+  simplify.before_pass = [&] { phase.poll(); };
+  const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
   report.nodes_read = simplified.nodes_before;
   report.nodes_simplified = simplified.nodes_after;
   prepared.hints = hint_bindings(*prepared.model->graph, options.shapes);
   prepared.symbols = symbol_hints(*prepared.model->graph, options.shapes, prepared.hints);
   report.simplify_seconds = os::now_seconds() - started;
+  phase.finish();
   return prepared;
 }
 
@@ -96,7 +113,9 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
     const cpu::CpuFeatures features{effective.cpu_features};
     section.needs = features.isa() == cpu::Isa::kGeneric ? "" : std::string(cpu::isa_name(features.isa()));
     section.description = fmt::format("{}, {} threads, {}", os::cpu_model(), pool.size(), features.describe());
-    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used);
+    Phase packing(options.progress, "packing weights", static_cast<std::int64_t>(regions.size()));
+    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing);
+    packing.finish();
     report.steps = section.program.steps.size();
     data.sections.push_back(std::move(section));
   }
@@ -111,7 +130,9 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
     engine::DeviceSection section;
     section.device = "cpu-generic";
     section.description = "any CPU";
-    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used);
+    Phase packing(options.progress, "packing generic weights", static_cast<std::int64_t>(regions.size()));
+    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing);
+    packing.finish();
     data.sections.push_back(std::move(section));
   }
   // The portable graph's constants: an engine can be built again from it anywhere.
@@ -136,11 +157,16 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
 
 }  // namespace
 
-BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& options) {
-  if (options.device != "cpu")
+void check_target(const BuildOptions& options) {
+  if (options.device.starts_with("cuda"))
     throw Error(Code::kMachine, fmt::format("this build has no backend for the device '{}'", options.device)).with_remedy("Use --device cpu.");
+  if (options.device != "cpu") throw Error(Code::kInvalidArgument, fmt::format("there is no device '{}'", options.device)).with_remedy("Use --device cpu.");
   if (options.precision == Precision::kFloat16)
-    throw Error(Code::kUnsupported, "fp16 storage is not available on the cpu device").with_remedy("Use --precision bf16 or fp32.");
+    throw Error(Code::kInvalidArgument, "fp16 is not available on the cpu device").with_remedy("Use --precision bf16 or fp32.");
+}
+
+BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& options) {
+  check_target(options);
   const double started = os::now_seconds();
   BuildResult result;
   BuildReport& report = result.report;
@@ -177,6 +203,8 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
   report.arena_bytes = planned_bytes(result.engine, prepared);
   report.total_seconds = os::now_seconds() - started;
   result.engine.report_json = report.to_json();
+  log(LogLevel::kInfo, "built {} steps from {} nodes ({} after simplification) in {:.2f} s; {}", report.steps, report.nodes_read, report.nodes_simplified,
+      report.total_seconds, options.verify ? report.verify.summary : "not verified");
   return result;
 }
 

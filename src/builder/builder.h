@@ -87,6 +87,8 @@ struct BuildResult {
   BuildReport report;
 };
 
+/// Throws Error(kMachine, kInvalidArgument) when the device or the precision is not to be had; build_engine does so first.
+void check_target(const BuildOptions& options);
 /// Builds from a model as read (read_model()). The model is not changed. Throws Error.
 BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& options);
 

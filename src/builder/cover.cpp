@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <map>
 
+#include "builder/progress.h"
 #include "builder/proposals.h"
 
 namespace lathe::builder {
@@ -256,20 +257,19 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
   }
 
   // Anchored regions, last anchor first: of two convolutions that end in one Add, the later one takes it.
-  std::int64_t anchors = 0, done = 0;
-  for (const ir::Node* node : nodes) anchors += is_contraction(*node);
+  // The phase counts nodes from the last to the first; what is left after the anchors takes no time beside their measurements.
+  Phase phase(request.options.progress, request.tuner ? "timing candidates" : "choosing generic kernels", static_cast<std::int64_t>(nodes.size()),
+              request.tuner ? request.options.budget_seconds : std::numeric_limits<double>::infinity());
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node* node = *it;
+    phase.at(it - nodes.rbegin());
     if (taken.count(node)) continue;
     std::vector<ops::Region> alternatives = propose_anchored(*node);
     std::erase_if(alternatives, [&](const ops::Region& region) {
       return std::any_of(region.nodes.begin(), region.nodes.end(), [&](const ir::Node* member) { return taken.count(member) > 0; });
     });
     if (alternatives.empty()) continue;
-    if (request.tuner) {
-      request.tuner->next_region();
-      request.tuner->progress("timing candidates", std::min(done++, anchors), anchors);
-    }
+    if (request.tuner) request.tuner->next_region();
     PlannedRegion region;
     if (!choose(alternatives, request, true, region)) continue;
     for (const ir::Node* member : region.region.nodes) taken.insert(member);
@@ -308,6 +308,7 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
     taken.insert(node);
   }
   for (ops::Region& fused : propose_fused(request.graph, taken)) {
+    phase.poll();
     PlannedRegion region;
     if (!choose({fused}, request, false, region)) {
       // The whole does not lower: each node by itself.
@@ -396,6 +397,7 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
         if (!pinned && region.kind != RegionKind::kGather) plan.layout = region.kind == RegionKind::kView ? Layout::kRowMajor : settle(output, &region, read_by[output], request.plans);
       }
     }
+  phase.finish();
   return sorted;
 }
 

@@ -22,7 +22,7 @@ class Lowering {
   Lowering(const ir::Graph& graph, const ValuePlans& plans, BlobStore& blobs, std::vector<bool>& used)
       : graph_(graph), plans_(plans), blobs_(blobs), used_(used) {}
 
-  plan::Program run(const std::vector<PlannedRegion>& regions, std::vector<plan::SymbolHint> symbols) {
+  plan::Program run(const std::vector<PlannedRegion>& regions, std::vector<plan::SymbolHint> symbols, Phase& phase) {
     program_.symbols = std::move(symbols);
     for (const ir::Value* input : graph_.inputs()) {
       plan::Slot slot = describe(input, input->dtype(), Layout::kRowMajor);
@@ -31,7 +31,10 @@ class Lowering {
       primary_[input] = id;
       program_.inputs.push_back({input->name, id, -1});
     }
-    for (const PlannedRegion& region : regions) lower(region);
+    for (const PlannedRegion& region : regions) {
+      lower(region);
+      phase.step();
+    }
     for (const ir::Value* output : graph_.outputs()) {
       SlotId id = primary(output);
       if (program_.slots[static_cast<std::size_t>(id)].storage != plan::Storage::kOutput || !claimed_.insert({id, true}).second) {
@@ -269,8 +272,8 @@ class Lowering {
 }  // namespace
 
 plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
-                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used) {
-  return Lowering(graph, plans, blobs, used).run(regions, std::move(symbols));
+                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase) {
+  return Lowering(graph, plans, blobs, used).run(regions, std::move(symbols), phase);
 }
 
 }  // namespace lathe::builder

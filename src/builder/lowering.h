@@ -8,11 +8,12 @@
 
 #include "builder/blob_store.h"
 #include "builder/cover.h"
+#include "builder/progress.h"
 
 namespace lathe::builder {
 
-/// `used` marks the blobs that the program names. The program's blob ids are those of `blobs`.
+/// `used` marks the blobs that the program names. The program's blob ids are those of `blobs`. `phase` takes a step for each region.
 plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
-                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used);
+                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase);
 
 }  // namespace lathe::builder

@@ -73,18 +73,6 @@ Tuner::Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool)
 
 bool Tuner::budget_left() const { return os::now_seconds() - started_ < options_.budget_seconds; }
 
-void Tuner::progress(std::string_view phase, std::int64_t done, std::int64_t total) {
-  if (!options_.progress) return;
-  const double spent = os::now_seconds() - started_;
-  const double left = done > 0 ? std::min(spent / static_cast<double>(done) * static_cast<double>(total - done),
-                                          std::max(0.0, options_.budget_seconds - spent) + 1)
-                               : -1;
-  if (!options_.progress->update(phase, done, total, left)) {
-    cache_.save();
-    throw Error(Code::kCancelled, "the build was cancelled").with_remedy("What was timed so far is kept: the next build goes on from there.");
-  }
-}
-
 std::string Tuner::key(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
                        std::span<const plan::TensorDesc> outputs) const {
   std::string key = fmt::format("{}|{}|{}|{}|{}", machine_, candidate, plan.variant, plan.kernel, attrs_key(plan.params));

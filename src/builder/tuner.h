@@ -27,8 +27,6 @@ class Tuner {
   double time(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
               std::span<const plan::TensorDesc> outputs, const ir::Bindings& symbols);
   bool budget_left() const;
-  /// Tells progress; throws Error(kCancelled) when the caller asks to stop.
-  void progress(std::string_view phase, std::int64_t done, std::int64_t total);
   /// Forget the packed weights kept between variants of one region.
   void next_region() { packed_.clear(); }
 

@@ -19,6 +19,7 @@
 #include "base/os.h"
 #include "builder/builder.h"
 #include "builder/hints.h"
+#include "builder/progress.h"
 #include "builder/random_inputs.h"
 #include "builder/value_plan.h"
 #include "ops/import.h"
@@ -105,14 +106,18 @@ class Verifier {
     report_.passed = true;
     const ir::Graph& graph = *model_->graph;
     const ir::Bindings hints = hint_bindings(graph, options_.shapes);
+    const ir::Bindings odd = odd_bindings(graph, options_.shapes, hints);
+    // Each set of inputs runs the oracle once, and once more for the noise floor.
+    Phase phase(options_.progress, "verifying", static_cast<std::int64_t>(graph.nodes().size()) * (odd.empty() ? 1 : 2) * (narrow_ ? 2 : 1));
+    phase_ = &phase;
     double flops = one_set(hints, 1);
     int sets = 1;
-    const ir::Bindings odd = odd_bindings(graph, options_.shapes, hints);
     if (!odd.empty()) {
       flops += one_set(odd, 2);
       ++sets;
     }
     finish(sets, flops);
+    phase.finish();
     report_.seconds = os::now_seconds() - started;
     return std::move(report_);
   }
@@ -135,6 +140,11 @@ class Verifier {
     return left_out;
   }
 
+  /// Progress: one step for each node of the outermost graph, at its first output.
+  void count(const ir::Value& value) {
+    if (value.producer && value.graph == model_->graph.get() && value.producer_index == 0) phase_->step();
+  }
+
   double total_flops() const {
     double flops = 0;
     for (const plan::Step& step : engine_->program().steps) flops += step.flops;
@@ -152,7 +162,7 @@ class Verifier {
     std::vector<Dims> dims;
     for (const plan::Io& io : engine_->program().inputs) {
       const auto found = inputs.find(io.name);
-      if (found == inputs.end()) throw Error(Code::kInvalidArgument, "the engine has an input that the model has not").at_tensor(io.name);
+      if (found == inputs.end()) throw Error(Code::kVerification, "the engine has an input that the model has not").at_tensor(io.name).with_remedy("Give the model that it was built from.");
       dims.push_back(found->second.dims());
     }
     for (std::size_t i = 0; i < dims.size(); ++i) {
@@ -183,6 +193,7 @@ class Verifier {
         return value.is_constant() && std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
       };
       runner.observe = [&](const ir::Value& value, Tensor& tensor) {
+        count(value);
         if (value.is_constant()) {
           if (tensor.rank() >= 2 && contraction_constant(value)) round_to(tensor, narrow_type_);
           return;
@@ -199,6 +210,7 @@ class Verifier {
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     }
     runner.observe = [&](const ir::Value& value, Tensor& tensor) {
+      count(value);
       if (value.is_constant() || value.graph != model_->graph.get()) return;
       const auto found = stored_.find(value.name);
       if (found == stored_.end()) return;
@@ -274,6 +286,7 @@ class Verifier {
   }
 
   const BuildOptions& options_;
+  Phase* phase_ = nullptr;               // lives while run() does
   std::shared_ptr<ir::Model> model_;
   std::shared_ptr<const runtime::Engine> engine_;
   std::unordered_map<std::string, Stored> stored_;

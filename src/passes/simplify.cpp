@@ -103,6 +103,7 @@ class Driver {
   int round() {
     int total = 0;
     for (const Pass* pass : passes_) {
+      if (options_.before_pass) options_.before_pass();
       const double start = os::now_seconds();
       const int rewrites = run_deep(*pass, *model_.graph, context_);
       if (rewrites > 0) infer(model_, false);

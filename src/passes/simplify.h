@@ -5,6 +5,7 @@
 // and by the Python package. It changes the model in place; whoever needs the model as read clones it first.
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -33,6 +34,7 @@ struct SimplifyOptions {
   std::string dump_after;                ///< pass name or "all"; empty: the knob LATHE_DUMP_AFTER
   std::vector<std::string> disabled;     ///< passes to leave out, by name
   int max_rounds = 30;
+  std::function<void()> before_pass;     ///< may throw, to stop: the model is then between two passes
 };
 
 struct PassCount {
