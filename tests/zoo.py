@@ -4,6 +4,7 @@
 for in LATHE_ZOO, by default ../shared beside the repository. Unpacked and filled files are kept in a cache folder across runs."""
 
 import fcntl
+import importlib
 import importlib.util
 import os
 import tarfile
@@ -50,7 +51,15 @@ def absent(what):
     """Skips with a clear word; on CI an absent part is a failure."""
     if IN_CI:
         pytest.fail(f"{what}, and CI=true forbids skipping")
-    pytest.skip(what)
+    pytest.skip(what, allow_module_level=True)
+
+
+def need(package, where):
+    """The imported package, or absent()."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        absent(f"{package} is not installed ({where})")
 
 
 def build_dir():

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -19,9 +20,16 @@ BenchInputs::BenchInputs(const Engine& engine, const std::vector<std::string>& s
     auto [name, range] = builder::parse_shape_option(text);
     given[name] = range.opt;
   }
+  const std::vector<IoInfo> infos = engine.inputs();
+  for (const auto& [name, dims] : given)
+    if (std::none_of(infos.begin(), infos.end(), [&](const IoInfo& info) { return info.name == name; })) {
+      std::string known;
+      for (const IoInfo& info : infos) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", info.name);
+      throw Error(Code::kInvalidArgument, fmt::format("there is no input '{}'; the inputs are {}", name, known)).with_remedy("Name one of them in --shape.");
+    }
   std::map<std::string, std::int64_t> symbols;
   std::minstd_rand random(1);
-  for (const IoInfo& info : engine.inputs()) {
+  for (const IoInfo& info : infos) {
     Dims dims(info.shape.begin(), info.shape.end());
     const auto found = given.find(info.name);
     if (found != given.end() && found->second.size() != dims.size())
@@ -33,8 +41,7 @@ BenchInputs::BenchInputs(const Engine& engine, const std::vector<std::string>& s
         symbols.emplace(info.shape_text[axis], found->second[axis]);
         dims[axis] = found->second[axis];
       } else if (dims[axis] < 0) {
-        const std::int64_t fallback = axis == 0 ? 1 : dims.size() >= 4 && axis >= 2 ? 128 : 16;
-        dims[axis] = symbols.emplace(info.shape_text[axis], fallback).first->second;
+        dims[axis] = symbols.emplace(info.shape_text[axis], std::max<std::int64_t>(info.tuned_shape[axis], 1)).first->second;
       }
     }
     Tensor tensor(info.dtype, dims);

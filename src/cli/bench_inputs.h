@@ -13,7 +13,7 @@ namespace lathe::cli {
 
 class BenchInputs {
  public:
-  /// Symbolic extents come from `shapes` (NAME:1x3x640x640), else from the engine's hints, else 1 for the first axis and 128 (images) or 16.
+  /// Symbolic extents come from `shapes` (NAME:1x3x640x640), else from what the engine was tuned for.
   BenchInputs(const Engine& engine, const std::vector<std::string>& shapes);
   std::span<const ConstTensorView> views() const noexcept { return views_; }
   std::int64_t batch() const noexcept;   ///< extent of the first input's first axis

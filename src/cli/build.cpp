@@ -21,9 +21,10 @@ void add_build(CLI::App& app, Action& action) {
     bool explain = false, json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("build",
-                                     "ONNX to an engine: simplify, fuse, time candidates, verify, save\n"
-                                     "  lathe build m.onnx -o m.engine --precision bf16 --shape images:1x3x640x640 --explain");
+  auto* command = add_command(app, "build", "ONNX to an engine: simplify, fuse, time candidates, verify, save",
+                              {"lathe build m.onnx -o m.engine",
+                               "lathe build m.onnx -o m.engine --precision bf16 --shape images:1x3x640x640 --explain",
+                               "lathe build m.onnx -o m.engine --shape images:1x3x320x320:1x3x640x640:8x3x1280x1280   any batch to 8, tuned for 1"});
   command->add_option("model", options->model, "ONNX file")->required()->type_name("M.onnx");
   command->add_option("-o,--output", options->output, "Engine file to write")->required()->type_name("M.engine");
   options->flags.add_to(*command);
@@ -31,9 +32,13 @@ void add_build(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "Print the report as JSON");
   command->callback([options, &action] {
     action = [options] {
+      require_onnx(options->model, "build", "It is built already: `lathe show`, `run` and `bench` take it as it is.");
+      check_output(options->output, options->model);
       const double started = os::now_seconds();
-      TerminalProgress progress(options->flags.quiet);
-      const Engine engine = build(options->model, options->flags.config(&progress));
+      const Engine engine = [&] {
+        TerminalProgress progress(options->flags.quiet);   // its line is gone before anything is printed
+        return build(options->model, options->flags.config(&progress));
+      }();
       engine.save(options->output);
       const auto report = nlohmann::json::parse(engine.report_json());
       if (options->json) {

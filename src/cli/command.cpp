@@ -9,25 +9,32 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "base/knobs.h"
 #include "base/os.h"
 #include "builder/hints.h"
+#include "engine/engine.h"
 
 namespace lathe::cli {
 namespace {
 
-volatile std::sig_atomic_t g_interrupted = 0;
+volatile std::sig_atomic_t g_interrupted = 0, g_scopes = 0;
 
 void on_interrupt(int) {
-  if (g_interrupted) _exit(130);  // the second Ctrl-C does not wait
+  if (g_interrupted || g_scopes == 0) _exit(130);
   g_interrupted = 1;
 }
 
 }  // namespace
+
+InterruptScope::InterruptScope() noexcept { g_scopes = g_scopes + 1; }
+InterruptScope::~InterruptScope() { g_scopes = g_scopes - 1; }
 
 bool interrupted() noexcept { return g_interrupted != 0; }
 
@@ -49,29 +56,50 @@ bool TerminalProgress::update(std::string_view phase, std::int64_t done, std::in
   if (enabled_ && (now - last_ > 0.1 || done == total)) {
     last_ = now;
     drawn_ = true;
-    constexpr int kWidth = 30;
-    const int filled = total > 0 ? static_cast<int>(kWidth * done / total) : 0;
-    std::fprintf(stderr, "\r\033[K%-24.*s [", static_cast<int>(phase.size()), phase.data());
-    for (int i = 0; i < kWidth; ++i) std::fputc(i < filled ? '#' : '.', stderr);
-    std::fprintf(stderr, "] %lld/%lld", static_cast<long long>(done), static_cast<long long>(total));
-    if (seconds_left >= 0) std::fprintf(stderr, "  about %.0f s left", std::ceil(seconds_left));
+    std::fprintf(stderr, "\r\033[K%-24.*s", static_cast<int>(phase.size()), phase.data());
+    if (total > 1) {
+      constexpr int kWidth = 30;
+      const int filled = static_cast<int>(kWidth * done / total);
+      std::fputs(" [", stderr);
+      for (int i = 0; i < kWidth; ++i) std::fputc(i < filled ? '#' : '.', stderr);
+      std::fprintf(stderr, "] %lld/%lld", static_cast<long long>(done), static_cast<long long>(total));
+      if (seconds_left >= 0.5) std::fprintf(stderr, "  about %.0f s left", std::ceil(seconds_left));
+    }
     std::fflush(stderr);
   }
   return !interrupted();
 }
 
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, const std::vector<std::string>& examples) {
+  CLI::App* command = app.add_subcommand(name, description);
+  std::string text = "Examples:";
+  for (const std::string& example : examples) text += "\n  " + example;
+  command->footer(text);
+  return command;
+}
+
 void BuildFlags::add_to(CLI::App& command) {
-  command.add_option("--device", device, "cpu (see `lathe devices`)")->capture_default_str()->type_name("DEVICE");
-  command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32, bf16, fp16")
-      ->capture_default_str()
-      ->type_name("TYPE");
+  const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
+  build_only(command.add_option("--device", device, "cpu (see `lathe devices`)")->capture_default_str()->type_name("DEVICE"));
+  build_only(command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16")
+                 ->capture_default_str()
+                 ->type_name("TYPE"));
   command.add_option("--shape", shapes, "Shape of an input: NAME:1x3x640x640 fixes it, NAME:MIN:OPT:MAX gives a range to tune for; repeatable")
+      ->allow_extra_args(false)
       ->type_name("NAME:SHAPE");
-  command.add_option("--budget", budget, "Time for tuning: 30s, 2m; 0 takes modelled costs")->capture_default_str()->type_name("TIME");
-  command.add_flag("--exact", exact, "Forbid algorithms of error class 'fast' (Winograd)");
-  command.add_flag("--no-verify", no_verify, "Leave out the comparison with the oracle");
-  command.add_flag("--no-cache", no_cache, "Neither read nor write the tuning cache");
+  build_only(command.add_option("--budget", budget, "Time for tuning: 30s, 2m; 0 takes modelled costs")->capture_default_str()->type_name("TIME"));
+  build_only(command.add_flag("--exact", exact, "Forbid algorithms of error class 'fast' (Winograd)"));
+  build_only(command.add_flag("--no-verify", no_verify, "Leave out the comparison with the oracle"));
+  build_only(command.add_flag("--no-cache", no_cache, "Neither read nor write the tuning cache"));
   command.add_flag("-q,--quiet", quiet, "No progress");
+}
+
+void BuildFlags::refuse_for_engine(const std::string& path) const {
+  for (const CLI::Option* option : build_only_)
+    if (option->count() > 0)
+      throw Error(Code::kInvalidArgument, fmt::format("this is an engine, built already, and {} would change nothing", option->get_name()))
+          .in_source(path)
+          .with_remedy(fmt::format("Leave {} out, or give the ONNX file.", option->get_name()));
 }
 
 BuildConfig BuildFlags::config(Progress* progress) const {
@@ -106,19 +134,42 @@ double parse_seconds(const std::string& text) {
 }
 
 bool is_engine_file(const std::string& path) {
-  if (!std::filesystem::exists(path))
-    throw Error(Code::kIo, "there is no such file").in_source(path).with_remedy("Check the path.");
-  if (std::filesystem::is_directory(path)) throw Error(Code::kIo, "this is a folder, not a model or an engine").in_source(path);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) throw Error(Code::kIo, "there is no such file").in_source(path).with_remedy("Check the path.");
+  if (std::filesystem::is_directory(path, ignored)) throw Error(Code::kIo, "this is a folder, not a model or an engine").in_source(path);
   std::ifstream file(path, std::ios::binary);
-  char head[16] = {};
+  char head[8] = {};
   file.read(head, sizeof head);
-  if (!file && file.gcount() == 0 && !file.eof()) throw Error(Code::kIo, "the file cannot be read").in_source(path);
-  const std::string_view text(head, static_cast<std::size_t>(file.gcount()));
-  return text.find("LATHE") != std::string_view::npos;
+  if (!file && !file.eof())
+    throw Error(Code::kIo, fmt::format("the file cannot be read: {}", std::strerror(errno))).in_source(path).with_remedy("Check its permissions.");
+  if (file.gcount() == 0) throw Error(Code::kCorruptFile, "the file is empty").in_source(path).with_remedy("Write it again.");
+  return engine::looks_like_engine(std::as_bytes(std::span(head, static_cast<std::size_t>(file.gcount()))));
+}
+
+void require_onnx(const std::string& path, std::string_view command, std::string_view instead) {
+  if (is_engine_file(path))
+    throw Error(Code::kInvalidArgument, fmt::format("this is an engine; `lathe {}` takes an ONNX file", command)).in_source(path).with_remedy(std::string(instead));
+}
+
+void check_output(const std::string& path, const std::string& input) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(path, input, ignored))
+    throw Error(Code::kInvalidArgument, "the output would replace the input").in_source(path).with_remedy("Give the output another name.");
+  const os::AtomicFile trial(path);
+}
+
+std::string engine_precision(const engine::EngineData& engine) {
+  const auto stores = [&](DType dtype) {
+    return std::any_of(engine.precision.begin(), engine.precision.end(), [&](const plan::PrecisionEntry& entry) { return entry.storage == dtype; });
+  };
+  return stores(DType::kBFloat16) ? "bf16" : stores(DType::kFloat16) ? "fp16" : "fp32";
 }
 
 Engine open_engine(const std::string& path, const BuildFlags& flags) {
-  if (is_engine_file(path)) return Engine::load(path);
+  if (is_engine_file(path)) {
+    flags.refuse_for_engine(path);
+    return Engine::load(path);
+  }
   TerminalProgress progress(flags.quiet);
   return build(path, flags.config(&progress));
 }
@@ -142,34 +193,57 @@ std::string human_time(double seconds) {
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
+  std::vector<bool> numbers;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()), 0);
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    numbers.resize(widths.size(), true);
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], row[i].size());
+      if (&row != &rows.front() && !row[i].empty()) numbers[i] = numbers[i] && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-');
+    }
   }
   std::string text;
   for (const auto& row : rows) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i)
-      line += i == 0 ? fmt::format("{:<{}}", row[i], widths[i]) : fmt::format("  {:>{}}", row[i], widths[i]);
+      line += (i == 0 ? "" : "  ") + (i > 0 && numbers[i] ? fmt::format("{:>{}}", row[i], widths[i]) : fmt::format("{:<{}}", row[i], widths[i]));
     while (!line.empty() && line.back() == ' ') line.pop_back();
     text += line + "\n";
   }
   return text;
 }
 
-int run_python(const std::vector<std::string>& arguments) {
+int run_python(const std::string& module, const std::vector<std::string>& arguments) {
+  // The package of the same build stands beside the command in a build tree; an installed one is found by Python itself.
+  constexpr const char* kStart = R"py(
+import importlib, sys
+sys.path[:] = [folder for folder in sys.path if folder]  # the current folder is no place for modules
+if sys.argv[1]:
+    sys.path.insert(0, sys.argv[1])
+try:
+    module = importlib.import_module(sys.argv[2])
+except ImportError as error:
+    print(f"lathe: the Python package lathe cannot be imported by {sys.executable} ({error}). "
+          "Install lathe-engine there, or point LATHE_PYTHON at a Python that has it.", file=sys.stderr)
+    sys.exit(3)
+sys.exit(module.main(sys.argv[3:]))
+)py";
+  std::error_code ignored;
+  const std::filesystem::path here = os::executable_path().parent_path(), package = here.parent_path() / "python";
   std::string python = knob("LATHE_PYTHON");
-  if (python.empty()) {
-    const auto venv = os::executable_path().parent_path() / "../../../.venv/bin/python";
-    std::error_code ignored;
-    if (const char* active = std::filesystem::exists(venv, ignored) ? venv.c_str() : nullptr) python = active;
-    if (python.empty()) python = "python3";
-  }
-  std::vector<char*> argv{python.data()};
-  std::vector<std::string> copies = arguments;
+  const auto take = [&](const std::filesystem::path& candidate) {
+    if (python.empty() && std::filesystem::exists(candidate, ignored)) python = candidate.string();
+  };
+  if (const char* active = std::getenv("VIRTUAL_ENV"); active && *active) take(std::filesystem::path(active) / "bin/python");
+  take(here / "../../../.venv/bin/python");
+  if (python.empty()) python = "python3";
+  std::vector<std::string> copies{python, "-c", kStart, std::filesystem::exists(package / "lathe", ignored) ? package.string() : "", module};
+  copies.insert(copies.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
   for (std::string& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::fflush(nullptr);
+  const InterruptScope interrupts;   // Ctrl-C reaches the child too, which says what it left
   const pid_t child = fork();
   if (child < 0) throw Error(Code::kMachine, "the system refuses a new process for Python");
   if (child == 0) {
@@ -179,10 +253,14 @@ int run_python(const std::vector<std::string>& arguments) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  if (WIFSIGNALED(status)) {
+    if (WTERMSIG(status) == SIGINT || WTERMSIG(status) == SIGTERM) return 130;
+    throw Error(Code::kInternal, fmt::format("Python ('{}') died of signal {}", python, WTERMSIG(status)));
+  }
+  const int code = WEXITSTATUS(status);
   if (code == 127)
     throw Error(Code::kMachine, fmt::format("Python ('{}') cannot be started", python))
-        .with_remedy("Install Python 3 with the package lathe, or point LATHE_PYTHON at one.");
+        .with_remedy("Install Python 3 with the package lathe-engine, or point LATHE_PYTHON at one.");
   return code;
 }
 

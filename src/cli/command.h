@@ -10,12 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "engine/engine_data.h"
 #include "lathe/lathe.hpp"
 
 namespace lathe::cli {
 
 /// The chosen subcommand stores its action here; main runs it and turns lathe::Error into text and exit code.
 using Action = std::function<int()>;
+
+/// A subcommand with its one-line description and, below its help, examples: one a line.
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, const std::vector<std::string>& examples);
 
 void add_export(CLI::App& app, Action& action);
 void add_simplify(CLI::App& app, Action& action);
@@ -29,6 +33,21 @@ void add_ops(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 
+/// An array file that does not fit the model: exit code 1 (the data is at fault), where the library's own code says wrong argument (2).
+struct DataError : Error {
+  using Error::Error;
+};
+
+/// Ctrl-C ends the process at once (exit code 130), except while one of these lives: then it only sets interrupted(), for whoever polls
+/// that to end well. A second Ctrl-C never waits.
+class InterruptScope {
+ public:
+  InterruptScope() noexcept;
+  ~InterruptScope();
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+};
+
 /// Progress on stderr: one line that is redrawn on a terminal, nothing otherwise. Ctrl-C asks the work to stop.
 class TerminalProgress : public Progress {
  public:
@@ -37,6 +56,7 @@ class TerminalProgress : public Progress {
   bool update(std::string_view phase, std::int64_t done, std::int64_t total, double seconds_left) noexcept override;
 
  private:
+  InterruptScope interrupts_;
   bool drawn_ = false, enabled_;
   double last_ = 0;
 };
@@ -48,25 +68,37 @@ struct BuildFlags {
   bool exact = false, no_verify = false, no_cache = false, quiet = false;
   void add_to(CLI::App& command);
   BuildConfig config(Progress* progress) const;
+  /// An engine is built already: throws Error(kInvalidArgument) when an option that only a build heeds was given for it.
+  void refuse_for_engine(const std::string& path) const;
+
+ private:
+  std::vector<const CLI::Option*> build_only_;
 };
 
 /// "60s", "2m", "500ms" or plain seconds; throws Error(kInvalidArgument).
 double parse_seconds(const std::string& text);
 /// True for a file that starts like an engine (by magic, not by name); false: treated as ONNX. Throws Error(kIo) when unreadable.
 bool is_engine_file(const std::string& path);
+/// Throws Error(kInvalidArgument) when the file is an engine; `command` and `instead` are for the message.
+void require_onnx(const std::string& path, std::string_view command, std::string_view instead);
+/// Throws Error(kIo) when `path` cannot be written, before long work is done for it; Error(kInvalidArgument) when it is `input` itself.
+void check_output(const std::string& path, const std::string& input);
+/// The lowest type that an engine's plan stores, as --precision spells it.
+std::string engine_precision(const engine::EngineData& engine);
 /// Loads an engine, or builds one in memory from an ONNX file.
 Engine open_engine(const std::string& path, const BuildFlags& flags);
 
 std::string human_bytes(double bytes);
 std::string human_time(double seconds);
-/// Left-aligned first column, right-aligned others.
+/// Columns of numbers are right-aligned, others left. The first row is the heading.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
-/// Runs Python with arguments and this process's streams; returns its exit code. Python is LATHE_PYTHON, else the virtual environment's,
-/// else python3. Throws Error(kMachine) when there is none.
-int run_python(const std::vector<std::string>& arguments);
+/// Runs `main(arguments)` of a module of the Python package with this process's streams; returns its exit code. Python is LATHE_PYTHON,
+/// else the active virtual environment's, else the one that this command was built with, else python3. Throws Error(kMachine) when there
+/// is none or the package is missing there.
+int run_python(const std::string& module, const std::vector<std::string>& arguments);
 
-/// Where the user's Ctrl-C is noted.
+/// Ctrl-C (or SIGTERM) came while an InterruptScope lived.
 bool interrupted() noexcept;
 void catch_interrupts();
 

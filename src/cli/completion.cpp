@@ -10,7 +10,9 @@ namespace lathe::cli {
 
 void add_completion(CLI::App& app, Action& action) {
   auto shell = std::make_shared<std::string>("bash");
-  auto* command = app.add_subcommand("completion", "Print a completion script:  eval \"$(lathe completion bash)\"");
+  auto* command = add_command(app, "completion", "Print a completion script",
+                              {R"x(eval "$(lathe completion bash)"   for this shell; put it into ~/.bashrc for all)x",
+                               "lathe completion zsh > ~/.lathe-completion && . ~/.lathe-completion"});
   command->add_option("shell", *shell, "bash or zsh")->capture_default_str()->check(CLI::IsMember({"bash", "zsh"}));
   command->callback([shell, &app, &action] {
     action = [shell, &app] {

@@ -13,9 +13,7 @@ void add_export(CLI::App& app, Action& action) {
   command->set_help_flag();  // Python prints the help
   command->callback([command, &action] {
     action = [command] {
-      std::vector<std::string> arguments{"-m", "lathe.exporter"};
-      for (const std::string& extra : command->remaining()) arguments.push_back(extra);
-      return run_python(arguments);
+      return run_python("lathe.exporter", command->remaining());
     };
   });
 }

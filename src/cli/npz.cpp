@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <charconv>
@@ -29,7 +30,7 @@ constexpr std::array<Kind, 14> kKinds{{{DType::kFloat32, "<f4"}, {DType::kFloat6
                                        {DType::kComplex64, "<c8"}, {DType::kComplex128, "<c16"}}};
 
 [[noreturn]] void bad(const std::string& path, const std::string& what) {
-  throw Error(Code::kCorruptFile, what).in_source(path).with_remedy("Write the array with numpy.save(path, numpy.ascontiguousarray(array)).");
+  throw Error(Code::kCorruptFile, what).in_source(path).with_remedy("Write the array with numpy.save(path, array).");
 }
 
 std::string npy_header(const Tensor& tensor) {
@@ -70,60 +71,106 @@ void put(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+/// The header's dictionary, taken apart no further than needed.
+struct Header {
+  DType dtype = DType::kUndefined;
+  bool swapped = false, fortran = false;
+  Dims dims;
+};
+
+Header parse_header(const std::string& path, std::string_view text) {
+  const auto field = [&](std::string_view name) {
+    const auto at = text.find(fmt::format("'{}'", name));
+    const auto colon = at == std::string_view::npos ? at : text.find(':', at);
+    if (colon == std::string_view::npos) bad(path, fmt::format("the .npy header has no '{}'", name));
+    std::string_view rest = text.substr(colon + 1);
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    return rest;
+  };
+  Header header;
+  std::string_view descr = field("descr");
+  if (descr.empty() || descr[0] != '\'')
+    throw Error(Code::kUnsupported, "the array has a structured element type").in_source(path).with_remedy("Save an array of plain numbers.");
+  descr = descr.substr(1, descr.find('\'', 1) - 1);
+  for (const Kind& kind : kKinds)
+    if (descr.size() > 1 && descr.substr(1) == kind.descr.substr(1)) header.dtype = kind.dtype;
+  if (header.dtype == DType::kUndefined)
+    throw Error(Code::kUnsupported, fmt::format("arrays of element type '{}' are not supported", descr)).in_source(path).with_remedy("Save an array of plain numbers, for example array.astype('float32').");
+  header.swapped = descr[0] == '>' && dtype_bits(header.dtype) > 8;
+  const std::string_view order = field("fortran_order");
+  header.fortran = order.starts_with("True");
+  if (!header.fortran && !order.starts_with("False")) bad(path, "the .npy header has no readable 'fortran_order'");
+  std::string_view shape = field("shape");
+  const auto close = shape.find(')');
+  if (!shape.starts_with('(') || close == std::string_view::npos) bad(path, "the .npy header has no readable shape");
+  shape = shape.substr(1, close - 1);
+  const char* at = shape.data();
+  const char* end = at + shape.size();
+  std::int64_t count = 1;
+  while (at < end) {
+    while (at < end && (*at == ' ' || *at == ',')) ++at;
+    if (at == end) break;
+    std::int64_t extent = 0;
+    const auto [next, error] = std::from_chars(at, end, extent);
+    if (error != std::errc() || extent < 0 || (extent > 0 && count > (std::int64_t{1} << 56) / extent)) bad(path, "the .npy header has no readable shape");
+    header.dims.push_back(extent);
+    count *= std::max<std::int64_t>(extent, 1);
+    at = next;
+    if (at < end && *at == 'L') ++at;
+  }
+  return header;
+}
+
+/// The elements in row-major order and native byte order. Complex numbers are swapped by halves.
+Tensor straightened(const Header& header, const std::byte* from) {
+  Tensor result(header.dtype, header.dims);
+  const std::size_t width = static_cast<std::size_t>(dtype_bits(header.dtype)) / 8;
+  const std::size_t number = header.dtype == DType::kComplex64 || header.dtype == DType::kComplex128 ? width / 2 : width;
+  std::vector<std::int64_t> index(header.dims.size(), 0), strides(header.dims.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = 0; i < strides.size(); ++i) {
+    const std::size_t axis = header.fortran ? i : strides.size() - 1 - i;
+    strides[axis] = stride;
+    stride *= header.dims[axis];
+  }
+  std::byte* to = result.mutable_raw();
+  std::int64_t offset = 0;
+  for (std::int64_t i = 0; i < result.size(); ++i, to += width) {
+    std::memcpy(to, from + static_cast<std::size_t>(offset) * width, width);
+    if (header.swapped)
+      for (std::size_t part = 0; part < width; part += number) std::reverse(to + part, to + part + number);
+    for (std::size_t axis = index.size(); axis-- > 0;) {
+      offset += strides[axis];
+      if (++index[axis] < header.dims[axis]) break;
+      offset -= strides[axis] * header.dims[axis];
+      index[axis] = 0;
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 Tensor read_npy(const std::string& path) {
   const auto file = os::MappedFile::open(path);
   const auto bytes = file->bytes();
   const char* text = reinterpret_cast<const char*>(bytes.data());
+  if (bytes.size() >= 4 && std::memcmp(text, "PK\x03\x04", 4) == 0)
+    throw Error(Code::kUnsupported, "this is an archive (.npz) of arrays").in_source(path).with_remedy("Give one .npy file for each input: numpy.save(path, archive[name]).");
   if (bytes.size() < 12 || std::memcmp(text, "\x93NUMPY", 6) != 0) bad(path, "this is not a .npy file");
   const int major = text[6];
-  std::size_t length = 0, start = 0;
-  if (major == 1) {
-    length = static_cast<unsigned char>(text[8]) | static_cast<std::size_t>(static_cast<unsigned char>(text[9])) << 8;
-    start = 10;
-  } else {
-    std::uint32_t wide = 0;
-    std::memcpy(&wide, text + 8, 4);
-    length = wide;
-    start = 12;
-  }
-  if (start + length > bytes.size()) bad(path, "the .npy header is cut off");
-  const std::string_view header(text + start, length);
-  const auto field = [&](std::string_view name) {
-    const auto at = header.find(fmt::format("'{}'", name));
-    if (at == std::string_view::npos) bad(path, fmt::format("the .npy header has no '{}'", name));
-    return header.substr(header.find(':', at) + 1);
-  };
-  std::string_view descr = field("descr");
-  descr.remove_prefix(std::min(descr.find('\'') + 1, descr.size()));
-  descr = descr.substr(0, descr.find('\''));
-  DType dtype = DType::kUndefined;
-  for (const Kind& kind : kKinds)
-    if (kind.descr == descr || (descr.size() == 3 && descr.substr(1) == kind.descr.substr(1) && descr[0] != '>')) dtype = kind.dtype;
-  if (dtype == DType::kUndefined) bad(path, fmt::format("element type '{}' is not supported", descr));
-  const std::string_view order = field("fortran_order");
-  if (order.find("True") < order.find(',')) bad(path, "the array is in Fortran order");
-  std::string_view shape = field("shape");
-  const auto open = shape.find('('), close = shape.find(')');
-  if (open == std::string_view::npos || close == std::string_view::npos || close < open) bad(path, "the .npy header has no readable shape");
-  shape = shape.substr(open + 1, close - open - 1);
-  Dims dims;
-  const char* at = shape.data();
-  const char* end = at + shape.size();
-  while (at < end) {
-    std::int64_t extent = 0;
-    while (at < end && (*at == ' ' || *at == ',')) ++at;
-    if (at == end) break;
-    const auto [next, error] = std::from_chars(at, end, extent);
-    if (error != std::errc() || extent < 0) bad(path, "the .npy header has no readable shape");
-    dims.push_back(extent);
-    at = next;
-    if (at < end && *at == 'L') ++at;
-  }
-  const std::size_t need = dtype_bytes(dtype, element_count(dims)), have = bytes.size() - start - length;
-  if (have < need) bad(path, fmt::format("the array of shape {} needs {} bytes, the file holds {}", to_string(dims), need, have));
-  return Tensor::view(dtype, std::move(dims), bytes.data() + start + length, need, file);
+  if (major < 1 || major > 3) bad(path, fmt::format("version {} of .npy files is not known", major));
+  std::uint32_t length = 0;
+  std::memcpy(&length, text + 8, major == 1 ? 2 : 4);
+  const std::size_t start = (major == 1 ? 10 : 12) + std::size_t{length};
+  if (start > bytes.size()) bad(path, "the .npy header is cut off");
+  const Header header = parse_header(path, std::string_view(text, start).substr(start - length));
+  const std::size_t need = dtype_bytes(header.dtype, element_count(header.dims)), have = bytes.size() - start;
+  if (have < need) bad(path, fmt::format("the array of shape {} needs {} bytes, the file holds {}", to_string(header.dims), need, have));
+  // Kernels read whole elements: where a file's data is not aligned for that, it moves as well.
+  const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data() + start) % 16 == 0;
+  if (header.swapped || header.fortran || !aligned) return straightened(header, bytes.data() + start);
+  return Tensor::view(header.dtype, header.dims, bytes.data() + start, need, file);
 }
 
 void write_npy(const std::string& path, const Tensor& tensor) {

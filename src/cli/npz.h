@@ -11,7 +11,8 @@
 
 namespace lathe::cli {
 
-/// Reads a .npy file (C order; Fortran order is refused with a clear error). bfloat16 has no NumPy type: it is read as uint16.
+/// Reads a .npy file: a view of the mapped file, or a copy where its byte order or Fortran order must be turned. bfloat16 has no NumPy
+/// type: it is read as uint16. Throws Error(kIo, kCorruptFile, kUnsupported).
 Tensor read_npy(const std::string& path);
 /// Writes one array per name. Compatible with numpy.load.
 void write_npz(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& arrays);

@@ -18,7 +18,9 @@ void add_ops(CLI::App& app, Action& action) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("ops", "Operators, their versions, and the candidates that execute them");
+  auto* command = add_command(app, "ops", "Operators, their versions, and the candidates that execute them",
+                              {"lathe ops",
+                               "lathe ops --json"});
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &action] {
     action = [options] {

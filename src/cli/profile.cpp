@@ -22,34 +22,37 @@ void add_profile(CLI::App& app, Action& action) {
     bool json = false, nodes = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("profile",
-                                     "Time per step, its floor (what FLOPs and bytes alone would take here), and ONNX nodes\n"
-                                     "  lathe profile m.engine --top 10");
+  auto* command = add_command(app, "profile", "Time per step, its floor (what FLOPs and bytes alone would take here), and ONNX nodes",
+                              {"lathe profile m.engine --top 10",
+                               "lathe profile m.engine --top 0 --nodes   every step in order, with its ONNX nodes"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
-  command->add_option("--time", options->time, "Time to measure for")->capture_default_str();
-  command->add_option("--top", options->top, "Steps to show, slowest first; 0 = all in order")->capture_default_str();
+  command->add_option("--time", options->time, "Time to measure for")->capture_default_str()->type_name("TIME");
+  command->add_option("--top", options->top, "Steps to show, slowest first; 0 = all in order")->check(CLI::NonNegativeNumber)->capture_default_str()->type_name("N");
   command->add_flag("--nodes", options->nodes, "List the ONNX nodes of each step");
   options->flags.add_to(*command);
   command->add_flag("--json", options->json, "Print everything as JSON");
   command->callback([options, &action] {
     action = [options] {
+      const double budget = parse_seconds(options->time);
       const Engine engine = open_engine(options->model, options->flags);
       const BenchInputs inputs(engine, options->flags.shapes);
       Context context = engine.create_context();
+      const InterruptScope interrupts;
       const auto once = [&] {
         const double from = os::now_seconds();
         if (const Status status = context.run(inputs.views()); !status) throw Error(status.code(), std::string(status.message()));
         return os::now_seconds() - from;
       };
-      for (int i = 0; i < 3; ++i) once();
+      for (int i = 0; i < 3 && !interrupted(); ++i) once();
       context.start_profile();
       double total = 0;
       int runs = 0;
-      const double begin = os::now_seconds(), budget = parse_seconds(options->time);
+      const double begin = os::now_seconds();
       while (!interrupted() && (runs < 3 || os::now_seconds() - begin < budget)) {
         total += once();
         ++runs;
       }
+      if (interrupted()) return 130;
       const MachineRates rates = measure_machine_rates();
       auto steps = context.profile();
       double in_steps = 0;
@@ -73,7 +76,7 @@ void add_profile(CLI::App& app, Action& action) {
       }
       std::vector<std::vector<std::string>> rows{{"step", "kernel", "time", "share", "floor", "time/floor"}};
       for (const StepProfile& step : steps) {
-        rows.push_back({step.label, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / (total / runs)), human_time(floor(step)),
+        rows.push_back({step.label, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / (total / runs)), floor(step) > 0 ? human_time(floor(step)) : "-",
                         floor(step) > 0 ? fmt::format("{:.2f}", step.seconds / floor(step)) : "-"});
         if (options->nodes)
           for (const std::string& source : step.sources) rows.push_back({"    " + source});

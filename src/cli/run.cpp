@@ -1,87 +1,200 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// `lathe run`: one run on arrays from files.
+// `lathe run`: one run on arrays from files. Names and arrays are checked against the model before anything is built.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
 #include "cli/npz.h"
 
 namespace lathe::cli {
+namespace {
+
+struct Options {
+  std::string model, output;
+  std::vector<std::string> inputs;
+  BuildFlags flags;
+  bool json = false;
+};
+
+[[noreturn]] void bad_array(const std::string& file, std::string message, std::string remedy = "") {
+  DataError error(Code::kInvalidArgument, std::move(message));
+  error.in_source(file);
+  error.with_remedy(std::move(remedy));
+  throw error;
+}
+
+std::string shape_of(const Tensor& tensor) { return fmt::format("[{}]", fmt::join(tensor.dims(), ", ")); }
+
+bool has_rank(const IoInfo& info) { return info.shape.size() == info.shape_text.size(); }
+
+/// `symbols` collects what the arrays so far make of the model's symbolic extents.
+void check_array(const IoInfo& info, const Tensor& tensor, const std::string& file, std::map<std::string, std::int64_t>& symbols) {
+  const bool bits = info.dtype == DType::kBFloat16 && tensor.dtype() == DType::kUint16;
+  if (tensor.dtype() != info.dtype && !bits)
+    bad_array(file, fmt::format("input '{}' has type {}, the array has {}", info.name, dtype_name(info.dtype), dtype_name(tensor.dtype())),
+              info.dtype == DType::kBFloat16 ? "Give the bits of the bfloat16 numbers as uint16." : "Convert it in NumPy: array.astype(...).");
+  if (!has_rank(info)) return;
+  const std::string wanted = fmt::format("[{}]", fmt::join(info.shape_text, ", "));
+  if (tensor.dims().size() != info.shape.size())
+    bad_array(file, fmt::format("input '{}' has {} axes, {}; the array has {}, {}", info.name, info.shape.size(), wanted, tensor.dims().size(), shape_of(tensor)));
+  for (std::size_t axis = 0; axis < info.shape.size(); ++axis) {
+    const std::int64_t extent = tensor.dims()[axis];
+    if (info.shape[axis] >= 0 && info.shape[axis] != extent)
+      bad_array(file, fmt::format("input '{}' has shape {}, the array has {}", info.name, wanted, shape_of(tensor)));
+    if (info.shape[axis] >= 0) continue;
+    const auto [known, fresh] = symbols.emplace(info.shape_text[axis], extent);
+    if (!fresh && known->second != extent)
+      bad_array(file, fmt::format("'{}' is {} by another array, but axis {} of input '{}' makes it {}", known->first, known->second, axis, info.name, extent));
+  }
+}
+
+/// The arrays in the order of the model's inputs.
+std::vector<Tensor> read_inputs(const std::vector<IoInfo>& infos, const std::vector<std::string>& options) {
+  std::vector<Tensor> tensors(infos.size());
+  std::map<std::string, std::int64_t> symbols;
+  const auto names = [&] {
+    std::string known;
+    for (const IoInfo& info : infos) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", info.name);
+    return known.empty() ? std::string("none") : known;
+  };
+  for (const std::string& text : options) {
+    // Names may hold '=', files rarely do: the longest known name in front of a '=' wins.
+    const IoInfo* found = nullptr;
+    for (const IoInfo& info : infos)
+      if (text.size() > info.name.size() && text.starts_with(info.name) && text[info.name.size()] == '=' && (!found || info.name.size() > found->name.size())) found = &info;
+    std::string file = found ? text.substr(found->name.size() + 1) : text;
+    if (!found) {
+      const auto cut = text.find('=');
+      if (cut != std::string::npos || infos.size() != 1)
+        throw Error(Code::kInvalidArgument, cut == std::string::npos ? fmt::format("'{}' names no input; the inputs are {}", text, names())
+                                                                      : fmt::format("there is no input '{}'; the inputs are {}", text.substr(0, cut), names()))
+            .with_remedy("Write --input NAME=FILE.npy.");
+      found = &infos[0];
+    }
+    Tensor& tensor = tensors[static_cast<std::size_t>(found - infos.data())];
+    if (tensor.defined()) throw Error(Code::kInvalidArgument, fmt::format("input '{}' was given twice", found->name));
+    tensor = read_npy(file);
+    check_array(*found, tensor, file, symbols);
+  }
+  std::string missing, remedy;
+  for (std::size_t i = 0; i < infos.size(); ++i)
+    if (!tensors[i].defined()) {
+      missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", infos[i].name);
+      remedy += fmt::format(" --input {}=FILE.npy", infos[i].name);
+    }
+  if (!missing.empty()) throw Error(Code::kInvalidArgument, fmt::format("no array was given for {}", missing)).with_remedy(fmt::format("Add{}.", remedy));
+  return tensors;
+}
+
+void save(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& outputs) {
+  if (!path.ends_with(".npy")) return write_npz(path, outputs);
+  write_npy(path, outputs.front().second);
+}
+
+/// Range and mean of the finite elements.
+nlohmann::json statistics(const Tensor& tensor) {
+  double low = INFINITY, high = -INFINITY, sum = 0;
+  std::int64_t finite = 0;
+  for (std::int64_t i = 0; i < tensor.size(); ++i) {
+    const double value = tensor.as_double(i);
+    if (!std::isfinite(value)) continue;
+    low = std::min(low, value);
+    high = std::max(high, value);
+    sum += value;
+    ++finite;
+  }
+  nlohmann::json out = {{"dtype", dtype_name(tensor.dtype())}, {"shape", tensor.dims()}, {"not_finite", tensor.size() - finite}};
+  for (const auto& [key, value] : {std::pair("min", low), std::pair("max", high), std::pair("mean", sum / static_cast<double>(std::max<std::int64_t>(finite, 1)))})
+    out[key] = finite > 0 ? nlohmann::json(value) : nlohmann::json();
+  return out;
+}
+
+int run(const Options& options) {
+  const bool built = is_engine_file(options.model);
+  if (built) options.flags.refuse_for_engine(options.model);
+  if (built && !options.flags.shapes.empty())
+    throw Error(Code::kInvalidArgument, "this is an engine: the arrays alone give the shapes of a run").in_source(options.model).with_remedy("Leave --shape out.");
+  if (!options.output.empty()) check_output(options.output, options.model);
+
+  std::vector<Tensor> tensors;
+  const Engine engine = [&] {
+    if (built) {
+      Engine loaded = Engine::load(options.model);
+      tensors = read_inputs(loaded.inputs(), options.inputs);
+      return loaded;
+    }
+    TerminalProgress progress(options.flags.quiet);
+    BuildConfig config = options.flags.config(&progress);
+    const Network network = Network::parse(options.model);
+    const std::vector<IoInfo> infos = network.inputs();
+    tensors = read_inputs(infos, options.inputs);
+    // Built for this run: where no other shape was asked for, it is tuned for the arrays'.
+    for (std::size_t i = 0; i < infos.size(); ++i) {
+      const Dims& dims = tensors[i].dims();
+      const bool free = !has_rank(infos[i]) || std::any_of(infos[i].shape.begin(), infos[i].shape.end(), [](std::int64_t extent) { return extent < 0; });
+      if (free && !dims.empty()) config.shapes.try_emplace(infos[i].name, InputRange{dims, dims, dims});
+    }
+    return network.build(config);
+  }();
+  const std::vector<IoInfo> infos = engine.outputs();
+  if (options.output.ends_with(".npy") && infos.size() != 1)
+    throw Error(Code::kInvalidArgument, fmt::format("a .npy file holds one array, the model has {} outputs", infos.size())).with_remedy("Write --output FILE.npz.");
+
+  std::vector<ConstTensorView> views;
+  const std::vector<IoInfo> inputs = engine.inputs();
+  for (std::size_t i = 0; i < inputs.size(); ++i) views.push_back({tensors[i].raw(), inputs[i].dtype, tensors[i].dims()});
+  Context context = engine.create_context();
+  if (const Status status = context.run(views); !status) {
+    if (status.code() == Code::kInvalidArgument) throw DataError(status.code(), std::string(status.message()));
+    throw Error(status.code(), std::string(status.message()));
+  }
+  std::vector<std::pair<std::string, Tensor>> outputs;
+  for (std::size_t i = 0; i < infos.size(); ++i) {
+    const ConstTensorView view = context.output(i);
+    outputs.emplace_back(infos[i].name, Tensor(view.dtype, Dims(view.shape.begin(), view.shape.end())));
+    Tensor& tensor = outputs.back().second;
+    if (tensor.bytes() > 0) std::memcpy(tensor.mutable_raw(), view.data, tensor.bytes());
+  }
+  if (!options.output.empty()) save(options.output, outputs);
+
+  nlohmann::json report = nlohmann::json::object();
+  std::vector<std::vector<std::string>> rows{{"output", "type", "shape", "min", "max", "mean"}};
+  std::string notes;
+  for (const auto& [name, tensor] : outputs) {
+    const nlohmann::json& entry = report[name] = statistics(tensor);
+    const auto number = [&](const char* key) { return entry[key].is_null() ? std::string("-") : fmt::format("{:.6g}", entry[key].get<double>()); };
+    rows.push_back({name, std::string(dtype_name(tensor.dtype())), shape_of(tensor), number("min"), number("max"), number("mean")});
+    if (const auto bad = entry["not_finite"].get<std::int64_t>(); bad > 0) notes += fmt::format("{}: {} of {} values are not finite\n", name, bad, tensor.size());
+    if (tensor.dtype() == DType::kBFloat16 && !options.output.empty()) notes += fmt::format("{}: NumPy has no bfloat16, so its bits were written as uint16\n", name);
+  }
+  if (options.json) fmt::print("{}\n", report.dump(2));
+  else fmt::print("{}{}", table(rows), notes);
+  return 0;
+}
+
+}  // namespace
 
 void add_run(CLI::App& app, Action& action) {
-  struct Options {
-    std::string model, output;
-    std::vector<std::string> inputs;
-    BuildFlags flags;
-    bool json = false;
-  };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("run",
-                                     "Run a model or an engine on arrays from .npy files\n"
-                                     "  lathe run m.engine --input images=x.npy --output y.npz");
+  auto* command = add_command(app, "run", "Run a model or an engine on arrays from .npy files",
+                              {"lathe run m.engine --input images=x.npy --output y.npz",
+                               "lathe run m.onnx -i ids=ids.npy -i mask=mask.npy -o y.npz   built in memory for these shapes"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
-  command->add_option("-i,--input", options->inputs, "NAME=FILE.npy for each input (the name may be left out when there is one)")->type_name("NAME=FILE");
-  command->add_option("-o,--output", options->output, "Where to write the outputs: an .npz with one array per output name")->type_name("FILE.npz");
+  command->add_option("-i,--input", options->inputs, "NAME=FILE.npy for each input (the name may be left out when there is one); repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME=FILE");
+  command->add_option("-o,--output", options->output, "Where to write the outputs: an .npz with one array per output name, or a .npy for a single output")->type_name("FILE.npz");
   options->flags.add_to(*command);
-  command->add_flag("--json", options->json, "Print shapes and statistics of the outputs as JSON");
-  command->callback([options, &action] {
-    action = [options] {
-      const Engine engine = open_engine(options->model, options->flags);
-      const auto infos = engine.inputs();
-      std::vector<Tensor> tensors(infos.size());
-      for (const std::string& text : options->inputs) {
-        const auto cut = text.find('=');
-        std::string name = cut == std::string::npos ? "" : text.substr(0, cut);
-        const std::string file = cut == std::string::npos ? text : text.substr(cut + 1);
-        if (name.empty() && infos.size() == 1) name = infos[0].name;
-        const auto at = std::find_if(infos.begin(), infos.end(), [&](const IoInfo& info) { return info.name == name; });
-        if (at == infos.end()) {
-          std::string known;
-          for (const IoInfo& info : infos) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", info.name);
-          throw Error(Code::kInvalidArgument, fmt::format("there is no input '{}'; the inputs are {}", name, known)).with_remedy("Write --input NAME=FILE.npy.");
-        }
-        tensors[static_cast<std::size_t>(at - infos.begin())] = read_npy(file);
-      }
-      std::vector<ConstTensorView> views;
-      for (std::size_t i = 0; i < infos.size(); ++i) {
-        if (!tensors[i].defined())
-          throw Error(Code::kInvalidArgument, fmt::format("input '{}' has no array", infos[i].name)).with_remedy(fmt::format("Add --input {}=FILE.npy.", infos[i].name));
-        DType dtype = tensors[i].dtype();
-        if (infos[i].dtype == DType::kBFloat16 && dtype == DType::kUint16) dtype = DType::kBFloat16;
-        views.push_back({tensors[i].raw(), dtype, tensors[i].dims()});
-      }
-      Context context = engine.create_context();
-      if (const Status status = context.run(views); !status) throw Error(status.code(), std::string(status.message()));
-      std::vector<std::pair<std::string, Tensor>> outputs;
-      nlohmann::json report = nlohmann::json::object();
-      const auto output_infos = engine.outputs();
-      for (std::size_t i = 0; i < output_infos.size(); ++i) {
-        const ConstTensorView view = context.output(i);
-        Tensor tensor(view.dtype, Dims(view.shape.begin(), view.shape.end()));
-        if (tensor.bytes() > 0) std::memcpy(tensor.mutable_raw(), view.data, tensor.bytes());
-        double low = INFINITY, high = -INFINITY, sum = 0;
-        std::int64_t bad = 0;
-        for (std::int64_t k = 0; k < tensor.size(); ++k) {
-          const double value = tensor.as_double(k);
-          if (!std::isfinite(value)) ++bad;
-          else low = std::min(low, value), high = std::max(high, value), sum += value;
-        }
-        report[output_infos[i].name] = {{"dtype", dtype_name(tensor.dtype())}, {"shape", tensor.dims()}, {"min", low}, {"max", high},
-                                        {"mean", tensor.size() > bad ? sum / static_cast<double>(tensor.size() - bad) : 0.0}, {"not_finite", bad}};
-        if (!options->json)
-          fmt::print("{}: {} {}  min {:.6g}  max {:.6g}{}\n", output_infos[i].name, dtype_name(tensor.dtype()), to_string(tensor.dims()), low, high,
-                     bad ? fmt::format("  ({} values are not finite)", bad) : "");
-        outputs.emplace_back(output_infos[i].name, std::move(tensor));
-      }
-      if (!options->output.empty()) write_npz(options->output, outputs);
-      if (options->json) fmt::print("{}\n", report.dump(2));
-      return 0;
-    };
-  });
+  command->add_flag("--json", options->json, "Print types, shapes and statistics of the outputs as JSON");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
 }
 
 }  // namespace lathe::cli

@@ -23,12 +23,12 @@ void add_simplify(CLI::App& app, Action& action) {
     bool json = false, no_check = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("simplify",
-                                     "Fold, merge and remove what need not run; equality is checked before anything is written\n"
-                                     "  lathe simplify in.onnx out.onnx --shape images:1x3x640x640");
+  auto* command = add_command(app, "simplify", "Fold, merge and remove what need not run; equality is checked before anything is written",
+                              {"lathe simplify in.onnx out.onnx",
+                               "lathe simplify in.onnx out.onnx --shape images:1x3x640x640"});
   command->add_option("input", options->input, "ONNX file")->required()->type_name("IN.onnx");
   command->add_option("output", options->output, "ONNX file to write")->required()->type_name("OUT.onnx");
-  command->add_option("--shape", options->shapes, "Fix an input's shape: NAME:1x3x640x640; repeatable")->type_name("NAME:SHAPE");
+  command->add_option("--shape", options->shapes, "Fix an input's shape: NAME:1x3x640x640; repeatable")->allow_extra_args(false)->type_name("NAME:SHAPE");
   command->add_flag("--no-check", options->no_check, "Write without comparing the numbers");
   command->add_flag("--json", options->json, "Print the table as JSON");
   command->callback([options, &action] {
