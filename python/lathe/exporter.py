@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import importlib.util
+import inspect
 import io
 import json
+import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -26,15 +30,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lathe
+
 EXIT_OK, EXIT_MODEL, EXIT_USAGE, EXIT_MACHINE = 0, 1, 2, 3
 
 
-class ExportError(Exception):
-    """What went wrong, what to do about it, and the command's exit code."""
+class ExportError(lathe.Error):
+    """What went wrong and what to do about it, with the fields of ``lathe.Error`` and the command's exit code."""
 
-    def __init__(self, message: str, remedy: str = "", code: int = EXIT_MODEL):
+    def __init__(self, message: str, remedy: str = "", exit_code: int = EXIT_MODEL):
         super().__init__(message + (" " + remedy if remedy else ""))
-        self.code = code
+        self.message, self.remedy, self.exit_code = message, remedy, exit_code
+        self.code = {EXIT_USAGE: "invalid_argument", EXIT_MACHINE: "machine"}.get(exit_code, "invalid_model")
 
 
 @dataclass
@@ -58,7 +65,9 @@ class ExportReport:
     outputs: list[dict[str, Any]]
     failed: list[dict[str, str]] = field(default_factory=list)
     checked_with: list[str] = field(default_factory=list)
+    checked_shapes: list[list[list[int]]] = field(default_factory=list)  # per comparison, per input
     max_relative_error: float = 0.0
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -111,42 +120,65 @@ def _torch():
 
 
 def load_source(source: str) -> Any:
-    """A module from FILE.py:FUNCTION, a TorchScript file or a .pt2 program. Code of the file runs: use files that you trust."""
-    torch = _torch()
+    """A module from FILE.py:FUNCTION, a TorchScript file or a .pt2 program. Code of the file runs: use files that you trust.
+
+    What that code prints goes to stderr, so that the report on stdout stays readable by programs.
+    """
     match = re.fullmatch(r"(.+\.py):([A-Za-z_]\w*)", source)
     path = Path(match[1] if match else source)
-    if not path.is_file():
-        raise ExportError(f"There is no file '{path}'.", "Give FILE.py:FUNCTION, a TorchScript file or a .pt2 file.")
-    if match:
-        sys.path.insert(0, str(path.resolve().parent))
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, module)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise ExportError(f"'{path}' cannot be imported: {type(error).__name__}: {error}.") from error
-        function = getattr(module, match[2], None)
-        if function is None:
-            found = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-            raise ExportError(f"'{path}' has no function '{match[2]}'.", f"It has: {', '.join(sorted(found)) or 'none'}.")
-        if isinstance(function, torch.nn.Module):
-            return function
-        made = function()
-        if not isinstance(made, torch.nn.Module):
-            raise ExportError(f"{match[2]}() of '{path}' returned {type(made).__name__}, not an nn.Module.")
-        return made
-    if path.suffix == ".py":
+    if path.suffix == ".py" and not match:
         raise ExportError("Name the function that makes the model.", f"For example {path}:make_model.", EXIT_USAGE)
-    if path.suffix == ".pt2":
-        return torch.export.load(str(path))
+    if not path.is_file():
+        what = f"'{path}' is a folder" if path.is_dir() else f"There is no file '{path}'"
+        raise ExportError(what + ".", "Give FILE.py:FUNCTION, a TorchScript file or a .pt2 file.")
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if path.suffix == ".onnx" or head.startswith(b"\x89LATHE"):
+        raise ExportError(f"'{path}' is no PyTorch file.", "Give FILE.py:FUNCTION, a TorchScript file or a .pt2 file.")
+    torch = _torch()
+    if match:
+        with contextlib.redirect_stdout(sys.stderr):
+            return _made_by(path, match[2], torch)
     try:
+        if path.suffix == ".pt2":
+            return torch.export.load(str(path))
         return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
+        kind = "a torch.export program" if path.suffix == ".pt2" else "a TorchScript file"
         raise ExportError(
-            f"'{path}' is neither a TorchScript file nor a .pt2 program: {str(error).strip().splitlines()[0]}.",
-            "Weights alone hold no network: export from the code that builds it (FILE.py:FUNCTION).",
+            f"'{path}' cannot be read as {kind}: {_first_line(error)}.",
+            "Weights alone, and pickled modules, hold no network that can be exported: give the code that builds it (FILE.py:FUNCTION).",
         ) from error
+
+
+def _made_by(path: Path, name: str, torch: Any) -> Any:
+    """What the function (or class, or module) `name` of a Python file gives."""
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ExportError(f"'{path}' cannot be imported: {_first_line(error)}.") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        found = sorted(key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_"))
+        raise ExportError(f"'{path}' has no function '{name}'.", f"It has: {', '.join(found) or 'none'}.")
+    if isinstance(function, torch.nn.Module):
+        return function
+    try:
+        made = function()
+    except (Exception, SystemExit) as error:
+        raise ExportError(f"{name}() of '{path}' failed: {_first_line(error)}.", "It is called without arguments.") from error
+    if not isinstance(made, torch.nn.Module):
+        raise ExportError(f"{name}() of '{path}' returned {type(made).__name__}, not an nn.Module.")
+    return made
+
+
+def _first_line(error: BaseException) -> str:
+    line = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
+    return f"{type(error).__name__}: {line}".rstrip(".: ")
 
 
 def make_inputs(specs: Sequence[InputSpec], half: bool, seed: int) -> tuple[Any, ...]:
@@ -181,8 +213,6 @@ def flatten(value: Any) -> list[Any]:
 
 def _input_names(module: Any, specs: Sequence[InputSpec]) -> list[str]:
     """Names given by the caller, else the forward's parameter names."""
-    import inspect
-
     parameters: list[str] = []
     with contextlib.suppress(TypeError, ValueError, AttributeError):
         parameters = [name for name in inspect.signature(module.forward).parameters if name not in ("self", "args", "kwargs")]
@@ -192,11 +222,18 @@ def _input_names(module: Any, specs: Sequence[InputSpec]) -> list[str]:
     return names
 
 
-def _export_once(exporter, module, inputs, path, names, output_names, dynamic, opset):
+def _export_once(exporter, module, inputs, path, names, output_names, dynamic, opset) -> list[str]:
+    """One of PyTorch's exporters; returns the tracer's warnings, which say where data decided what was recorded."""
     torch = _torch()
     silent = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with contextlib.ExitStack() as stack:
+        caught = stack.enter_context(warnings.catch_warnings(record=True))
+        stack.enter_context(contextlib.redirect_stdout(silent))
+        stack.enter_context(contextlib.redirect_stderr(silent))
+        stack.enter_context(torch.no_grad())
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.CRITICAL)  # the exporters' own talk; what fails is raised
+        warnings.simplefilter("always")
         if exporter == "torchscript":
             if isinstance(module, torch.export.ExportedProgram):
                 module = module.module()
@@ -205,85 +242,131 @@ def _export_once(exporter, module, inputs, path, names, output_names, dynamic, o
                 inputs,
                 path,
                 input_names=names,
-                output_names=output_names or None,
+                output_names=output_names,
                 opset_version=opset,
                 dynamic_axes={name: axes for name, axes in dynamic.items()} or None,
                 dynamo=False,
                 do_constant_folding=False,
             )
-            return
-        if isinstance(module, torch.jit.ScriptModule):
-            raise RuntimeError("the dynamo exporter does not take TorchScript")
-        shapes = None
-        if dynamic:
-            symbols = {symbol: torch.export.Dim(symbol) for axes in dynamic.values() for symbol in axes.values()}
-            shapes = tuple({axis: symbols[symbol] for axis, symbol in dynamic.get(name, {}).items()} or None for name in names)
-        program = torch.onnx.export(
-            module,
-            inputs,
-            input_names=names,
-            output_names=output_names or None,
-            opset_version=opset,
-            dynamic_shapes=shapes,
-            dynamo=True,
-            verbose=False,
-        )
-        program.save(path, external_data=False)
+        else:
+            if isinstance(module, torch.jit.ScriptModule):
+                raise RuntimeError("it does not take TorchScript")
+            shapes = None
+            if dynamic and not isinstance(module, torch.export.ExportedProgram):
+                symbols = {symbol: torch.export.Dim(symbol) for axes in dynamic.values() for symbol in axes.values()}
+                shapes = tuple({axis: symbols[symbol] for axis, symbol in dynamic.get(name, {}).items()} or None for name in names)
+            program = torch.onnx.export(
+                module,
+                inputs,
+                input_names=names,
+                output_names=output_names,
+                opset_version=opset,
+                dynamic_shapes=shapes,
+                dynamo=True,
+                verbose=False,
+            )
+            program.save(path, external_data=False)
+    return [str(item.message).splitlines()[0] for item in caught if issubclass(item.category, torch.jit.TracerWarning)]
 
 
-def _run_file(path: str, feeds: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    """Outputs of the file by every runtime at hand: Lathe itself and ONNX Runtime."""
-    results = []
-    with contextlib.suppress(ImportError):
-        import lathe
-
-        if hasattr(lathe, "build"):
-            outputs = lathe.build(path, budget=0, verify=False).run(feeds)
-            results.append(("lathe", list(outputs.values())))
-    with contextlib.suppress(ImportError):
+def _runtimes(path: str) -> dict[str, Any]:
+    """Functions from feeds to outputs, by every runtime at hand that takes the file: Lathe itself and ONNX Runtime; text where one does not."""
+    found: dict[str, Any] = {}
+    try:
+        context = lathe.build(path, budget=0, verify=False).create_context()
+        found["lathe"] = lambda feeds: list(context.run(feeds).values())
+    except lathe.Error as error:
+        found["lathe"] = str(error)
+    try:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        results.append(("onnxruntime", session.run(None, feeds)))
-    if not results:
-        raise ExportError(
-            "Neither Lathe's engine nor ONNX Runtime can be imported to check the file.", "Install lathe-engine.", EXIT_MACHINE
-        )
-    return results
+        found["onnxruntime"] = lambda feeds: session.run(None, feeds)
+    except ImportError:
+        pass
+    except Exception as error:
+        found["onnxruntime"] = _first_line(error)
+    return found
 
 
-def _compare(path: str, names, inputs, expected, half: bool) -> tuple[list[str], float]:
+def _differences(runtime: str, outputs: Sequence[Any], expected: Sequence[Any], half: bool) -> float:
+    """Largest difference as a share of an output's scale; raises ExportError where it is more than exporting explains."""
     import numpy as np
 
-    feeds = {name: tensor.numpy() for name, tensor in zip(names, inputs)}
-    worst, used = 0.0, []
-    for runtime, outputs in _run_file(path, feeds):
-        if len(outputs) != len(expected):
-            raise ExportError(f"The file has {len(outputs)} outputs, the PyTorch model {len(expected)}.")
-        for index, (got, want) in enumerate(zip(outputs, expected)):
-            got, want = np.asarray(got), want.detach().numpy()
-            if got.shape != want.shape:
-                raise ExportError(f"Output {index} has shape {got.shape} in the file and {want.shape} in PyTorch.")
-            if want.dtype.kind in "iub":
-                if not np.array_equal(got, want):
-                    raise ExportError(f"Output {index} (integers) differs from PyTorch's, run by {runtime}.")
-                continue
-            got, want = got.astype(np.float64), want.astype(np.float64)
-            if not np.array_equal(np.isnan(got), np.isnan(want)):
-                raise ExportError(f"Output {index} has NaN in other places than PyTorch's, run by {runtime}.")
-            scale = max(float(np.nanmax(np.abs(want), initial=0.0)), 1e-20)
-            error = float(np.nanmax(np.abs(np.nan_to_num(got) - np.nan_to_num(want)), initial=0.0)) / scale
-            worst = max(worst, error)
-            allowed = 2e-2 if half else 1e-3
-            if error > allowed:
-                raise ExportError(
-                    f"Output {index} differs from PyTorch's by {error:.2e} of its scale (allowed {allowed:.0e}), run by {runtime}; nothing was written.",
-                    "Try the other exporter (--exporter), or check the model for randomness and train mode.",
-                )
-        used.append(runtime)
-    return used, worst
+    worst, allowed = 0.0, 2e-2 if half else 1e-3
+    if len(outputs) != len(expected):
+        raise ExportError(f"The file has {len(outputs)} outputs, the PyTorch model {len(expected)}.")
+    for index, (got, want) in enumerate(zip(outputs, expected)):
+        got, want = np.asarray(got), want.detach().numpy()
+        if got.shape != want.shape:
+            raise ExportError(f"Output {index} has shape {list(got.shape)} in the file and {list(want.shape)} in PyTorch.")
+        if want.dtype.kind in "iub":
+            if not np.array_equal(got, want):
+                raise ExportError(f"Output {index} (integers) differs from PyTorch's, run by {runtime}.")
+            continue
+        got, want = got.astype(np.float64), want.astype(np.float64)
+        finite = np.isfinite(want)
+        if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+            raise ExportError(f"Output {index} has NaN or infinity in other places than PyTorch's, run by {runtime}.")
+        scale = max(float(np.abs(want[finite]).max(initial=0.0)), 1e-20)
+        error = float(np.abs(got[finite] - want[finite]).max(initial=0.0)) / scale
+        worst = max(worst, error)
+        if error > allowed:
+            raise ExportError(
+                f"Output {index} differs from PyTorch's by {error:.2e} of its scale (allowed {allowed:.0e}), run by {runtime}.",
+                "Check the model for randomness, for train mode, and for branches that depend on the data.",
+            )
+    return worst
+
+
+def _compare(path: str, names: Sequence[str], trials: Sequence[tuple[Any, Any]], half: bool, report: ExportReport) -> None:
+    """Runs the file on every trial (inputs, PyTorch's outputs) by every runtime at hand and fills the report."""
+    import onnx
+
+    wanted = {value.name for value in onnx.load(path, load_external_data=False).graph.input}
+    for runtime, run in _runtimes(path).items():
+        if isinstance(run, str):
+            report.notes.append(f"{runtime} cannot run the file: {run}")
+            continue
+        for inputs, expected in trials:
+            feeds = {name: tensor.numpy() for name, tensor in zip(names, inputs) if name in wanted}
+            try:
+                outputs = run(feeds)
+            except Exception as error:
+                raise ExportError(f"The file fails on inputs of shapes {[list(t.shape) for t in inputs]}, run by {runtime}: {_first_line(error)}.") from error
+            report.max_relative_error = max(report.max_relative_error, _differences(runtime, outputs, expected, half))
+        report.checked_with.append(runtime)
+    if not report.checked_with:
+        raise ExportError("No runtime at hand runs the file, so it cannot be compared with PyTorch. " + "; ".join(report.notes))
+    report.checked_shapes = [[list(tensor.shape) for tensor in inputs] for inputs, _ in trials]
+
+
+def _grown(specs: Sequence[InputSpec], names: Sequence[str], dynamic: dict[str, dict[int, str]]) -> list[InputSpec]:
+    """The same inputs with every named axis at twice its extent: an axis that was frozen shows there."""
+    grown = []
+    for name, spec in zip(names, specs):
+        axes = dynamic.get(name, {})
+        grown.append(InputSpec(tuple(2 * extent if axis in axes else extent for axis, extent in enumerate(spec.shape)), spec.name, spec.dtype))
+    return grown
+
+
+def _check_axes(report: ExportReport, dynamic: dict[str, dict[int, str]]) -> None:
+    shapes = {value["name"]: value["shape"] for value in report.inputs}
+    for name, axes in dynamic.items():
+        for axis, symbol in axes.items():
+            if name in shapes and shapes[name][axis] != symbol:
+                raise ExportError(f"Axis {axis} of input '{name}' came out as {shapes[name][axis]!r}, not as '{symbol}'.")
+
+
+def _target(path: str | os.PathLike) -> Path:
+    target = Path(path)
+    if target.is_dir():
+        raise ExportError(f"'{target}' is a folder.", "Give the name of the ONNX file.")
+    if not target.parent.is_dir():
+        raise ExportError(f"The folder '{target.parent}' does not exist.", "Create it first.")
+    return target
 
 
 def export(
@@ -302,82 +385,127 @@ def export(
 ) -> ExportReport:
     """Exports `model` (nn.Module, ScriptModule, ExportedProgram, or a source text as `lathe export` takes) to `path`.
 
-    inputs: tensors, or texts such as "images:1x3x640x640". dynamic: {input: {axis: symbol}}. Raises ExportError.
+    inputs: tensors, or texts such as "images:1x3x640x640". dynamic: {input: {axis: symbol}}. The module itself is not changed. Raises
+    ExportError, a lathe.Error; nothing is written then.
     """
     torch = _torch()
     started = time.monotonic()
-    module = load_source(model) if isinstance(model, str) else model
+    target = _target(path)
     specs = [parse_input(item) if isinstance(item, str) else item for item in inputs]
-    if all(isinstance(item, InputSpec) for item in specs):
+    module = load_source(model) if isinstance(model, (str, os.PathLike)) else model
+    seeded = all(isinstance(item, InputSpec) for item in specs)
+    if seeded:
         tensors = make_inputs(specs, half, seed)
-    else:
-        tensors = tuple(specs)
+    elif all(isinstance(item, torch.Tensor) for item in specs):
+        tensors = tuple(item.half() if half and item.is_floating_point() else item for item in specs)
         specs = [InputSpec(tuple(t.shape), dtype=str(t.dtype).replace("torch.", "")) for t in tensors]
+    else:
+        raise ExportError("Inputs are all tensors, or all texts such as 'images:1x3x640x640'.", exit_code=EXIT_USAGE)
     is_program = isinstance(module, torch.export.ExportedProgram)
-    if not is_program:
-        module = module.eval()
-        if half:
-            module = module.half()
-    elif half:
-        raise ExportError(
-            "--half cannot change a .pt2 program.", "Export the module itself, or convert before torch.export.", EXIT_USAGE
-        )
-    names = list(input_names) if input_names else _input_names(module.module() if is_program else module, specs)
+    if half and is_program:
+        raise ExportError("--half cannot change a .pt2 program.", "Export the module itself, or convert it before torch.export.", EXIT_USAGE)
+    callable_module = module.module() if is_program else module
+    names = list(input_names) if input_names else _input_names(callable_module, specs)
     if len(names) != len(specs):
-        raise ExportError(f"{len(names)} input names were given for {len(specs)} inputs.", code=EXIT_USAGE)
+        raise ExportError(f"{len(names)} input names were given for {len(specs)} inputs.", exit_code=EXIT_USAGE)
     dynamic = dict(dynamic or {})
-    for name in dynamic:
+    for name, axes in dynamic.items():
         if name not in names:
-            raise ExportError(f"--dynamic names '{name}', but the inputs are {', '.join(names)}.", code=EXIT_USAGE)
+            raise ExportError(f"--dynamic names '{name}', but the inputs are {', '.join(names)}.", exit_code=EXIT_USAGE)
+        rank = len(specs[names.index(name)].shape)
+        if any(not 0 <= axis < rank for axis in axes):
+            raise ExportError(f"--dynamic names axis {max(axes)} of '{name}', which has {rank} axes.", exit_code=EXIT_USAGE)
+    with _evaluation_mode(callable_module, half and not is_program) as ready:
+        named = _run_torch(ready, tensors)
+        if output_names and len(output_names) != len(named):
+            raise ExportError(f"{len(output_names)} output names were given, the model has {len(named)} outputs.", exit_code=EXIT_USAGE)
+        output_names = list(output_names or named)
+        trials = [(tensors, list(named.values()))]
+        if seeded and check:  # other numbers, and other extents where they may change
+            more = [make_inputs(specs, half, seed + 1)]
+            if dynamic:
+                more.append(make_inputs(_grown(specs, names, dynamic), half, seed + 2))
+            for other in more:
+                with contextlib.suppress(ExportError):  # not every network takes every extent
+                    trials.append((other, list(_run_torch(ready, other).values())))
+        subject = module if is_program else ready
+        return _export_checked(subject, target, tensors, trials, names, output_names, dynamic, opset, exporter, check, half, started)
+
+
+@contextlib.contextmanager
+def _evaluation_mode(module: Any, half: bool):
+    """The module in evaluation mode (a copy of it in float16); modes are put back."""
+    if half:
+        yield copy.deepcopy(module).eval().half()
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in
+        module.eval()
+    try:
+        yield module
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _run_torch(module: Any, tensors: Sequence[Any]) -> dict[str, Any]:
+    """PyTorch's own outputs, by the keys of a dict of tensors, else as output0, output1, ..."""
+    torch = _torch()
     with torch.no_grad():
         try:
-            expected = flatten((module.module() if is_program else module)(*tensors))
+            made = module(*(tensor.clone() for tensor in tensors))
         except Exception as error:
-            raise ExportError(
-                f"The PyTorch model itself fails on these inputs: {type(error).__name__}: {error}.", "Check --input."
-            ) from error
-    order = (
-        [exporter]
-        if exporter
-        else (["torchscript", "dynamo"] if isinstance(module, torch.jit.ScriptModule) else ["dynamo", "torchscript"])
-    )
-    if exporter is None and dynamic and not is_program:
-        order = ["torchscript", "dynamo"]  # named axes keep their names through tracing
-    for name in ("torchscript", "dynamo"):  # an asked-for exporter that fails gives way to the other, and the report says so
-        if name not in order:
-            order.append(name)
-    target = Path(path)
-    if target.is_dir():
-        raise ExportError(f"'{target}' is a folder.", "Give the name of the ONNX file.", EXIT_USAGE)
-    if not target.parent.exists():
-        raise ExportError(f"There is no folder '{target.parent}'.", code=EXIT_USAGE)
+            shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
+            raise ExportError(f"The PyTorch model itself fails on inputs of shapes {shapes}: {_first_line(error)}.", "Check --input.") from error
+    outputs = [tensor.detach().clone() for tensor in flatten(made)]
+    if not outputs:
+        raise ExportError("The PyTorch model returns no tensor.")
+    keys = list(made.keys()) if hasattr(made, "keys") else []
+    plain = len(keys) == len(outputs) and all(isinstance(key, str) for key in keys)
+    return dict(zip(keys if plain else [f"output{index}" for index in range(len(outputs))], outputs))
+
+
+def _export_checked(module, target, tensors, trials, names, output_names, dynamic, opset, exporter, check, half, started) -> ExportReport:
+    """Tries the exporters in turn; the first file that agrees with PyTorch takes its final name."""
+    torch = _torch()
+    # Named axes keep their names through tracing, and TorchScript is what one of the two does not take.
+    traced_first = isinstance(module, torch.jit.ScriptModule) or (bool(dynamic) and not isinstance(module, torch.export.ExportedProgram))
+    order = [exporter] if exporter else []
+    order += [name for name in (("torchscript", "dynamo") if traced_first else ("dynamo", "torchscript")) if name not in order]
     failed: list[dict[str, str]] = []
-    with tempfile.TemporaryDirectory(dir=target.parent or ".", prefix=".lathe-export-") as folder:
+    try:
+        folder = tempfile.mkdtemp(dir=target.parent, prefix=".lathe-export-")
+    except OSError as error:
+        raise ExportError(f"The folder '{target.parent}' cannot be written: {error.strerror}.", "Check the permissions.") from None
+    try:
         for attempt in order:
             draft = str(Path(folder) / f"{attempt}.onnx")
             try:
-                _export_once(
+                warned = _export_once(
                     attempt, module, tensors, draft, names, output_names, dynamic, opset or (20 if attempt == "dynamo" else 17)
                 )
-                used, worst = _compare(draft, names, tensors, expected, half) if check else ([], 0.0)
+                report = _describe(draft, attempt, failed)
+                report.notes += warned
+                if opset and report.opset != opset:
+                    raise ExportError(f"The file came out with opset {report.opset}, not {opset}.")
+                _check_axes(report, dynamic)
+                if check:
+                    _compare(draft, names, trials, half, report)
             except ExportError as error:
                 failed.append({"exporter": attempt, "reason": str(error)})
-                continue
             except Exception as error:
-                line = next((text for text in str(error).strip().splitlines() if text.strip()), type(error).__name__)
-                failed.append(
-                    {"exporter": attempt, "reason": f"{type(error).__name__}: {line}", "trace": traceback.format_exc(limit=-3)}
-                )
-                continue
-            report = _describe(draft, attempt, failed, used, worst)
-            os.replace(draft, target)
-            report.path, report.seconds = str(target), time.monotonic() - started
-            return report
-    reasons = "; ".join(f"{item['exporter']}: {item['reason']}" for item in failed)
-    raise ExportError(f"Neither exporter gave a file that agrees with PyTorch. {reasons}")
+                failed.append({"exporter": attempt, "reason": _first_line(error) + ".", "trace": traceback.format_exc(limit=-3)})
+            else:
+                os.replace(draft, target)
+                report.path, report.seconds = str(target), time.monotonic() - started
+                return report
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    reasons = " ".join(f"{item['exporter']}: {item['reason']}" for item in failed)
+    raise ExportError(f"Neither exporter gave a file that agrees with PyTorch; nothing was written. {reasons}")
 
 
-def _describe(path: str, exporter: str, failed, used, worst) -> ExportReport:
+def _describe(path: str, exporter: str, failed: list[dict[str, str]]) -> ExportReport:
     import onnx
 
     model = onnx.load(path)
@@ -391,9 +519,7 @@ def _describe(path: str, exporter: str, failed, used, worst) -> ExportReport:
         ]  # fmt: skip
 
     opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-    return ExportReport(
-        path, exporter, opset, len(model.graph.node), values(model.graph.input), values(model.graph.output), failed, used, worst
-    )
+    return ExportReport(path, exporter, opset, len(model.graph.node), values(model.graph.input), values(model.graph.output), failed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -417,7 +543,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dynamic", action="append", nargs="?", const="", default=[], metavar="[NAME:]AXIS=SYMBOL,...",
                         help="axes that may change: images:0=batch,2=height,3=width; without a value: the first axis of every input")  # fmt: skip
     parser.add_argument("--opset", type=int, help="ONNX opset (default: 20 by dynamo, 17 by torchscript)")
-    parser.add_argument("--output-names", metavar="A,B", help="names of the outputs")
+    parser.add_argument("--output-names", metavar="A,B", help="names of the outputs (default: the keys of a dict, else output0, output1, ...)")
     parser.add_argument("--exporter", choices=["dynamo", "torchscript"], help="which of PyTorch's exporters to try first")
     parser.add_argument("--seed", type=int, default=0, help="seed of the dummy inputs")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -425,8 +551,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not options.input:
             raise ExportError("No input was given.", "Add --input 1x3x640x640 for each input of the model.", EXIT_USAGE)
-        module = load_source(options.source)
         specs = [parse_input(text) for text in options.input]
+        _target(options.output)
+        module = load_source(options.source)
         torch = _torch()
         names = _input_names(module.module() if isinstance(module, torch.export.ExportedProgram) else module, specs)
         report = export(
@@ -436,23 +563,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
     except ExportError as error:
         print(f"lathe: {error}", file=sys.stderr)
-        return error.code
+        return error.exit_code
     except KeyboardInterrupt:
-        print("lathe: stopped; nothing was written", file=sys.stderr)
+        print("lathe: stopped; nothing was written.", file=sys.stderr)
         return 130
     if options.json:
         print(json.dumps(report.__dict__, indent=2))
         return EXIT_OK
     for item in report.failed:
-        print(f"the {item['exporter']} exporter failed ({item['reason']}); the other was taken")
-    shapes = ", ".join(f"{value['name']} {value['dtype']}{value['shape']}" for value in report.inputs)
-    outputs = ", ".join(f"{value['name']} {value['dtype']}{value['shape']}" for value in report.outputs)
+        print(f"the {item['exporter']} exporter failed, so the other was taken: {item['reason']}")
+
+    def line(values):
+        return ", ".join(f"{v['name']} {v['dtype']}[{', '.join(map(str, v['shape']))}]" for v in values)
+
+    print(f"{report.path}: {report.nodes} nodes, opset {report.opset}, exporter {report.exporter}")
+    print(f"  inputs  {line(report.inputs)}\n  outputs {line(report.outputs)}")
+    shapes = "; ".join(dict.fromkeys(", ".join("x".join(map(str, extents)) or "scalar" for extents in trial) for trial in report.checked_shapes))
     print(
-        f"{report.path}: {report.nodes} nodes, opset {report.opset}, exporter {report.exporter}\n  inputs  {shapes}\n  outputs {outputs}"
+        f"  equal to PyTorch within {report.max_relative_error:.1e} of the outputs' scale on {len(report.checked_shapes)} sets of inputs"
+        f" ({shapes}), run by {' and '.join(report.checked_with)}; {report.seconds:.1f} s"
     )
-    print(
-        f"  equal to PyTorch within {report.max_relative_error:.1e} of the output's scale (run by {', '.join(report.checked_with)}), {report.seconds:.1f} s"
-    )
+    for note in report.notes:
+        print(f"  note: {note}")
     return EXIT_OK
 
 
