@@ -150,7 +150,7 @@ def onnx_file(tmp_path_factory):
     """The trained network as ONNX at SIZE."""
     need_torch()
     file = tmp_path_factory.mktemp("example") / "scenes.onnx"
-    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", file, "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}", "--exporter", "torchscript"]
+    words = ["export", "examples/yolov5/model.py:yolov5n_scenes", "-o", file, "--input", f"images:1x3x{SIZE[0]}x{SIZE[1]}"]
     done = started(program("lathe"), *words, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return file
@@ -217,7 +217,7 @@ def pictures(tmp_path_factory):
 def test_cpp_detector_gives_the_same_boxes(engine_file, pictures, tmp_path):
     done = started(program("detect"), "--engine", engine_file, "--source", pictures, "--save", tmp_path / "cpp")
     assert done.returncode == 0, done.stderr
-    words = ["--engine", engine_file, "--source", pictures, "--save", tmp_path / "python"]
+    words = ["--engine", engine_file, "--source", pictures, "--save", tmp_path / "python", "--size", f"{SIZE[0]}x{SIZE[1]}"]
     expected = started(sys.executable, EXAMPLE / "detect.py", *words)
     assert expected.returncode == 0, expected.stderr
     ours, theirs = lines_of(done.stdout), lines_of(expected.stdout)

@@ -56,10 +56,10 @@ class Demo:
         if code:
             raise DemoFailure(f"`lathe {words[0]}` ended with exit code {code}.")
 
-    def export(self, function: str, name: str, height: int, width: int, *more: str) -> Path:
+    def export(self, function: str, name: str, height: int, width: int) -> Path:
         onnx = self.out / f"{name}.onnx"
         model = f"{(HERE / 'model.py').relative_to(ROOT)}:{function}"
-        self.run("export", model, "-o", onnx, "--input", f"images:1x3x{height}x{width}", *more)
+        self.run("export", model, "-o", onnx, "--input", f"images:1x3x{height}x{width}")
         return onnx
 
     def build(self, onnx: Path, precision: str, *more: str) -> Path:
@@ -188,7 +188,7 @@ def speed_step(demo: Demo, prepared: dict[str, tuple[Path, dict[str, Path]]]) ->
         if function in prepared:
             onnx, engines = prepared[function]
         else:
-            onnx = demo.export(function, function, height, width, "--exporter", "torchscript")  # the faster one
+            onnx = demo.export(function, function, height, width)
             # Unverified here: the table itself holds their outputs against PyTorch's.
             engines = {precision: demo.build(onnx, precision, "--no-verify") for precision in ("fp32", "bf16")}
         results[f"{title} {height}x{width}"] = measure(demo, function, onnx, engines)

@@ -152,16 +152,13 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def make_detector(options: argparse.Namespace) -> Detector:
-    height, width = parse_size(options.size or "640")
+    height, width = parse_size(options.size)
     names: Sequence[str] = options.names.split(",") if options.names else CLASSES
     if options.engine or options.onnx:
         import lathe
 
         if options.engine:
             engine = lathe.load(options.engine)
-            shape = engine.inputs[0].shape
-            if not options.size and all(isinstance(extent, int) for extent in shape[2:]):  # built for one size
-                height, width = shape[2:]
         else:
             engine = lathe.build(options.onnx, precision=options.precision, shapes={"images": [1, 3, height, width]})
         run = engine_runner(engine)
@@ -179,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--onnx", help="ONNX file; an engine is built in memory")
     what.add_argument("--weights", default=str(WEIGHTS), help="PyTorch weights of this example (default: its own)")
     parser.add_argument("--precision", default="fp32", help="of an engine built from --onnx")
-    parser.add_argument("--size", help="the network's input: 640 or HEIGHTxWIDTH (default: the engine's, else 640)")
+    parser.add_argument("--size", default="640", help="the network's input: 640 or HEIGHTxWIDTH")
     parser.add_argument("--names", help="class names, separated by commas")
     parser.add_argument("--conf", type=float, default=0.25, help="least score")
     parser.add_argument("--iou", type=float, default=0.45, help="overlap from which the weaker box of a class goes")

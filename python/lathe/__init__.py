@@ -14,17 +14,19 @@ NumPy arrays and tensors that offer DLPack go in without a copy, and outputs may
 
 from __future__ import annotations
 
+import atexit
 import json
+import operator
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from lathe._lathe import Context, Engine, Error, IoInfo
 from lathe import _lathe
+from lathe._lathe import Context, Engine, Error, IoInfo
 
-__all__ = ["Context", "Engine", "Error", "IoInfo", "build", "export", "load", "simplify"]
+__all__ = ["Context", "Engine", "Error", "IoInfo", "build", "export", "load", "set_log", "simplify"]
 __version__: str = _lathe.version()
 
 Shape = Sequence[int]
@@ -42,18 +44,18 @@ def build(
     *,
     device: str = "cpu",
     precision: str = "fp32",
-    shapes: Optional[Mapping[str, ShapeRange]] = None,
+    shapes: Mapping[str, ShapeRange] | None = None,
     exact: bool = False,
-    budget: Union[float, str] = 60.0,
+    budget: float | str = 60.0,
     verify: bool = True,
     cache: bool = True,
-    progress: Optional[Progress] = None,
-    inputs: Optional[Sequence[Any]] = None,
+    progress: Progress | None = None,
+    inputs: Sequence[Any] | None = None,
 ) -> Engine:
     """Builds an engine.
 
     model: an ONNX file's path, its bytes, an ``onnx.ModelProto``, or a PyTorch module (then ``inputs`` are its example inputs: tensors, or
-        texts such as "images:1x3x640x640").
+        texts such as "images:1x3x640x640"; with ``verify`` the exported file is compared with PyTorch too).
     precision: the lowest type allowed between contractions: "fp32", "bf16", "fp16".
     shapes: {input: extents} fixes an input's shape; {input: (min, opt, max)} gives the range to serve and the size to tune for.
     exact: forbids algorithms whose error is above plain summation's (Winograd).
@@ -62,19 +64,30 @@ def build(
     cache: read and write this machine's tuning cache.
     progress: called as progress(phase, done, total, seconds_left or None); return False to cancel. Ctrl-C cancels too.
     """
-    with _source(model, inputs) as source:
-        return _lathe.build(source, device, precision, _ranges(shapes), exact, _seconds(budget), verify, cache, progress)
+    ranges, seconds = _ranges(shapes), _seconds(budget)
+    with _Source(model, inputs, verify) as source:
+        return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress)
 
 
 def simplify(
-    model: Any, out: Optional[Union[str, os.PathLike]] = None, *, shapes: Optional[Mapping[str, Shape]] = None, check: bool = True
+    model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True
 ) -> dict[str, Any]:
     """Folds, merges and removes what need not run; the numbers are compared before anything is written.
 
     Returns node counts before and after (also by op), and the largest difference; without ``out`` also the ONNX bytes as "model".
     """
-    with _source(model, None) as source:
-        return _lathe.simplify(source, None if out is None else os.fspath(out), _ranges(shapes), check)
+    ranges = _ranges(shapes)
+    with _Source(model) as source:
+        return _lathe.simplify(source, None if out is None else os.fspath(out), ranges, check)
+
+
+def set_log(callback: Callable[[str, str], Any] | None, level: str = "warning") -> None:
+    """Sends the process's messages of `level` ("error", "warning", "info", "debug") and graver ones to callback(level, message);
+    None: back to stderr. Calls may come from any thread."""
+    _lathe.set_log(callback, level)
+
+
+atexit.register(_lathe.set_log, None, "warning")
 
 
 def export(*args: Any, **kwargs: Any) -> Any:
@@ -84,28 +97,41 @@ def export(*args: Any, **kwargs: Any) -> Any:
     return run(*args, **kwargs)
 
 
-class _source:
+def _wrong(message: str, remedy: str = "") -> Error:
+    error = Error(f"{message} {remedy}".strip())
+    error.code, error.message, error.remedy = "invalid_argument", message, remedy
+    return error
+
+
+class _Source:
     """What the extension takes: a path or bytes. Keeps the exported file of a PyTorch module until the build is over."""
 
-    def __init__(self, model: Any, inputs: Optional[Sequence[Any]]):
-        self.model, self.inputs, self.folder = model, inputs, None
+    def __init__(self, model: Any, inputs: Sequence[Any] | None = None, check: bool = True):
+        self.model, self.inputs, self.check, self.folder = model, inputs, check, None
 
-    def __enter__(self) -> Union[str, bytes]:
+    def __enter__(self) -> str | bytes:
         model = self.model
+        is_module = hasattr(model, "state_dict") or type(model).__name__ == "ExportedProgram"
+        if self.inputs is not None and not is_module:
+            raise _wrong("inputs=[...] are examples for exporting a PyTorch module, and the model is none.", "Leave them out; shapes= gives shapes.")
         if isinstance(model, (str, os.PathLike)):
             return os.fspath(model)
         if isinstance(model, (bytes, bytearray, memoryview)):
             return bytes(model)
         if hasattr(model, "SerializeToString"):
             return model.SerializeToString()
-        if hasattr(model, "state_dict") or type(model).__name__ == "ExportedProgram":
+        if is_module:
             if self.inputs is None:
-                raise TypeError("building a PyTorch module needs inputs=[...]: example tensors, or texts such as 'images:1x3x640x640'")
+                raise _wrong("A PyTorch module needs example inputs.", "Add inputs=[...]: tensors, or texts such as 'images:1x3x640x640'.")
             from lathe.exporter import export as run
 
             self.folder = tempfile.TemporaryDirectory(prefix="lathe-")
             path = Path(self.folder.name) / "model.onnx"
-            run(model, str(path), self.inputs, check=False)
+            try:
+                run(model, str(path), self.inputs, check=self.check)
+            except BaseException:
+                self.__exit__()
+                raise
             return str(path)
         raise TypeError(f"model is a path, bytes, an onnx.ModelProto or a PyTorch module, not {type(model).__name__}")
 
@@ -114,29 +140,36 @@ class _source:
             self.folder.cleanup()
 
 
-def _ranges(shapes: Optional[Mapping[str, ShapeRange]]) -> dict[str, tuple[list[int], list[int], list[int]]]:
+def _ranges(shapes: Mapping[str, ShapeRange] | None) -> dict[str, tuple[list[int], list[int], list[int]]]:
     ranges = {}
     for name, given in (shapes or {}).items():
-        if isinstance(given, Mapping):
-            parts = [given.get("min"), given["opt"], given.get("max")]
-        elif len(given) == 3 and all(isinstance(part, Sequence) for part in given):
-            parts = list(given)
-        else:
-            parts = [given, given, given]
-        ranges[name] = tuple([int(extent) for extent in (part if part is not None else parts[1])] for part in parts)
+        try:
+            if isinstance(given, Mapping):
+                parts = [given.get("min"), given["opt"], given.get("max")]
+            elif len(given) == 3 and all(isinstance(part, Sequence) for part in given):
+                parts = list(given)
+            else:
+                parts = [given, given, given]
+            ranges[name] = tuple([operator.index(extent) for extent in (parts[1] if part is None else part)] for part in parts)
+        except (TypeError, KeyError):
+            raise _wrong(
+                f"The shape given for input '{name}' is neither extents nor (min, opt, max): {given!r}.", "For example shapes={'x': (1, 3, 640, 640)}."
+            ) from None
     return ranges
 
 
-def _seconds(value: Union[float, str]) -> float:
-    if not isinstance(value, str):
-        return float(value)
-    for unit, factor in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        if value.endswith(unit):
-            return float(value[: -len(unit)]) * factor
-    return float(value)
+def _seconds(value: float | str) -> float:
+    text = str(value)
+    for unit, factor in (("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
+        if text.endswith(unit):
+            try:
+                return float(text[: len(text) - len(unit)]) * factor
+            except ValueError:
+                break
+    raise _wrong(f"'{value}' is not a time.", "Write seconds, or '30s', '2m', '500ms'.")
 
 
-def _save(self: Engine, file: Union[str, os.PathLike]) -> None:
+def _save(self: Engine, file: str | os.PathLike) -> None:
     """Writes the engine file; the target appears only when complete."""
     self._save(os.fspath(file))
 
@@ -153,7 +186,23 @@ def _repr(self: Engine) -> str:
     return f"<lathe.Engine ({texts(self.inputs)}) -> ({texts(self.outputs)}), {self.section}>"
 
 
+def _reduce(self: Engine) -> tuple[Any, ...]:
+    return load, (self.to_bytes(),)
+
+
+def _same(self: Engine, *_: Any) -> Engine:
+    return self  # immutable
+
+
+def _no_pickle(self: Context) -> Any:
+    raise TypeError("a Context belongs to its process and thread: pickle its Engine and create a Context there")
+
+
 Engine.save = _save
 Engine.report = property(_report)
 Engine.__repr__ = _repr
 Engine.__str__ = _repr
+Engine.__reduce__ = _reduce
+Engine.__copy__ = _same
+Engine.__deepcopy__ = _same
+Context.__reduce__ = _no_pickle

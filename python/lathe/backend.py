@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,6 +33,20 @@ class LatheRep(BackendRep):
         return namedtupledict("Outputs", list(outputs))(*outputs.values())
 
 
+def _node_model(node: onnx.NodeProto, inputs: dict[str, np.ndarray], constants: dict[str, np.ndarray], opset: int) -> onnx.ModelProto:
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in inputs.items()
+    ]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    imports = [onnx.helper.make_opsetid("", opset)]
+    if node.domain:
+        imports.append(onnx.helper.make_opsetid(node.domain, 1))
+    graph = onnx.helper.make_graph([node], node.op_type, values, outputs, weights)
+    return onnx.helper.make_model(graph, opset_imports=imports)
+
+
 class LatheBackend(Backend):
     """Builds without tuning and without the built-in verification: the caller compares."""
 
@@ -54,7 +68,7 @@ class LatheBackend(Backend):
         node: onnx.NodeProto,
         inputs: Any,
         device: str = "CPU",
-        outputs_info: Optional[Sequence[tuple[np.dtype, tuple[int, ...]]]] = None,
+        outputs_info: Sequence[tuple[np.dtype, tuple[int, ...]]] | None = None,
         **options: Any,
     ) -> tuple[Any, ...]:
         opset = options.pop("opset_version", None) or onnx.defs.onnx_opset_version()
@@ -63,18 +77,17 @@ class LatheBackend(Backend):
         arrays = [np.asarray(value) for value in inputs]
         if len(arrays) != len(names):
             raise lathe.Error(f"node '{node.name or node.op_type}' has {len(names)} inputs, {len(arrays)} were given")
-        values = [
-            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-            for name, array in zip(names, arrays)
-        ]
-        outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
-        graph = onnx.helper.make_graph([node], node.op_type, values, outputs)
-        imports = [onnx.helper.make_opsetid("", opset)]
-        if node.domain:
-            imports.append(onnx.helper.make_opsetid(node.domain, 1))
-        model = onnx.helper.make_model(graph, opset_imports=imports)
+        feeds = dict(zip(names, arrays))
         settings = {"budget": 0.0, "verify": False, "cache": False, **options}
-        return LatheRep(lathe.build(model, **settings)).run(arrays)
+        try:
+            return LatheRep(lathe.build(_node_model(node, feeds, {}, opset), **settings)).run(feeds)
+        except lathe.Error as error:
+            # Extents that depend on an input's contents (axes, scales, a target shape): those inputs become constants of the model.
+            small = {name: array for name, array in feeds.items() if name != node.input[0] and array.ndim <= 1}
+            if error.code != "unsupported" or not small:
+                raise
+            rest = {name: array for name, array in feeds.items() if name not in small}
+            return LatheRep(lathe.build(_node_model(node, rest, small, opset), **settings)).run(rest)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:

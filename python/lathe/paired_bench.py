@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +23,16 @@ from typing import Any
 
 import numpy as np
 
+RIVALS = ("onnxruntime", "openvino", "torch")
 Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
 class RivalMissing(Exception):
     """The rival is not installed; the message names the package."""
+
+
+class UsageError(Exception):
+    """A wrong option; the message says what to write."""
 
 
 @dataclass
@@ -125,28 +133,33 @@ def random_feeds(model: str, shapes: dict[str, tuple[int, ...]] | None = None, s
 
     graph = onnx.load(model, load_external_data=False).graph
     constants = {item.name for item in graph.initializer}
-    rng = np.random.default_rng(seed)
+    inputs = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
     symbols: dict[str, int] = {}
+    for name, extents in (shapes or {}).items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input '{name}'; its inputs are {', '.join(map(repr, inputs))}.")
+        dims = inputs[name].shape.dim
+        if len(dims) != len(extents):
+            raise UsageError(f"the shape given for input '{name}' has {len(extents)} axes, the model's has {len(dims)}.")
+        symbols |= {dim.dim_param: extent for dim, extent in zip(dims, extents) if dim.dim_param}
+    rng = np.random.default_rng(seed)
     feeds = {}
-    for value in graph.input:
-        if value.name in constants:
-            continue
-        tensor = value.type.tensor_type
-        given = (shapes or {}).get(value.name)
+    for name, tensor in inputs.items():
+        given = (shapes or {}).get(name)
         dims = []
         for axis, dim in enumerate(tensor.shape.dim):
-            extent = dim.dim_value
+            fallback = 1 if axis == 0 else 128 if len(tensor.shape.dim) >= 4 and axis >= 2 else 16
             if given:
-                extent = given[axis]
-            elif not dim.HasField("dim_value"):
-                fallback = 1 if axis == 0 else 128 if len(tensor.shape.dim) >= 4 and axis >= 2 else 16
-                extent = symbols.setdefault(dim.dim_param, fallback)
-            dims.append(extent)
+                dims.append(given[axis])
+            elif dim.HasField("dim_value"):
+                dims.append(dim.dim_value)
+            else:
+                dims.append(symbols.setdefault(dim.dim_param or f"{name} {axis}", fallback))
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16":
-            feeds[value.name] = rng.random(dims, dtype=np.float32).astype(dtype)
+            feeds[name] = rng.random(dims, dtype=np.float32).astype(dtype)
         else:
-            feeds[value.name] = rng.integers(0, 2, dims).astype(dtype)
+            feeds[name] = rng.integers(0, 2, dims).astype(dtype)
     return feeds
 
 
@@ -201,84 +214,133 @@ def as_table(entries: Sequence[Entry], baseline: Entry | None = None) -> str:
     return "\n".join(row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in range(1, 4)) for row in rows)
 
 
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The preferred extents of --shape options, NAME:SHAPE or NAME:MIN:OPT:MAX, as the command itself reads them."""
+    from lathe import _lathe
+
+    return {name: tuple(preferred) for name, (_, preferred, _) in map(_lathe.parse_shape, texts)}
+
+
+def make_rival(name: str, model: str, precision: str, torch_source: str | None, feeds: dict[str, np.ndarray]) -> Entry:
+    if name == "onnxruntime":
+        return onnxruntime_entry(model)
+    if name == "openvino":
+        return openvino_entry(model, precision)
+    if name == "torch":
+        if not torch_source:
+            raise UsageError("the rival torch needs its module: add --torch FILE.py:FUNCTION.")
+        from lathe.exporter import load_source
+
+        return torch_entry(load_source(torch_source), list(feeds))
+    raise UsageError(f"there is no rival '{name}'; use onnxruntime, openvino, torch.")
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Entry]]:
+    """Lathe first, then its rivals, all in this process."""
+    import lathe
+
+    shapes = parse_shapes(options.shape)
+    feeds = random_feeds(options.model, shapes)
+    rivals = [name.strip() for name in options.against.split(",") if name.strip()]
+    for name in rivals:
+        if name not in RIVALS:
+            raise UsageError(f"there is no rival '{name}'; use {', '.join(RIVALS)}.")
+    report: dict[str, Any] = {"model": options.model, "threads": cpu_count()}
+    begin = time.perf_counter()
+    if options.engine:
+        engine = lathe.load(options.engine)
+        report["load_ms"] = (time.perf_counter() - begin) * 1e3
+    else:
+        built = lathe.build(
+            options.model, device=options.device, precision=options.precision, exact=options.exact, budget=options.budget,
+            verify=not options.no_verify, cache=not options.no_cache, shapes={name: value.shape for name, value in feeds.items()},
+        )  # fmt: skip
+        report["build_seconds"] = time.perf_counter() - begin
+        with tempfile.TemporaryDirectory(prefix="lathe-") as folder:
+            file = os.path.join(folder, "bench.engine")
+            built.save(file)
+            del built
+            begin = time.perf_counter()
+            engine = lathe.load(file)
+            report["load_ms"] = (time.perf_counter() - begin) * 1e3
+    context = engine.create_context()
+    entries = [Entry(f"Lathe {options.precision}", lambda feeds: list(context.run(feeds).values()), options.precision)]
+    missing = []
+    for name in rivals:
+        try:
+            entries.append(make_rival(name, options.model, options.precision, options.torch, feeds))
+        except RivalMissing as error:
+            missing.append(str(error))
+    alternate(entries, feeds, options.time, options.runs, options.warmup)
+    batch = next((value.shape[0] for value in feeds.values() if value.ndim), 1)
+    own = entries[0].milliseconds()
+    report |= {
+        "section": engine.section,
+        "batch": batch,
+        "runs": len(entries[0].times),
+        "latency_ms": own,
+        "throughput": batch * 1e3 / own["mean"],
+        "weight_bytes": engine.weight_bytes,
+        "activation_bytes": context.activation_bytes,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "rivals": [
+            {
+                "name": entry.name,
+                "latency_ms": entry.milliseconds(),
+                "throughput": batch * 1e3 / entry.milliseconds()["mean"],
+                "lathe_over_rival": own["median"] / entry.milliseconds()["median"],
+                "max_relative_error": entry.max_relative_error if math.isfinite(entry.max_relative_error or 0.0) else None,
+            }
+            for entry in entries[1:]
+        ],
+        "missing": missing,
+    }
+    return report, entries
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lathe bench --against", description=__doc__.split("\n")[0])
     parser.add_argument("model", help="ONNX file")
     parser.add_argument("--against", default="onnxruntime", help="onnxruntime, openvino, torch; separated by commas")
+    parser.add_argument("--engine", help="measure this engine instead of building the model")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--shape", action="append", default=[], help="NAME:1x3x640x640")
-    parser.add_argument("--time", default="5s")
+    parser.add_argument("--time", type=float, default=5.0, help="seconds")
     parser.add_argument("--runs", type=int, default=0)
-    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds")
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--no-verify", action="store_true")
+    parser.add_argument("--no-cache", action="store_true")
     parser.add_argument("--torch", metavar="FILE.py:FUNCTION", help="the PyTorch model, for the rival torch")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    if not options.model.endswith(".onnx"):
-        print("lathe: rivals need the ONNX file, not an engine", file=sys.stderr)
-        return 2
+    import lathe
 
-    def seconds(text: str) -> float:
-        for unit, factor in (("ms", 1e-3), ("m", 60.0), ("s", 1.0), ("", 1.0)):
-            if text.endswith(unit):
-                return float(text[: len(text) - len(unit)]) * factor
-        raise ValueError(text)
-
-    shapes = {}
-    for text in options.shape:
-        name, _, shape = text.rpartition(":")
-        shapes[name.split(":")[0]] = tuple(int(extent) for extent in shape.split("x"))
-    build = {"exact": options.exact, "verify": not options.no_verify, "budget": seconds(options.budget)}
-    feeds = random_feeds(options.model, shapes)
-    entries = [lathe_entry(options.model, options.precision, **build, shapes={k: list(v.shape) for k, v in feeds.items()})]
-    missing = []
-    for rival in filter(None, options.against.split(",")):
-        try:
-            if rival == "onnxruntime":
-                entries.append(onnxruntime_entry(options.model))
-            elif rival == "openvino":
-                entries.append(openvino_entry(options.model, options.precision))
-            elif rival == "torch":
-                if not options.torch:
-                    print("lathe: the rival torch needs --torch FILE.py:FUNCTION", file=sys.stderr)
-                    return 2
-                from lathe.exporter import load_source
-
-                entries.append(torch_entry(load_source(options.torch), list(feeds)))
-            else:
-                print(f"lathe: there is no rival '{rival}'; use onnxruntime, openvino, torch", file=sys.stderr)
-                return 2
-        except RivalMissing as error:
-            missing.append(str(error))
-    alternate(entries, feeds, seconds(options.time), options.runs)
+    try:
+        report, entries = measure(options)
+    except (UsageError, lathe.Error) as error:
+        print(f"lathe: {error}", file=sys.stderr)
+        if isinstance(error, UsageError):
+            return 2
+        return {"invalid_argument": 2, "machine": 3, "out_of_memory": 3, "cancelled": 130}.get(error.code, 1)
+    except KeyboardInterrupt:
+        print("lathe: stopped.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        code = getattr(error, "code", None)  # an ExportError of the torch module
+        print(f"lathe: {error if isinstance(code, int) else f'{type(error).__name__}: {error}'}", file=sys.stderr)
+        return code if isinstance(code, int) else 1
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "model": options.model,
-                    "threads": cpu_count(),
-                    "entries": [
-                        {
-                            "name": e.name,
-                            "latency_ms": e.milliseconds(),
-                            "runs": len(e.times),
-                            "max_relative_error": e.max_relative_error,
-                        }
-                        for e in entries
-                    ],
-                    "missing": missing,
-                },
-                indent=2,
-            )
-        )
+        print(json.dumps(report, indent=2))
     else:
         print(as_table(entries))
         for entry in entries[1:]:
             print(f"outputs of {entry.name} and Lathe agree within {entry.max_relative_error:.1e} of their scale")
-        for text in missing:
+        for text in report["missing"]:
             print(f"left out: {text}")
-    return 3 if missing and len(entries) == 1 else 0
+    return 3 if report["missing"] and len(entries) == 1 else 0
 
 
 if __name__ == "__main__":

@@ -130,6 +130,22 @@ bool from_dlpack(nb::handle object, bool writable, Array& out) {
   return out.dtype != DType::kUndefined;
 }
 
+namespace {
+
+/// numpy.asarray, whose refusals (ragged lists, tensors of other devices) are the caller's mistakes. `dtype` may be empty.
+nb::object as_numpy(nb::handle object, const std::string& dtype, const std::string& name) {
+  try {
+    return dtype.empty() ? numpy().attr("asarray")(object) : numpy().attr("asarray")(object, dtype);
+  } catch (nb::python_error& error) {
+    for (PyObject* kind : {PyExc_ValueError, PyExc_TypeError, PyExc_RuntimeError, PyExc_OverflowError, PyExc_BufferError})
+      if (error.matches(kind))
+        throw Error(Code::kInvalidArgument, "input '" + name + "' is no array in host memory: " + nb::cast<std::string>(nb::str(error.value()))).at_tensor(name);
+    throw;
+  }
+}
+
+}  // namespace
+
 Array read_array(nb::handle object, DType expected, const std::string& name) {
   Array out;
   const bool plain_python = PyList_Check(object.ptr()) || PyTuple_Check(object.ptr()) || PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr());
@@ -138,8 +154,7 @@ Array read_array(nb::handle object, DType expected, const std::string& name) {
     if (out.dtype == DType::kUint16 && expected == DType::kBFloat16) out.dtype = expected;
     return out;
   }
-  nb::object array = plain_python ? (is_bits_only(expected) ? numpy().attr("asarray")(object) : numpy().attr("asarray")(object, numpy_name(expected)))
-                                  : numpy().attr("asarray")(object);
+  nb::object array = as_numpy(object, plain_python && !is_bits_only(expected) ? numpy_name(expected) : std::string(), name);
   array = numpy().attr("ascontiguousarray")(array).attr("reshape")(array.attr("shape"));   // ascontiguousarray makes scalars vectors
   if (!nb::cast<bool>(array.attr("dtype").attr("isnative"))) array = array.attr("astype")(array.attr("dtype").attr("newbyteorder")("="));
   const DType dtype = numpy_dtype(array);

@@ -8,11 +8,14 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <mutex>
 
 #include "arrays.h"
 #include "builder/equality.h"
+#include "builder/hints.h"
 #include "ir/graph.h"
 #include "lathe/lathe.hpp"
 #include "onnx/reader.h"
@@ -91,6 +94,40 @@ class PythonProgress final : public Progress {
   std::unique_ptr<nb::python_error> raised_;
 };
 
+// Log --------------------------------------------------------------------------------------------------------------
+
+/// The process's messages into Python. The callable is replaced, never dropped while a thread may still write.
+class PythonLog final : public LogSink {
+ public:
+  void set(nb::object callback) { callback_ = std::move(callback); }
+  void write(LogLevel level, std::string_view message) noexcept override {
+    static constexpr std::array kNames{"error", "warning", "info", "debug"};
+    if (!Py_IsInitialized()) return;
+    nb::gil_scoped_acquire held;
+    try {
+      const nb::object callback = callback_;
+      if (!callback.is_none()) callback(kNames[static_cast<std::size_t>(level)], nb::str(message.data(), message.size()));
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("lathe.set_log");
+    } catch (...) {
+    }
+  }
+
+ private:
+  nb::object callback_ = nb::none();
+};
+
+void set_log(nb::object callback, const std::string& level) {
+  static PythonLog& log = *new PythonLog();   // never destroyed: threads may write while Python shuts down
+  const std::array<std::string_view, 4> names{"error", "warning", "info", "debug"};
+  const auto at = std::find(names.begin(), names.end(), level);
+  if (at == names.end()) throw Error(Code::kInvalidArgument, "there is no log level '" + level + "'").with_remedy("Use error, warning, info or debug.");
+  set_log_level(static_cast<LogLevel>(at - names.begin()));
+  const bool to_python = !callback.is_none();
+  log.set(std::move(callback));
+  set_log_sink(to_python ? &log : nullptr);
+}
+
 // Models and shapes ------------------------------------------------------------------------------------------------
 
 using Extents = std::vector<std::int64_t>;
@@ -121,6 +158,12 @@ Source source_of(nb::handle model) {
 
 // Context ----------------------------------------------------------------------------------------------------------
 
+nb::tuple extents_of(const std::vector<std::int64_t>& values) {
+  nb::list extents;
+  for (const std::int64_t value : values) extents.append(value);
+  return nb::tuple(extents);
+}
+
 nb::tuple shape_of(const IoInfo& info) {
   nb::list extents;
   for (std::size_t i = 0; i < info.shape.size(); ++i) {
@@ -137,7 +180,8 @@ nb::tuple shape_of(const IoInfo& info) {
 }
 
 std::size_t index_of(std::string_view what, nb::handle key, const std::vector<IoInfo>& infos) {
-  const auto name = nb::cast<std::string>(key);
+  std::string name;
+  if (!nb::try_cast(key, name)) throw Error(Code::kInvalidArgument, std::string(what) + "s are given by name, a text, not by " + nb::cast<std::string>(nb::repr(key)));
   for (std::size_t i = 0; i < infos.size(); ++i)
     if (infos[i].name == name) return i;
   no_such(what, name, infos);
@@ -170,6 +214,7 @@ class ContextObject {
     std::vector<Array> out(outputs_.size());
     std::vector<nb::object> results(outputs_.size());
     if (!outputs.is_none()) {
+      if (!PyDict_Check(outputs.ptr())) throw Error(Code::kInvalidArgument, "outputs are given as {name: array}");
       for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
         const std::size_t i = index_of("output", key, outputs_);
         out[i] = write_array(value, outputs_[i].name);
@@ -310,7 +355,7 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
   config.progress = &progress;
   try {
     nb::gil_scoped_release released;
-    return new EngineObject(source.in_memory ? Network::parse(source.bytes).build(config) : build(std::filesystem::path(source.path), config));
+    return new EngineObject(source.in_memory ? build(source.bytes, config) : build(std::filesystem::path(source.path), config));
   } catch (const Error&) {
     progress.rethrow();   // KeyboardInterrupt, or what the callback raised
     throw;
@@ -360,6 +405,8 @@ NB_MODULE(_lathe, m) {
   error_class = PyErr_NewExceptionWithDoc("lathe.Error", "Import, build, load or run failed; see the fields code, node, op, tensor, source, remedy.",
                                           PyExc_RuntimeError, nullptr);
   m.attr("Error") = nb::borrow(error_class);
+  for (const char* field : {"message", "node", "op", "tensor", "source", "remedy"}) nb::borrow(error_class).attr(field) = "";
+  nb::borrow(error_class).attr("code") = "internal";   // of an Error made in Python
   nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
     try {
       std::rethrow_exception(pointer);
@@ -373,6 +420,7 @@ NB_MODULE(_lathe, m) {
       .def_ro("name", &IoInfo::name)
       .def_prop_ro("dtype", [](const IoInfo& info) { return numpy_name(info.dtype); })
       .def_prop_ro("shape", &shape_of)
+      .def_prop_ro("tuned_shape", [](const IoInfo& info) { return extents_of(info.tuned_shape); })
       .def("__repr__", [](const IoInfo& info) {
         std::string shape;
         for (const std::string& text : info.shape_text) shape += (shape.empty() ? "" : ", ") + text;
@@ -380,19 +428,27 @@ NB_MODULE(_lathe, m) {
       });
 
   nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
-      .def("run", &ContextObject::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(),
+      .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(),
            "run(inputs, outputs=None) -> {name: array}. Arrays named in `outputs` are written in place; the others are new.")
       .def("start_profile", &ContextObject::start_profile, "Times each step from the next run on.")
       .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops and bytes.")
       .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Planned activations of the last shapes.");
 
   nb::class_<EngineObject>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
-      .def("run", &EngineObject::run, nb::arg("inputs"), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
+      .def("run", &EngineObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
       .def("create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
       .def("_save", [](const EngineObject& self, const std::string& file) {
         nb::gil_scoped_release released;
         self.engine.save(file);
       })
+      .def("to_bytes", [](const EngineObject& self) {
+        std::vector<std::byte> bytes;
+        {
+          nb::gil_scoped_release released;
+          bytes = self.engine.to_bytes();
+        }
+        return nb::bytes(bytes.data(), bytes.size());
+      }, "What save() writes.")
       .def_prop_ro("inputs", [](const EngineObject& self) { return self.engine.inputs(); })
       .def_prop_ro("outputs", [](const EngineObject& self) { return self.engine.outputs(); })
       .def_prop_ro("device", [](const EngineObject& self) { return self.engine.device(); })
@@ -401,6 +457,11 @@ NB_MODULE(_lathe, m) {
       .def_prop_ro("report_json", [](const EngineObject& self) { return self.engine.report_json(); })
       .def("to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
 
+  m.def("set_log", &set_log, nb::arg("callback").none(), nb::arg("level"));
+  m.def("parse_shape", [](const std::string& text) {
+    const auto [name, range] = builder::parse_shape_option(text);
+    return nb::make_tuple(name, nb::make_tuple(extents_of(range.min), extents_of(range.opt), extents_of(range.max)));
+  }, nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
   m.def("load", &load, nb::arg("file"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"), nb::arg("verify"),
         nb::arg("cache"), nb::arg("progress").none());
