@@ -107,7 +107,7 @@ constexpr const char* kImage = "x: float[n, 3, h, w]";
 constexpr const char* kNone = "no lowering";
 
 const Case kCases[] = {
-    // Contractions: oracle sweeps over groups, pads, dilations, types and tails of the blocks.
+    // Contractions: oracle sweeps over groups, pads, dilations, types, and extents beyond one block in rows, columns and depth.
     {"conv", "x: float[n, 5, h, w], k: float[7, 5, 3, 3], b: float[7]", "y = Conv(x, k, b) {pads=[1, 1, 1, 1]}", kNone},
     {"conv_grouped", "x: float[n, 6, h, w], k: float[4, 3, 3, 2]", "y = Conv(x, k) {group=2, strides=[2, 1], dilations=[1, 2], pads=[0, 1, 2, 0]}", kNone},
     {"conv_depthwise", "x: float[1, 6, h, w], k: float[12, 1, 3, 3]", "y = Conv(x, k) {group=6, auto_pad=\"SAME_UPPER\", strides=[2, 2]}", kNone},
@@ -115,6 +115,8 @@ const Case kCases[] = {
     {"conv_1d", "x: float[n, 4, 20], k: float[5, 4, 5]", "y = Conv(x, k) {dilations=[3], pads=[6, 6]}", kNone},
     {"conv_3d", "x: float[1, 2, 5, 4, 6], k: float[3, 2, 2, 3, 1]", "y = Conv(x, k) {pads=[1, 0, 0, 0, 1, 2]}", kNone},
     {"conv_wide", "x: float[1, 40, 9, 9], k: float[70, 40, 1, 1]", "y = Conv(x, k)", kNone},
+    {"conv_blocks", "x: float[1, 20, 20, 17], k: float[150, 20, 3, 3], b: float[150]", "y = Conv(x, k, b) {pads=[1, 1, 1, 1]}", kNone},
+    {"conv_blocks_grouped", "x: float[2, 66, 9, 11], k: float[264, 33, 2, 5]", "y = Conv(x, k) {group=2, pads=[0, 3, 1, 0], dilations=[2, 1]}", kNone},
     {"conv_half", "x: float16[1, 8, 5, 5], k: float16[4, 8, 3, 3]", "y = Conv(x, k) {pads=[1, 1, 1, 1]}", kNone},
     {"conv_negative_pads", "x: float[1, 2, 8, 8], k: float[3, 2, 3, 3]", "y = Conv(x, k) {pads=[-1, 0, 0, -2]}", kNone},
     {"conv_empty_batch", "x: float[0, 2, 4, 4], k: float[3, 2, 3, 3]", "y = Conv(x, k)", kNone},
@@ -122,8 +124,10 @@ const Case kCases[] = {
     {"conv_transpose_grouped", "x: float[1, 4, 5, 6], k: float[4, 2, 2, 3]", "y = ConvTranspose(x, k) {group=2, dilations=[2, 1], strides=[1, 3]}", kNone},
     {"conv_transpose_output_shape", "x: float[1, 2, 3, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[3, 2], output_shape=[10, 8]}", kNone},
     {"conv_transpose_same", "x: float[1, 2, 4, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[2, 2], auto_pad=\"SAME_UPPER\"}", kNone},
+    {"conv_transpose_blocks", "x: float[1, 40, 9, 8], k: float[40, 17, 3, 3]", "y = ConvTranspose(x, k) {strides=[2, 1], pads=[1, 0, 0, 1]}", kNone},
     {"matmul", "a: float[h, 33], b: float[33, 70]", "y = MatMul(a, b)", kNone},
     {"matmul_stacks", "a: float[n, 1, h, 9], b: float[3, 9, w]", "y = MatMul(a, b)", kNone},
+    {"matmul_blocks", "a: float[70, 300], b: float[300, 261]", "y = MatMul(a, b)", kNone},
     {"matmul_vectors", "a: float[17], b: float[17]", "y = MatMul(a, b)", kNone},
     {"matmul_row", "a: float[8], b: float[n, 8, w]", "y = MatMul(a, b)", kNone},
     {"matmul_bf16", "a: bfloat16[5, 64], b: bfloat16[64, 6]", "y = MatMul(a, b)", kNone},
@@ -132,6 +136,7 @@ const Case kCases[] = {
     {"matmul_no_sum", "a: float[3, 0], b: float[0, 4]", "y = MatMul(a, b)", kNone},
     {"gemm", "a: float[h, 40], b: float[40, 66], c: float[66]", "y = Gemm(a, b, c) {alpha=0.5, beta=-2.0}", kNone},
     {"gemm_transposed", "a: float[40, h], b: float[6, 40], c: float[h, 1]", "y = Gemm(a, b, c) {transA=1, transB=1}", kNone},
+    {"gemm_blocks", "a: float[290, 67], b: float[131, 290], c: float[131]", "y = Gemm(a, b, c) {transA=1, transB=1}", kNone},
     {"gemm_scalar_c", "a: float[3, 4], b: float[4, 5], c: float[]", "y = Gemm(a, b, c)", kNone},
     // Pools.
     {"max_pool", kImage, "y = MaxPool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]}"},

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "base/thread_pool.h"
 #include "ops/oracle_gemm.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -77,7 +78,7 @@ void conv_infer(InferContext& ctx) {
 /// Input offset of an output position and kernel position, or -1 outside the input.
 struct Walker {
   const ConvGeometry& g;
-  Dims kernel_index, output_index;
+  const Dims &kernel_index, &output_index;
   std::int64_t offset() const {
     std::int64_t at = 0;
     for (std::size_t axis = 0; axis < g.input.size(); ++axis) {
@@ -132,6 +133,39 @@ void conv_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(ctx.input(0).dtype(), output_dims(g), y));
 }
 
+/// Where the taps of an output position read: per axis a table of (output index, tap) -> coordinate, -1 in the padding.
+class TapPlaces {
+ public:
+  explicit TapPlaces(const ConvGeometry& g) : g_(g), coordinate_(g.input.size()) {
+    for (std::size_t axis = 0; axis < g.input.size(); ++axis)
+      for (std::int64_t o = 0; o < g.output[axis]; ++o)
+        for (std::int64_t tap = 0; tap < g.window.kernel[axis]; ++tap) {
+          const std::int64_t i = o * g.window.strides[axis] - g.window.pads_begin[axis] + tap * g.window.dilations[axis];
+          coordinate_[axis].push_back(i >= 0 && i < g.input[axis] ? i : -1);
+        }
+  }
+  /// Fills in one input position, or -1, for each tap.
+  void of(std::int64_t position, std::vector<std::int64_t>& from) const {
+    // From the innermost axis outwards: what is there repeats for each tap of the next axis.
+    std::size_t filled = 1;
+    std::int64_t area = 1;
+    from[0] = 0;
+    for (std::size_t axis = g_.input.size(); axis-- > 0;) {
+      const auto extent = static_cast<std::size_t>(g_.window.kernel[axis]);
+      const std::int64_t* at = coordinate_[axis].data() + position % g_.output[axis] * g_.window.kernel[axis];
+      position /= g_.output[axis];
+      for (std::size_t tap = extent; tap-- > 0;)
+        for (std::size_t i = 0; i < filled; ++i) from[tap * filled + i] = at[tap] < 0 || from[i] < 0 ? -1 : at[tap] * area + from[i];
+      filled *= extent;
+      area *= g_.input[axis];
+    }
+  }
+
+ private:
+  const ConvGeometry& g_;
+  std::vector<std::vector<std::int64_t>> coordinate_;
+};
+
 /// The same sums as one product per image and group: rows are output positions, k runs over (tap, channel), columns are channels out.
 void conv_oracle(RefContext& ctx) {
   const ConvGeometry g = checked_geometry(ctx);
@@ -140,52 +174,47 @@ void conv_oracle(RefContext& ctx) {
   const std::int64_t in_area = element_count(g.input), out_area = element_count(g.output), taps = element_count(g.window.kernel);
   const std::int64_t per_group = g.channels_in / g.groups, out_per_group = g.channels_out / g.groups, k = taps * per_group;
   std::vector<double> y(static_cast<std::size_t>(g.batch * g.channels_out * out_area));
-  // Channels last, so that a row of the product copies whole pixels.
-  std::vector<double> pixels(static_cast<std::size_t>(in_area * per_group));
-  for (std::int64_t n = 0; n < g.batch; ++n)
-    for (std::int64_t group = 0; group < g.groups; ++group) {
-      const double* image = x.data() + (n * g.channels_in + group * per_group) * in_area;
-      for (std::int64_t c = 0; c < per_group; ++c)
-        for (std::int64_t i = 0; i < in_area; ++i) pixels[static_cast<std::size_t>(i * per_group + c)] = image[c * in_area + i];
-      oracle_product(
-          out_area, out_per_group, k,
-          [&](std::int64_t row, std::int64_t rows, double* a) {
-            Dims at(g.output.size());
-            for (std::int64_t r = 0; r < rows; ++r) {
-              std::int64_t rest = row + r;
-              for (std::size_t axis = at.size(); axis-- > 0;) {
-                at[axis] = rest % g.output[axis];
-                rest /= g.output[axis];
-              }
-              Walker walker{g, Dims(at.size(), 0), at};
-              for (std::int64_t tap = 0; tap < taps; ++tap) {
-                const std::int64_t from = walker.offset();
-                double* to = a + r * k + tap * per_group;
-                if (from < 0) std::fill_n(to, per_group, 0.0);
-                else std::copy_n(pixels.data() + from * per_group, per_group, to);
-                for (std::size_t axis = at.size(); axis-- > 0;) {
-                  if (++walker.kernel_index[axis] < g.window.kernel[axis]) break;
-                  walker.kernel_index[axis] = 0;
-                }
-              }
+  const TapPlaces places(g);
+  const auto one_group = [&](std::int64_t n, std::int64_t group) {
+    const double* image = x.data() + (n * g.channels_in + group * per_group) * in_area;
+    // Channels last, so that a row of the product copies whole pixels.
+    std::vector<double> pixels(static_cast<std::size_t>(in_area * per_group));
+    for (std::int64_t c = 0; c < per_group; ++c)
+      for (std::int64_t i = 0; i < in_area; ++i) pixels[static_cast<std::size_t>(i * per_group + c)] = image[c * in_area + i];
+    oracle_product(
+        out_area, out_per_group, k,
+        [&](std::int64_t row, std::int64_t rows, double* a) {
+          std::vector<std::int64_t> from(static_cast<std::size_t>(taps));
+          for (std::int64_t r = 0; r < rows; ++r) {
+            places.of(row + r, from);
+            for (std::int64_t tap = 0; tap < taps; ++tap) {
+              double* to = a + r * k + tap * per_group;
+              if (from[static_cast<std::size_t>(tap)] < 0) std::fill_n(to, per_group, 0.0);
+              else std::copy_n(pixels.data() + from[static_cast<std::size_t>(tap)] * per_group, per_group, to);
             }
-          },
-          [&](std::int64_t column, std::int64_t columns, double* to) {
-            for (std::int64_t j = 0; j < columns; ++j) {
-              const double* from = w.data() + (group * out_per_group + column + j) * k;
-              for (std::int64_t c = 0; c < per_group; ++c)
-                for (std::int64_t tap = 0; tap < taps; ++tap) to[(tap * per_group + c) * columns + j] = from[c * taps + tap];
-            }
-          },
-          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const double* c) {
-            for (std::int64_t j = 0; j < columns; ++j) {
-              const std::int64_t o = group * out_per_group + column + j;
-              double* to = y.data() + (n * g.channels_out + o) * out_area + row;
-              const double bias = b.empty() ? 0.0 : b[static_cast<std::size_t>(o)];
-              for (std::int64_t r = 0; r < rows; ++r) to[r] = c[r * columns + j] + bias;
-            }
-          });
-    }
+          }
+        },
+        [&](std::int64_t column, std::int64_t columns, double* to) {
+          for (std::int64_t j = 0; j < columns; ++j) {
+            const double* from = w.data() + (group * out_per_group + column + j) * k;
+            for (std::int64_t c = 0; c < per_group; ++c)
+              for (std::int64_t tap = 0; tap < taps; ++tap) to[(tap * per_group + c) * columns + j] = from[c * taps + tap];
+          }
+        },
+        [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const double* c) {
+          for (std::int64_t j = 0; j < columns; ++j) {
+            const std::int64_t o = group * out_per_group + column + j;
+            double* to = y.data() + (n * g.channels_out + o) * out_area + row;
+            const double bias = b.empty() ? 0.0 : b[static_cast<std::size_t>(o)];
+            for (std::int64_t r = 0; r < rows; ++r) to[r] = c[r * columns + j] + bias;
+          }
+        });
+  };
+  // Many groups are small products: one thread each. A product alone shares itself out.
+  const std::int64_t tasks = g.batch * g.groups;
+  if (g.groups > 1) default_pool().parallel_for(tasks, [&](std::int64_t task, int) { one_group(task / g.groups, task % g.groups); });
+  else
+    for (std::int64_t n = 0; n < tasks; ++n) one_group(n, 0);
   ctx.set_output(0, from_doubles(ctx.input(0).dtype(), output_dims(g), y));
 }
 
