@@ -2,14 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every version of every op that we define says exactly what the format's own definition says."""
 
-import sys
-from pathlib import Path
-
 import onnx
 import pytest
 from onnx import defs
 
-sys.path.insert(0, str(Path(__file__).parent / "tools"))
 from ops_tool import ops_tool
 
 # How many of the format's ops were defined when this line was last raised: an op that vanishes is a failure.

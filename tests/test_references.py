@@ -3,7 +3,6 @@
 """The format's own node cases, run by our references. Inference is checked by the way: each tensor of each run is held against the
 type, shape and content that it inferred."""
 
-import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-sys.path.insert(0, str(Path(__file__).parent / "tools"))
 from ops_tool import ops_tool
 
 # How many cases passed when this line was last raised.
