@@ -11,14 +11,15 @@
 
 namespace lathe::ir {
 
-/// How often each name occurs in a tree of nested graphs (sibling branches may repeat names).
+/// How often each name occurs in a tree of nested graphs (sibling branches may repeat names). Names that were given up stay, with 0: a
+/// new value must not take the name of a tensor that it is not.
 struct NameTable {
   std::unordered_map<std::string, int> count;
   std::unordered_map<std::string, std::int64_t> next;  ///< suffix to try first, by base name
   void add(const std::string& name) { ++count[name]; }
   void remove(const std::string& name) {
     const auto found = count.find(name);
-    if (found != count.end() && --found->second == 0) count.erase(found);
+    if (found != count.end()) --found->second;
   }
 };
 
@@ -139,6 +140,11 @@ Value* Graph::add_constant(std::string name, Tensor tensor) {
   value->type = Type::tensor(tensor.dtype(), std::move(shape));
   value->constant = std::move(tensor);
   return value;
+}
+
+bool Graph::is_free(const std::string& name) const {
+  const auto found = names_->count.find(name);
+  return found == names_->count.end() || found->second == 0;
 }
 
 std::string Graph::unique_name(std::string_view base) const {

@@ -102,8 +102,9 @@ class Graph {
   Value* add_input(std::string name, Type type);
   /// A constant; the type comes from the tensor.
   Value* add_constant(std::string name, Tensor tensor);
-  /// A name like `base` that no value here, around or nested has.
+  /// A name like `base` that no value here, around or nested has, or ever had: names mean tensors.
   std::string unique_name(std::string_view base) const;
+  bool is_free(const std::string& name) const;         ///< no value here, around or nested has it now
   Value* find(std::string_view name) const;            ///< here only, nullptr if none
   Value* find_outer(std::string_view name) const;      ///< here, then the graphs around
   void rename(Value* value, std::string name);

@@ -139,6 +139,8 @@ TEST(Infer, BroadcastOfSymbols) {
   EXPECT_EQ(result("a: float[n], b: float[4]", "y = Add(a, b)"), "float[4]");
   // They are equal, or one of them is 1.
   EXPECT_EQ(result("a: float[n], b: float[m]", "y = Add(a, b)"), "float[max(m, n)]");
+  // One of them may be empty: with n = 1 so is the sum.
+  EXPECT_EQ(result("a: float[n]", "two: int64[1] = const {2}\nend: int64[1] = const {99999}\nb = Slice(a, two, end)\ny = Add(a, b)"), "float[?0]");
 }
 
 TEST(Infer, ConvolutionAndPoolingOfSymbols) {

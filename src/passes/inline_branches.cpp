@@ -111,7 +111,7 @@ int inline_branches(Graph& graph, PassContext&) {
     erase_dead(&node);
     branch.reset();  // the names are free now
     for (const auto& [value, name] : spliced.names) {
-      if (!value->is_graph_output() && graph.unique_name(name) == name) graph.rename(value, name);
+      if (!value->is_graph_output() && graph.is_free(name)) graph.rename(value, name);
     }
     ++rewrites;
   });

@@ -182,7 +182,7 @@ void propagate(InferContext& context, const Row& row, const Shape& out, DType re
 
 }  // namespace
 
-bool broadcast(const Shape& a, const Shape& b, Shape& out) {
+bool broadcast(const Shape& a, const Shape& b, Shape& out, const std::function<Dim()>& unknown) {
   const std::size_t rank = std::max(a.size(), b.size());
   Shape result(rank);
   for (std::size_t d = 0; d < rank; ++d) {
@@ -198,9 +198,10 @@ bool broadcast(const Shape& a, const Shape& b, Shape& out) {
     } else if (x.constant() || y.constant()) {
       result[d] = x.constant() ? x : y;  // the other is 1 or the same
     } else {
-      // One of them may be 1 at run time. An extent that is certainly above 1 decides.
-      const auto above_one = [](const Dim& e) { const auto bound = e.lower_bound(); return bound && *bound > 1; };
-      result[d] = above_one(x) ? x : above_one(y) ? y : Dim::max(x, y);
+      // One of them may be 1 at run time. An extent that is certainly above 1 decides, else the larger one does unless one may be 0.
+      const auto at_least = [](const Dim& e, std::int64_t limit) { return e.lower_bound().value_or(limit - 1) >= limit; };
+      if (at_least(x, 2) || at_least(y, 2)) result[d] = at_least(x, 2) ? x : y;
+      else result[d] = (at_least(x, 1) && at_least(y, 1)) || !unknown ? Dim::max(x, y) : unknown();
     }
   }
   out = std::move(result);
@@ -228,7 +229,7 @@ void infer_row(InferContext& context) {
       continue;
     }
     Shape next;
-    if (!broadcast(out, *context.shape(i), next)) {
+    if (!broadcast(out, *context.shape(i), next, [&] { return context.fresh_symbol(); })) {
       context.fail(fmt::format("shapes {} and {} of its inputs cannot be broadcast together", ir::to_string(out), ir::to_string(*context.shape(i))));
     }
     out = std::move(next);

@@ -3,6 +3,7 @@
 #pragma once
 // A row of the pointwise table, parsed, and the functions that serve every row. Private to this folder.
 
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,8 +32,8 @@ struct Row {
 const Row& row_of(std::string_view op);
 std::span<const Row> all_rows();
 
-/// NumPy broadcasting of symbolic extents; false when two constants clash.
-bool broadcast(const ir::Shape& a, const ir::Shape& b, ir::Shape& out);
+/// NumPy broadcasting of symbolic extents; false when two constants clash. `unknown` makes the extent that only sizes at run time tell.
+bool broadcast(const ir::Shape& a, const ir::Shape& b, ir::Shape& out, const std::function<ir::Dim()>& unknown = {});
 
 void infer_row(InferContext& context);
 void reference_row(RefContext& context);
