@@ -69,7 +69,8 @@ std::string comparable_text(const ir::Graph& graph);
 
 /// How two runs are compared.
 struct Comparison {
-  double tolerance = 0;
+  double tolerance = 0;                ///< share of the tensor's scale (its largest finite magnitude)
+  double least_scale = 0;              ///< where the tensor's is smaller
   bool zero_signs_free = false;
 };
 /// "" when equal, else what differs.
@@ -82,8 +83,10 @@ std::optional<std::vector<Tensor>> draw_inputs(const ir::Graph& graph, const Rew
 struct RunResult {
   std::map<std::string, Tensor> values;
   std::vector<Tensor> outputs;
+  std::string mistyped;     ///< what inference said wrongly about a tensor's type
+  bool any_empty = false;   ///< some tensor has no elements
 };
-/// Runs by the references; every tensor's dtype and extents are held against its value's type (a gtest failure otherwise).
+/// Runs by the references; every tensor's dtype and extents are held against its value's type.
 RunResult run_graph(const ir::Graph& graph, const std::vector<Tensor>& inputs, const ir::Bindings& sizes);
 
 }  // namespace lathe::passes

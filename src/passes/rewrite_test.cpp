@@ -123,6 +123,7 @@ class Rewrite : public testing::TestWithParam<RewriteCase> {
         const RunResult old_run = run_graph(before, *tensors, sizes);
         const RunResult new_run = run_graph(after, inputs_for(after, before, *tensors), sizes);
         ASSERT_EQ(old_run.outputs.size(), new_run.outputs.size());
+        EXPECT_EQ(old_run.mistyped + new_run.mistyped, "");
         for (std::size_t i = 0; i < old_run.outputs.size(); ++i) {
           Comparison by_type = comparison;
           const DType dtype = old_run.outputs[i].dtype();
@@ -184,7 +185,7 @@ TEST_P(Rewrite, Case) {
   EXPECT_EQ(gone, std::set<std::string>(test.gone.begin(), test.gone.end())) << "sources without a node";
   ir::for_each_node_deep(after, [](Node& node) { EXPECT_FALSE(node.sources.empty()) << node.describe(); });
 
-  if (test.run && test.fires) expect_same_numbers(*before, after, {test.tolerance, test.zero_signs_free}, true);
+  if (test.run && test.fires) expect_same_numbers(*before, after, {test.tolerance, 0, test.zero_signs_free}, true);
 
   SimplifyOptions options = test.options;
   options.verify = true;
@@ -192,7 +193,7 @@ TEST_P(Rewrite, Case) {
   EXPECT_TRUE(all.converged);
   expect_sound(*all_passes->graph, "the whole pipeline's result");
   expect_same_interface(*before, *all_passes->graph);
-  if (test.run) expect_same_numbers(*before, *all_passes->graph, {std::max(test.tolerance, 1e-5), true}, false);
+  if (test.run) expect_same_numbers(*before, *all_passes->graph, {std::max(test.tolerance, 1e-5), 0, true}, false);
 }
 
 std::string case_name(const testing::TestParamInfo<RewriteCase>& info) {

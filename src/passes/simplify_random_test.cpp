@@ -518,7 +518,7 @@ std::string check(unsigned seed, bool smooth, std::string& text) {
   } catch (const Error& error) {
     return error.what();
   }
-  const Comparison comparison{smooth ? 1e-4 : 0, true};
+  const Comparison comparison{smooth ? 1e-4 : 0, 1, true};
   RewriteCase drawing;
   drawing.finite = smooth;
   for (const std::int64_t n : {2, 1, 3}) {
@@ -530,8 +530,10 @@ std::string check(unsigned seed, bool smooth, std::string& text) {
     } catch (const Error&) {
       continue;  // this size does not fit the graph
     }
+    if (!expected.mistyped.empty() && expected.any_empty) continue;  // Reshape's 0 and -1 on empty tensors have no one meaning
     try {
       const RunResult got = run_graph(*model->graph, *inputs, sizes);
+      if (!(expected.mistyped + got.mistyped).empty()) return expected.mistyped + got.mistyped + "became\n" + ir::print(*model->graph);
       for (const auto& [name, tensor] : got.values) {
         const auto found = expected.values.find(name);
         if (found == expected.values.end()) continue;
@@ -559,9 +561,9 @@ void check_many(unsigned count, bool smooth) {
   }
 }
 
-TEST(RandomGraphs, ExactOnesKeepEveryNumber) { check_many(2000, false); }
+TEST(RandomGraphs, ExactOnesKeepEveryNumber) { check_many(1500, false); }
 
-TEST(RandomGraphs, SmoothOnesKeepTheirNumbers) { check_many(1000, true); }
+TEST(RandomGraphs, SmoothOnesKeepTheirNumbers) { check_many(500, true); }
 
 }  // namespace
 }  // namespace lathe::passes
