@@ -128,7 +128,7 @@ std::vector<ops::Region> propose_matmul_block(const ir::Node& node) {
   const bool residual_taken = node.is("Gemm") && node.input(2) && !is_bias(node);
   const auto offer = [&](const std::vector<const ir::Node*>& behind) {
     for (const bool with_prologue : {true, false}) {
-      if (with_prologue == before.empty()) continue;
+      if (with_prologue && before.empty()) continue;
       std::vector<const ir::Node*> nodes = with_prologue ? before : std::vector<const ir::Node*>{};
       nodes.push_back(&node);
       nodes.insert(nodes.end(), behind.begin(), behind.end());
