@@ -6,7 +6,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -31,7 +33,8 @@ namespace {
 [[noreturn]] void fail(const std::filesystem::path& path, std::string_view what, int code = errno) {
   Error error(Code::kIo, fmt::format("{}: {}", what, std::strerror(code)));
   error.in_source(path.string());
-  if (code == ENOSPC) error.with_remedy("Free some disk space; nothing was changed.");
+  if (code == ENOSPC || code == EDQUOT) error.with_remedy("Free some disk space; nothing was changed.");
+  else if (code == EFBIG) error.with_remedy("Raise the limit on file sizes (ulimit -f); nothing was changed.");
   else if (code == ENOENT) error.with_remedy("Check the path.");
   else if (code == EACCES) error.with_remedy("Check the permissions.");
   throw error;
@@ -43,6 +46,23 @@ constexpr std::size_t kBuffer = std::size_t{1} << 20;
 std::filesystem::path temporary_name(const std::filesystem::path& target) {
   static std::atomic<unsigned> counter{0};
   return target.parent_path() / fmt::format(".{}.{}-{}", target.filename().string().substr(0, 200), getpid(), counter++);
+}
+
+/// write(2), where a file that reaches the process's size limit is an error (EFBIG) and not the end of the process (SIGXFSZ).
+ssize_t write_some(int fd, const std::byte* data, std::size_t bytes) {
+  sigset_t over_limit, before;
+  sigemptyset(&over_limit);
+  sigaddset(&over_limit, SIGXFSZ);
+  pthread_sigmask(SIG_BLOCK, &over_limit, &before);
+  const ssize_t done = ::write(fd, data, bytes);
+  const int code = errno;
+  if (done < 0 && code == EFBIG && !sigismember(&before, SIGXFSZ)) {
+    const timespec now{};
+    while (sigtimedwait(&over_limit, nullptr, &now) == -1 && errno == EINTR) {}
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = code;
+  return done;
 }
 
 }  // namespace
@@ -118,7 +138,7 @@ void AtomicFile::flush() {
   const std::byte* data = buffer_.data();
   std::size_t left = buffer_.size();
   while (left > 0) {
-    const ssize_t done = ::write(fd_, data, left);
+    const ssize_t done = write_some(fd_, data, left);
     if (done < 0) {
       if (errno == EINTR) continue;
       fail(target_, "the file cannot be written");
@@ -137,7 +157,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
   flush();
   while (!bytes.empty()) {  // large parts go straight from where they are
-    const ssize_t done = ::write(fd_, bytes.data(), bytes.size());
+    const ssize_t done = write_some(fd_, bytes.data(), bytes.size());
     if (done < 0) {
       if (errno == EINTR) continue;
       fail(target_, "the file cannot be written");

@@ -3,8 +3,12 @@
 // What is written comes back: every field, views of the mapped file, stable bytes; and the messages for what is no engine.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <vector>
 
 #include "base/os.h"
 #include "engine/engine.h"
@@ -17,6 +21,7 @@ namespace lathe::engine {
 namespace {
 
 using test::concat_engine;
+using test::ramp;
 using test::rich_engine;
 
 std::string graph_text(const ir::GraphPtr& graph) { return graph ? ir::print(*graph) : "none"; }
@@ -215,6 +220,30 @@ TEST_F(EngineFile, LeavesWeightsMapped) {
   EXPECT_EQ(back.blob_bytes[1].size(), std::size_t{64} << 20);
 }
 
+TEST_F(EngineFile, LaysTheWeightsOfTheFirstDeviceTogether) {
+  EngineData data = concat_engine();
+  std::vector<plan::BlobId> used;
+  for (int i = 0; i < 6; ++i) {
+    const plan::BlobId id = test::add_blob(data, "blob " + std::to_string(i), ramp({1000}, static_cast<float>(i)));
+    if (i % 2 == 1) used.push_back(id);
+  }
+  std::swap(used[0], used[2]);
+  data.sections[0].program.steps[2].weights = {used[0], used[1]};
+  data.sections[0].program.steps[3].weights = {used[2]};
+  const EngineData back = read_engine(write_engine(data), nullptr);
+  // The constant of step 2 comes behind the step's weights, unused blobs last.
+  EXPECT_EQ(back.blobs[static_cast<std::size_t>(used[0])].offset, 0U);
+  EXPECT_EQ(back.blobs[static_cast<std::size_t>(used[1])].offset, 4032U);
+  EXPECT_EQ(back.blobs[0].offset, 2U * 4032U);
+  EXPECT_EQ(back.blobs[static_cast<std::size_t>(used[2])].offset, 2U * 4032U + 128U);
+  for (const plan::Blob& blob : back.blobs) {
+    if (blob.name == "blob 0" || blob.name == "blob 2") {
+      EXPECT_GT(blob.offset, 2U * 4032U + 128U);
+    }
+  }
+  check_weights(back);
+}
+
 TEST_F(EngineFile, ReplacesAFileThatIsInUse) {
   const auto path = folder_ / "used.engine";
   write_engine(concat_engine(), path);
@@ -277,6 +306,53 @@ TEST_F(EngineFile, WritesNothingWhenTheDiskIsFull) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
   EXPECT_NE(message_of([] { write_engine(rich_engine(), "/dev/full"); }, Code::kIo).find("No space left"), std::string::npos);
   EXPECT_THROW(write_engine(rich_engine(), folder_ / "missing" / "x.engine"), Error);
+}
+
+TEST_F(EngineFile, KeepsTheOldFileWhereTheNewOneDoesNotFit) {
+  const auto path = folder_ / "kept.engine";
+  write_engine(concat_engine(), path);
+  EngineData large = concat_engine();
+  test::add_blob(large, "large", Tensor(DType::kUint8, {8 << 20}));
+  // A limit on file sizes stands for a full disk; by itself it would end the process with a signal.
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+  const rlimit small{2 << 20, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string text = message_of([&] { write_engine(large, path); }, Code::kIo);
+  setrlimit(RLIMIT_FSIZE, &old);
+  EXPECT_NE(text.find("File too large"), std::string::npos) << text;
+  EXPECT_NE(text.find("ulimit"), std::string::npos) << text;
+  EXPECT_EQ(read_engine(path).blobs.size(), 1U);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "a part of the new file was left";
+}
+
+TEST_F(EngineFile, IsWholeWhenTwoProcessesWriteItAtOnce) {
+  const auto path = folder_ / "shared.engine";
+  write_engine(concat_engine(), path);
+  std::vector<pid_t> writers;
+  for (const bool rich : {false, true}) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      const EngineData data = rich ? rich_engine() : concat_engine();
+      int code = 0;
+      try {
+        for (int i = 0; i < 60; ++i) write_engine(data, path);
+      } catch (...) {
+        code = 1;
+      }
+      _exit(code);
+    }
+    writers.push_back(child);
+  }
+  while (!writers.empty()) {
+    EXPECT_NO_THROW(check_weights(read_engine(path)));   // always one of the two, whole
+    int state = 0;
+    if (waitpid(writers.back(), &state, WNOHANG) == 0) continue;
+    writers.pop_back();
+    EXPECT_TRUE(WIFEXITED(state) && WEXITSTATUS(state) == 0);
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
 }
 
 TEST_F(EngineFile, RefusesToWriteAnUnsoundEngine) {

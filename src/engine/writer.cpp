@@ -57,15 +57,43 @@ struct WeightLayout {
   std::uint64_t size = 0;
 };
 
+/// Blobs as the first device's steps read them, then those of the other devices, then the rest: a run touches one stretch of the file, and
+/// what it never needs is not read in beside it.
+std::vector<std::size_t> writing_order(const EngineData& data) {
+  std::vector<std::size_t> order;
+  std::vector<bool> placed(data.blobs.size(), false);
+  const auto place = [&](std::size_t blob) {
+    if (placed[blob]) return;
+    placed[blob] = true;
+    order.push_back(blob);
+  };
+  const auto visit = [&](const auto& self, const plan::Program& program) -> void {
+    for (const plan::Step& step : program.steps) {
+      for (const plan::BlobId id : step.weights)
+        if (id >= 0) place(static_cast<std::size_t>(id));
+      for (plan::SlotId id : step.inputs) {
+        while (id >= 0 && program.slots[static_cast<std::size_t>(id)].storage == plan::Storage::kAlias) id = program.slots[static_cast<std::size_t>(id)].parent;
+        if (id >= 0 && program.slots[static_cast<std::size_t>(id)].storage == plan::Storage::kConstant) place(static_cast<std::size_t>(program.slots[static_cast<std::size_t>(id)].blob));
+      }
+    }
+    for (const plan::Program& sub : program.subprograms) self(self, sub);
+  };
+  for (const DeviceSection& section : data.sections) visit(visit, section.program);
+  for (std::size_t i = 0; i < placed.size(); ++i) place(i);
+  return order;
+}
+
 WeightLayout lay_out(const EngineData& data) {
   WeightLayout layout;
+  layout.hashes.resize(data.blobs.size());
+  layout.offsets.resize(data.blobs.size());
   std::map<std::tuple<std::uint64_t, std::uint64_t, std::size_t>, std::uint64_t> known;
-  for (std::size_t i = 0; i < data.blobs.size(); ++i) {
+  for (const std::size_t i : writing_order(data)) {
     const std::span<const std::byte> bytes = data.blob_bytes[i];
     const Hash128 hash = hash128(bytes.data(), bytes.size());
-    layout.hashes.push_back(hash);
+    layout.hashes[i] = hash;
     const auto [at, added] = known.emplace(std::make_tuple(hash.high, hash.low, bytes.size()), layout.size);
-    layout.offsets.push_back(at->second);
+    layout.offsets[i] = at->second;
     if (!added) continue;
     layout.written.push_back(i);
     layout.size = align(layout.size + bytes.size(), kBlobAlignment);
