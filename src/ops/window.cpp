@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace lathe::ops {
 
@@ -28,17 +29,17 @@ Dim Window::output(std::size_t axis, const Dim& input) const {
 
 std::int64_t Window::output(std::size_t axis, std::int64_t input) const { return *output(axis, Dim(input)).constant(); }
 
+std::pair<std::int64_t, std::int64_t> Window::pads(std::size_t axis, std::int64_t input) const {
+  if (automatic == Auto::kNotSet) return {pads_begin[axis], pads_end[axis]};
+  if (automatic == Auto::kValid) return {0, 0};
+  const std::int64_t stride = strides[axis], windows = input > 0 ? (input - 1) / stride + 1 : 0;
+  const std::int64_t total = std::max<std::int64_t>(0, (windows - 1) * stride + reach(axis) - input), half = total / 2;
+  return automatic == Auto::kSameUpper ? std::pair(half, total - half) : std::pair(total - half, half);
+}
+
 Window Window::concrete(const Dims& spatial_input) const {
   Window window = *this;
-  if (automatic == Auto::kNotSet) return window;
-  for (std::size_t axis = 0; axis < rank(); ++axis) {
-    window.pads_begin[axis] = window.pads_end[axis] = 0;
-    if (automatic == Auto::kValid) continue;
-    const std::int64_t total = std::max<std::int64_t>(0, (output(axis, spatial_input[axis]) - 1) * strides[axis] + reach(axis) - spatial_input[axis]);
-    const std::int64_t half = total / 2;
-    window.pads_begin[axis] = automatic == Auto::kSameUpper ? half : total - half;
-    window.pads_end[axis] = total - window.pads_begin[axis];
-  }
+  for (std::size_t axis = 0; axis < rank(); ++axis) std::tie(window.pads_begin[axis], window.pads_end[axis]) = pads(axis, spatial_input[axis]);
   return window;
 }
 

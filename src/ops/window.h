@@ -3,6 +3,7 @@
 #pragma once
 // The sliding window that convolutions and poolings share: attributes, output extents (symbolic and concrete), effective pads.
 
+#include <utility>
 #include <vector>
 
 #include "ops/op_def.h"
@@ -21,6 +22,8 @@ struct Window {
   /// Output extent on a spatial axis. ceil_mode: the last window must start inside the input or its left pad.
   Dim output(std::size_t axis, const Dim& input) const;
   std::int64_t output(std::size_t axis, std::int64_t input) const;
+  /// Pads before and behind on an axis of this extent, SAME_* included. Allocates nothing.
+  std::pair<std::int64_t, std::int64_t> pads(std::size_t axis, std::int64_t input) const;
   /// The same window with the pads that SAME_* means for this input.
   Window concrete(const Dims& spatial_input) const;
 };

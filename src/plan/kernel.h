@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // The run half of a candidate: what the runtime needs to execute a step. A Kernel is a step bound to one set of concrete shapes;
-// binding may allocate and prepare, running may not. Nothing here knows graphs, importers or timing.
+// binding may allocate and prepare, moving to other extents and running may not. Nothing here knows graphs, importers or timing.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +35,7 @@ struct TensorDesc {
   bool is_dense_row_major() const;
   bool is_channels_last() const;   ///< rank >= 3, channel stride 1, pixels in row-major order; a pixel stride above C is allowed
   static TensorDesc row_major(DType dtype, Dims dims);
+  friend bool operator==(const TensorDesc&, const TensorDesc&) = default;
 };
 
 /// What binding sees. Everything pointed to outlives the kernel (weights live in the engine's mapping).
@@ -43,8 +45,10 @@ struct BindRequest {
   /// For inputs whose value is a constant of the engine: its bytes (dense, as its desc says); nullptr otherwise.
   std::span<const void* const> constants;
   std::span<const std::span<const std::byte>> weights;  ///< packed blobs in the plan's order
-  const ir::Bindings& symbols;                      ///< symbol values of this specialisation
+  const ir::Bindings& symbols;                      ///< values of the program's symbols
   int threads = 1;
+  /// For what binding itself needs: memory that need not be given back and is void when the call returns. nullptr: the heap.
+  std::pmr::memory_resource* memory = nullptr;
 };
 
 struct KernelIo {
@@ -58,9 +62,26 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual std::size_t scratch_bytes() const noexcept { return 0; }
+  /// Moves the kernel to other extents of the step that it was bound to: params, weights, types, ranks and memory orders are the same.
+  /// Allocates nothing when scratch and tensors are no larger than some that it was bound or moved to before. False: it cannot; what it
+  /// is then good for is to be destroyed, and bind() says why or does it.
+  virtual bool rebind(const BindRequest&) noexcept { return false; }
+  /// Does the kernel look at symbols beside its tensors' extents (a value that is a symbol)? Then it is moved when any of them changes.
+  virtual bool reads_symbols() const noexcept { return false; }
   /// No allocation, no throw. May be called from several threads at once (with different io): keep no state.
   virtual Status run(const KernelIo& io) const noexcept = 0;
 };
+
+/// For rebind(): does `fit` (which throws what bind() would) go through?
+template <class Fit>
+bool fits(Fit fit) noexcept {
+  try {
+    fit();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
 
 /// A kind of kernel, by name ("cpu.conv.direct"). Registered through an explicit generated list (see kernel_list.h).
 struct KernelType {

@@ -12,50 +12,100 @@
 #include "base/tensor.h"
 
 namespace lathe::plan {
+namespace {
 
-Status bind_symbols(const Program& program, std::span<const Dims> input_dims, ir::Bindings& bindings) {
-  bindings.clear();
-  const auto fail = [](std::string_view format, const auto&... args) {
-    return Status(Code::kInvalidArgument, fmt::format(fmt::runtime(format), args...));
-  };
+template <class... Args>
+Status refuse(fmt::format_string<Args...> format, Args&&... args) {
+  return {Code::kInvalidArgument, fmt::format(format, std::forward<Args>(args)...)};
+}
+
+}  // namespace
+
+ShapeProgram::ShapeProgram(const Program& program) : program_(program) {
   for (std::size_t i = 0; i < program.inputs.size(); ++i) {
-    const Io& io = program.inputs[i];
-    const ir::Shape& shape = program.slots[static_cast<std::size_t>(io.slot)].shape;
-    const Dims& dims = input_dims[i];
-    if (dims.size() != shape.size())
-      return fail("input '{}' has rank {}, expected {}: {}", io.name, dims.size(), shape.size(), ir::to_string(shape));
-    for (std::size_t axis = 0; axis < dims.size(); ++axis) {
-      if (dims[axis] < 0) return fail("input '{}' has the negative extent {} on axis {}", io.name, dims[axis], axis);
+    const ir::Shape& shape = program.slots[static_cast<std::size_t>(program.inputs[i].slot)].shape;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
       if (!shape[axis].is_symbol()) continue;
       // The bare name: to_string() puts quotes around names that are no plain word.
       std::set<std::string> names;
       shape[axis].collect_symbols(names);
-      const std::string& symbol = *names.begin();
-      const auto [at, added] = bindings.emplace(symbol, dims[axis]);
-      if (!added && at->second != dims[axis])
-        return fail("input '{}' has extent {} on axis {}, but '{}' is {} in another input or axis", io.name, dims[axis], axis, symbol, at->second);
+      const auto at = std::find(symbols_.begin(), symbols_.end(), *names.begin());
+      const auto symbol = static_cast<std::int32_t>(at - symbols_.begin());
+      if (at == symbols_.end()) symbols_.push_back(*names.begin());
+      sources_.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(axis), symbol});
     }
   }
-  for (std::size_t i = 0; i < program.inputs.size(); ++i) {
-    const Io& io = program.inputs[i];
-    const ir::Shape& shape = program.slots[static_cast<std::size_t>(io.slot)].shape;
+  for (const std::string& symbol : symbols_) {
+    const auto found = std::find_if(program.symbols.begin(), program.symbols.end(), [&](const SymbolHint& hint) { return hint.symbol == symbol; });
+    hints_.push_back(found == program.symbols.end() ? SymbolHint{symbol} : *found);
+  }
+  std::vector<std::uint8_t> state(program.slots.size(), 0);   // 1: its parents are being placed, 2: placed
+  std::vector<SlotId> chain;
+  for (std::size_t i = 0; i < program.slots.size(); ++i) {
+    SlotId at = static_cast<SlotId>(i);
+    while (at >= 0 && state[static_cast<std::size_t>(at)] == 0) {
+      state[static_cast<std::size_t>(at)] = 1;
+      chain.push_back(at);
+      const Slot& slot = program.slots[static_cast<std::size_t>(at)];
+      at = slot.storage == Storage::kAlias ? slot.parent : -1;
+    }
+    if (at >= 0 && state[static_cast<std::size_t>(at)] == 1) cycle_ = at;
+    for (; !chain.empty(); chain.pop_back()) {
+      state[static_cast<std::size_t>(chain.back())] = 2;
+      order_.push_back(chain.back());
+    }
+  }
+}
+
+ir::Bindings ShapeProgram::make_bindings() const {
+  ir::Bindings bindings;
+  for (const std::string& symbol : symbols_) bindings.emplace(symbol, 0);
+  return bindings;
+}
+
+Status ShapeProgram::solve(std::span<const Extents> inputs, ir::Bindings& bindings) const {
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Io& io = program_.inputs[i];
+    const ir::Shape& shape = program_.slots[static_cast<std::size_t>(io.slot)].shape;
+    if (inputs[i].size() != shape.size()) return refuse("input '{}' has rank {}, expected {}: {}", io.name, inputs[i].size(), shape.size(), ir::to_string(shape));
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+      if (inputs[i][axis] < 0) return refuse("input '{}' has the negative extent {} on axis {}", io.name, inputs[i][axis], axis);
+  }
+  std::int32_t known = 0;   // symbols are numbered in the order of their first source
+  for (const Source& source : sources_) {
+    const std::int64_t extent = inputs[static_cast<std::size_t>(source.input)][static_cast<std::size_t>(source.axis)];
+    const std::string& symbol = symbols_[static_cast<std::size_t>(source.symbol)];
+    std::int64_t& value = bindings.at(symbol);
+    if (source.symbol == known) {
+      value = extent;
+      ++known;
+    } else if (value != extent) {
+      return refuse("input '{}' has extent {} on axis {}, but '{}' is {} in another input or axis", program_.inputs[static_cast<std::size_t>(source.input)].name, extent,
+                    source.axis, symbol, value);
+    }
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Io& io = program_.inputs[i];
+    const ir::Shape& shape = program_.slots[static_cast<std::size_t>(io.slot)].shape;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
       if (shape[axis].is_symbol()) continue;
       const auto expected = shape[axis].evaluate(bindings);
-      if (!expected) return fail("input '{}': the extent {} of axis {} cannot be told from the inputs' shapes", io.name, shape[axis].to_string(), axis);
-      if (*expected != input_dims[i][axis])
-        return fail("input '{}' has shape {}, expected {} (axis {} must be {})", io.name, to_string(input_dims[i]), ir::to_string(shape), axis, *expected);
+      if (!expected) return refuse("input '{}': the extent {} of axis {} cannot be told from the inputs' shapes", io.name, shape[axis].to_string(), axis);
+      if (*expected != inputs[i][axis])
+        return refuse("input '{}' has shape {}, expected {} (axis {} must be {})", io.name, to_string(Dims(inputs[i].begin(), inputs[i].end())), ir::to_string(shape), axis, *expected);
     }
   }
-  for (const SymbolHint& hint : program.symbols) {
-    const auto found = bindings.find(hint.symbol);
-    if (found == bindings.end()) continue;
-    if (hint.max >= 0 && found->second > hint.max)
-      return fail("'{}' is {}, above the largest value {} that the engine was built for", hint.symbol, found->second, hint.max);
-    if (hint.min > 1 && found->second < hint.min)
-      return fail("'{}' is {}, below the least value {} that the engine was built for", hint.symbol, found->second, hint.min);
+  for (const SymbolHint& hint : hints_) {
+    const std::int64_t value = bindings.at(hint.symbol);
+    if (hint.max >= 0 && value > hint.max) return refuse("'{}' is {}, above the largest value {} that the engine was built for", hint.symbol, value, hint.max);
+    if (hint.min > 1 && value < hint.min) return refuse("'{}' is {}, below the least value {} that the engine was built for", hint.symbol, value, hint.min);
   }
   return Status::ok();
+}
+
+void ShapeProgram::classify(const ir::Bindings& bindings, ShapeClass& into) const {
+  into.clear();
+  for (const SymbolHint& hint : hints_) into.push_back(symbol_range(bindings.at(hint.symbol), hint));
 }
 
 std::int64_t span_elements(const TensorDesc& desc) {
@@ -80,70 +130,77 @@ std::int64_t element_count_or_huge(const Dims& dims) {
   return count;
 }
 
-std::vector<std::int64_t> strides_in_order(const Dims& dims, const std::vector<std::int32_t>& order) {
-  std::vector<std::int64_t> strides(dims.size(), 1);
+void strides_in_order(const Dims& dims, const std::vector<std::int32_t>& order, std::vector<std::int64_t>& strides) {
+  strides.resize(dims.size());
   std::int64_t stride = 1;
   for (std::size_t i = dims.size(); i-- > 0;) {
     const std::size_t axis = order.empty() ? i : static_cast<std::size_t>(order[i]);
     strides[axis] = stride;
     stride *= std::max<std::int64_t>(dims[axis], 1);
   }
-  return strides;
 }
 
 }  // namespace
 
-std::vector<ResolvedSlot> resolve_slots(const Program& program, const ir::Bindings& bindings) {
-  const std::size_t count = program.slots.size();
-  std::vector<ResolvedSlot> resolved(count);
-  std::vector<int> state(count, 0);
+void ShapeProgram::resolve(const ir::Bindings& bindings, std::vector<ResolvedSlot>& slots) const {
   const auto corrupt = [&](std::size_t slot, std::string_view what) {
-    return Error(Code::kCorruptFile, fmt::format("slot {} {}", slot, what)).at_tensor(program.slots[slot].name);
+    return Error(Code::kCorruptFile, fmt::format("slot {} {}", slot, what)).at_tensor(program_.slots[slot].name);
   };
-  const auto resolve = [&](auto&& self, std::size_t i) -> void {
-    if (state[i] == 2) return;
-    if (state[i] == 1) throw corrupt(i, "is an alias of itself");
-    state[i] = 1;
-    const Slot& slot = program.slots[i];
-    ResolvedSlot& out = resolved[i];
-    const auto dims = ir::evaluate(slot.shape, bindings);
-    if (!dims) throw Error(Code::kInvalidArgument, fmt::format("the shape {} cannot be told from the inputs' shapes", ir::to_string(slot.shape))).at_tensor(slot.name);
-    for (const std::int64_t extent : *dims)
-      if (extent < 0)
-        throw Error(Code::kInvalidArgument, fmt::format("the inputs are too small: a tensor would get the shape {}", to_string(*dims))).at_tensor(slot.name);
-    // Sizes and strides are multiplied without further checks from here on.
-    const std::int64_t elements = element_count_or_huge(*dims);
-    if (elements > kMaxElements)
-      throw Error(Code::kInvalidArgument, fmt::format("the inputs are too large: a tensor would get the shape {}", to_string(*dims))).at_tensor(slot.name);
-    out.desc.dtype = slot.dtype;
-    out.desc.dims = *dims;
-    if (slot.storage != Storage::kAlias) {
-      out.root = static_cast<SlotId>(i);
-      out.desc.strides = strides_in_order(*dims, slot.order);
-    } else {
-      const auto parent = static_cast<std::size_t>(slot.parent);
-      self(self, parent);
-      const ResolvedSlot& from = resolved[parent];
-      out.root = from.root;
-      out.offset = from.offset;
-      if (slot.alias_axis < 0) {
-        if (from.desc.elements() != out.desc.elements()) throw corrupt(i, "is a view of a tensor with another number of elements");
-        out.desc.strides = strides_in_order(*dims, slot.order);
-      } else {
-        const auto axis = static_cast<std::size_t>(slot.alias_axis);
-        const auto offset = slot.alias_offset.evaluate(bindings);
-        bool inside = axis < from.desc.dims.size() && from.desc.dims.size() == dims->size() && offset && *offset >= 0;
-        for (std::size_t a = 0; inside && a < dims->size(); ++a)
-          inside = (*dims)[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - (*dims)[a]);
-        if (!inside) throw corrupt(i, "lies outside the tensor that it is a slice of");
-        out.desc.strides = from.desc.strides;
-        out.offset += *offset * from.desc.strides[axis];
-      }
+  if (cycle_ >= 0) throw corrupt(static_cast<std::size_t>(cycle_), "is an alias of itself");
+  slots.resize(program_.slots.size());
+  for (const SlotId id : order_) {
+    const auto i = static_cast<std::size_t>(id);
+    const Slot& slot = program_.slots[i];
+    ResolvedSlot& out = slots[i];
+    Dims& dims = out.desc.dims;
+    dims.resize(slot.shape.size());
+    for (std::size_t axis = 0; axis < dims.size(); ++axis) {
+      const auto extent = slot.shape[axis].evaluate(bindings);
+      if (!extent) throw Error(Code::kInvalidArgument, fmt::format("the shape {} cannot be told from the inputs' shapes", ir::to_string(slot.shape))).at_tensor(slot.name);
+      dims[axis] = *extent;
     }
-    state[i] = 2;
-  };
-  for (std::size_t i = 0; i < count; ++i) resolve(resolve, i);
-  return resolved;
+    if (std::any_of(dims.begin(), dims.end(), [](std::int64_t extent) { return extent < 0; }))
+      throw Error(Code::kInvalidArgument, fmt::format("the inputs are too small: a tensor would get the shape {}", to_string(dims))).at_tensor(slot.name);
+    // Sizes and strides are multiplied without further checks from here on.
+    if (element_count_or_huge(dims) > kMaxElements)
+      throw Error(Code::kInvalidArgument, fmt::format("the inputs are too large: a tensor would get the shape {}", to_string(dims))).at_tensor(slot.name);
+    out.desc.dtype = slot.dtype;
+    if (slot.storage != Storage::kAlias) {
+      out.root = id;
+      out.offset = 0;
+      strides_in_order(dims, slot.order, out.desc.strides);
+      continue;
+    }
+    const ResolvedSlot& from = slots[static_cast<std::size_t>(slot.parent)];
+    out.root = from.root;
+    out.offset = from.offset;
+    if (slot.alias_axis < 0) {
+      if (from.desc.elements() != out.desc.elements()) throw corrupt(i, "is a view of a tensor with another number of elements");
+      strides_in_order(dims, slot.order, out.desc.strides);
+      continue;
+    }
+    const auto axis = static_cast<std::size_t>(slot.alias_axis);
+    const auto offset = slot.alias_offset.evaluate(bindings);
+    bool inside = axis < from.desc.dims.size() && from.desc.dims.size() == dims.size() && offset && *offset >= 0;
+    for (std::size_t a = 0; inside && a < dims.size(); ++a)
+      inside = dims[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - dims[a]);
+    if (!inside) throw corrupt(i, "lies outside the tensor that it is a slice of");
+    out.desc.strides = from.desc.strides;
+    out.offset += *offset * from.desc.strides[axis];
+  }
+}
+
+Status bind_symbols(const Program& program, std::span<const Dims> input_dims, ir::Bindings& bindings) {
+  const ShapeProgram shapes(program);
+  const std::vector<Extents> inputs(input_dims.begin(), input_dims.end());
+  bindings = shapes.make_bindings();
+  return shapes.solve(inputs, bindings);
+}
+
+std::vector<ResolvedSlot> resolve_slots(const Program& program, const ir::Bindings& bindings) {
+  std::vector<ResolvedSlot> slots;
+  ShapeProgram(program).resolve(bindings, slots);
+  return slots;
 }
 
 }  // namespace lathe::plan

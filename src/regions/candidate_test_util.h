@@ -231,19 +231,22 @@ class CandidateRunner {
     }
     for (const Tensor& blob : blobs) weights.emplace_back(blob.raw(), blob.bytes());
 
-    std::vector<plan::TensorDesc> ins, outs;
+    std::vector<plan::TensorDesc> ins, outs, planned_ins, planned_outs;   // at the extents of the run, and at those of the plan
     std::vector<std::unique_ptr<Memory>> memory;
     std::vector<const void*> in, constants;
     std::vector<void*> out;
     for (const ir::Value* value : plan.inputs) {
       if (!value) {
         ins.emplace_back();
+        planned_ins.emplace_back();
         in.push_back(nullptr);
         constants.push_back(nullptr);
         continue;
       }
       const auto at = static_cast<std::size_t>(std::find(region_.inputs.begin(), region_.inputs.end(), value) - region_.inputs.begin());
-      ins.push_back(desc(value, at < in_layouts_.size() ? in_layouts_[at] : ops::Layout::kRowMajor, options_.run_bindings));
+      const ops::Layout layout = at < in_layouts_.size() ? in_layouts_[at] : ops::Layout::kRowMajor;
+      ins.push_back(desc(value, layout, options_.run_bindings));
+      planned_ins.push_back(desc(value, layout, options_.bindings));
       memory.push_back(std::make_unique<Memory>(ins.back()));
       memory.back()->fill(inputs_.at(value->name).values);
       in.push_back(memory.back()->data());
@@ -253,23 +256,42 @@ class CandidateRunner {
     for (const ir::Value* value : plan.outputs) {
       if (!value) {
         outs.emplace_back();
+        planned_outs.emplace_back();
         out.push_back(nullptr);
         written.push_back(nullptr);
         continue;
       }
       const auto at = static_cast<std::size_t>(std::find(region_.outputs.begin(), region_.outputs.end(), value) - region_.outputs.begin());
-      outs.push_back(desc(value, at < out_layouts_.size() ? out_layouts_[at] : ops::Layout::kRowMajor, options_.run_bindings));
+      const ops::Layout layout = at < out_layouts_.size() ? out_layouts_[at] : ops::Layout::kRowMajor;
+      outs.push_back(desc(value, layout, options_.run_bindings));
+      planned_outs.push_back(desc(value, layout, options_.bindings));
       memory.push_back(std::make_unique<Memory>(outs.back()));
       out.push_back(memory.back()->data());
       written.push_back(memory.back().get());
     }
     ThreadPool pool(options_.threads);
-    const auto kernel = type->bind({plan.params, ins, outs, constants, weights, options_.run_bindings, options_.threads});
-    Memory scratch(plan::TensorDesc::row_major(DType::kUint8, {static_cast<std::int64_t>(kernel->scratch_bytes())}));
+    const plan::BindRequest request{plan.params, ins, outs, constants, weights, options_.run_bindings, options_.threads};
+    const auto kernel = type->bind(request);
+    // One that comes from other extents must do the same.
+    const auto moved = type->bind({plan.params, planned_ins, planned_outs, constants, weights, options_.bindings, options_.threads});
+    EXPECT_TRUE(plan.kernel == "cpu.reference" || moved->rebind(request)) << plan.kernel << " " << plan.variant << " does not move";
+    Memory scratch(plan::TensorDesc::row_major(DType::kUint8, {static_cast<std::int64_t>(std::max(kernel->scratch_bytes(), moved->scratch_bytes()))}));
     const plan::KernelIo io{in.data(), out.data(), scratch.data(), &pool};
-    for (int round = 0; round < 2; ++round) {   // a second run must not depend on what the first one left
-      const Status status = kernel->run(io);
+    std::vector<std::vector<double>> first;
+    for (const plan::Kernel* each : {kernel.get(), plan.kernel == "cpu.reference" ? kernel.get() : moved.get()}) {   // nor may a run depend on what one before left
+      const Status status = each->run(io);
       EXPECT_TRUE(status) << status.message();
+      for (std::size_t i = 0; i < written.size(); ++i) {
+        if (!written[i]) {
+          first.emplace_back();
+          continue;
+        }
+        std::vector<double> values = written[i]->read().values;
+        if (each == moved.get() && !values.empty()) {
+          EXPECT_EQ(0, std::memcmp(first[i].data(), values.data(), values.size() * sizeof(double))) << plan.kernel << " " << plan.variant << " moved";
+        }
+        first.push_back(std::move(values));
+      }
     }
     EXPECT_TRUE(scratch.intact()) << "scratch overrun by " << plan.kernel << " " << plan.variant;
     for (std::size_t i = 0; i < plan.outputs.size(); ++i) {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// One thread's run state of an Engine: arena, kernels bound per shape, outputs. Create one per thread.
+// One thread's run state of an Engine: arena, kernels bound per class of shapes, outputs. Create one per thread.
 
 #include <memory>
 #include <span>
@@ -32,6 +32,8 @@ struct StepTime {
   std::int64_t runs = 0;
 };
 
+class Specialisation;
+
 class Context {
  public:
   explicit Context(std::shared_ptr<const Engine> engine, Allocator* allocator = nullptr);
@@ -39,7 +41,7 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  /// Binds these input shapes ahead of a run (allocates). Later runs of the shapes do not.
+  /// Binds these input shapes ahead of a run (allocates). Later runs of these and of other shapes of their class do not.
   Status prepare(std::span<const Dims> input_dims) noexcept;
   /// Views in the order of the program's inputs and outputs; `outputs` may be shorter or empty.
   Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs) noexcept;
@@ -53,18 +55,20 @@ class Context {
 
   void start_profile();
   std::vector<StepTime> profile() const;
-  std::size_t arena_bytes() const noexcept;    ///< planned activations and scratch of the current shapes
-  std::size_t bound_shapes() const noexcept;   ///< specialisations held
+  std::size_t arena_bytes() const noexcept;      ///< planned activations and scratch of the current shapes' class
+  std::size_t specialisations() const noexcept;  ///< shape classes held, at most 32
   const Engine& engine() const noexcept { return *engine_; }
 
  private:
-  struct Specialisation;
   struct Memory;
-  Specialisation* find_or_bind(std::span<const InputView> inputs, Status& status) noexcept;
-  std::unique_ptr<Specialisation> bind(const ir::Bindings& bindings, std::span<const Dims> dims);
+  struct Query;
+  Specialisation* find_or_make(Status& status) noexcept;
+  Specialisation* make_specialisation();
+  void make_room(const Specialisation& spec);
 
   std::shared_ptr<const Engine> engine_;
   Allocator* allocator_;
+  std::unique_ptr<Query> query_;
   std::vector<std::unique_ptr<Specialisation>> specialisations_;   // most recently used first
   std::unique_ptr<Memory> memory_;
   bool keep_ = false, profiling_ = false;

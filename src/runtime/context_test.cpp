@@ -116,17 +116,75 @@ EngineData any_shape() {
   return data;
 }
 
-TEST(Context, HoldsAFewShapesAndBindsAnyOther) {
+/// Runs x of these dims through any_shape() and compares.
+::testing::AssertionResult copies(Context& context, const Dims& dims) {
+  const Tensor x = ramp(dims, static_cast<float>(dims[0]));
+  const InputView in[] = {view(x)};
+  if (const Status status = context.run(in, {}); !status) return ::testing::AssertionFailure() << status.message();
+  if (std::memcmp(context.output(0).data, x.raw(), x.bytes()) != 0) return ::testing::AssertionFailure() << "another result at " << to_string(dims);
+  return ::testing::AssertionSuccess();
+}
+
+TEST(Context, SharesASpecialisationAmongTheShapesOfAClass) {
   Context context(Engine::create(any_shape()));
   for (int round = 0; round < 2; ++round)
-    for (std::int64_t n = 1; n <= 40; ++n) {
-      const Tensor x = ramp({n, 3, 1 + n % 5, 2}, static_cast<float>(n));
-      const InputView in[] = {view(x)};
-      ASSERT_TRUE(context.run(in, {}));
-      ASSERT_EQ(std::memcmp(context.output(0).data, x.raw(), x.bytes()), 0) << n;
-      ASSERT_LE(context.bound_shapes(), 32U);
+    for (std::int64_t n = 1; n <= 32; ++n) {
+      ASSERT_TRUE(copies(context, {n, 3, 4, 2}));
+      ASSERT_LE(context.specialisations(), 7U);
     }
-  EXPECT_EQ(context.bound_shapes(), 32U);
+  // Back and forth, within a class and between two.
+  for (const std::int64_t n : {32, 17, 32, 5, 31, 8, 18}) ASSERT_TRUE(copies(context, {n, 3, 4, 2}));
+  EXPECT_EQ(context.specialisations(), 5U);
+}
+
+TEST(Context, GrowingByOneMakesFewSpecialisations) {
+  Context context(Engine::create(any_shape()));
+  for (std::int64_t width = 1; width <= 512; ++width) ASSERT_TRUE(copies(context, {1, 3, 2, width}));
+  EXPECT_LE(context.specialisations(), 10U);
+  EXPECT_GE(context.specialisations(), 9U) << "memory for the largest shape at once would be wasteful";
+}
+
+TEST(Context, HoldsAFewClassesAndMakesAnyOther) {
+  Context context(Engine::create(any_shape()));
+  for (int round = 0; round < 2; ++round)
+    for (std::int64_t n = 1; n <= 64; n *= 2)
+      for (std::int64_t height = 1; height <= 64; height *= 2) {
+        ASSERT_TRUE(copies(context, {n, 3, height, 2}));
+        ASSERT_LE(context.specialisations(), 32U);
+      }
+  EXPECT_EQ(context.specialisations(), 32U);
+}
+
+/// y = the last axis of x, of extent n, without its first n - 8: the largest n has the smallest y, and n below 8 is refused.
+TEST(Context, PlansForExtentsThatFallAndGoesOnAfterARefusedShape) {
+  EngineData data = concat_engine();
+  plan::Program& program = data.sections[0].program;
+  const ir::Dim n = ir::Dim::symbol("n"), rest = ir::Dim(40) - n;
+  program = {};
+  program.slots = {engine::test::slot("x", {n, 40}, plan::Storage::kInput), engine::test::slot("", {n, 40}, plan::Storage::kArena),
+                   engine::test::slot("", {n, rest}, plan::Storage::kAlias), engine::test::slot("", {n, rest}, plan::Storage::kArena),
+                   engine::test::slot("y", {n, rest}, plan::Storage::kOutput)};
+  program.slots[1].order = {1, 0};
+  program.slots[2].parent = 1;
+  program.slots[2].alias_axis = 1;
+  program.slots[2].alias_offset = n;
+  program.slots[3].order = {1, 0};
+  program.steps = {engine::test::copy_step(0, 1), engine::test::copy_step(2, 3), engine::test::copy_step(3, 4)};
+  program.segments = {{0, 3}};
+  program.inputs = {{"x", 0, -1}};
+  program.outputs = {{"y", 4, -1}};
+  Context context(Engine::create(std::move(data)));
+  for (const std::int64_t rows : {33, 40, 34, 41, 39, 36, 64, 33, 17, 32, 20}) {
+    const Tensor x = ramp({rows, 40});
+    const InputView in[] = {view(x)};
+    const Status status = context.run(in, {});
+    ASSERT_EQ(status.is_ok(), rows <= 40) << rows << ": " << status.message();
+    if (!status) continue;
+    const std::vector<float> y = floats(context.output(0));
+    ASSERT_EQ(y.size(), static_cast<std::size_t>(rows * (40 - rows)));
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < 40 - rows; ++j) ASSERT_EQ(y[static_cast<std::size_t>(i * (40 - rows) + j)], static_cast<float>(i * 40 + rows + j)) << rows;
+  }
 }
 
 TEST(Context, RunsEmptyTensors) {
@@ -141,12 +199,12 @@ TEST(Context, PreparesAhead) {
   Context context(concat());
   const std::vector<Dims> dims{{1, 3, 4, 5}};
   ASSERT_TRUE(context.prepare(dims));
-  EXPECT_EQ(context.bound_shapes(), 1U);
+  EXPECT_EQ(context.specialisations(), 1U);
   EXPECT_GT(context.arena_bytes(), 0U);
   const Tensor x = ramp({1, 3, 4, 5});
   const InputView in[] = {view(x)};
   ASSERT_TRUE(context.run(in, {}));
-  EXPECT_EQ(context.bound_shapes(), 1U);
+  EXPECT_EQ(context.specialisations(), 1U);
   const std::vector<Dims> wrong{{1, 3, 4}};
   EXPECT_EQ(context.prepare(wrong).code(), Code::kInvalidArgument);
   EXPECT_EQ(context.prepare({}).code(), Code::kInvalidArgument);
@@ -171,6 +229,7 @@ class CountingAllocator final : public Allocator {
  public:
   void* allocate(std::size_t bytes, std::size_t alignment, MemorySpace space, void* stream) noexcept override {
     if (refuse) return nullptr;
+    if (bytes > limit) return nullptr;
     live += static_cast<std::int64_t>(bytes);
     return default_allocator().allocate(bytes, alignment, space, stream);
   }
@@ -179,6 +238,7 @@ class CountingAllocator final : public Allocator {
     default_allocator().deallocate(pointer, bytes, space, stream);
   }
   std::int64_t live = 0;
+  std::size_t limit = SIZE_MAX;
   bool refuse = false;
 };
 
@@ -196,6 +256,14 @@ TEST(Context, TakesItsMemoryFromTheCallersAllocator) {
     EXPECT_EQ(floats(context.output(0)), expected_y());
   }
   EXPECT_EQ(allocator.live, 0);
+}
+
+TEST(Context, TakesTheShapeItselfWhereTheLargestOfItsClassHasNoMemory) {
+  CountingAllocator allocator;
+  Context context(Engine::create(any_shape()), &allocator);
+  allocator.limit = 33 * 3 * 33 * 2 * sizeof(float) + 64;   // the class ends at 64 x 64
+  EXPECT_TRUE(copies(context, {33, 3, 33, 2}));
+  EXPECT_EQ(context.specialisations(), 1U);
 }
 
 TEST(Context, ReportsAKernelThatCannotBeBound) {

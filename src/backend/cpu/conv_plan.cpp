@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Planning of convolutions and the public entry points.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "backend/cpu/conv_internal.h"
@@ -54,7 +55,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
   const std::int64_t extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
   const std::int64_t smallest = plan.flat ? std::min<std::int64_t>(extent, kMaxTileRows) : 1;
   const std::int64_t largest = std::min<std::int64_t>(extent, plan.flat ? 1024 : std::max<std::int64_t>(1, 2048 / s.ow));
-  std::vector<std::int32_t> taken;
+  std::array<std::int32_t, 8> taken{};   // offers are few, and planning for other extents must not allocate
   for (int round = 0; round <= skip; ++round) {
     double best = 0;
     ConvPlan winner = plan;
@@ -63,7 +64,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
       if (rows < smallest) break;
       if (rows == last_rows) continue;
       last_rows = rows;
-      if (std::any_of(taken.begin(), taken.end(), [&](std::int32_t t) { return rows * 3 > t * 2 && rows * 2 < t * 3; })) continue;
+      if (std::any_of(taken.begin(), taken.begin() + round, [&](std::int32_t t) { return rows * 3 > t * 2 && rows * 2 < t * 3; })) continue;
       for (std::int64_t parts = 1; parts <= std::min<std::int64_t>(s.panels, 4 * threads); ++parts) {
         ConvPlan now = plan;
         now.rows = static_cast<std::int32_t>(rows);
@@ -77,7 +78,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
     }
     if (best == 0) return;   // nothing further to offer
     plan = winner;
-    taken.push_back(plan.rows);
+    taken[static_cast<std::size_t>(round)] = plan.rows;
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/arena.h"
 #include "lathe/status.h"
 
 namespace lathe::loops::cpu {
@@ -20,7 +21,7 @@ struct IndexValue {
   std::int64_t lo = kLow, hi = kHigh;
 };
 
-/// Thrown inside this file only: splitting this loop makes a quotient affine.
+/// Splitting this loop makes a quotient affine.
 struct SplitRequest {
   int loop;
   std::int64_t inner;
@@ -31,7 +32,10 @@ std::int64_t saturate(std::int64_t v) { return std::clamp(v, kLow, kHigh); }
 
 class Analyzer {
  public:
-  Analyzer(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols) : region_(region), symbols_(symbols) {
+  Analyzer(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols, std::pmr::memory_resource* memory)
+      : region_(region), symbols_(symbols), memory_(*memory), out_(memory), axes_(memory), memo_(memory), visited_(memory) {
+    out_.loops.reserve(kMaxLoops);
+    axes_.reserve(stage.axes.size());
     out_.stage = &stage;
     for (const Axis& axis : stage.axes) {
       const std::int64_t extent = number(axis.extent);
@@ -48,13 +52,9 @@ class Analyzer {
 
   StageAnalysis run() {
     if (out_.empty) return std::move(out_);
-    for (;;) {
-      try {
-        collect();
-        break;
-      } catch (const SplitRequest& split) {
-        apply(split);
-      }
+    for (collect(); split_; collect()) {
+      apply(*split_);
+      split_.reset();
     }
     std::int64_t step = 1;
     for (std::size_t i = axes_.size(); i-- > 0;) {
@@ -133,7 +133,7 @@ class Analyzer {
       const std::int64_t k = rest.k[l];
       if (k <= 0 || by % k != 0) continue;
       const std::int64_t inner = by / k;
-      if (inner > 1 && inner < out_.loops[l].extent && out_.loops[l].extent % inner == 0) throw SplitRequest{static_cast<int>(l), inner};
+      if (!split_ && inner > 1 && inner < out_.loops[l].extent && out_.loops[l].extent % inner == 0) split_ = SplitRequest{static_cast<int>(l), inner};
     }
     if (remainder) return opaque(0, by - 1);
     return opaque(floor_div(x.lo, by), floor_div(x.hi, by));
@@ -255,20 +255,21 @@ class Analyzer {
   Access access(BufferId buffer, std::span<const ExprId> indices) {
     Access out;
     out.buffer = buffer;
+    out.dims = make_span<DimIndex>(memory_, indices.size());
     const ir::Shape& shape = region_.buffers[buffer].shape;
     for (std::size_t d = 0; d < indices.size(); ++d) {
       const IndexValue v = value(indices[d]);
-      DimIndex dim;
+      DimIndex& dim = out.dims[d];
       dim.expr = indices[d];
       dim.extent = number(shape[d]);
       dim.affine = v.affine;
       dim.in_bounds = v.lo >= 0 && v.hi < dim.extent;
       dim.value = v.a;
-      out.dims.push_back(dim);
     }
     return out;
   }
 
+  /// One walk over the stage. Where it meets a quotient that a split would make affine it notes the split, and its results are void.
   void collect() {
     memo_.clear();
     visited_.assign(region_.exprs.size(), false);
@@ -278,6 +279,7 @@ class Analyzer {
     out_.truths.clear();
     out_.store = access(out_.stage->target, out_.stage->store_index);
     const bool no_point = std::any_of(out_.loops.begin(), out_.loops.end(), [](const LoopAxis& l) { return l.extent == 0; });
+    if (split_) return;
     for (const DimIndex& d : out_.store.dims) {
       if (!d.affine || (!d.in_bounds && !no_point)) throw Error(Code::kInternal, "a region stage stores outside of '" + region_.buffers[out_.stage->target].name + "' or at an index that is not affine");
     }
@@ -285,7 +287,7 @@ class Analyzer {
   }
 
   void visit(ExprId id, bool no_point) {
-    if (visited_[id]) return;
+    if (visited_[id] || split_) return;
     visited_[id] = true;
     const Expr& e = region_.exprs[id];
     if (e.type == DType::kInt64 && e.op != ExprOp::kConst) {
@@ -311,6 +313,7 @@ class Analyzer {
     if (e.op == ExprOp::kLoad || e.op == ExprOp::kLoadOr) {
       const bool guarded = e.op == ExprOp::kLoadOr;
       Access a = access(e.index, std::span(e.args).first(e.args.size() - (guarded ? 1 : 0)));
+      if (split_) return;
       bool can_miss = false;
       for (const DimIndex& d : a.dims) {
         can_miss |= !d.in_bounds;
@@ -322,7 +325,7 @@ class Analyzer {
         a.fallback = e.args.back();
         visit(a.fallback, no_point);
       }
-      out_.loads.emplace(id, std::move(a));
+      out_.loads.emplace(id, a);
       return;
     }
     for (const ExprId arg : e.args) visit(arg, no_point);
@@ -330,10 +333,12 @@ class Analyzer {
 
   const LoopRegion& region_;
   const ir::Bindings& symbols_;
+  std::pmr::memory_resource& memory_;
   StageAnalysis out_;
-  std::vector<Affine> axes_;                  ///< original axes over the loops
-  std::unordered_map<ExprId, IndexValue> memo_;
-  std::vector<bool> visited_;
+  std::pmr::vector<Affine> axes_;             ///< original axes over the loops
+  std::pmr::unordered_map<ExprId, IndexValue> memo_;
+  std::pmr::vector<bool> visited_;
+  std::optional<SplitRequest> split_;
 };
 
 }  // namespace
@@ -344,10 +349,10 @@ std::int64_t StageAnalysis::points() const {
   return n;
 }
 
-void StageAnalysis::permute(const std::vector<int>& order) {
-  std::vector<LoopAxis> moved;
-  for (const int l : order) moved.push_back(loops[l]);
-  loops = std::move(moved);
+void StageAnalysis::permute(std::span<const int> order) {
+  std::array<LoopAxis, kMaxLoops> old_loops;
+  std::copy(loops.begin(), loops.end(), old_loops.begin());
+  for (std::size_t i = 0; i < order.size(); ++i) loops[i] = old_loops[static_cast<std::size_t>(order[i])];
   for_each_affine([&](Affine& a) {
     const Affine old = a;
     for (std::size_t i = 0; i < order.size(); ++i) a.k[i] = old.k[order[i]];
@@ -363,7 +368,9 @@ void StageAnalysis::merge_with_next(int outer) {
   });
 }
 
-StageAnalysis analyze(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols) { return Analyzer(region, stage, symbols).run(); }
+StageAnalysis analyze(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols, std::pmr::memory_resource* memory) {
+  return Analyzer(region, stage, symbols, memory).run();
+}
 
 int plain_loop(const StageAnalysis& stage, const DimIndex& index) {
   if (!index.affine || index.value.c != 0) return -1;

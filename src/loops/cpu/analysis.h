@@ -8,7 +8,9 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <memory_resource>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -43,18 +45,22 @@ struct DimIndex {
 struct Access {
   BufferId buffer = -1;
   ExprId fallback = -1;        ///< guarded load: value where out of bounds
-  std::vector<DimIndex> dims;
+  std::span<DimIndex> dims;
   Affine offset;               ///< elements, over the affine dims; set by linearize() once the buffer's strides are known
 };
 
+/// All of it lies in the memory that it was given, and is not to be copied: accesses share their dims.
 struct StageAnalysis {
+  explicit StageAnalysis(std::pmr::memory_resource* memory) : loops(memory), loads(memory), affine_values(memory), alias(memory), truths(memory) {}
+  StageAnalysis(StageAnalysis&&) = default;
+
   const Stage* stage = nullptr;
-  std::vector<LoopAxis> loops;
+  std::pmr::vector<LoopAxis> loops;
   Access store;
-  std::unordered_map<ExprId, Access> loads;
-  std::unordered_map<ExprId, Affine> affine_values;   ///< index arithmetic that is needed as a value
-  std::unordered_map<ExprId, ExprId> alias;           ///< selects whose condition is known
-  std::unordered_map<ExprId, bool> truths;            ///< conditions that are known
+  std::pmr::unordered_map<ExprId, Access> loads;
+  std::pmr::unordered_map<ExprId, Affine> affine_values;   ///< index arithmetic that is needed as a value
+  std::pmr::unordered_map<ExprId, ExprId> alias;           ///< selects whose condition is known
+  std::pmr::unordered_map<ExprId, bool> truths;            ///< conditions that are known
   Affine position;                                    ///< row-major position in the reduction space
   bool empty = false;                                 ///< no point to store
 
@@ -75,13 +81,14 @@ struct StageAnalysis {
   }
   std::int64_t points() const;
   /// New loop i is old loop order[i].
-  void permute(const std::vector<int>& order);
+  void permute(std::span<const int> order);
   /// Folds loop `outer` into loop `outer + 1`.
   void merge_with_next(int outer);
 };
 
-/// Throws Error(kInternal) when a store or an unguarded affine load leaves its buffer, kUnsupported beyond kMaxLoops loops.
-StageAnalysis analyze(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols);
+/// Throws Error(kInternal) when a store or an unguarded affine load leaves its buffer, kUnsupported beyond kMaxLoops loops. `memory` need
+/// not take back what it gives (Arena); nothing else is allocated.
+StageAnalysis analyze(const LoopRegion& region, const Stage& stage, const ir::Bindings& symbols, std::pmr::memory_resource* memory);
 
 /// The loop that an index is, counter by counter, or -1.
 int plain_loop(const StageAnalysis& stage, const DimIndex& index);

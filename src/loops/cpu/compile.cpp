@@ -52,18 +52,27 @@ std::int64_t bits_of(VmType type, double number, std::int64_t integer, bool is_r
 
 class Compiler {
  public:
-  Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion)
-      : region_(region), a_(std::move(analysis)), buffers_(buffers), fusion_(fusion), fused_(fusion.loops) {}
+  Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
+           StageProgram& into)
+      : region_(region), a_(std::move(analysis)), buffers_(buffers), fusion_(fusion), fused_(fusion.loops), p_(into), memory_(memory), memo_(memory), uses_(memory), spread_(memory) {}
 
-  StageProgram run() {
+  void run() {
+    const bool first = p_.values.capacity() == 0;
+    p_.clear();
+    translate_stage();
+    if (first) leave_room();
+  }
+
+ private:
+  void translate_stage() {
     const Stage& stage = *a_.stage;
-    p_.source = stage.source;
+    p_.source = &stage.source;
     p_.target = stage.target;
     p_.reduce = stage.reduce;
     p_.fused = fused_;
     if (a_.empty) {
       p_.tasks = 0;
-      return std::move(p_);
+      return;
     }
     linearize();
     join_loops();
@@ -103,10 +112,22 @@ class Compiler {
     widen_copy();
     finish_nest();
     cut_reduction();
-    return std::move(p_);
   }
 
- private:
+  /// Other extents may take a few instructions more (checks, repeated operands) or less.
+  void leave_room() {
+    const auto room = [](auto& list) { list.reserve(list.size() + list.size() / 2 + 4); };
+    room(p_.kept);
+    room(p_.reduced);
+    room(p_.kept_loop);
+    room(p_.reduced_loop);
+    room(p_.instrs);
+    room(p_.values);
+    room(p_.reads);
+    room(p_.dims);
+    room(p_.iotas);
+  }
+
   // Loops ----------------------------------------------------------------------------------------------------------------
 
   void linearize() {
@@ -135,7 +156,7 @@ class Compiler {
 
   /// Orders the loops behind the fused ones from far to near in memory and joins neighbours that one loop can walk.
   void join_loops() {
-    std::vector<int> order(a_.loops.size());
+    std::array<int, kMaxLoops> order{};
     for (int l = 0; l < loops(); ++l) order[static_cast<std::size_t>(l)] = l;
     const auto distance = [&](int l) {
       const auto at = static_cast<std::size_t>(l);
@@ -144,11 +165,15 @@ class Compiler {
         for (const auto& [id, access] : a_.loads) best = std::max(best, std::abs(access.offset.k[at]));
       return best;
     };
-    std::stable_sort(order.begin() + fused_, order.end(), [&](int x, int y) {
+    const auto before = [&](int x, int y) {
       if (a_.loops[static_cast<std::size_t>(x)].reduction != a_.loops[static_cast<std::size_t>(y)].reduction) return !a_.loops[static_cast<std::size_t>(x)].reduction;
       return distance(x) > distance(y);
-    });
-    a_.permute(order);
+    };
+    // A stable sort that needs no memory.
+    for (int i = fused_ + 1; i < loops(); ++i)
+      for (int j = i; j > fused_ && before(order[static_cast<std::size_t>(j)], order[static_cast<std::size_t>(j - 1)]); --j)
+        std::swap(order[static_cast<std::size_t>(j)], order[static_cast<std::size_t>(j - 1)]);
+    a_.permute(std::span(order).first(a_.loops.size()));
     for (int l = loops() - 2; l >= fused_; --l) {
       const auto x = static_cast<std::size_t>(l), y = x + 1;
       if (y >= a_.loops.size() || a_.loops[x].reduction != a_.loops[y].reduction) continue;
@@ -192,7 +217,8 @@ class Compiler {
   TileAffine tile(const Affine& f, BufferId buffer = -1) const {
     TileAffine t;
     t.c = f.c;
-    t.k.assign(f.k.begin(), f.k.begin() + loops());
+    t.loops = loops();
+    std::copy_n(f.k.begin(), t.loops, t.k.begin());
     if (buffer >= 0 && fused_ > 0 && fusion_.local[static_cast<std::size_t>(buffer)]) t.k[static_cast<std::size_t>(fused_ - 1)] = 0;
     if (p_.row_loop >= 0) t.row = f.k[static_cast<std::size_t>(p_.row_loop)];
     if (p_.col_loop >= 0) t.col = f.k[static_cast<std::size_t>(p_.col_loop)];
@@ -238,7 +264,7 @@ class Compiler {
     TileInstr instr;
     instr.kind = TileInstr::Kind::kConstant;
     instr.dst = v;
-    p_.instrs.push_back(std::move(instr));
+    p_.instrs.push_back(instr);
     return v;
   }
 
@@ -249,7 +275,7 @@ class Compiler {
     instr.a = a;
     instr.b = b;
     instr.c = c;
-    p_.instrs.push_back(std::move(instr));
+    p_.instrs.push_back(instr);
     return p_.instrs.back().dst;
   }
 
@@ -269,7 +295,7 @@ class Compiler {
     instr.fn = k_.fill(at(v).type);
     instr.a = v;
     instr.dst = add_value(at(v).type, sides);
-    p_.instrs.push_back(std::move(instr));
+    p_.instrs.push_back(instr);
     return spread_[key] = p_.instrs.back().dst;
   }
   /// A kernel takes operands of its own sides, or of one element.
@@ -288,9 +314,10 @@ class Compiler {
   std::int32_t iota(const Affine& f) {
     TileInstr instr;
     instr.kind = TileInstr::Kind::kIota;
-    instr.iota = tile(f);
-    instr.dst = add_value(VmType::kI64, sides_of(instr.iota));
-    p_.instrs.push_back(std::move(instr));
+    instr.read = static_cast<std::int32_t>(p_.iotas.size());
+    p_.iotas.push_back(tile(f));
+    instr.dst = add_value(VmType::kI64, sides_of(p_.iotas.back()));
+    p_.instrs.push_back(instr);
     return p_.instrs.back().dst;
   }
   static int sides_of(const TileAffine& f) { return (f.row != 0 ? kByRow : 0) | (f.col != 0 ? kByCol : 0); }
@@ -357,9 +384,15 @@ class Compiler {
   int uses_of(ExprId id) {
     if (uses_.empty()) {
       uses_.assign(region_.exprs.size(), 0);
-      const ExprId root = a_.stage->value;
-      for (const ExprId e : reachable(region_, std::span(&root, 1)))
-        for (const ExprId arg : region_.exprs[static_cast<std::size_t>(e)].args) ++uses_[static_cast<std::size_t>(arg)];
+      std::pmr::vector<bool> reached(region_.exprs.size(), false, memory_);
+      reached[static_cast<std::size_t>(a_.stage->value)] = true;
+      for (std::size_t e = region_.exprs.size(); e-- > 0;) {   // arguments come before users
+        if (!reached[e]) continue;
+        for (const ExprId arg : region_.exprs[e].args) {
+          reached[static_cast<std::size_t>(arg)] = true;
+          ++uses_[static_cast<std::size_t>(arg)];
+        }
+      }
     }
     return uses_[static_cast<std::size_t>(id)];
   }
@@ -381,7 +414,7 @@ class Compiler {
         const ExprId m = e.args[static_cast<std::size_t>(side)];
         if (expr(m).op != ExprOp::kMul || expr(m).type != DType::kFloat32 || a_.resolve(m) != m || uses_of(m) != 1 || memo_.count(m)) continue;
         // x * sigmoid(x) + y is left to the other kernel.
-        const Expr product = expr(m);
+        const Expr& product = expr(m);
         if (expr(product.args[0]).op == ExprOp::kSigmoid || expr(product.args[1]).op == ExprOp::kSigmoid) continue;
         std::int32_t a = value(product.args[0]), b = value(product.args[1]);
         const std::int32_t c = value(e.args[static_cast<std::size_t>(1 - side)]);
@@ -413,6 +446,11 @@ class Compiler {
                   desc.dtype == DType::kUint64;
     int sides = sides_of(r.offset);
     const bool guarded = access.fallback >= 0;
+    // Values of indices are translated first: they may be reads with dimensions of their own.
+    for (const DimIndex& dim : access.dims)
+      if (!dim.affine) value(dim.expr);
+    if (guarded) value(access.fallback);
+    r.first_dim = static_cast<std::int32_t>(p_.dims.size());
     for (std::size_t d = 0; d < access.dims.size(); ++d) {
       const DimIndex& dim = access.dims[d];
       if (dim.affine && (dim.in_bounds || !guarded)) continue;
@@ -428,29 +466,32 @@ class Compiler {
         sides |= varies(g.value);
         r.computed = true;
       }
-      r.dims.push_back(std::move(g));
+      p_.dims.push_back(g);
+      ++r.dims;
     }
     if (guarded) {
       r.fallback = value(access.fallback);
       sides |= varies(r.fallback);
       r.fallback = fitted(r.fallback, sides);
     }
-    for (GuardedDim& g : r.dims)
+    for (GuardedDim& g : dims_of(r))
       if (g.value >= 0) g.value = fitted(g.value, sides);
     if (p_.reads.size() >= kMaxAccesses) unsupported("too many reads for one tile program");
     TileInstr instr;
     instr.kind = TileInstr::Kind::kRead;
     instr.read = static_cast<std::int32_t>(p_.reads.size());
     instr.dst = add_value(vm_type(logical), sides);
-    p_.reads.push_back(std::move(r));
-    p_.instrs.push_back(std::move(instr));
+    p_.reads.push_back(r);
+    p_.instrs.push_back(instr);
     return p_.instrs.back().dst;
   }
+
+  std::span<GuardedDim> dims_of(const TileRead& r) { return std::span(p_.dims).subspan(static_cast<std::size_t>(r.first_dim), static_cast<std::size_t>(r.dims)); }
 
   // Registers ------------------------------------------------------------------------------------------------------------
 
   void assign_registers() {
-    std::vector<std::size_t> last(p_.values.size(), 0);
+    std::pmr::vector<std::size_t> last(p_.values.size(), 0, memory_);
     const auto use = [&](std::int32_t v, std::size_t where) {
       if (v >= 0) last[static_cast<std::size_t>(v)] = std::max(last[static_cast<std::size_t>(v)], where);
     };
@@ -462,7 +503,7 @@ class Compiler {
       if (instr.kind == TileInstr::Kind::kRead) {
         const TileRead& r = p_.reads[static_cast<std::size_t>(instr.read)];
         use(r.fallback, i);
-        for (const GuardedDim& d : r.dims) use(d.value, i);
+        for (const GuardedDim& d : dims_of(r)) use(d.value, i);
       }
     }
     use(p_.result, p_.instrs.size());
@@ -476,8 +517,8 @@ class Compiler {
       return static_cast<std::int64_t>(vm_size(v.type)) * (v.varies & kByRow ? p_.row_step : 1) * (v.varies & kByCol ? p_.col_step : 1);
     };
     // Freed registers by size. A kernel reads element i before it writes element i, but never reads a register that this very step takes.
-    std::unordered_map<std::int64_t, std::vector<std::int32_t>> free;
-    std::vector<std::vector<std::int32_t>> dying(p_.instrs.size() + 1);
+    std::pmr::unordered_map<std::int64_t, std::pmr::vector<std::int32_t>> free(memory_);
+    std::pmr::vector<std::pmr::vector<std::int32_t>> dying(p_.instrs.size() + 1, memory_);
     for (std::size_t v = 0; v < p_.values.size(); ++v) dying[last[v]].push_back(static_cast<std::int32_t>(v));
     for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
       TileValue& v = p_.values[static_cast<std::size_t>(p_.instrs[i].dst)];
@@ -534,16 +575,36 @@ class Compiler {
   int fused_;
   int full_ = 0;                                  ///< sides of the tile
   const Kernels& k_ = kernels();
-  StageProgram p_;
-  std::unordered_map<ExprId, std::int32_t> memo_;
-  std::vector<int> uses_;
-  std::map<std::pair<std::int32_t, int>, std::int32_t> spread_;
+  StageProgram& p_;
+  std::pmr::memory_resource* memory_;
+  std::pmr::unordered_map<ExprId, std::int32_t> memo_;
+  std::pmr::vector<int> uses_;
+  std::pmr::map<std::pair<std::int32_t, int>, std::int32_t> spread_;
 };
 
 }  // namespace
 
-StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion) {
-  return Compiler(region, std::move(analysis), buffers, fusion).run();
+void StageProgram::clear() {
+  StageProgram fresh;
+  const auto keep = [](auto& mine, auto& its) {
+    mine.clear();
+    its = std::move(mine);
+  };
+  keep(kept, fresh.kept);
+  keep(reduced, fresh.reduced);
+  keep(kept_loop, fresh.kept_loop);
+  keep(reduced_loop, fresh.reduced_loop);
+  keep(instrs, fresh.instrs);
+  keep(values, fresh.values);
+  keep(reads, fresh.reads);
+  keep(dims, fresh.dims);
+  keep(iotas, fresh.iotas);
+  *this = std::move(fresh);
+}
+
+void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
+                   StageProgram& into) {
+  Compiler(region, std::move(analysis), buffers, fusion, memory, into).run();
 }
 
 }  // namespace lathe::loops::cpu

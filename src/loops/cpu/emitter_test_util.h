@@ -117,7 +117,12 @@ inline std::vector<Tensor> run_emitter(const EmitterCase& c, int threads) {
   for (StridedTensor& t : ins) in.push_back(t.data());
   for (StridedTensor& t : outs) out.push_back(t.data());
   const std::vector<const void*> constants(in.size(), nullptr);
-  const auto kernel = plan::find_kernel("cpu.loops")->bind({params, c.ins, c.outs, constants, {}, c.symbols, threads});
+  const plan::BindRequest request{params, c.ins, c.outs, constants, {}, c.symbols, threads};
+  const auto kernel = plan::find_kernel("cpu.loops")->bind(request);
+  // What was compiled again into the same memory must be the same.
+  if (threads > 1) {
+    EXPECT_TRUE(kernel->rebind(request));
+  }
   StridedTensor scratch(plan::TensorDesc::row_major(DType::kUint8, {static_cast<std::int64_t>(kernel->scratch_bytes())}));
   ThreadPool pool(threads);
   const plan::KernelIo io{in.data(), out.data(), scratch.data(), &pool};

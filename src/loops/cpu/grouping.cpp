@@ -32,12 +32,14 @@ std::int64_t inner_points(const StageAnalysis& stage, int from) {
 
 class Grouper {
  public:
-  Grouper(const LoopRegion& region, const std::vector<StageAnalysis>& stages, std::vector<plan::TensorDesc>& buffers) : region_(region), stages_(stages), buffers_(buffers) {}
+  Grouper(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements, std::pmr::memory_resource* memory)
+      : region_(region), stages_(stages), buffers_(buffers), elements_(elements), memory_(memory), dim_of_(memory), written_(memory), extents_(memory) {}
 
-  std::vector<StageGroup> run() {
-    std::vector<StageGroup> groups;
+  std::pmr::vector<StageGroup> run() {
+    std::pmr::vector<StageGroup> groups(memory_);
+    groups.reserve(stages_.size());
     for (std::size_t first = 0; first < stages_.size();) {
-      StageGroup group;
+      StageGroup group(memory_);
       group.first = first;
       group.last = first + 1;
       while (group.last < stages_.size() && reads_back(first, group.last)) {
@@ -71,25 +73,25 @@ class Grouper {
 
   /// How many leading loops the stages [first, last) can share: not reduced, of one extent in all, every buffer written in the group
   /// written and read at that loop's own index, and no tensor contiguous along it while its inner loops stride.
-  int shared_loops(std::size_t first, std::size_t last) const {
+  int shared_loops(std::size_t first, std::size_t last) {
     for (int shared = 0;; ++shared) {
-      std::vector<int> dim_of(buffers_.size(), -1);
-      std::vector<bool> written(buffers_.size(), false);
+      dim_of_.assign(buffers_.size(), -1);
+      written_.assign(buffers_.size(), false);
       for (std::size_t s = first; s < last; ++s) {
         const StageAnalysis& stage = stages_[s];
         if (stage.empty || shared >= static_cast<int>(stage.loops.size()) || stage.loops[static_cast<std::size_t>(shared)].reduction || extent(s, shared) != extent(first, shared)) return shared;
         const int d = plain_dim(stage, stage.store, shared);
         const auto target = static_cast<std::size_t>(stage.store.buffer);
-        if (d < 0 || (written[target] && dim_of[target] != d)) return shared;
-        written[target] = true;
-        dim_of[target] = d;
+        if (d < 0 || (written_[target] && dim_of_[target] != d)) return shared;
+        written_[target] = true;
+        dim_of_[target] = d;
       }
       for (std::size_t s = first; s < last; ++s) {
         const StageAnalysis& stage = stages_[s];
         if (strides_inside(stage, stage.store, shared)) return shared;
         for (const auto& [id, access] : stage.loads) {
           const auto buffer = static_cast<std::size_t>(access.buffer);
-          if (written[buffer] && (plain_dim(stage, access, shared) != dim_of[buffer] || access.fallback >= 0)) return shared;
+          if (written_[buffer] && (plain_dim(stage, access, shared) != dim_of_[buffer] || access.fallback >= 0)) return shared;
           if (strides_inside(stage, access, shared)) return shared;
         }
       }
@@ -130,34 +132,34 @@ class Grouper {
       const auto b = static_cast<std::size_t>(store.buffer);
       if (!f.local[b]) continue;
       plan::TensorDesc& desc = buffers_[b];
-      std::vector<std::int64_t> extents(desc.dims.begin(), desc.dims.end());
+      std::pmr::vector<std::int64_t>& extents = extents_;
+      extents.assign(desc.dims.begin(), desc.dims.end());
       for (int l = 0; l < f.loops; ++l) extents[static_cast<std::size_t>(plain_dim(stages_[s], store, l))] = l + 1 == f.loops ? f.block : 0;
       std::int64_t stride = 1;
       for (std::size_t d = extents.size(); d-- > 0;) {
         desc.strides[d] = extents[d] == 0 ? 0 : stride;
         stride *= std::max<std::int64_t>(extents[d], 1);
       }
-      block_of_[b] = stride;
+      elements_[b] = stride;
     }
   }
 
   const LoopRegion& region_;
-  const std::vector<StageAnalysis>& stages_;
-  std::vector<plan::TensorDesc>& buffers_;
-
- public:
-  std::unordered_map<std::size_t, std::int64_t> block_of_;   ///< elements of a local buffer
+  std::span<const StageAnalysis> stages_;
+  std::span<plan::TensorDesc> buffers_;
+  std::span<std::int64_t> elements_;
+  std::pmr::memory_resource* memory_;
+  std::pmr::vector<int> dim_of_;
+  std::pmr::vector<bool> written_;
+  std::pmr::vector<std::int64_t> extents_;
 };
 
 }  // namespace
 
-std::vector<StageGroup> plan_groups(const LoopRegion& region, const std::vector<StageAnalysis>& stages, std::vector<plan::TensorDesc>& buffers, std::vector<std::int64_t>& elements) {
-  Grouper grouper(region, stages, buffers);
-  elements.clear();
-  for (const plan::TensorDesc& desc : buffers) elements.push_back(desc.elements());
-  std::vector<StageGroup> groups = grouper.run();
-  for (const auto& [buffer, count] : grouper.block_of_) elements[buffer] = count;
-  return groups;
+std::pmr::vector<StageGroup> plan_groups(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements,
+                                         std::pmr::memory_resource* memory) {
+  for (std::size_t b = 0; b < buffers.size(); ++b) elements[b] = buffers[b].elements();
+  return Grouper(region, stages, buffers, elements, memory).run();
 }
 
 }  // namespace lathe::loops::cpu

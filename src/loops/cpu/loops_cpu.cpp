@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <memory_resource>
 
 #include <fmt/format.h>
 
+#include "base/arena.h"
 #include "base/thread_pool.h"
 #include "loops/cpu/grouping.h"
 #include "plan/kernel_list.h"
@@ -35,57 +37,41 @@ struct Group {
   std::int64_t slices = 0;          ///< of fused stages; 0: one stage, task by task
   std::int64_t chunk = 1;           ///< tasks (or slices) per call
   bool serial = false;
-  std::vector<std::pair<BufferId, std::size_t>> local;   ///< temporaries of one block, and where they are in a worker's memory
+  std::size_t first_local = 0, last_local = 0;           ///< its temporaries of one block, in locals_
 };
+
+/// Does a region use symbols anywhere, as an extent or as a value?
+bool is_symbolic(const LoopRegion& region) {
+  const auto symbolic = [](const ir::Dim& dim) { return !dim.is_constant(); };
+  for (const loops::Stage& stage : region.stages)
+    if (std::any_of(stage.axes.begin(), stage.axes.end(), [&](const loops::Axis& axis) { return symbolic(axis.extent); })) return true;
+  for (const loops::Buffer& buffer : region.buffers)
+    if (std::any_of(buffer.shape.begin(), buffer.shape.end(), symbolic)) return true;
+  return std::any_of(region.exprs.begin(), region.exprs.end(), [&](const loops::Expr& e) { return e.op == loops::ExprOp::kDim && symbolic(e.dim); });
+}
 
 class LoopsKernel final : public Kernel {
  public:
   explicit LoopsKernel(const BindRequest& request) : region_(loops::parse_region(request.params.get_string("region", ""))) {
     const std::size_t count = region_.buffers.size();
     if (count > kMaxBuffers) throw Error(Code::kUnsupported, fmt::format("a region of more than {} buffers", kMaxBuffers));
-    std::vector<TensorDesc> descs;
-    std::size_t in = 0, out = 0;
-    for (const loops::Buffer& buffer : region_.buffers) {
-      const auto dims = ir::evaluate(buffer.shape, request.symbols);
-      if (!dims) throw Error(Code::kInternal, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
-      if (buffer.role == Role::kTemporary) {
-        descs.push_back(TensorDesc::row_major(buffer.dtype, *dims));
-        continue;
-      }
-      const bool is_input = buffer.role == Role::kInput;
-      const auto& list = is_input ? request.inputs : request.outputs;
-      const std::size_t at = is_input ? in++ : out++;
-      if (at >= list.size()) throw Error(Code::kCorruptFile, "a loops step has fewer tensors than its region has buffers");
-      descs.push_back(list[at]);
-      if (descs.back().dims != *dims)
-        throw Error(Code::kInternal, fmt::format("'{}' has the extents {}, its region says {}", buffer.name, to_string(descs.back().dims), to_string(*dims)));
-      (is_input ? inputs_ : outputs_).push_back(static_cast<BufferId>(descs.size() - 1));
-    }
-    std::vector<StageAnalysis> analyses;
-    for (const loops::Stage& stage : region_.stages) analyses.push_back(loops::cpu::analyze(region_, stage, request.symbols));
-    std::vector<std::int64_t> elements;
-    const auto plans = loops::cpu::plan_groups(region_, analyses, descs, elements);
-    std::vector<bool> local(count, false);
-    for (const loops::cpu::StageGroup& plan : plans) add_group(plan, analyses, descs, elements, request.threads, local);
-
-    temporary_offset_.assign(count, 0);
     for (std::size_t b = 0; b < count; ++b) {
-      if (region_.buffers[b].role != Role::kTemporary || local[b]) continue;
-      temporary_offset_[b] = scratch_;
-      scratch_ += align(dtype_bytes(descs[b].dtype, elements[b]));
+      if (region_.buffers[b].role == Role::kTemporary) continue;
+      (region_.buffers[b].role == Role::kInput ? inputs_ : outputs_).push_back(static_cast<BufferId>(b));
     }
-    partial_offset_ = scratch_;
-    std::size_t partials = 0;
-    for (const StageProgram& stage : stages_) {
-      registers_ = std::max(registers_, align(static_cast<std::size_t>(stage.register_bytes)));
-      if (stage.pieces > 1) partials = std::max(partials, loops::cpu::partial_bytes(stage) * static_cast<std::size_t>(stage.tasks * stage.pieces));
-    }
-    scratch_ += align(partials);
-    worker_offset_ = scratch_;
-    per_worker_ = registers_ + kRawBytes + local_bytes_;
-    scratch_ += per_worker_ * static_cast<std::size_t>(std::max(1, request.threads));
+    if (inputs_.size() > request.inputs.size() || outputs_.size() > request.outputs.size())
+      throw Error(Code::kCorruptFile, "a loops step has fewer tensors than its region has buffers");
+    descs_.resize(count);
+    elements_.resize(count);
+    temporary_offset_.resize(count);
+    stages_.resize(region_.stages.size());
+    groups_.reserve(region_.stages.size());
+    locals_.reserve(count);
+    fit(request);
   }
 
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool reads_symbols() const noexcept override { return symbolic_; }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -110,7 +96,10 @@ class LoopsKernel final : public Kernel {
         if (group.slices == 0) return note(group.first, loops::cpu::run_stage(head, memory_of(pointers, scratch, worker), begin, end));
         Pointers own = pointers;
         const TileMemory memory = memory_of(own, scratch, worker);
-        for (const auto& [buffer, offset] : group.local) own[static_cast<std::size_t>(buffer)] = memory.raw + kRawBytes + offset;
+        for (std::size_t i = group.first_local; i < group.last_local; ++i) {
+          const auto& [buffer, offset] = locals_[i];
+          own[static_cast<std::size_t>(buffer)] = memory.raw + kRawBytes + offset;
+        }
         for (std::int64_t slice = begin; slice < end; ++slice)
           for (std::size_t s = group.first; s < group.last; ++s) {
             const std::int64_t per = stages_[s].tasks_per_outer;
@@ -124,7 +113,7 @@ class LoopsKernel final : public Kernel {
     }
     if (bad.load() >= 0) {
       char text[200];
-      const auto& source = stages_[static_cast<std::size_t>(bad.load())].source;
+      const std::string& source = *stages_[static_cast<std::size_t>(bad.load())].source;
       const auto end = fmt::format_to_n(text, sizeof text, "an index is outside its tensor in node '{}'", source);
       return Status(Code::kInvalidArgument, {text, std::min<std::size_t>(end.size, sizeof text)});
     }
@@ -151,37 +140,106 @@ class LoopsKernel final : public Kernel {
       loops::cpu::combine_pieces(stage, memory_of(pointers, scratch, 0), task, partials + static_cast<std::size_t>(task * stage.pieces) * one);
   }
 
-  void add_group(const loops::cpu::StageGroup& plan, const std::vector<StageAnalysis>& analyses, const std::vector<TensorDesc>& descs, const std::vector<std::int64_t>& elements,
-                 int threads, std::vector<bool>& local) {
+  void fit(const BindRequest& request) {
+    Arena own;   // for callers that bind once
+    std::pmr::memory_resource* memory = request.memory ? request.memory : &own;
+    settle_descs(request);
+    std::pmr::vector<StageAnalysis> analyses(memory);
+    analyses.reserve(stages_.size());
+    for (const loops::Stage& stage : region_.stages) analyses.push_back(loops::cpu::analyze(region_, stage, request.symbols, memory));
+    const auto plans = loops::cpu::plan_groups(region_, analyses, descs_, elements_, memory);
+    groups_.clear();
+    locals_.clear();
+    local_bytes_ = 0;
+    for (const loops::cpu::StageGroup& plan : plans) add_group(plan, analyses, request.threads, memory);
+    place_temporaries(request.threads);
+  }
+
+  void settle_descs(const BindRequest& request) {
+    std::size_t in = 0, out = 0;
+    for (std::size_t b = 0; b < descs_.size(); ++b) {
+      const loops::Buffer& buffer = region_.buffers[b];
+      TensorDesc& desc = descs_[b];
+      if (buffer.role == Role::kTemporary) desc.dtype = buffer.dtype;
+      else desc = buffer.role == Role::kInput ? request.inputs[in++] : request.outputs[out++];
+      Dims& dims = dims_;
+      dims.clear();
+      for (const ir::Dim& dim : buffer.shape) {
+        const auto extent = dim.evaluate(request.symbols);
+        if (!extent) throw Error(Code::kInternal, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
+        dims.push_back(*extent);
+      }
+      if (buffer.role == Role::kTemporary) {
+        desc.dims = dims;
+        desc.strides.resize(dims.size());
+        std::int64_t stride = 1;
+        for (std::size_t axis = dims.size(); axis-- > 0;) {
+          desc.strides[axis] = stride;
+          stride *= std::max<std::int64_t>(dims[axis], 1);
+        }
+      } else if (desc.dims != dims) {
+        throw Error(Code::kInternal, fmt::format("'{}' has the extents {}, its region says {}", buffer.name, to_string(desc.dims), to_string(dims)));
+      }
+    }
+  }
+
+  void add_group(const loops::cpu::StageGroup& plan, std::pmr::vector<StageAnalysis>& analyses, int threads, std::pmr::memory_resource* memory) {
     Group group;
     group.first = plan.first;
     group.last = plan.last;
     group.slices = plan.slices;
     double work = 0;
     for (std::size_t s = plan.first; s < plan.last; ++s) {
-      stages_.push_back(loops::cpu::compile_stage(region_, analyses[s], descs, plan.fusion));
-      work += static_cast<double>(stages_.back().tasks) * static_cast<double>(stages_.back().points_per_task) * stages_.back().weight;
+      loops::cpu::compile_stage(region_, std::move(analyses[s]), descs_, plan.fusion, memory, stages_[s]);
+      work += static_cast<double>(stages_[s].tasks) * static_cast<double>(stages_[s].points_per_task) * stages_[s].weight;
     }
     std::size_t bytes = 0;
+    group.first_local = locals_.size();
     for (std::size_t b = 0; b < plan.fusion.local.size(); ++b)
       if (plan.fusion.local[b]) {
-        local[b] = true;
-        group.local.emplace_back(static_cast<BufferId>(b), bytes);
-        bytes += align(dtype_bytes(descs[b].dtype, elements[b]));
+        locals_.emplace_back(static_cast<BufferId>(b), bytes);
+        bytes += align(dtype_bytes(descs_[b].dtype, elements_[b]));
       }
+    group.last_local = locals_.size();
     local_bytes_ = std::max(local_bytes_, bytes);
     const std::int64_t units = plan.slices > 0 ? plan.slices : stages_[plan.first].tasks;
     const double per_unit = work / static_cast<double>(std::max<std::int64_t>(1, units));
     group.chunk = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(kGrain) / std::max(per_unit, 1.0)), 1, std::max<std::int64_t>(1, units / threads));
     group.serial = work < kSerialWork;
-    groups_.push_back(std::move(group));
+    groups_.push_back(group);
+  }
+
+  void place_temporaries(int threads) {
+    scratch_ = registers_ = 0;
+    for (std::size_t b = 0; b < descs_.size(); ++b) {
+      temporary_offset_[b] = 0;
+      const bool local = std::any_of(locals_.begin(), locals_.end(), [&](const auto& entry) { return entry.first == static_cast<BufferId>(b); });
+      if (region_.buffers[b].role != Role::kTemporary || local) continue;
+      temporary_offset_[b] = scratch_;
+      scratch_ += align(dtype_bytes(descs_[b].dtype, elements_[b]));
+    }
+    partial_offset_ = scratch_;
+    std::size_t partials = 0;
+    for (const StageProgram& stage : stages_) {
+      registers_ = std::max(registers_, align(static_cast<std::size_t>(stage.register_bytes)));
+      if (stage.pieces > 1) partials = std::max(partials, loops::cpu::partial_bytes(stage) * static_cast<std::size_t>(stage.tasks * stage.pieces));
+    }
+    scratch_ += align(partials);
+    worker_offset_ = scratch_;
+    per_worker_ = registers_ + kRawBytes + local_bytes_;
+    scratch_ += per_worker_ * static_cast<std::size_t>(std::max(1, threads));
   }
 
   LoopRegion region_;
+  bool symbolic_ = is_symbolic(region_);
   std::vector<BufferId> inputs_, outputs_;
+  std::vector<TensorDesc> descs_;                                ///< one per buffer
+  std::vector<std::int64_t> elements_;
   std::vector<StageProgram> stages_;
   std::vector<Group> groups_;
+  std::vector<std::pair<BufferId, std::size_t>> locals_;         ///< temporaries of one block, and where they are in a worker's memory
   std::vector<std::size_t> temporary_offset_;
+  Dims dims_;
   std::size_t scratch_ = 0, partial_offset_ = 0, worker_offset_ = 0, per_worker_ = 0, registers_ = 0, local_bytes_ = 0;
 };
 

@@ -10,7 +10,9 @@
 // Stages that read what others just wrote run fused: slice by slice of their shared outer loops, the last of which is cut into blocks
 // that are rows or columns of every stage's tiles. Temporaries of such a group exist for one block at a time, per worker.
 
+#include <array>
 #include <cstdint>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -27,8 +29,9 @@ inline constexpr int kMaxAccesses = 48;
 /// c + sum over the nest's loops of k[l] * start of loop l, then `row` and `col` per step inside the tile.
 struct TileAffine {
   std::int64_t c = 0;
-  std::vector<std::int64_t> k;
   std::int64_t row = 0, col = 0;
+  int loops = 0;                    ///< how many of k count
+  std::array<std::int64_t, kMaxLoops> k{};
 };
 
 struct NestLoop {
@@ -50,7 +53,7 @@ struct TileRead {
   MoveFn load = nullptr;
   std::size_t size = 0;             ///< bytes of an element in memory
   bool same_type = false;           ///< memory holds what a register holds
-  std::vector<GuardedDim> dims;     ///< those that must be checked or computed; empty: plain
+  std::int32_t first_dim = 0, dims = 0;   ///< in StageProgram::dims, those that must be checked or computed; none: plain
   int fallback = -1;                ///< value where out of bounds; -1 with a check: an error of the data
   bool computed = false;            ///< some dimension is a value: element by element
 };
@@ -72,12 +75,11 @@ struct TileInstr {
   KernelFn fn = nullptr;
   bool by_row = false;              ///< called once per row: operands may vary along one side only
   std::int32_t dst = -1, a = -1, b = -1, c = -1;
-  std::int32_t read = -1;           ///< kRead
-  TileAffine iota;                  ///< kIota
+  std::int32_t read = -1;           ///< kRead: index into reads; kIota: into iotas
 };
 
 struct StageProgram {
-  std::string source;
+  const std::string* source = nullptr;            ///< of the region's stage
   std::vector<NestLoop> kept, reduced;            ///< kept: the outermost `fused` first
   std::vector<int> kept_loop, reduced_loop;       ///< index into TileAffine::k
   int fused = 0;                                  ///< leading kept loops shared with the group's other stages
@@ -88,6 +90,8 @@ struct StageProgram {
   std::vector<TileInstr> instrs;
   std::vector<TileValue> values;
   std::vector<TileRead> reads;
+  std::vector<GuardedDim> dims;
+  std::vector<TileAffine> iotas;
   std::int32_t result = -1;
 
   BufferId target = -1;
@@ -113,18 +117,24 @@ struct StageProgram {
   std::int64_t tasks_per_outer = 1;               ///< of those behind the fused loops
   std::int64_t points_per_task = 1;
   int weight = 1;                                 ///< rough cost per point
+
+  /// As new, but the vectors keep their memory.
+  void clear();
 };
 
 /// How a stage runs together with its neighbours: the leading `loops` are shared, the last of them in blocks of `block`; `local` buffers
 /// hold one block (their descs have stride 0 along the shared loops before).
 struct Fusion {
+  explicit Fusion(std::pmr::memory_resource* memory) : local(memory) {}
   int loops = 0;
   std::int64_t block = 1;
-  std::vector<bool> local;
+  std::pmr::vector<bool> local;
 };
 
-/// `buffers`: how each buffer of the region lies in memory.
-StageProgram compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion);
+/// `buffers`: how each buffer of the region lies in memory. `into` is overwritten and keeps its vectors' memory; what compiling itself
+/// needs comes from `memory`, which need not take it back (Arena). The region must outlive the program.
+void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
+                   StageProgram& into);
 
 /// Where a run's data is; `pointers` per buffer. `registers` holds register_bytes, `raw` kTilePoints elements of 8 bytes.
 struct TileMemory {

@@ -19,7 +19,7 @@ struct Tile {
 
 std::int64_t base_of(const TileAffine& f, const Tile& tile) noexcept {
   std::int64_t at = f.c;
-  for (std::size_t l = 0; l < f.k.size(); ++l) at += f.k[l] * tile.start[l];
+  for (int l = 0; l < f.loops; ++l) at += f.k[static_cast<std::size_t>(l)] * tile.start[static_cast<std::size_t>(l)];
   return at;
 }
 
@@ -160,10 +160,11 @@ class Runner {
       if (instr.kind == TileInstr::Kind::kIota) {
         pointers_[dst] = to;
         auto* out = static_cast<std::int64_t*>(to);
-        const std::int64_t base = base_of(instr.iota, tile);
+        const TileAffine& iota = p_.iotas[static_cast<std::size_t>(instr.read)];
+        const std::int64_t base = base_of(iota, tile);
         const Tile own = sides(v, tile);
         for (std::int64_t r = 0; r < own.rows; ++r)
-          for (std::int64_t c = 0; c < own.cols; ++c) *out++ = base + r * instr.iota.row + c * instr.iota.col;
+          for (std::int64_t c = 0; c < own.cols; ++c) *out++ = base + r * iota.row + c * iota.col;
         continue;
       }
       if (instr.kind == TileInstr::Kind::kSpread) {
@@ -230,7 +231,7 @@ class Runner {
     const std::int64_t base = base_of(r.offset, tile);
     const auto size = static_cast<std::int64_t>(r.size);
     const std::size_t element = vm_size(v.type);
-    if (r.dims.empty()) {
+    if (r.dims == 0) {
       const std::byte* from = memory + base * size;
       if (v.scalar()) {
         if (r.same_type) return from;
@@ -261,6 +262,10 @@ class Runner {
     return to;
   }
 
+  std::span<const GuardedDim> dims_of(const TileRead& r) const noexcept {
+    return std::span(p_.dims).subspan(static_cast<std::size_t>(r.first_dim), static_cast<std::size_t>(r.dims));
+  }
+
   const void* fallback_at(const TileRead& r, std::size_t element, std::int64_t point) const noexcept {
     const auto f = static_cast<std::size_t>(r.fallback);
     return static_cast<const std::byte*>(pointers_[f]) + (p_.values[f].scalar() ? 0 : static_cast<std::size_t>(point) * element);
@@ -275,7 +280,7 @@ class Runner {
     const KernelFn fill = kernels_.fill(v.type);
     for (std::int64_t row = 0; row < tile.rows; ++row, out += static_cast<std::size_t>(tile.cols) * element) {
       std::int64_t first = 0, last = tile.cols;   // [first, last) is inside
-      for (const GuardedDim& d : r.dims) {
+      for (const GuardedDim& d : dims_of(r)) {
         const std::int64_t at = base_of(d.index, tile) + row * d.index.row, k = d.index.col;
         if (k == 0) {
           if (at < 0 || at >= d.extent) last = first;
@@ -315,7 +320,7 @@ class Runner {
       for (std::int64_t col = 0; col < tile.cols; ++col, ++point) {
         std::int64_t offset = base + row * r.offset.row + col * r.offset.col;
         bool inside = true;
-        for (const GuardedDim& d : r.dims) {
+        for (const GuardedDim& d : dims_of(r)) {
           std::int64_t index = 0;
           if (d.value < 0) {
             index = base_of(d.index, tile) + row * d.index.row + col * d.index.col;

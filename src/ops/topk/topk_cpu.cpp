@@ -130,25 +130,30 @@ struct Rows {
   std::int64_t count = 1;
 };
 
+void require(bool holds, const char* what) {
+  if (!holds) throw Error(Code::kCorruptFile, std::string("a TopK step with ") + what);
+}
+
+void check_extents(const BindRequest& request, std::size_t axis) {
+  const TensorDesc &x = request.inputs[0], &values = request.outputs[0], &indices = request.outputs[1];
+  const TensorDesc& some = values.dtype == DType::kUndefined ? indices : values;
+  for (const TensorDesc* out : {&values, &indices}) {
+    if (out->dtype == DType::kUndefined) continue;
+    require(out->dims.size() == x.dims.size() && out->dims[axis] == some.dims[axis] && out->dims[axis] <= x.dims[axis], "extents that do not fit");
+    for (std::size_t i = 0; i < x.dims.size(); ++i) require(i == axis || out->dims[i] == x.dims[i], "extents that do not fit");
+  }
+  if (x.dims[axis] >= (std::int64_t{1} << 32)) throw Error(Code::kUnsupported, "TopK over 2^32 elements and more");
+}
+
 template <class T, bool kLargest>
 class TopKKernel final : public Kernel {
  public:
-  TopKKernel(const BindRequest& request, std::size_t axis) : threads_(std::max(request.threads, 1)) {
-    const TensorDesc &x = request.inputs[0], &values = request.outputs[0], &indices = request.outputs[1];
-    const auto stride = [](const TensorDesc& desc, std::size_t i) { return desc.dtype == DType::kUndefined ? 0 : desc.strides[i]; };
-    for (std::size_t i = 0; i < x.dims.size(); ++i) {
-      if (i == axis) continue;
-      rows_.axes.push_back({x.dims[i], x.strides[i], stride(values, i), stride(indices, i)});
-      rows_.count *= x.dims[i];
-    }
-    n_ = x.dims[axis];
-    k_ = (values.dtype == DType::kUndefined ? indices : values).dims[axis];
-    stride_ = x.strides[axis];
-    value_stride_ = stride(values, axis);
-    index_stride_ = stride(indices, axis);
-    value_type_ = values.dtype;
-    room_ = std::min(n_, std::max(2 * k_, k_ + 256)) + 1;
-    empty_ = rows_.count == 0 || k_ == 0;
+  TopKKernel(const BindRequest& request, std::size_t axis) : axis_(axis) { fit(request); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] {
+      check_extents(request, axis_);
+      fit(request);
+    });
   }
 
   std::size_t scratch_bytes() const noexcept override { return static_cast<std::size_t>(room_ * threads_) * sizeof(EntryOf<T>); }
@@ -164,6 +169,27 @@ class TopKKernel final : public Kernel {
   }
 
  private:
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &values = request.outputs[0], &indices = request.outputs[1];
+    const auto stride = [](const TensorDesc& desc, std::size_t i) { return desc.dtype == DType::kUndefined ? 0 : desc.strides[i]; };
+    rows_.axes.clear();
+    rows_.count = 1;
+    for (std::size_t i = 0; i < x.dims.size(); ++i) {
+      if (i == axis_) continue;
+      rows_.axes.push_back({x.dims[i], x.strides[i], stride(values, i), stride(indices, i)});
+      rows_.count *= x.dims[i];
+    }
+    threads_ = std::max(request.threads, 1);
+    n_ = x.dims[axis_];
+    k_ = (values.dtype == DType::kUndefined ? indices : values).dims[axis_];
+    stride_ = x.strides[axis_];
+    value_stride_ = stride(values, axis_);
+    index_stride_ = stride(indices, axis_);
+    value_type_ = values.dtype;
+    room_ = std::min(n_, std::max(2 * k_, k_ + 256)) + 1;
+    empty_ = rows_.count == 0 || k_ == 0;
+  }
+
   void one(const KernelIo& io, std::int64_t row, EntryOf<T>* kept) const noexcept {
     std::int64_t src = 0, values = 0, indices = 0;
     for (std::size_t i = rows_.axes.size(); i-- > 0;) {
@@ -183,9 +209,10 @@ class TopKKernel final : public Kernel {
     }
   }
 
+  std::size_t axis_;
   Rows rows_;
   std::int64_t n_ = 0, k_ = 0, stride_ = 1, value_stride_ = 1, index_stride_ = 1, room_ = 0;
-  int threads_;
+  int threads_ = 1;
   DType value_type_ = DType::kUndefined;
   bool empty_ = false;
 };
@@ -199,9 +226,6 @@ std::unique_ptr<Kernel> make(const BindRequest& request, std::size_t axis) {
 bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
 std::unique_ptr<Kernel> bind_topk(const BindRequest& request) {
-  const auto require = [](bool holds, const char* what) {
-    if (!holds) throw Error(Code::kCorruptFile, std::string("a TopK step with ") + what);
-  };
   require(request.inputs.size() == 1 && request.outputs.size() == 2, "the wrong number of tensors");
   const TensorDesc &x = request.inputs[0], &values = request.outputs[0], &indices = request.outputs[1];
   const auto rank = static_cast<std::int64_t>(x.dims.size());
@@ -212,13 +236,7 @@ std::unique_ptr<Kernel> bind_topk(const BindRequest& request) {
   require(values.dtype != DType::kUndefined || indices.dtype != DType::kUndefined, "no output");
   require(values.dtype == DType::kUndefined || values.dtype == x.dtype || (is_stored(values.dtype) && is_stored(x.dtype)), "values of another type");
   require(indices.dtype == DType::kUndefined || indices.dtype == DType::kInt64, "positions that are not int64");
-  const TensorDesc& some = values.dtype == DType::kUndefined ? indices : values;
-  for (const TensorDesc* out : {&values, &indices}) {
-    if (out->dtype == DType::kUndefined) continue;
-    require(out->dims.size() == x.dims.size() && out->dims[at] == some.dims[at] && out->dims[at] <= x.dims[at], "extents that do not fit");
-    for (std::size_t i = 0; i < x.dims.size(); ++i) require(i == at || out->dims[i] == x.dims[i], "extents that do not fit");
-  }
-  if (x.dims[at] >= (std::int64_t{1} << 32)) throw Error(Code::kUnsupported, "TopK over 2^32 elements and more");
+  check_extents(request, at);
   switch (x.dtype) {
     case DType::kFloat32: return make<float>(request, at);
     case DType::kFloat64: return make<double>(request, at);

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The run half of conv_block: binds the kernels of src/backend/cpu/conv.h to concrete strided tensors, and packs their weights.
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -17,38 +19,23 @@ namespace {
 class ConvKernel final : public Kernel {
  public:
   explicit ConvKernel(const BindRequest& request) {
-    const TensorDesc& x = request.inputs[0];
-    const TensorDesc& y = request.outputs[0];
     const ir::Attrs& params = request.params;
-    problem_ = regions::conv_problem(params, x.dims, params.get_ints("weight_dims"));
-    problem_.src = x.dtype;
-    problem_.dst = y.dtype;
+    const Dims weight = params.get_ints("weight_dims");
+    problem_ = regions::conv_problem(params, request.inputs[0].dims, weight);
+    window_ = ops::read_window(params, Dims(weight.begin() + 2, weight.end()), weight.size() - 2);
+    problem_.src = request.inputs[0].dtype;
+    problem_.dst = request.outputs[0].dtype;
     problem_.weights = static_cast<DType>(params.get_int("weight_type", 0));
     problem_.src_nchw = params.get_int("planar", 0) != 0;
-    plan_ = regions::read_plan(params);
-    if (std::vector<std::int64_t>{problem_.n, problem_.h, problem_.w} != params.get_ints("hint"))
-      plan_ = cpu::refit_conv_plan(plan_, problem_, request.threads);
-    if (const std::string why = cpu::conv_unsupported(problem_); !why.empty()) throw Error(Code::kUnsupported, why);
-
-    const std::size_t last = x.dims.size() - 1;
-    require(problem_.src_nchw ? x.is_dense_row_major() : x.is_channels_last(), "input");
-    require(y.is_channels_last(), "output");
-    args_.src_pixel_stride = x.strides[last];
-    args_.dst_pixel_stride = y.strides[last];
-    if (request.inputs.size() > 1) {
-      const TensorDesc& residual = request.inputs[1];
-      require(residual.is_channels_last() && residual.dims == y.dims, "residual");
-      args_.residual_pixel_stride = residual.strides[last];
-      args_.residual_type = residual.dtype;
-      has_residual_ = true;
-    }
+    tuned_plan_ = regions::read_plan(params);
+    if (const Dims hint = params.get_ints("hint"); hint.size() == tuned_for_.size()) std::copy(hint.begin(), hint.end(), tuned_for_.begin());
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
     if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
     epilogue_.activation = *activation;
     epilogue_.alpha = params.get_float("alpha", 0);
     epilogue_.beta = params.get_float("beta", 0);
     epilogue_.residual_after = params.get_int("residual_after", 0) != 0;
-
+    fit(request);
     if (request.weights.empty() || request.weights[0].size() != cpu::conv_weight_bytes(problem_, plan_))
       throw Error(Code::kCorruptFile, "the packed weights of a convolution have the wrong size");
     args_.weights = request.weights[0].data();
@@ -57,10 +44,9 @@ class ConvKernel final : public Kernel {
         throw Error(Code::kCorruptFile, "the packed bias of a convolution has the wrong size");
       args_.bias = reinterpret_cast<const float*>(request.weights[1].data());
     }
-    scratch_ = cpu::conv_scratch_bytes(problem_, plan_, request.threads);
-    empty_ = y.elements() == 0;
   }
 
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -79,8 +65,42 @@ class ConvKernel final : public Kernel {
     if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the memory order that its plan says", what));
   }
 
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    const std::size_t last = x.dims.size() - 1;
+    cpu::ConvProblem& p = problem_;
+    p.n = x.dims[0];
+    p.w = x.dims[last];
+    std::tie(p.pad_left, p.pad_right) = window_.pads(last - 2, p.w);
+    if (last == 3) {
+      p.h = x.dims[2];
+      std::tie(p.pad_top, p.pad_bottom) = window_.pads(0, p.h);
+    }
+    plan_ = tuned_plan_;
+    empty_ = y.elements() == 0;
+    if (empty_) return;
+    if (const std::string why = cpu::conv_unsupported(p); !why.empty()) throw Error(Code::kUnsupported, why);
+    if (x.dims[1] != p.cin || y.dims.size() != x.dims.size() || y.dims[0] != p.n || y.dims[1] != p.cout || y.dims[last] != p.ow() || (last == 3 && y.dims[2] != p.oh()))
+      throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
+    if (tuned_for_ != std::array{p.n, p.h, p.w}) plan_ = cpu::refit_conv_plan(tuned_plan_, p, request.threads);
+    require(p.src_nchw ? x.is_dense_row_major() : x.is_channels_last(), "input");
+    require(y.is_channels_last(), "output");
+    args_.src_pixel_stride = x.strides[last];
+    args_.dst_pixel_stride = y.strides[last];
+    has_residual_ = request.inputs.size() > 1;
+    if (has_residual_) {
+      const TensorDesc& residual = request.inputs[1];
+      require(residual.is_channels_last() && residual.dims == y.dims, "residual");
+      args_.residual_pixel_stride = residual.strides[last];
+      args_.residual_type = residual.dtype;
+    }
+    scratch_ = cpu::conv_scratch_bytes(p, plan_, request.threads);
+  }
+
+  ops::Window window_;
   cpu::ConvProblem problem_;
-  cpu::ConvPlan plan_;
+  cpu::ConvPlan tuned_plan_, plan_;
+  std::array<std::int64_t, 3> tuned_for_{-1, -1, -1};   ///< batch, height, width
   cpu::Epilogue epilogue_;
   cpu::ConvArgs args_;
   std::size_t scratch_ = 0;

@@ -19,43 +19,20 @@ class ConvTransposeKernel final : public Kernel {
  public:
   explicit ConvTransposeKernel(const BindRequest& request) {
     if (request.inputs.empty() || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a transposed convolution step with too few tensors");
-    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
     const ir::Attrs& params = request.params;
-    require(x.dims.size() >= 3 && x.is_channels_last(), "input");
-    require(y.dims.size() == x.dims.size() && y.is_channels_last(), "output");
-    problem_ = regions::conv_transpose_problem(params, x.dims, params.get_ints("weight_dims"), y.dims);
-    problem_.src = x.dtype;
-    problem_.dst = y.dtype;
-    problem_.weights = static_cast<DType>(params.get_int("weight_type", 0));
-    empty_ = y.elements() == 0;
-    if (empty_) return;
-    if (const std::string why = cpu::conv_transpose_unsupported(problem_); !why.empty()) throw Error(Code::kUnsupported, why);
-    args_.src_pixel_stride = x.strides.back();
-    args_.dst_pixel_stride = y.strides.back();
-    if (request.inputs.size() > 1) {
-      const TensorDesc& residual = request.inputs[1];
-      require(residual.dims == y.dims && residual.is_channels_last() && (residual.dtype == DType::kFloat32 || residual.dtype == DType::kBFloat16), "residual");
-      args_.residual_pixel_stride = residual.strides.back();
-      args_.residual_type = residual.dtype;
-      has_residual_ = true;
-    }
+    require(request.inputs[0].dims.size() >= 3, "input");
+    geometry_ = regions::TransposeGeometry(params, params.get_ints("weight_dims"));
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
     if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
     epilogue_.activation = *activation;
     epilogue_.alpha = params.get_float("alpha", 0);
     epilogue_.beta = params.get_float("beta", 0);
     epilogue_.residual_after = params.get_int("residual_after", 0) != 0;
-    if (request.weights.empty() || request.weights[0].size() != cpu::conv_transpose_weight_bytes(problem_))
-      throw Error(Code::kCorruptFile, "the packed weights of a transposed convolution have the wrong size");
-    args_.weights = request.weights[0].data();
-    if (request.weights.size() > 1) {
-      if (request.weights[1].size() != static_cast<std::size_t>(problem_.cout) * sizeof(float))
-        throw Error(Code::kCorruptFile, "the packed bias of a transposed convolution has the wrong size");
-      args_.bias = reinterpret_cast<const float*>(request.weights[1].data());
-    }
-    scratch_ = cpu::conv_transpose_scratch_bytes(problem_, request.threads);
+    weight_type_ = static_cast<DType>(params.get_int("weight_type", 0));
+    fit(request);
   }
 
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -74,6 +51,39 @@ class ConvTransposeKernel final : public Kernel {
     if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a transposed convolution step does not have the memory order that its plan says", what));
   }
 
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    require(x.is_channels_last(), "input");
+    require(y.dims.size() == x.dims.size() && y.is_channels_last(), "output");
+    problem_ = geometry_.problem(x.dims, y.dims);
+    problem_.src = x.dtype;
+    problem_.dst = y.dtype;
+    problem_.weights = weight_type_;
+    empty_ = y.elements() == 0;
+    if (empty_) return;
+    if (const std::string why = cpu::conv_transpose_unsupported(problem_); !why.empty()) throw Error(Code::kUnsupported, why);
+    args_.src_pixel_stride = x.strides.back();
+    args_.dst_pixel_stride = y.strides.back();
+    has_residual_ = request.inputs.size() > 1;
+    if (has_residual_) {
+      const TensorDesc& residual = request.inputs[1];
+      require(residual.dims == y.dims && residual.is_channels_last() && (residual.dtype == DType::kFloat32 || residual.dtype == DType::kBFloat16), "residual");
+      args_.residual_pixel_stride = residual.strides.back();
+      args_.residual_type = residual.dtype;
+    }
+    if (request.weights.empty() || request.weights[0].size() != cpu::conv_transpose_weight_bytes(problem_))
+      throw Error(Code::kCorruptFile, "the packed weights of a transposed convolution have the wrong size");
+    args_.weights = request.weights[0].data();
+    if (request.weights.size() > 1) {
+      if (request.weights[1].size() != static_cast<std::size_t>(problem_.cout) * sizeof(float))
+        throw Error(Code::kCorruptFile, "the packed bias of a transposed convolution has the wrong size");
+      args_.bias = reinterpret_cast<const float*>(request.weights[1].data());
+    }
+    scratch_ = cpu::conv_transpose_scratch_bytes(problem_, request.threads);
+  }
+
+  regions::TransposeGeometry geometry_;
+  DType weight_type_ = DType::kUndefined;
   cpu::ConvTransposeProblem problem_;
   cpu::Epilogue epilogue_;
   cpu::ConvTransposeArgs args_;

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -55,34 +54,39 @@ void transpose_block(const S* src, std::int64_t src_column, D* dst, std::int64_t
     }
 }
 
+/// The axes of both tensors by falling destination stride, merged where both sides allow; at least one. `loops` keeps its memory.
+void merge_loops(const TensorDesc& src, const TensorDesc& dst, std::vector<Loop>& loops) {
+  loops.clear();
+  for (std::size_t axis = 0; axis < dst.dims.size(); ++axis) {
+    if (dst.dims[axis] == 1) continue;
+    const Loop loop{dst.dims[axis], src.strides[axis], dst.strides[axis]};
+    const auto after = std::find_if(loops.begin(), loops.end(), [&](const Loop& other) { return other.dst < loop.dst; });
+    loops.insert(after, loop);
+  }
+  std::size_t kept = 0;
+  for (const Loop& loop : loops) {
+    if (kept > 0 && loops[kept - 1].src == loop.src * loop.extent && loops[kept - 1].dst == loop.dst * loop.extent) {
+      loops[kept - 1] = {loops[kept - 1].extent * loop.extent, loop.src, loop.dst};
+    } else {
+      loops[kept++] = loop;
+    }
+  }
+  loops.resize(kept);
+  if (loops.empty()) loops.push_back({1, 1, 1});
+}
+
 template <class S, class D>
 class CopyKernel final : public Kernel {
  public:
-  CopyKernel(std::vector<Loop> loops) : loops_(std::move(loops)) {
-    while (loops_.size() < 2) loops_.insert(loops_.begin(), Loop{1, 0, 0});
-    inner_ = loops_.back();
-    loops_.pop_back();
-    // The axis along which the source is contiguous, when it is not the inner one, makes a block transposition.
-    if (inner_.src != 1) {
-      for (std::size_t i = 0; i < loops_.size(); ++i)
-        if (loops_[i].src == 1 && loops_[i].extent > 1) {
-          across_ = loops_[i];
-          loops_.erase(loops_.begin() + static_cast<std::ptrdiff_t>(i));
-          transposes_ = inner_.dst == 1;
-          if (!transposes_) loops_.push_back(across_);
-          break;
-        }
-    }
-    tasks_ = 1;
-    for (const Loop& loop : loops_) tasks_ *= loop.extent;
-    // A single big transposition is cut along its rows.
-    if (transposes_ && tasks_ < 64) {
-      cut_ = std::max<std::int64_t>(kBlock, (across_.extent / 8 + kBlock - 1) / kBlock * kBlock);
-      pieces_ = (across_.extent + cut_ - 1) / cut_;
-    } else if (!transposes_ && inner_.src == 1 && inner_.dst == 1 && tasks_ < 16 && inner_.extent > 65536) {
-      cut_ = 32768;
-      pieces_ = (inner_.extent + cut_ - 1) / cut_;
-    }
+  explicit CopyKernel(const BindRequest& request) {
+    loops_.reserve(request.outputs[0].dims.size() + 2);
+    fit(request);
+  }
+
+  bool rebind(const BindRequest& request) noexcept override {
+    if (request.inputs[0].dims != request.outputs[0].dims) return false;
+    fit(request);
+    return true;
   }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -100,6 +104,38 @@ class CopyKernel final : public Kernel {
   }
 
  private:
+  void fit(const BindRequest& request) {
+    merge_loops(request.inputs[0], request.outputs[0], loops_);
+    while (loops_.size() < 2) loops_.insert(loops_.begin(), Loop{1, 0, 0});
+    inner_ = loops_.back();
+    loops_.pop_back();
+    across_ = {1, 1, 1};
+    transposes_ = false;
+    // The axis along which the source is contiguous, when it is not the inner one, makes a block transposition.
+    if (inner_.src != 1) {
+      for (std::size_t i = 0; i < loops_.size(); ++i)
+        if (loops_[i].src == 1 && loops_[i].extent > 1) {
+          across_ = loops_[i];
+          loops_.erase(loops_.begin() + static_cast<std::ptrdiff_t>(i));
+          transposes_ = inner_.dst == 1;
+          if (!transposes_) loops_.push_back(across_);
+          break;
+        }
+    }
+    tasks_ = 1;
+    for (const Loop& loop : loops_) tasks_ *= loop.extent;
+    cut_ = 0;
+    pieces_ = 1;
+    // A single big transposition is cut along its rows.
+    if (transposes_ && tasks_ < 64) {
+      cut_ = std::max<std::int64_t>(kBlock, (across_.extent / 8 + kBlock - 1) / kBlock * kBlock);
+      pieces_ = (across_.extent + cut_ - 1) / cut_;
+    } else if (!transposes_ && inner_.src == 1 && inner_.dst == 1 && tasks_ < 16 && inner_.extent > 65536) {
+      cut_ = 32768;
+      pieces_ = (inner_.extent + cut_ - 1) / cut_;
+    }
+  }
+
   void one(const S* src, D* dst, std::int64_t task) const noexcept {
     const std::int64_t piece = task % pieces_;
     std::int64_t rest = task / pieces_;
@@ -130,43 +166,25 @@ class CopyKernel final : public Kernel {
   std::int64_t tasks_ = 1, cut_ = 0, pieces_ = 1;
 };
 
-std::vector<Loop> merged_loops(const TensorDesc& src, const TensorDesc& dst) {
-  std::vector<Loop> loops;
-  for (std::size_t axis = 0; axis < dst.dims.size(); ++axis)
-    if (dst.dims[axis] != 1) loops.push_back({dst.dims[axis], src.strides[axis], dst.strides[axis]});
-  std::stable_sort(loops.begin(), loops.end(), [](const Loop& a, const Loop& b) { return a.dst > b.dst; });
-  std::vector<Loop> merged;
-  for (const Loop& loop : loops) {
-    if (!merged.empty() && merged.back().src == loop.src * loop.extent && merged.back().dst == loop.dst * loop.extent) {
-      merged.back() = {merged.back().extent * loop.extent, loop.src, loop.dst};
-    } else {
-      merged.push_back(loop);
-    }
-  }
-  if (merged.empty()) merged.push_back({1, 1, 1});
-  return merged;
-}
-
 std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   const TensorDesc& src = request.inputs[0];
   const TensorDesc& dst = request.outputs[0];
   if (src.dims != dst.dims)
     throw Error(Code::kInternal, fmt::format("cpu.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
-  auto loops = merged_loops(src, dst);
   const auto is = [&](DType a, DType b) { return src.dtype == a && dst.dtype == b; };
   if (src.dtype == dst.dtype) {
     switch (dtype_bits(src.dtype)) {
-      case 8: return std::make_unique<CopyKernel<std::uint8_t, std::uint8_t>>(std::move(loops));
-      case 16: return std::make_unique<CopyKernel<std::uint16_t, std::uint16_t>>(std::move(loops));
-      case 32: return std::make_unique<CopyKernel<std::uint32_t, std::uint32_t>>(std::move(loops));
-      case 64: return std::make_unique<CopyKernel<std::uint64_t, std::uint64_t>>(std::move(loops));
+      case 8: return std::make_unique<CopyKernel<std::uint8_t, std::uint8_t>>(request);
+      case 16: return std::make_unique<CopyKernel<std::uint16_t, std::uint16_t>>(request);
+      case 32: return std::make_unique<CopyKernel<std::uint32_t, std::uint32_t>>(request);
+      case 64: return std::make_unique<CopyKernel<std::uint64_t, std::uint64_t>>(request);
       default: break;
     }
   }
-  if (is(DType::kFloat32, DType::kBFloat16)) return std::make_unique<CopyKernel<float, Bf16>>(std::move(loops));
-  if (is(DType::kBFloat16, DType::kFloat32)) return std::make_unique<CopyKernel<Bf16, float>>(std::move(loops));
-  if (is(DType::kFloat32, DType::kFloat16)) return std::make_unique<CopyKernel<float, F16>>(std::move(loops));
-  if (is(DType::kFloat16, DType::kFloat32)) return std::make_unique<CopyKernel<F16, float>>(std::move(loops));
+  if (is(DType::kFloat32, DType::kBFloat16)) return std::make_unique<CopyKernel<float, Bf16>>(request);
+  if (is(DType::kBFloat16, DType::kFloat32)) return std::make_unique<CopyKernel<Bf16, float>>(request);
+  if (is(DType::kFloat32, DType::kFloat16)) return std::make_unique<CopyKernel<float, F16>>(request);
+  if (is(DType::kFloat16, DType::kFloat32)) return std::make_unique<CopyKernel<F16, float>>(request);
   throw Error(Code::kUnsupported, fmt::format("cpu.copy from {} to {} has no kernel", dtype_name(src.dtype), dtype_name(dst.dtype)));
 }
 

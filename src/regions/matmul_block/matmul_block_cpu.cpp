@@ -26,36 +26,25 @@ class MatMulKernel final : public Kernel {
  public:
   explicit MatMulKernel(const BindRequest& request) {
     const ir::Attrs& params = request.params;
-    const bool packed = params.get_int("packed", 0) != 0;
-    const std::size_t operands = packed ? 1 : 2;
+    packed_ = params.get_int("packed", 0) != 0;
+    const std::size_t operands = packed_ ? 1 : 2;
     if (request.inputs.size() < operands || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a matrix product step with too few tensors");
-    const TensorDesc &a = request.inputs[0], &c = request.outputs[0];
-    regions::MatMulRequest r;
-    r.a = regions::permuted(a, checked(params.get_ints("perm_a"), a.dims.size()));
-    r.c = regions::unpermuted(c, checked(params.get_ints("perm_out"), c.dims.size()));
-    const auto product = static_cast<DType>(params.get_int("weight_type", 0));
-    const Dims weight = params.get_ints("weight_dims");
-    if (packed) {
+    perm_a_ = checked(params.get_ints("perm_a"), request.inputs[0].dims.size());
+    perm_out_ = checked(params.get_ints("perm_out"), request.outputs[0].dims.size());
+    regions::MatMulRequest& r = layout_request_;
+    if (packed_) {
+      const Dims weight = params.get_ints("weight_dims");
       const bool transposed = params.get_int("trans_b", 0) != 0;
       if (weight.empty() || weight.size() > 2 || (transposed && weight.size() == 1)) throw Error(Code::kCorruptFile, "the weight of a matrix product step is no matrix");
       r.packed_vector = weight.size() == 1;
       r.packed_k = transposed ? weight[1] : weight[0];
       r.packed_n = r.packed_vector ? 1 : transposed ? weight[0] : weight[1];
+      product_ = static_cast<DType>(params.get_int("weight_type", 0));
     } else {
-      r.b = regions::permuted(request.inputs[1], checked(params.get_ints("perm_b"), request.inputs[1].dims.size()));
+      perm_b_ = checked(params.get_ints("perm_b"), request.inputs[1].dims.size());
+      r.b.emplace();
     }
-    if (request.inputs.size() > operands) r.residual = request.inputs[operands];
-    std::string why;
-    auto layout = regions::matmul_layout(r, why);
-    if (!layout) throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
-    if (layout->loops.size() > kMaxLoops) throw Error(Code::kUnsupported, fmt::format("a matrix product over {} batch axes", layout->loops.size() + 2));
-    layout_ = std::move(*layout);
-    cpu::GemmProblem& p = layout_.problem;
-    p.a = a.dtype;
-    p.b = packed ? product : request.inputs[1].dtype;
-    p.c = c.dtype;
-    for (const DType dtype : {p.a, p.b, p.c, r.residual ? r.residual->dtype : p.c})
-      if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) throw Error(Code::kUnsupported, fmt::format("a matrix product on {} elements", dtype_name(dtype)));
+    if (request.inputs.size() > operands) r.residual.emplace();
 
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
     if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
@@ -65,16 +54,11 @@ class MatMulKernel final : public Kernel {
     epilogue_.scale = params.get_float("scale", 1);
     epilogue_.residual_scale = params.get_float("residual_scale", 1);
     epilogue_.residual_after = params.get_int("residual_after", 0) != 0;
-    residual_ = r.residual.has_value();
-    if (residual_) {
-      args_.residual_type = r.residual->dtype;
-      args_.residual_stride = layout_.residual_stride;
-      args_.residual_outer = layout_.residual_outer;
-      args_.residual_inner = layout_.residual_inner;
-    }
+    fit(request);
 
+    const cpu::GemmProblem& p = layout_.problem;
     std::size_t blob = 0;
-    if (packed) {
+    if (packed_) {
       if (request.weights.empty() || request.weights[0].size() != cpu::gemm_packed_b_bytes(p))
         throw Error(Code::kCorruptFile, "the packed weights of a matrix product have the wrong size");
       args_.b = request.weights[blob++].data();
@@ -83,11 +67,13 @@ class MatMulKernel final : public Kernel {
       if (request.weights.size() <= blob || request.weights[blob].size() != static_cast<std::size_t>(p.n) * sizeof(float))
         throw Error(Code::kCorruptFile, "the packed bias of a matrix product has the wrong size");
       args_.bias = reinterpret_cast<const float*>(request.weights[blob].data());
+      bias_columns_ = p.n;
     }
-    packed_ = packed;
-    scratch_ = layout_.empty ? 0 : cpu::gemm_scratch_bytes(p, request.threads);
   }
 
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); }) && (!args_.bias || layout_.problem.n == bias_columns_);
+  }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -105,7 +91,7 @@ class MatMulKernel final : public Kernel {
       cpu::GemmArgs args = args_;
       args.a = static_cast<const char*>(io.inputs[0]) + a * bytes_each(p.a);
       if (!packed_) args.b = static_cast<const char*>(io.inputs[1]) + b * bytes_each(p.b);
-      if (residual_) args.residual = static_cast<const char*>(io.inputs[packed_ ? 1 : 2]) + residual * bytes_each(args.residual_type);
+      if (layout_request_.residual) args.residual = static_cast<const char*>(io.inputs[packed_ ? 1 : 2]) + residual * bytes_each(args.residual_type);
       args.c = static_cast<char*>(io.outputs[0]) + c * bytes_each(p.c);
       args.scratch = io.scratch;
       cpu::run_gemm(p, epilogue_, args, *io.pool);
@@ -116,6 +102,31 @@ class MatMulKernel final : public Kernel {
   }
 
  private:
+  void fit(const BindRequest& request) {
+    const TensorDesc &a = request.inputs[0], &c = request.outputs[0];
+    regions::MatMulRequest& r = layout_request_;
+    regions::permute(a, perm_a_, r.a);
+    regions::unpermute(c, perm_out_, r.c);
+    if (r.b) regions::permute(request.inputs[1], perm_b_, *r.b);
+    if (r.residual) *r.residual = request.inputs[packed_ ? 1 : 2];
+    std::string why;
+    if (!regions::matmul_layout(r, layout_, why)) throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
+    if (layout_.loops.size() > kMaxLoops) throw Error(Code::kUnsupported, fmt::format("a matrix product over {} batch axes", layout_.loops.size() + 2));
+    cpu::GemmProblem& p = layout_.problem;
+    p.a = a.dtype;
+    p.b = packed_ ? product_ : request.inputs[1].dtype;
+    p.c = c.dtype;
+    for (const DType dtype : {p.a, p.b, p.c, r.residual ? r.residual->dtype : p.c})
+      if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) throw Error(Code::kUnsupported, fmt::format("a matrix product on {} elements", dtype_name(dtype)));
+    if (r.residual) {
+      args_.residual_type = r.residual->dtype;
+      args_.residual_stride = layout_.residual_stride;
+      args_.residual_outer = layout_.residual_outer;
+      args_.residual_inner = layout_.residual_inner;
+    }
+    scratch_ = layout_.empty ? 0 : cpu::gemm_scratch_bytes(p, request.threads);
+  }
+
   static std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
     std::vector<bool> seen(rank, false);
     bool good = perm.empty() || perm.size() == rank;
@@ -127,11 +138,15 @@ class MatMulKernel final : public Kernel {
     return perm;
   }
 
+  std::vector<std::int64_t> perm_a_, perm_b_, perm_out_;
+  regions::MatMulRequest layout_request_;
   regions::MatMulLayout layout_;
   cpu::Epilogue epilogue_;
   cpu::GemmArgs args_;
+  DType product_ = DType::kUndefined;
   std::size_t scratch_ = 0;
-  bool packed_ = false, residual_ = false;
+  std::int64_t bias_columns_ = 0;
+  bool packed_ = false;
 };
 
 std::unique_ptr<Kernel> bind_matmul(const BindRequest& request) { return std::make_unique<MatMulKernel>(request); }
@@ -191,38 +206,12 @@ class LoopKernel final : public Kernel {
   using E = Element<T>;
 
  public:
-  LoopKernel(const BindRequest& request, DType dtype) : element_(bytes_each(dtype)) {
-    const TensorDesc a = regions::permuted(request.inputs[0], request.params.get_ints("perm_a")), b = regions::permuted(request.inputs[1], request.params.get_ints("perm_b"));
-    const TensorDesc& c = request.outputs[0];
-    const bool rows = a.dims.size() > 1, columns = b.dims.size() > 1;
-    const std::size_t batch = std::max(rows ? a.dims.size() - 2 : 0, columns ? b.dims.size() - 2 : 0);
-    if (a.dims.empty() || b.dims.empty() || c.dims.size() != batch + rows + columns) throw Error(Code::kInternal, "a matrix product loop between ranks that do not fit");
-    k_ = a.dims.back();
-    if (b.dims[columns ? b.dims.size() - 2 : 0] != k_) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
-    m_ = rows ? c.dims[batch] : 1;
-    n_ = columns ? c.dims.back() : 1;
-    batch_.assign(c.dims.begin(), c.dims.begin() + static_cast<std::ptrdiff_t>(batch));
-    const auto batch_strides = [&](const TensorDesc& desc, std::size_t own) {
-      std::vector<std::int64_t> strides(batch, 0);
-      for (std::size_t i = 0; i < own; ++i)
-        if (desc.dims[i] != 1) strides[batch - own + i] = desc.strides[i];
-      return strides;
-    };
-    a_ = {batch_strides(a, rows ? a.dims.size() - 2 : 0), rows ? a.strides[a.dims.size() - 2] : 0, 0, a.strides.back()};
-    b_ = {batch_strides(b, columns ? b.dims.size() - 2 : 0), 0, columns ? b.strides.back() : 0, b.strides[columns ? b.dims.size() - 2 : 0]};
-    c_ = {batch_strides(c, batch), rows ? c.strides[batch] : 0, columns ? c.strides.back() : 0, 0};
+  LoopKernel(const BindRequest& request, DType dtype) : element_(bytes_each(dtype)), perm_a_(request.params.get_ints("perm_a")), perm_b_(request.params.get_ints("perm_b")) {
     scale_ = request.params.get_float("scale", 1);
     c_scale_ = request.params.get_float("c_scale", 1);
-    if (request.inputs.size() > 2 && request.inputs[2].dtype != DType::kUndefined) {
-      const TensorDesc& z = request.inputs[2];   // Gemm: rank at most 2, broadcast in one direction
-      const std::size_t rank = z.dims.size();
-      third_ = true;
-      if (rank >= 1 && z.dims[rank - 1] != 1) z_.n = z.strides[rank - 1];
-      if (rank >= 2 && z.dims[rank - 2] != 1) z_.m = z.strides[rank - 2];
-    }
-    total_ = m_;
-    for (const std::int64_t extent : batch_) total_ *= extent;
+    fit(request);
   }
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
 
   Status run(const KernelIo& io) const noexcept override {
     if (n_ == 0) return Status::ok();
@@ -254,6 +243,48 @@ class LoopKernel final : public Kernel {
   }
 
  private:
+  void fit(const BindRequest& request) {
+    regions::permute(request.inputs[0], perm_a_, left_);
+    regions::permute(request.inputs[1], perm_b_, right_);
+    const TensorDesc &a = left_, &b = right_;
+    const TensorDesc& c = request.outputs[0];
+    const bool rows = a.dims.size() > 1, columns = b.dims.size() > 1;
+    const std::size_t batch = std::max(rows ? a.dims.size() - 2 : 0, columns ? b.dims.size() - 2 : 0);
+    if (a.dims.empty() || b.dims.empty() || c.dims.size() != batch + rows + columns) throw Error(Code::kInternal, "a matrix product loop between ranks that do not fit");
+    k_ = a.dims.back();
+    if (b.dims[columns ? b.dims.size() - 2 : 0] != k_) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+    m_ = rows ? c.dims[batch] : 1;
+    n_ = columns ? c.dims.back() : 1;
+    batch_.assign(c.dims.begin(), c.dims.begin() + static_cast<std::ptrdiff_t>(batch));
+    if ((rows && a.dims[a.dims.size() - 2] != m_) || (columns && b.dims.back() != n_)) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+    const auto set = [&](LoopStrides& strides, const TensorDesc& desc, std::size_t own, std::int64_t m, std::int64_t n, std::int64_t k) {
+      strides.batch.assign(batch, 0);
+      for (std::size_t i = 0; i < own; ++i) {
+        if (desc.dims[i] == 1) continue;
+        if (desc.dims[i] != batch_[batch - own + i]) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+        strides.batch[batch - own + i] = desc.strides[i];
+      }
+      strides.m = m;
+      strides.n = n;
+      strides.k = k;
+    };
+    set(a_, a, rows ? a.dims.size() - 2 : 0, rows ? a.strides[a.dims.size() - 2] : 0, 0, a.strides.back());
+    set(b_, b, columns ? b.dims.size() - 2 : 0, 0, columns ? b.strides.back() : 0, b.strides[columns ? b.dims.size() - 2 : 0]);
+    set(c_, c, batch, rows ? c.strides[batch] : 0, columns ? c.strides.back() : 0, 0);
+    z_.m = z_.n = 0;
+    if (request.inputs.size() > 2 && request.inputs[2].dtype != DType::kUndefined) {
+      const TensorDesc& z = request.inputs[2];   // Gemm: rank at most 2, broadcast in one direction
+      const std::size_t rank = z.dims.size();
+      third_ = true;
+      if (rank > 2 || (rank >= 1 && z.dims[rank - 1] != 1 && z.dims[rank - 1] != n_) || (rank == 2 && z.dims[0] != 1 && z.dims[0] != m_))
+        throw Error(Code::kInternal, "a matrix product loop with a third operand that does not fit");
+      if (rank >= 1 && z.dims[rank - 1] != 1) z_.n = z.strides[rank - 1];
+      if (rank >= 2 && z.dims[rank - 2] != 1) z_.m = z.strides[rank - 2];
+    }
+    total_ = m_;
+    for (const std::int64_t extent : batch_) total_ *= extent;
+  }
+
   /// Factors of integer products are whole numbers in practice; others follow the definition: computed as real, then truncated.
   static typename E::Wide scaled(typename E::Wide value, float factor) {
     if constexpr (std::is_same_v<typename E::Wide, double>) {
@@ -264,7 +295,10 @@ class LoopKernel final : public Kernel {
     }
   }
 
-  std::int64_t element_, m_ = 0, n_ = 0, k_ = 0, total_ = 0;
+  std::int64_t element_;
+  std::vector<std::int64_t> perm_a_, perm_b_;
+  TensorDesc left_, right_;                       // in the product's order
+  std::int64_t m_ = 0, n_ = 0, k_ = 0, total_ = 0;
   Dims batch_;
   LoopStrides a_, b_, c_, z_;
   float scale_ = 1, c_scale_ = 1;

@@ -28,38 +28,52 @@ bool unit(const Axis& axis) { return axis.extent <= 1 || axis.stride == 1; }
 
 }  // namespace
 
-plan::TensorDesc permuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm) {
-  if (perm.empty()) return desc;
-  plan::TensorDesc result{desc.dtype, {}, {}};
-  for (const std::int64_t axis : perm) {
-    result.dims.push_back(desc.dims.at(static_cast<std::size_t>(axis)));
-    result.strides.push_back(desc.strides.at(static_cast<std::size_t>(axis)));
+void permute(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm, plan::TensorDesc& into) {
+  into = desc;
+  for (std::size_t i = 0; i < perm.size(); ++i) {
+    into.dims.at(i) = desc.dims.at(static_cast<std::size_t>(perm[i]));
+    into.strides.at(i) = desc.strides.at(static_cast<std::size_t>(perm[i]));
   }
+}
+
+plan::TensorDesc permuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm) {
+  plan::TensorDesc result;
+  permute(desc, perm, result);
   return result;
 }
 
-plan::TensorDesc unpermuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm) {
-  if (perm.empty()) return desc;
-  plan::TensorDesc result = desc;
+void unpermute(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm, plan::TensorDesc& into) {
+  into = desc;
   for (std::size_t i = 0; i < perm.size(); ++i) {
-    result.dims.at(static_cast<std::size_t>(perm[i])) = desc.dims.at(i);
-    result.strides.at(static_cast<std::size_t>(perm[i])) = desc.strides.at(i);
+    into.dims.at(static_cast<std::size_t>(perm[i])) = desc.dims.at(i);
+    into.strides.at(static_cast<std::size_t>(perm[i])) = desc.strides.at(i);
   }
+}
+
+plan::TensorDesc unpermuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm) {
+  plan::TensorDesc result;
+  unpermute(desc, perm, result);
   return result;
 }
 
 std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::string& why) {
+  MatMulLayout layout;
+  if (!matmul_layout(request, layout, why)) return std::nullopt;
+  return layout;
+}
+
+bool matmul_layout(const MatMulRequest& request, MatMulLayout& layout, std::string& why) {
   const plan::TensorDesc &a = request.a, &c = request.c;
   const std::size_t a_rank = a.dims.size(), b_rank = request.b ? request.b->dims.size() : request.packed_vector ? 1 : 2;
   if (a_rank == 0 || b_rank == 0) {
     why = "an operand is a scalar";
-    return std::nullopt;
+    return false;
   }
   const bool has_rows = a_rank > 1, has_columns = b_rank > 1;
   const std::size_t a_batch = has_rows ? a_rank - 2 : 0, b_batch = has_columns ? b_rank - 2 : 0, batch = std::max(a_batch, b_batch);
   if (c.dims.size() != batch + has_rows + has_columns) {
     why = "the output's rank is not that of the product";
-    return std::nullopt;
+    return false;
   }
   // Rows, columns and the summed axis of each.
   Axis a_m = has_rows ? axis_of(a, a_rank - 2) : Axis{}, a_k = axis_of(a, a_rank - 1);
@@ -76,7 +90,7 @@ std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::str
     const std::size_t rank = r.dims.size(), skip = c.dims.size() - rank;
     if (rank > c.dims.size()) {
       why = "the residual has more axes than the product";
-      return std::nullopt;
+      return false;
     }
     const auto at = [&](std::size_t i) { return i < skip || r.dims[i - skip] == 1 ? Axis{} : axis_of(r, i - skip); };
     if (has_rows) r_m = at(batch);
@@ -84,21 +98,22 @@ std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::str
     r_batch = batch > skip ? batch - skip : 0;
     if (r_n.extent != c_n.extent) {
       why = "the residual is broadcast along the columns";
-      return std::nullopt;
+      return false;
     }
   }
   if (a_k.extent != b_k.extent || a_m.extent != c_m.extent || b_n.extent != c_n.extent) {
     why = fmt::format("the extents of a {}x{} by {}x{} product do not fit", a_m.extent, a_k.extent, b_k.extent, b_n.extent);
-    return std::nullopt;
+    return false;
   }
   if (!unit(c_n)) why = "the output's columns are not contiguous";
   else if (!unit(r_n)) why = "the residual's columns are not contiguous";
   else if (!unit(a_k) && !unit(a_m)) why = "the first operand has no contiguous axis";
   else if (request.b && !unit(b_k) && !unit(b_n)) why = "the second operand has no contiguous axis";
-  if (!why.empty()) return std::nullopt;
+  if (!why.empty()) return false;
 
   // Batch axes, merged where all tensors allow it.
-  std::vector<MatMulLoop> loops;
+  std::vector<MatMulLoop>& loops = layout.loops;
+  loops.clear();
   for (std::size_t i = 0; i < batch; ++i) {
     const Axis x = batch_axis(a, a_batch, batch, i), y = request.b ? batch_axis(*request.b, b_batch, batch, i) : Axis{};
     const MatMulLoop loop{c.dims[i], x.stride, y.stride, c.strides[i], request.residual ? batch_axis(*request.residual, r_batch, batch, i).stride : 0};
@@ -127,7 +142,8 @@ std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::str
     loops.pop_back();
   }
 
-  MatMulLayout layout;
+  layout.problem = {};
+  layout.residual_outer = layout.residual_inner = 0;
   cpu::GemmProblem& p = layout.problem;
   p.m = c_m.extent;
   p.n = c_n.extent;
@@ -162,8 +178,7 @@ std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::str
     p.c_outer = outer.c;
     layout.residual_outer = outer.residual;
   }
-  layout.loops = std::move(loops);
-  return layout;
+  return true;
 }
 
 }  // namespace lathe::regions

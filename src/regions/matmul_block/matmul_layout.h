@@ -34,12 +34,15 @@ struct MatMulRequest {
   std::optional<plan::TensorDesc> residual;        ///< broadcast to c's rank and extents by numpy's rule
 };
 
-/// The same memory with axes in another order: axis i is desc's axis perm[i]. Empty perm: unchanged.
+/// The same memory with axes in another order: axis i is desc's axis perm[i]. Empty perm: unchanged. `into` keeps its memory.
+void permute(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm, plan::TensorDesc& into);
 plan::TensorDesc permuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm);
-/// The desc whose permuted(..., perm) is `desc`.
+/// The desc whose permute(..., perm) is `desc`.
+void unpermute(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm, plan::TensorDesc& into);
 plan::TensorDesc unpermuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm);
 
-/// The layout, or in `why` the reason why the kernels cannot run it (no contiguous axis).
+/// False, and in `why` the reason, when the kernels cannot run it (no contiguous axis). `into` keeps its memory.
+bool matmul_layout(const MatMulRequest& request, MatMulLayout& into, std::string& why);
 std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::string& why);
 
 }  // namespace lathe::regions

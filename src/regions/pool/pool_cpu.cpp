@@ -3,6 +3,7 @@
 // The run half of pool: binds src/backend/cpu/pool.h to concrete channels-last tensors.
 
 #include <array>
+#include <tuple>
 
 #include "backend/cpu/pool.h"
 #include "base/thread_pool.h"
@@ -14,7 +15,7 @@ namespace lathe::plan {
 namespace {
 
 void require(bool holds, const char* what) {
-  if (!holds) throw Error(Code::kInternal, std::string("the ") + what + " of a pooling step does not have the memory order that its plan says");
+  if (!holds) throw Error(Code::kInternal, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
 }
 
 void require_stored(const TensorDesc& desc) {
@@ -25,66 +26,81 @@ void require_stored(const TensorDesc& desc) {
 class WindowKernel final : public Kernel {
  public:
   WindowKernel(const BindRequest& request, cpu::PoolKind kind) {
-    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
-    const std::size_t spatial = x.dims.size() - 2, last = x.dims.size() - 1;
-    require(spatial >= 1 && spatial <= 2 && x.is_channels_last(), "input");
-    require(y.dims.size() == x.dims.size() && y.is_channels_last(), "output");
-    const ops::Window w = ops::read_window(request.params, request.params.get_ints("kernel_shape"), spatial).concrete(Dims(x.dims.begin() + 2, x.dims.end()));
+    const std::size_t spatial = request.inputs[0].dims.size() - 2;
+    require(spatial >= 1 && spatial <= 2, "input");
+    window_ = ops::read_window(request.params, request.params.get_ints("kernel_shape"), spatial);
+    const std::size_t column = spatial - 1;
     cpu::PoolProblem& p = problem_;
     p.kind = kind;
-    p.n = x.dims[0];
-    p.c = x.dims[1];
-    p.w = x.dims[last];
-    p.out_w = y.dims[last];
-    const std::size_t column = spatial - 1;
-    p.kw = w.kernel[column];
-    p.stride_w = w.strides[column];
-    p.dilation_w = w.dilations[column];
-    p.pad_left = w.pads_begin[column];
-    p.pad_right = w.pads_end[column];
-    p.out_h = 1;
+    p.kw = window_.kernel[column];
+    p.stride_w = window_.strides[column];
+    p.dilation_w = window_.dilations[column];
     if (spatial == 2) {
-      p.h = x.dims[2];
-      p.out_h = y.dims[2];
-      p.kh = w.kernel[0];
-      p.stride_h = w.strides[0];
-      p.dilation_h = w.dilations[0];
-      p.pad_top = w.pads_begin[0];
-      p.pad_bottom = w.pads_end[0];
+      p.kh = window_.kernel[0];
+      p.stride_h = window_.strides[0];
+      p.dilation_h = window_.dilations[0];
     }
     p.count_include_pad = request.params.get_int("count_include_pad", 0) != 0;
-    p.src = x.dtype;
-    p.dst = y.dtype;
-    p.src_pixel_stride = x.strides[last];
-    p.dst_pixel_stride = y.strides[last];
-    empty_ = y.elements() == 0;
+    p.src = request.inputs[0].dtype;
+    p.dst = request.outputs[0].dtype;
+    fit(request);
   }
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+
   Status run(const KernelIo& io) const noexcept override {
     if (!empty_) cpu::run_pool(problem_, io.inputs[0], io.outputs[0], *io.pool);
     return Status::ok();
   }
 
  private:
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    const std::size_t last = x.dims.size() - 1, column = last - 2;
+    require(x.is_channels_last(), "input");
+    require(y.dims.size() == x.dims.size() && y.dims[0] == x.dims[0] && y.dims[1] == x.dims[1] && y.is_channels_last(), "output");
+    cpu::PoolProblem& p = problem_;
+    p.n = x.dims[0];
+    p.c = x.dims[1];
+    p.w = x.dims[last];
+    p.out_w = y.dims[last];
+    std::tie(p.pad_left, p.pad_right) = window_.pads(column, p.w);
+    p.out_h = 1;
+    if (column == 1) {
+      p.h = x.dims[2];
+      p.out_h = y.dims[2];
+      std::tie(p.pad_top, p.pad_bottom) = window_.pads(0, p.h);
+    }
+    p.src_pixel_stride = x.strides[last];
+    p.dst_pixel_stride = y.strides[last];
+    empty_ = y.elements() == 0;
+  }
+
+  ops::Window window_;
   cpu::PoolProblem problem_;
   bool empty_ = false;
 };
 
 class GlobalKernel final : public Kernel {
  public:
-  GlobalKernel(const BindRequest& request, cpu::PoolKind kind) {
-    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
-    require(x.is_channels_last(), "input");
-    require(y.dims.size() >= 2 && y.dims[0] == x.dims[0] && y.dims[1] == x.dims[1] && y.elements() == x.dims[0] * x.dims[1] &&
-                (y.dims[1] <= 1 || y.strides[1] == 1), "output");
-    problem_ = {kind, x.dims[0], 1, x.dims[1], x.dtype, y.dtype, x.strides.back(), y.strides[0]};
-    for (std::size_t axis = 2; axis < x.dims.size(); ++axis) problem_.pixels *= x.dims[axis];
-  }
+  GlobalKernel(const BindRequest& request, cpu::PoolKind kind) : kind_(kind) { fit(request); }
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+
   Status run(const KernelIo& io) const noexcept override {
     cpu::run_global_pool(problem_, io.inputs[0], io.outputs[0], *io.pool);
     return Status::ok();
   }
 
  private:
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    require(x.is_channels_last(), "input");
+    require(y.dims.size() >= 2 && y.dims[0] == x.dims[0] && y.dims[1] == x.dims[1] && y.elements() == x.dims[0] * x.dims[1] &&
+                (y.dims[1] <= 1 || y.strides[1] == 1), "output");
+    problem_ = {kind_, x.dims[0], 1, x.dims[1], x.dtype, y.dtype, x.strides.back(), y.strides[0]};
+    for (std::size_t axis = 2; axis < x.dims.size(); ++axis) problem_.pixels *= x.dims[axis];
+  }
+
+  cpu::PoolKind kind_;
   cpu::GlobalPoolProblem problem_;
 };
 

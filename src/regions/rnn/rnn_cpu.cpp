@@ -26,59 +26,19 @@ cpu::RnnProblem problem_of(const ir::Attrs& params) {
 
 class RnnKernel final : public Kernel {
  public:
-  explicit RnnKernel(const BindRequest& request) : problem_(problem_of(request.params)) {
+  explicit RnnKernel(const BindRequest& request) : problem_(problem_of(request.params)), batch_first_(request.params.get_int("layout", 0) != 0) {
     if (request.inputs.size() != 4 || request.outputs.size() != 3 || request.weights.size() != 3)
       throw Error(Code::kCorruptFile, "a recurrent step with another number of tensors than it takes");
-    cpu::RnnProblem& p = problem_;
-    const bool batch_first = request.params.get_int("layout", 0) != 0;
-    const TensorDesc& x = request.inputs[0];
-    require(x.dims.size() == 3 && x.dims[2] == p.in && (p.in <= 1 || x.strides[2] == 1) && stored(x), "X");
-    const std::size_t time = batch_first ? 1 : 0, batch = 1 - time;
-    p.steps = x.dims[time];
-    p.batch = x.dims[batch];
-    p.x_step = x.strides[time];
-    p.x_batch = x.strides[batch];
-    p.x = x.dtype;
-    if (const TensorDesc& y = request.outputs[0]; y.dtype != DType::kUndefined) {
-      // [seq, directions, batch, hidden], or [batch, seq, directions, hidden].
-      const std::size_t ys = batch_first ? 1 : 0, yd = batch_first ? 2 : 1, yb = batch_first ? 0 : 2;
-      require(y.dims.size() == 4 && y.dims[ys] == p.steps && y.dims[yd] == p.directions && y.dims[yb] == p.batch && y.dims[3] == p.hidden &&
-                  (p.hidden == 1 || y.strides[3] == 1) && stored(y), "Y");
-      p.y = y.dtype;
-      p.y_step = y.strides[ys];
-      p.y_direction = y.strides[yd];
-      p.y_batch = y.strides[yb];
-    }
-    const auto state = [&](const TensorDesc& s, const char* name, std::int64_t& direction_stride, std::int64_t& batch_stride) {
-      if (s.dtype == DType::kUndefined) return;
-      const std::size_t sd = batch_first ? 1 : 0, sb = 1 - sd;
-      require(s.dims.size() == 3 && s.dims[sd] == p.directions && s.dims[sb] == p.batch && s.dims[2] == p.hidden && (p.hidden == 1 || s.strides[2] == 1) && stored(s), name);
-      require(!typed_ || p.state == s.dtype, name);
-      p.state = s.dtype;
-      typed_ = true;
-      // Both tensors of a pair share their strides.
-      require(direction_stride == 0 || (direction_stride == s.strides[sd] && batch_stride == s.strides[sb]), name);
-      direction_stride = s.strides[sd];
-      batch_stride = s.strides[sb];
-    };
-    state(request.inputs[2], "initial_h", p.state_direction, p.state_batch);
-    state(request.inputs[3], "initial_c", p.state_direction, p.state_batch);
-    state(request.outputs[1], "Y_h", p.last_direction, p.last_batch);
-    state(request.outputs[2], "Y_c", p.last_direction, p.last_batch);
-    if (const TensorDesc& lengths = request.inputs[1]; lengths.dtype != DType::kUndefined) {
-      require(lengths.dtype == DType::kInt32 && lengths.dims.size() == 1 && lengths.dims[0] == p.batch && (p.batch <= 1 || lengths.strides[0] == 1), "sequence_lens");
-      p.ragged = true;
-    }
-    check(request.weights[0], cpu::rnn_input_weight_bytes(p));
-    check(request.weights[1], cpu::rnn_recurrent_weight_bytes(p));
-    check(request.weights[2], static_cast<std::size_t>(cpu::rnn_bias_count(p) * p.directions) * sizeof(float));
+    fit(request);
+    check(request.weights[0], cpu::rnn_input_weight_bytes(problem_));
+    check(request.weights[1], cpu::rnn_recurrent_weight_bytes(problem_));
+    check(request.weights[2], static_cast<std::size_t>(cpu::rnn_bias_count(problem_) * problem_.directions) * sizeof(float));
     args_.w = request.weights[0].data();
     args_.r = request.weights[1].data();
     args_.bias = reinterpret_cast<const float*>(request.weights[2].data());
-    empty_ = p.batch == 0;
-    scratch_ = empty_ ? 0 : cpu::rnn_scratch_bytes(p, request.threads);
   }
 
+  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -97,6 +57,52 @@ class RnnKernel final : public Kernel {
   }
 
  private:
+  void fit(const BindRequest& request) {
+    cpu::RnnProblem& p = problem_;
+    const TensorDesc& x = request.inputs[0];
+    require(x.dims.size() == 3 && x.dims[2] == p.in && (p.in <= 1 || x.strides[2] == 1) && stored(x), "X");
+    const std::size_t time = batch_first_ ? 1 : 0, batch = 1 - time;
+    p.steps = x.dims[time];
+    p.batch = x.dims[batch];
+    p.x_step = x.strides[time];
+    p.x_batch = x.strides[batch];
+    p.x = x.dtype;
+    if (const TensorDesc& y = request.outputs[0]; y.dtype != DType::kUndefined) {
+      // [seq, directions, batch, hidden], or [batch, seq, directions, hidden].
+      const std::size_t ys = batch_first_ ? 1 : 0, yd = batch_first_ ? 2 : 1, yb = batch_first_ ? 0 : 2;
+      require(y.dims.size() == 4 && y.dims[ys] == p.steps && y.dims[yd] == p.directions && y.dims[yb] == p.batch && y.dims[3] == p.hidden &&
+                  (p.hidden == 1 || y.strides[3] == 1) && stored(y), "Y");
+      p.y = y.dtype;
+      p.y_step = y.strides[ys];
+      p.y_direction = y.strides[yd];
+      p.y_batch = y.strides[yb];
+    }
+    bool typed = false;
+    const auto state = [&](const TensorDesc& s, const char* name, std::int64_t& direction_stride, std::int64_t& batch_stride) {
+      if (s.dtype == DType::kUndefined) return;
+      const std::size_t sd = batch_first_ ? 1 : 0, sb = 1 - sd;
+      require(s.dims.size() == 3 && s.dims[sd] == p.directions && s.dims[sb] == p.batch && s.dims[2] == p.hidden && (p.hidden == 1 || s.strides[2] == 1) && stored(s), name);
+      require(!typed || p.state == s.dtype, name);
+      p.state = s.dtype;
+      typed = true;
+      // Both tensors of a pair share their strides.
+      require(direction_stride == 0 || (direction_stride == s.strides[sd] && batch_stride == s.strides[sb]), name);
+      direction_stride = s.strides[sd];
+      batch_stride = s.strides[sb];
+    };
+    p.state_direction = p.state_batch = p.last_direction = p.last_batch = 0;
+    state(request.inputs[2], "initial_h", p.state_direction, p.state_batch);
+    state(request.inputs[3], "initial_c", p.state_direction, p.state_batch);
+    state(request.outputs[1], "Y_h", p.last_direction, p.last_batch);
+    state(request.outputs[2], "Y_c", p.last_direction, p.last_batch);
+    if (const TensorDesc& lengths = request.inputs[1]; lengths.dtype != DType::kUndefined) {
+      require(lengths.dtype == DType::kInt32 && lengths.dims.size() == 1 && lengths.dims[0] == p.batch && (p.batch <= 1 || lengths.strides[0] == 1), "sequence_lens");
+      p.ragged = true;
+    }
+    empty_ = p.batch == 0;
+    scratch_ = empty_ ? 0 : cpu::rnn_scratch_bytes(p, request.threads);
+  }
+
   static bool stored(const TensorDesc& desc) { return desc.dtype == DType::kFloat32 || desc.dtype == DType::kBFloat16; }
   static void require(bool holds, const char* what) {
     if (!holds) throw Error(Code::kInternal, fmt::format("{} of a recurrent step does not have the extents, type or memory order that its plan says", what));
@@ -108,7 +114,7 @@ class RnnKernel final : public Kernel {
   cpu::RnnProblem problem_;
   cpu::RnnArgs args_;
   std::size_t scratch_ = 0;
-  bool empty_ = false, typed_ = false;
+  bool batch_first_ = false, empty_ = false;
 };
 
 std::unique_ptr<Kernel> bind_rnn(const BindRequest& request) { return std::make_unique<RnnKernel>(request); }
