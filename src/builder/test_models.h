@@ -23,13 +23,20 @@ class ModelMaker {
     model_->ir_version = 10;
     model_->opset_imports[""] = ops::kCanonicalOpset;
   }
-  ir::Value* input(const std::string& name, ir::Shape shape) { return model_->graph->add_input(name, ir::Type::tensor(DType::kFloat32, std::move(shape))); }
+  ir::Value* input(const std::string& name, ir::Shape shape, DType dtype = DType::kFloat32) {
+    return model_->graph->add_input(name, ir::Type::tensor(dtype, std::move(shape)));
+  }
   /// Normal random weights scaled by 1 / sqrt(fan_in).
   ir::Value* weight(Dims dims, double fan_in = 1, double mean = 0) {
     Tensor tensor(DType::kFloat32, std::move(dims));
     std::normal_distribution<float> normal(static_cast<float>(mean), static_cast<float>(1 / std::sqrt(fan_in)));
     for (float& value : tensor.mutable_data<float>()) value = normal(random_);
     return model_->graph->add_constant("w" + std::to_string(counter_++), std::move(tensor));
+  }
+  ir::Value* floats(const std::vector<float>& values) {
+    Tensor tensor(DType::kFloat32, {static_cast<std::int64_t>(values.size())});
+    std::copy(values.begin(), values.end(), tensor.mutable_data<float>().begin());
+    return model_->graph->add_constant("k" + std::to_string(counter_++), std::move(tensor));
   }
   ir::Value* ints(std::vector<std::int64_t> values) { return model_->graph->add_constant("k" + std::to_string(counter_++), Tensor::vector(values)); }
   ir::Value* add(const std::string& op, std::vector<ir::Value*> inputs, ir::Attrs attrs = {}) { return add_all(op, std::move(inputs), 1, std::move(attrs))->output(); }
