@@ -179,6 +179,17 @@ def relative_error(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> flo
     return worst
 
 
+def wait_for_idle_threads(longest: float = 0.2) -> None:
+    """Returns when the process's threads are parked. Some runtimes' workers spin for tens of milliseconds after a run; whoever ran next
+    would pay for them."""
+    end = time.perf_counter() + longest
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(0.002)
+        if time.process_time() - before < 0.0005:
+            return
+
+
 def alternate(
     entries: Sequence[Entry], feeds: dict[str, np.ndarray], seconds: float = 5.0, runs: int = 0, warmup: int = 3
 ) -> None:
@@ -196,6 +207,7 @@ def alternate(
     while rounds < 3 or (rounds < runs if runs else time.perf_counter() - begin < seconds):
         for offset in range(len(entries)):
             entry = entries[(rounds + offset) % len(entries)]
+            wait_for_idle_threads()
             start = time.perf_counter()
             entry.run(feeds)
             entry.times.append(time.perf_counter() - start)

@@ -25,12 +25,16 @@ bool reads_in_place(const ConvProblem& p) {
   return !p.src_nchw && !padded && p.src == p.weights && pairs;
 }
 
+// Panels that a register tile takes side by side.
+std::int64_t panels_together(const ConvPlan& plan) { return std::max<std::int64_t>(1, 16 * kernel_table(plan.isa).max_units / plan.panel); }
+
 // Modelled cycles of the slowest worker: multiplies, epilogue, patch, weights from the third-level cache once a task and panel, or once
 // a tile when panel and patch do not fit the second level together. Only the ratios between blockings matter.
 double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan& plan, int threads) {
   const std::int64_t images = plan.flat ? 1 : p.n, extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
   const std::int64_t rows = std::min<std::int64_t>(plan.rows, extent);
-  const double pixels = static_cast<double>(rows) * (plan.flat ? 1 : s.ow), panel_bytes = static_cast<double>(s.steps) * plan.panel * 4;
+  const double pixels = static_cast<double>(rows) * (plan.flat ? 1 : s.ow);
+  const double width = static_cast<double>(std::min<std::int64_t>(panels_together(plan), plan.panels) * plan.panel), panel_bytes = static_cast<double>(s.steps) * width * 4;
   const double units = static_cast<double>(plan.panels) * plan.panel / 16;
   double a_bytes;
   double cycles = 400;
@@ -44,7 +48,7 @@ double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan&
   cycles += pixels * units * (static_cast<double>(s.steps) + 16);
   const bool fits = a_bytes + panel_bytes * (s.chunks > 1 ? 1.0 / static_cast<double>(s.chunks) : 1.0) < 0.7 * static_cast<double>(cache_sizes().l2);
   const double tiles = std::max(1.0, pixels / kMaxTileRows);
-  cycles += plan.panels * panel_bytes * (fits ? 1.0 / 32 : tiles / 48);
+  cycles += plan.panels * plan.panel / width * panel_bytes * (fits ? 1.0 / 32 : tiles / 48);
   const double tasks = static_cast<double>(images * p.groups * ceil_div(extent, rows) * ceil_div(s.panels, plan.panels));
   return std::ceil(tasks / threads) * cycles;
 }
@@ -68,7 +72,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
       for (std::int64_t parts = 1; parts <= std::min<std::int64_t>(s.panels, 4 * threads); ++parts) {
         ConvPlan now = plan;
         now.rows = static_cast<std::int32_t>(rows);
-        now.panels = static_cast<std::int32_t>(ceil_div(s.panels, parts));
+        now.panels = static_cast<std::int32_t>(round_up(ceil_div(s.panels, parts), panels_together(plan)));
         const double cost = modelled_cycles(p, s, now, threads) * (1 + 1e-6 * static_cast<double>(parts));
         if (best == 0 || cost < best) {
           best = cost;
@@ -158,7 +162,8 @@ std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& featur
     plans.push_back(plan);
   }
   plan.algorithm = ConvAlgorithm::kTiles;
-  plan.panel = p.cout / p.groups <= 16 ? 16 : 32;
+  // A tile of two units reads both from one panel; smaller tiles want a step's weights to be one stream.
+  plan.panel = p.cout / p.groups <= 16 || kernel_table(features.isa()).max_units == 1 ? 16 : 32;
   plan.patch = reads_in_place(p) && p.kh * p.kw == 1 ? 0 : 1;
   std::vector<ConvPlan> tiles;
   auto offer = [&](ConvPlan base, int count) {
@@ -180,9 +185,13 @@ std::vector<ConvPlan> conv_plans(const ConvProblem& p, const CpuFeatures& featur
   }
   offer(plan, 3);
   const std::int64_t channels = p.cin / p.groups;
-  if (!p.src_nchw && channels * p.kh * p.kw > 1152 && channels > 128) {
+  // Sums in chunks of channels: the weights of a chunk stay near while all tiles of a task use them.
+  const std::int64_t step_bytes = p.kh * p.kw * std::min<std::int64_t>(16 * kernel_table(features.isa()).max_units, round_up(p.cout / p.groups, 16)) * 4;
+  for (const std::int64_t bytes : {cache_sizes().l2 / 4, cache_sizes().l1d * 3 / 4}) {
+    const std::int64_t chunk = std::clamp<std::int64_t>(bytes / step_bytes / 16 * 16, 32, 256);
+    if (p.src_nchw || channels < 2 * chunk) continue;
     ConvPlan chunked = plan;
-    chunked.chunk = 128;
+    chunked.chunk = static_cast<std::int32_t>(chunk);
     offer(chunked, 1);
   }
   if (!exact && winograd_fits(p)) {

@@ -17,22 +17,24 @@ inline constexpr int kMaxTileRows = 14;   ///< pixels in a register tile
 inline constexpr int kMaxUnits = 2;       ///< 16-channel units in a register tile
 inline constexpr int kMaxPanel = 16 * kMaxUnits;
 
-/// One register tile: rows x (16 * units) sums over k. Both element types move in steps of 4 bytes of A: one float, or a pair of
+/// Register tiles of rows x (16 * units) sums over k, `tiles` of them one after the other. Both element types move in steps of 4 bytes of A: one float, or a pair of
 /// bf16 along k. A's rows: the first ceil(rows / 2) start at a0, the others at a1, each group a_stride bytes apart. The k range is
-/// outer x inner segments of `k` contiguous steps. Weights: one step every w_stride bytes, 64 bytes per unit, segments following
-/// each other.
+/// outer x inner segments of `k` contiguous steps. Weights: one step every w_stride bytes, 64 bytes of it per unit, units w_unit bytes
+/// apart (64: side by side), segments following each other.
 struct TileArgs {
   const char* a0;
   const char* a1;
   std::int64_t a_stride;
   const char* w;
-  std::int64_t w_stride;
+  std::int64_t w_stride, w_unit;
   std::int64_t k;
   std::int64_t outer, inner;
   std::int64_t outer_stride, inner_stride;   ///< bytes
   float* acc;                                ///< [rows][acc_stride floats]
   std::int64_t acc_stride;
   bool accumulate;                           ///< start from acc instead of zero
+  std::int64_t tiles = 1;
+  std::int64_t tile_step = 0;                ///< bytes of A from a tile to the next; their sums follow each other in acc
 };
 using TileFn = void (*)(const TileArgs&);
 

@@ -68,6 +68,17 @@ constexpr int kVec = 8;
   const __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
   return _mm256_mul_ps(_mm256_mul_ps(a, power2(half)), power2(_mm256_sub_epi32(i, half)));
 }
+/// The whole number next to t in [kLeastExponent, 128], and 2 to its power as a factor: adding 2^23 * 1.5 + 127 leaves the biased
+/// exponent in the low bits of the sum.
+constexpr float kLeastExponent = -127.0f;
+struct Whole {
+  V value, power;
+};
+[[maybe_unused]] inline Whole nearest_whole(V t) {
+  const V magic = _mm256_set1_ps(12583039.0f), sum = _mm256_add_ps(t, magic);
+  return {_mm256_sub_ps(sum, magic), _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(sum), 23))};
+}
+[[maybe_unused]] inline V scale_by(V a, const Whole& n) { return _mm256_mul_ps(a, n.power); }
 [[maybe_unused]] inline M lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 [[maybe_unused]] inline M is_nan(V a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 [[maybe_unused]] inline V select(M m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }

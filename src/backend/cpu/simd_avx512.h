@@ -53,6 +53,12 @@ constexpr int kVec = 16;
 [[maybe_unused]] inline V abs_v(V a) { return _mm512_abs_ps(a); }
 [[maybe_unused]] inline V round_v(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 [[maybe_unused]] inline V scale2(V a, V n) { return _mm512_scalef_ps(a, n); }   ///< a * 2^n, n whole
+constexpr float kLeastExponent = -150.0f;   // see simd_avx2.h
+struct Whole {
+  V value;
+};
+[[maybe_unused]] inline Whole nearest_whole(V t) { return {round_v(t)}; }
+[[maybe_unused]] inline V scale_by(V a, const Whole& n) { return _mm512_scalef_ps(a, n.value); }
 [[maybe_unused]] inline M lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 [[maybe_unused]] inline M is_nan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 [[maybe_unused]] inline V select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }

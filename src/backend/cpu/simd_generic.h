@@ -72,6 +72,17 @@ constexpr int kVec = 4;
   const M i = to_int(n), half = i >> 1;
   return a * power2(half) * power2(i - half);
 }
+constexpr float kLeastExponent = -127.0f;   // see simd_avx2.h
+struct Whole {
+  V value, power;
+};
+[[maybe_unused]] inline Whole nearest_whole(V t) {
+  const V magic = set1(12583039.0f);
+  V sum = t + magic;
+  asm("" : "+m"(sum));
+  return {sum - magic, (V)((U)sum << 23)};
+}
+[[maybe_unused]] inline V scale_by(V a, const Whole& n) { return a * n.power; }
 [[maybe_unused]] inline V scale_denormal(V a, V& shift) {
   const M tiny = a < 1.17549435e-38f;
   shift = (V)(tiny & (M)set1(24.0f));

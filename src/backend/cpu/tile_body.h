@@ -84,45 +84,47 @@ inline void tile_rows(const char* p, const char* q, std::int64_t s, std::int64_t
 template <class Dot, int kRows, int kUnits>
 void tile(const TileArgs& t) {
   constexpr int kN = kUnits * kUnitVecs;
-  V acc[kRows][kN];
-  if (t.accumulate) {
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 8
-      for (int n = 0; n < kN; ++n) acc[m][n] = load(t.acc + m * t.acc_stride + n * kVec);
-    }
-  } else {
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 8
-      for (int n = 0; n < kN; ++n) acc[m][n] = set1(0.0f);
-    }
-  }
-  const std::int64_t s = t.a_stride, s3 = 3 * s, s5 = 5 * s, ws = t.w_stride, second = t.a1 - t.a0, bytes = t.k * 4;
-  const char* w = t.w;
-  for (std::int64_t o = 0; o < t.outer; ++o) {
-    for (std::int64_t i = 0; i < t.inner; ++i) {
-      const char* p = t.a0 + o * t.outer_stride + i * t.inner_stride;
-      const char* q = p + second;
-      const char* const end = p + bytes;
-      do {
-        asm("" : "+r"(p), "+r"(q));   // two running pointers, no fourteen
-        typename Dot::W wv[kN];
-#pragma GCC unroll 8
-        for (int n = 0; n < kN; ++n) wv[n] = Dot::weights(w + n * kVec * 4);
-        tile_rows<Dot, kRows, kN, 0>(p, q, s, s3, s5, wv, acc);
-        p += 4;
-        q += 4;
-        w += ws;
-      } while (p != end);
-    }
-  }
+  const std::int64_t s = t.a_stride, s3 = 3 * s, s5 = 5 * s, ws = t.w_stride, wu = t.w_unit, second = t.a1 - t.a0, bytes = t.k * 4;
+  const char* a = t.a0;
   float* out = t.acc;
-  const std::int64_t out_stride = t.acc_stride;
+  for (std::int64_t left = t.tiles; left > 0; --left, a += t.tile_step, out += kRows * t.acc_stride) {
+    V acc[kRows][kN];
+    if (t.accumulate) {
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m) {
+      for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
-    for (int n = 0; n < kN; ++n) store(out + m * out_stride + n * kVec, acc[m][n]);
+        for (int n = 0; n < kN; ++n) acc[m][n] = load(out + m * t.acc_stride + n * kVec);
+      }
+    } else {
+#pragma GCC unroll 16
+      for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+        for (int n = 0; n < kN; ++n) acc[m][n] = set1(0.0f);
+      }
+    }
+    const char* w = t.w;
+    for (std::int64_t o = 0; o < t.outer; ++o) {
+      for (std::int64_t i = 0; i < t.inner; ++i) {
+        const char* p = a + o * t.outer_stride + i * t.inner_stride;
+        const char* q = p + second;
+        const char* const end = p + bytes;
+        do {
+          asm("" : "+r"(p), "+r"(q));   // two running pointers, no fourteen
+          typename Dot::W wv[kN];
+#pragma GCC unroll 8
+          for (int n = 0; n < kN; ++n) wv[n] = Dot::weights(w + n / kUnitVecs * wu + n % kUnitVecs * kVec * 4);
+          tile_rows<Dot, kRows, kN, 0>(p, q, s, s3, s5, wv, acc);
+          p += 4;
+          q += 4;
+          w += ws;
+        } while (p != end);
+      }
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kN; ++n) store(out + m * t.acc_stride + n * kVec, acc[m][n]);
+    }
   }
 }
 

@@ -5,6 +5,8 @@
 namespace lathe::cpu {
 namespace {
 
+constexpr std::int64_t kBatchPixels = 4 * kMaxTileRows;   // sums that wait for one call of the epilogue
+
 // The grid's cut into tiles: rows are cut evenly; where two rows fit one tile, they are paired.
 struct Cut {
   std::int64_t across, base, extra;          ///< tiles in a row; their width, the first `extra` are one wider
@@ -59,8 +61,8 @@ void prefetch_rows(const char* p, std::int64_t pixels, std::int64_t stride, std:
 }  // namespace
 
 std::int64_t tile_grid_acc_bytes(std::int64_t pixels, std::int64_t chunks) noexcept {
-  // One tile, or with chunks all of them; a tile may be paired rows, hence the slack of one tile.
-  const std::int64_t rows = chunks > 1 ? pixels + kMaxTileRows : kMaxTileRows;
+  // A batch of tiles, or with chunks all of them; a tile may be paired rows, hence the slack of one tile.
+  const std::int64_t rows = chunks > 1 ? pixels + kMaxTileRows : kBatchPixels;
   return rows * kMaxPanel * 4;
 }
 
@@ -75,18 +77,25 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
   t.inner = g.inner;
   t.outer_stride = g.outer_stride;
   t.inner_stride = g.inner_stride;
-  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; ++panel) {
-    const std::int64_t width = panel_width(g.n, g.panel, panel), units = width / 16;
+  // Panels of one unit go side by side through a tile that takes several.
+  const std::int64_t together = g.panel < 16 * kernels.max_units ? 16 * kernels.max_units / g.panel : 1;
+  std::int64_t next_panel = 0;
+  for (std::int64_t panel = g.panel_begin; panel < g.panel_end; panel = next_panel) {
+    next_panel = panel + together < g.panel_end ? panel + together : g.panel_end;
+    const bool joined = next_panel - panel > 1;
+    const std::int64_t one = panel_width(g.n, g.panel, panel), width = joined ? (next_panel - panel) * g.panel : one, units = width / 16;
     const std::int64_t first_col = panel * g.panel;
     const std::int64_t cols = g.n - first_col < width ? g.n - first_col : width;
     const char* w_panel = g.weights + panel * g.panel * steps * 4;
-    t.w_stride = width * 4;
+    const bool touch = g.prefetch_a && panel == g.panel_begin;
+    t.w_stride = one * 4;
+    t.w_unit = joined ? g.panel * steps * 4 : 64;
     t.acc_stride = width;
     for (std::int64_t chunk = 0; chunk < g.chunks; ++chunk) {
       const bool last = chunk + 1 == g.chunks;
       t.k = last ? g.last_k : g.k;
       t.accumulate = chunk > 0;
-      const char* w = w_panel + chunk * g.k * segments * width * 4;
+      const char* w = w_panel + chunk * g.k * segments * one * 4;
       const char* a_chunk = g.a + chunk * g.a_chunk;
       float* acc = g.acc;
       std::int64_t next = 0;
@@ -96,27 +105,38 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
         next = row + (pair ? 2 : 1);
         t.outer = taps.end - taps.begin;
         const char* a_row = a_chunk + row * g.a_row + taps.begin * g.outer_stride;
-        const char* w_row = w + taps.begin * g.inner * t.k * width * 4;
-        std::int64_t col = 0;
-        for (std::int64_t x = 0; x < cut.across; ++x) {
+        const char* w_row = w + taps.begin * g.inner * t.k * one * 4;
+        // Tiles of one height go to the kernel together; their sums wait in acc until a batch is full or the row ends.
+        std::int64_t col = 0, stored = 0, now = 0;
+        for (std::int64_t x = 0; x < cut.across; x += now) {
           const std::int64_t wide = cut.base + (x < cut.extra ? 1 : 0), pixels = pair ? wide * 2 : wide;
+          const std::int64_t alike = (x < cut.extra ? cut.extra : cut.across) - x;
+          const std::int64_t room = g.chunks > 1 ? alike : (kBatchPixels - (col - stored)) / wide;
+          now = touch ? 1 : alike < room ? alike : room;
           t.a0 = a_row + col * g.a_pixel;
           t.a1 = pair ? t.a0 + g.a_row : t.a0 + ((pixels + 1) / 2) * g.a_pixel;
-          if (g.prefetch_a && panel == g.panel_begin) {
-            prefetch_rows(t.a0 + wide * g.a_pixel, wide, g.a_pixel, t.k * 4);
-          }
+          t.tiles = now;
+          t.tile_step = wide * g.a_pixel;
+          if (touch) prefetch_rows(t.a0 + wide * g.a_pixel, wide, g.a_pixel, t.k * 4);
           for (std::int64_t unit = 0; unit < units; unit += kernels.max_units) {
-            const std::int64_t now = units - unit < kernels.max_units ? units - unit : kernels.max_units;
-            t.w = w_row + unit * 64;
-            t.acc = acc + unit * 16;
-            tiles[now][pixels](t);
+            const std::int64_t in_tile = units - unit < kernels.max_units ? units - unit : kernels.max_units;
+            t.w = w_row + unit * t.w_unit;
+            t.acc = acc + (pair ? 0 : col - stored) * width + unit * 16;
+            tiles[in_tile][pixels](t);
           }
-          if (last) {
-            store_tile(kernels, g, acc, width, row, col, wide, first_col, cols);
-            if (pair) store_tile(kernels, g, acc + wide * width, width, row + 1, col, wide, first_col, cols);
+          col += now * wide;
+          if (pair) {   // one tile across
+            if (last) {
+              store_tile(kernels, g, acc, width, row, 0, wide, first_col, cols);
+              store_tile(kernels, g, acc + wide * width, width, row + 1, 0, wide, first_col, cols);
+            }
+            if (g.chunks > 1) acc += pixels * width;
+            break;
           }
-          if (g.chunks > 1) acc += pixels * width;
-          col += wide;
+          if (col < g.cols && (g.chunks > 1 || kBatchPixels - (col - stored) >= wide)) continue;
+          if (last) store_tile(kernels, g, acc, width, row, stored, col - stored, first_col, cols);
+          if (g.chunks > 1) acc += (col - stored) * width;
+          stored = col;
         }
       }
     }

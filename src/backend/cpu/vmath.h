@@ -23,17 +23,17 @@ namespace {
   return scale2(add(p, set1(1.0f)), n);
 }
 
-/// exp2(t) for |t| < 150, 1e-7 relative; larger t give infinity or zero on their own.
+/// exp2(t), 1e-7 relative; infinity from 128 on, zero or a denormal below -126.
 [[maybe_unused]] inline V exp2_fast(V t) {
-  t = max_v(set1(-150.0f), min_v(set1(128.0f), t));
-  const V n = round_v(t);
-  const V f = sub(t, n);
+  t = max_v(set1(kLeastExponent), min_v(set1(128.0f), t));
+  const Whole n = nearest_whole(t);
+  const V f = sub(t, n.value);
   V p = fma(set1(0.00132764668f), f, set1(0.00967554129f));
   p = fma(p, f, set1(0.0555071329f));
   p = fma(p, f, set1(0.240221197f));
   p = fma(p, f, set1(0.693146967f));
   p = fma(p, f, set1(1.00000007f));
-  return scale2(p, n);
+  return scale_by(p, n);
 }
 
 [[maybe_unused]] inline V sigmoid_v(V x) {
