@@ -78,6 +78,7 @@ inline double measure_peak(ThreadPool& pool, DType type) {
       t.a1 = t.a0 + (k.max_rows + 1) / 2 * t.a_stride;
       t.w = reinterpret_cast<const char*>(w);
       t.w_stride = k.max_units * 64;
+      t.w_unit = 64;
       t.k = kSteps;
       t.outer = t.inner = 1;
       t.acc = acc;
@@ -123,6 +124,7 @@ class QuietProbe {
         t.a1 = t.a0 + (k.max_rows + 1) / 2 * t.a_stride;
         t.w = reinterpret_cast<const char*>(w);
         t.w_stride = k.max_units * 64;
+        t.w_unit = 64;
         t.k = kSteps;
         t.outer = t.inner = 1;
         t.acc = acc;

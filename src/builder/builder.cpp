@@ -103,7 +103,7 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
     ValuePlans plans;
     data.precision = plan_precision(graph, options.precision, plans, pinned);
     plan_slices(graph, plans);
-    Tuner tuner(effective, report, pool);
+    Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
     const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
     report.tune_seconds += os::now_seconds() - started;
     report.regions.clear();

@@ -102,14 +102,20 @@ std::vector<plan::TensorDesc> descs_for(const std::vector<ir::Value*>& values, c
   return descs;
 }
 
-/// Time of an option, measured when allowed; and the conversions that its layouts cause at fixed neighbours.
-void cost(Option& option, const CoverRequest& request, bool measure) {
-  const auto inputs = descs_for(option.plan.inputs, option.inputs, request);
-  const auto outputs = descs_for(option.plan.outputs, option.outputs, request);
-  if (measure && request.tuner) {
-    option.seconds = request.tuner->time(option.plan, option.candidate->name, inputs, outputs, request.hints);
-    option.modelled = option.seconds < 0;
+/// Times of the options, measured side by side.
+void measure(std::vector<Option>& options, const CoverRequest& request) {
+  std::vector<TimedOption> timed;
+  for (const Option& option : options)
+    timed.push_back({&option.plan, option.candidate->name, descs_for(option.plan.inputs, option.inputs, request), descs_for(option.plan.outputs, option.outputs, request)});
+  const std::vector<double> seconds = request.tuner->time(timed, request.hints);
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    options[i].seconds = seconds[i];
+    options[i].modelled = seconds[i] < 0;
   }
+}
+
+/// Time of an option, modelled where it was not measured; and the conversions that its layouts cause at fixed neighbours.
+void cost(Option& option, const CoverRequest& request) {
   if (option.modelled) {
     const double slow = is_generic(*option.candidate) && option.candidate->name != "cpu.loops" ? 50 : 1;
     option.seconds = std::max(slow * option.plan.flops / kFlopRate, option.plan.bytes / kBandwidth) + kStepSeconds;
@@ -167,7 +173,7 @@ PlannedRegion planned(ops::Region region, Option option, std::vector<Choice> cho
 }
 
 /// Best option over all alternatives of one anchor; false when no candidate accepts any of them.
-bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& request, bool measure, PlannedRegion& result) {
+bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& request, bool time_them, PlannedRegion& result) {
   std::vector<Choice> choices;
   std::vector<std::pair<std::size_t, Option>> all;
   bool measured_one = false;
@@ -181,10 +187,10 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
       ask(*candidate, alternatives[a], request, choices, options);
       accepted_special |= options.size() > before && !is_generic(*candidate);
     }
+    // Shorter alternatives are measured only when no wider one could be: the tail that they leave never comes for free.
+    if (time_them && request.tuner && accepted_special && !measured_one && options.size() > 1) measure(options, request);
     for (Option& option : options) {
-      // Shorter alternatives are measured only when no wider one could be: the tail that they leave never comes for free.
-      const bool time_it = measure && accepted_special && !measured_one && options.size() > 1;
-      cost(option, request, time_it);
+      cost(option, request);
       choices.push_back({std::string(option.candidate->name), option.plan.variant, true, false, "", option.seconds, option.modelled});
       option.cost += left_over(alternatives.front(), alternatives[a], request);
     }

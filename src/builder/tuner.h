@@ -18,28 +18,38 @@ class ThreadPool;
 
 namespace lathe::builder {
 
+/// A way to run a region, with the descs of its run-time inputs and outputs in the plan's order.
+struct TimedOption {
+  const ops::StepPlan* plan;
+  std::string_view candidate;
+  std::vector<plan::TensorDesc> inputs, outputs;
+};
+
 class Tuner {
  public:
-  Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool);
+  /// `weight_bytes`: of the whole network. When they do not stay in cache from run to run, steps are timed with theirs out of it.
+  Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool, std::size_t weight_bytes);
 
-  /// Median seconds of one run, from the cache or measured; negative when the budget is spent. `descs` belong to the step's
-  /// run-time inputs and outputs in the plan's order. Throws what the kernel's bind throws.
-  double time(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
-              std::span<const plan::TensorDesc> outputs, const ir::Bindings& symbols);
+  /// Least seconds of a run of each option, from the cache or measured side by side; negative for those that the budget left out. Throws
+  /// what a kernel's bind throws.
+  std::vector<double> time(std::span<const TimedOption> options, const ir::Bindings& symbols);
   bool budget_left() const;
   /// Forget the packed weights kept between variants of one region.
   void next_region() { packed_.clear(); }
 
  private:
+  struct Trial;
+  class Buffers;
   std::string key(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
                   std::span<const plan::TensorDesc> outputs) const;
-  double measure(const ops::StepPlan& plan, std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs,
-                 const ir::Bindings& symbols);
+  Trial prepare(const TimedOption& option, Buffers& buffers, const ir::Bindings& symbols);
+  double run(const Trial& trial, std::byte* scratch);
   const BuildOptions& options_;
   BuildReport& report_;
   ThreadPool& pool_;
   TuningCache cache_;
-  double started_, machine_seconds_ = 0;
+  double started_;
+  bool cold_weights_;
   std::string machine_;
   std::map<std::string, Tensor> packed_;
 };

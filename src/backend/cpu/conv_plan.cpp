@@ -25,16 +25,13 @@ bool reads_in_place(const ConvProblem& p) {
   return !p.src_nchw && !padded && p.src == p.weights && pairs;
 }
 
-// Panels that a register tile takes side by side.
-std::int64_t panels_together(const ConvPlan& plan) { return std::max<std::int64_t>(1, 16 * kernel_table(plan.isa).max_units / plan.panel); }
-
 // Modelled cycles of the slowest worker: multiplies, epilogue, patch, weights from the third-level cache once a task and panel, or once
 // a tile when panel and patch do not fit the second level together. Only the ratios between blockings matter.
 double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan& plan, int threads) {
   const std::int64_t images = plan.flat ? 1 : p.n, extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
   const std::int64_t rows = std::min<std::int64_t>(plan.rows, extent);
   const double pixels = static_cast<double>(rows) * (plan.flat ? 1 : s.ow);
-  const double width = static_cast<double>(std::min<std::int64_t>(panels_together(plan), plan.panels) * plan.panel), panel_bytes = static_cast<double>(s.steps) * width * 4;
+  const double width = static_cast<double>(std::min<std::int64_t>(panels_side_by_side(kernel_table(plan.isa), plan.panel), plan.panels) * plan.panel), panel_bytes = static_cast<double>(s.steps) * width * 4;
   const double units = static_cast<double>(plan.panels) * plan.panel / 16;
   double a_bytes;
   double cycles = 400;
@@ -72,7 +69,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
       for (std::int64_t parts = 1; parts <= std::min<std::int64_t>(s.panels, 4 * threads); ++parts) {
         ConvPlan now = plan;
         now.rows = static_cast<std::int32_t>(rows);
-        now.panels = static_cast<std::int32_t>(round_up(ceil_div(s.panels, parts), panels_together(plan)));
+        now.panels = static_cast<std::int32_t>(round_up(ceil_div(s.panels, parts), panels_side_by_side(kernel_table(plan.isa), plan.panel)));
         const double cost = modelled_cycles(p, s, now, threads) * (1 + 1e-6 * static_cast<double>(parts));
         if (best == 0 || cost < best) {
           best = cost;
@@ -93,7 +90,7 @@ std::int64_t winograd_tiles(const ConvProblem& p, const ConvPlan& plan) {
 
 void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
   const std::int64_t m = plan.algorithm == ConvAlgorithm::kWinograd2 ? 2 : 4, planes = (m + 2) * (m + 2);
-  const std::int64_t tiles = winograd_tiles(p, plan);
+  const std::int64_t tiles = winograd_tiles(p, plan), panels = ceil_div(p.cout, plan.panel);
   const std::int64_t fit = cache_sizes().l2 * 5 / 8 / (planes * round_up(p.cin, 16) * 4);
   std::int64_t rows = std::clamp<std::int64_t>(fit, 8, 8 * kMaxTileRows);
   if (rows > kMaxTileRows) rows = rows / kMaxTileRows * kMaxTileRows;
@@ -101,7 +98,6 @@ void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
   if (threads > 1) blocks = round_up(blocks, threads);
   rows = ceil_div(tiles, blocks);
   blocks = ceil_div(tiles, rows);
-  const std::int64_t panels = ceil_div(p.cout, plan.panel);
   plan.rows = static_cast<std::int32_t>(rows);
   plan.panels = static_cast<std::int32_t>(blocks >= threads ? panels : std::max<std::int64_t>(1, panels / ceil_div(threads, blocks)));
 }

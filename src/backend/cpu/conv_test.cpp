@@ -91,6 +91,12 @@ class ConvCheck {
         if (::testing::Test::HasFatalFailure()) return;
       }
       run(conv_plans(p_, detect_cpu_features().limited_to(isa), 1, true)[0], 1, 2);
+      // An engine may come from a machine of another level, with other panels.
+      for (const ConvPlan& plan : conv_plans(p_, detect_cpu_features().limited_to(isa == Isa::kAvx2 ? Isa::kGeneric : Isa::kAvx2), 2, false)) {
+        if (is_depthwise() && plan.algorithm == ConvAlgorithm::kTiles && p_.src != p_.weights) continue;
+        run(plan, 2, plan.fast() ? 64 : 2);
+        if (plan.algorithm == ConvAlgorithm::kTiles) break;
+      }
     });
   }
 

@@ -38,7 +38,7 @@ Shape winograd_shape(const ConvProblem& p, const ConvPlan& plan) {
   s.down = ceil_div(p.oh(), s.m);
   s.tiles = p.n * s.across * s.down;
   s.panels = ceil_div(p.cout, plan.panel);
-  s.m_plane = round_up(plan.rows * plan.panel, 1024) + 16;
+  s.m_plane = round_up(plan.rows * plan.panel * panels_side_by_side(kernel_table(), plan.panel), 1024) + 16;
   return s;
 }
 
@@ -133,26 +133,33 @@ void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogu
     a.a_stride = s.v_pixel * 4;
     a.k = s.cin;
     a.outer = a.inner = 1;
-    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-      const std::int64_t width = panel_width(p.cout, plan.panel, panel), units = width / 16;
+    const std::int64_t together = panels_side_by_side(kernels, plan.panel);
+    std::int64_t next_panel = 0;
+    for (std::int64_t panel = panel_begin; panel < panel_end; panel = next_panel) {
+      next_panel = panel + together < panel_end ? panel + together : panel_end;
+      const bool joined = next_panel - panel > 1;
+      const std::int64_t one = panel_width(p.cout, plan.panel, panel), width = joined ? (next_panel - panel) * plan.panel : one, units = width / 16;
       const std::int64_t first = panel * plan.panel, cols = p.cout - first < width ? p.cout - first : width;
       const char* w_panel = static_cast<const char*>(args.weights) + panel * plan.panel * s.cin * s.planes * 4;
-      a.w_stride = width * 4;
+      a.w_stride = one * 4;
+      a.w_unit = joined ? plan.panel * s.cin * s.planes * 4 : 64;
       a.acc_stride = width;
       const std::int64_t parts = ceil_div(count, kernels.max_rows), base = count / parts, extra = count % parts;
       for (std::int64_t plane = 0; plane < s.planes; ++plane) {
         std::int64_t t = 0;
-        for (std::int64_t part = 0; part < parts; ++part) {
-          const std::int64_t rows = base + (part < extra ? 1 : 0);
+        for (const std::int64_t rows : {base + 1, base}) {
+          a.tiles = rows > base ? extra : parts - extra;
+          if (a.tiles == 0 || rows == 0) continue;
+          a.tile_step = rows * a.a_stride;
           a.a0 = reinterpret_cast<const char*>(v + plane * s.v_plane + t * s.v_pixel);
           a.a1 = a.a0 + (rows + 1) / 2 * a.a_stride;
           for (std::int64_t unit = 0; unit < units; unit += kernels.max_units) {
             const std::int64_t now = units - unit < kernels.max_units ? units - unit : kernels.max_units;
-            a.w = w_panel + plane * s.cin * width * 4 + unit * 64;
+            a.w = w_panel + plane * s.cin * one * 4 + unit * a.w_unit;
             a.acc = sums + plane * s.m_plane + t * width + unit * 16;
             kernels.f32[now][rows](a);
           }
-          t += rows;
+          t += a.tiles * rows;
         }
       }
       EpilogueArgs e{};

@@ -10,6 +10,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <emmintrin.h>
 #endif
 
 namespace lathe::cpu {
@@ -158,6 +159,17 @@ const CacheSizes& cache_sizes() noexcept {
     return s;
   }();
   return sizes;
+}
+
+void evict_from_caches(const void* data, std::size_t bytes) noexcept {
+#if defined(__x86_64__)
+  const char* p = static_cast<const char*>(data);
+  for (std::size_t i = 0; i < bytes; i += 64) _mm_clflush(p + i);
+  _mm_mfence();
+#else
+  (void)data;
+  (void)bytes;
+#endif
 }
 
 }  // namespace lathe::cpu

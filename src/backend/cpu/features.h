@@ -52,5 +52,7 @@ struct CacheSizes {
   std::int64_t l1d, l2, l3;
 };
 const CacheSizes& cache_sizes() noexcept;
+/// Drops the lines from all cache levels, so that what reads them next waits for memory (where the CPU has an instruction for it).
+void evict_from_caches(const void* data, std::size_t bytes) noexcept;
 
 }  // namespace lathe::cpu

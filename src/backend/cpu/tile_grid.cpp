@@ -77,8 +77,7 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
   t.inner = g.inner;
   t.outer_stride = g.outer_stride;
   t.inner_stride = g.inner_stride;
-  // Panels of one unit go side by side through a tile that takes several.
-  const std::int64_t together = g.panel < 16 * kernels.max_units ? 16 * kernels.max_units / g.panel : 1;
+  const std::int64_t together = panels_side_by_side(kernels, g.panel);
   std::int64_t next_panel = 0;
   for (std::int64_t panel = g.panel_begin; panel < g.panel_end; panel = next_panel) {
     next_panel = panel + together < g.panel_end ? panel + together : g.panel_end;

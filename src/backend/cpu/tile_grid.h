@@ -23,6 +23,11 @@ inline std::int64_t panel_width(std::int64_t cols, std::int64_t panel, std::int6
 /// Columns of all panels, with the padding of the last one.
 inline std::int64_t padded_cols(std::int64_t cols) noexcept { return round_up(cols, 16); }
 
+/// Panels that a register tile takes side by side, when they are narrower than it.
+inline std::int64_t panels_side_by_side(const KernelTable& kernels, std::int64_t panel) noexcept {
+  return panel < 16 * kernels.max_units ? 16 * kernels.max_units / panel : 1;
+}
+
 /// A grid of rows x cols pixels. Byte strides throughout.
 struct TileGrid {
   const char* a;                             ///< first pixel, first k step of chunk 0
