@@ -33,12 +33,40 @@ void shape_reference(RefContext& ctx) {
   ctx.set_output(0, Tensor::vector(std::vector<std::int64_t>(dims.begin() + start, dims.begin() + end)));
 }
 
+/// The extents are known when a step is bound: an expression of the element's index picks one.
+bool shape_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value* data = node.input(0);
+  if (!data->has_shape()) {
+    builder.decline("the rank is not known");
+    return false;
+  }
+  const auto [start, end] = shape_window(node.attrs, static_cast<std::int64_t>(data->shape().size()));
+  const ir::Shape extents(data->shape().begin() + start, data->shape().begin() + end);
+  builder.define(node.output(), [extents](loops::RegionBuilder& b, const auto& i) {
+    loops::ExprId value = extents.empty() ? b.integer(0) : b.dim(extents.back());
+    for (std::size_t at = extents.size(); at-- > 1;)
+      value = b.select(b.binary(loops::ExprOp::kLess, i[0], b.integer(static_cast<std::int64_t>(at))), b.dim(extents[at - 1]), value);
+    return value;
+  });
+  return true;
+}
+
 void size_infer(InferContext& ctx) {
   ctx.set(0, DType::kInt64, {});
   if (const auto& shape = ctx.shape(0)) ctx.set_content(0, {ir::product(*shape)});
 }
 
 void size_reference(RefContext& ctx) { ctx.set_output(0, Tensor::scalar(ctx.input(0).size())); }
+
+bool size_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value* data = node.input(0);
+  if (!data->has_shape()) {
+    builder.decline("the rank is not known");
+    return false;
+  }
+  builder.define(node.output(), [elements = ir::product(data->shape())](loops::RegionBuilder& b, const auto&) { return b.dim(elements); });
+  return true;
+}
 
 void identity_reference(RefContext& ctx) { ctx.set_output(0, ctx.input(0)); }
 
@@ -140,6 +168,7 @@ std::span<const OpDef> ops_shape() {
                     {25, kShape, kWindow, kT[6]}},
        .infer = shape_infer,
        .reference = shape_reference,
+       .lower = shape_lower,
        .doc = "the extents of a tensor"},
       {.name = "Size",
        .versions = {{1, kSize, "", kT[0]},
@@ -151,6 +180,7 @@ std::span<const OpDef> ops_shape() {
                     {25, kSize, "", kT[6]}},
        .infer = size_infer,
        .reference = size_reference,
+       .lower = size_lower,
        .doc = "the number of elements"},
       {.name = "Identity",
        .versions = {{1, kId, "", "T: @all"},
