@@ -37,6 +37,8 @@ struct PlanRequest {
   std::uint64_t cpu_features = 0;            ///< mask allowed (backend/cpu/features.h)
   int threads = 1;
   ir::Bindings symbols;                      ///< the hint shapes' symbol values
+  void* device = nullptr;                    ///< the GPU (a cuda::Device) that the step is for; nullptr: the CPU
+  bool tf32 = false;                         ///< products of float32 may be made in TF32
 };
 
 struct WeightRequest {
@@ -64,7 +66,7 @@ struct Verdict {
 };
 
 struct Candidate {
-  std::string_view name;                     ///< "cpu.conv.direct"
+  std::string_view name;                     ///< "cpu.conv.direct"; the first word is the kind of device
   std::string_view pattern;                  ///< Region::pattern it serves
   Verdict (*supports)(const PlanRequest& request);
   /// One or more plans (tunables differ), best guess first.

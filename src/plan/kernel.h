@@ -49,6 +49,9 @@ struct BindRequest {
   int threads = 1;
   /// For what binding itself needs: memory that need not be given back and is void when the call returns. nullptr: the heap.
   std::pmr::memory_resource* memory = nullptr;
+  /// The GPU (a cuda::Device) that the step runs on, and where `weights` lie in its memory; nullptr and empty on the host.
+  void* device = nullptr;
+  std::span<const void* const> device_weights = {};
 };
 
 struct KernelIo {
@@ -56,6 +59,7 @@ struct KernelIo {
   void* const* outputs;
   void* scratch;               ///< Kernel::scratch_bytes() bytes, 64-byte aligned
   ThreadPool* pool;
+  void* stream = nullptr;      ///< of a GPU: run() enqueues there and returns; all pointers are then the device's
 };
 
 class Kernel {

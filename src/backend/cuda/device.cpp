@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "backend/cuda/code_cache.h"
+
 namespace lathe::cuda {
 namespace {
 
@@ -37,6 +39,20 @@ DeviceInfo describe(const Driver& driver, int ordinal, DeviceId& id) {
 }
 
 }  // namespace
+
+double DeviceInfo::half_flops() const noexcept {
+  // Floating-point operations of one multiprocessor's tensor cores in a clock.
+  double per_clock = 0;
+  switch (arch()) {
+    case 75: per_clock = 1024; break;
+    case 80: per_clock = 2048; break;
+    case 86: case 87: case 89: case 120: per_clock = 1024; break;
+    case 90: per_clock = 4096; break;
+    case 100: per_clock = 8192; break;
+    default: break;
+  }
+  return per_clock * multiprocessors * clock_hz;
+}
 
 std::string DeviceInfo::arch_name() const { return fmt::format("sm_{}", arch()); }
 std::string DeviceInfo::compile_arch() const { return arch() >= 90 ? arch_name() + "a" : arch_name(); }
@@ -101,6 +117,15 @@ std::shared_ptr<const Module> Device::load_module(std::string_view key, std::spa
     found = modules_.emplace(std::string(key), std::make_shared<const Module>(driver_, image)).first;
   }
   return found->second;
+}
+
+std::shared_ptr<const Module> Device::compiled_module(std::string_view source) {
+  const std::string arch = info_.compile_arch(), key = code_key(source, arch);
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = modules_.find(key); found != modules_.end()) return found->second;
+  }
+  return load_module(key, cached_code(source, arch));   // compiles without the lock: other threads go on
 }
 
 }  // namespace lathe::cuda

@@ -28,6 +28,8 @@ struct DeviceInfo {
   double clock_hz = 0, memory_bytes_per_second = 0;   ///< by the driver's figures; 0 = not told
   bool memory_pools = false;
   int arch() const noexcept { return major * 10 + minor; }
+  /// Dense products in float16 a second by the architecture's figures, for floors; 0 for an architecture that is not known.
+  double half_flops() const noexcept;
   std::string arch_name() const;            ///< "sm_90"
   /// What to compile for: with the features of this very architecture where it has such ("sm_90a").
   std::string compile_arch() const;
@@ -50,8 +52,10 @@ class Device {
 
   /// Lathe's own kernels of this name, loaded by the first call. Throws Error(kMachine) when this build has none for the device.
   const Module& builtin_module(std::string_view name);
-  /// A module made elsewhere (a compiled region), loaded once for equal images.
+  /// A module made elsewhere, loaded once for equal keys.
   std::shared_ptr<const Module> load_module(std::string_view key, std::span<const std::byte> image);
+  /// The module of a source that Lathe wrote (code_cache.h), compiled and loaded once.
+  std::shared_ptr<const Module> compiled_module(std::string_view source);
 
  private:
   Device(const Driver& driver, DeviceInfo info, DeviceId id);

@@ -33,6 +33,9 @@ class StridedTensor {
   }
   const plan::TensorDesc& desc() const { return desc_; }
   std::byte* data() { return store_.data() + begin_; }
+  /// All of the memory, guards included, and where the tensor begins in it.
+  std::vector<std::byte>& store() { return store_; }
+  std::size_t begin() const { return begin_; }
 
   void write(const Tensor& dense) {
     const Tensor source = dense.dtype() == desc_.dtype ? dense : dense.cast(desc_.dtype);

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// "cpu.loops": nodes with a lowering, as one region of the region language. Accepts any memory order: the emitter reads strides.
+// "cpu.loops", "cuda.loops": nodes with a lowering, as one region of the region language. Accept any memory order: the emitters read strides.
 
 #include <algorithm>
 #include <array>
 
 #include "loops/builder.h"
+#include "loops/cuda/emitter.h"
 #include "ops/candidate.h"
 #include "plan/kernel.h"
 
@@ -39,7 +40,7 @@ Lowered lower(const Region& region) {
 
 StepPlan step_of(const PlanRequest& request, Lowered lowered) {
   StepPlan step;
-  step.kernel = "cpu.loops";
+  step.kernel = request.device ? "cuda.loops" : "cpu.loops";
   step.params.set("region", lowered.region.serialize());
   step.inputs = std::move(lowered.inputs);
   step.outputs = request.region.outputs;
@@ -48,6 +49,19 @@ StepPlan step_of(const PlanRequest& request, Lowered lowered) {
       step.bytes += static_cast<double>(dtype_bytes(request.inputs[i].dtype, request.inputs[i].elements()));
   for (const plan::TensorDesc& desc : request.outputs) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
   return step;
+}
+
+/// Throws what the emitter cannot put into CUDA C++; nothing is compiled yet.
+void emit_for_cuda(const StepPlan& step, const std::vector<plan::TensorDesc>& inputs, const PlanRequest& request) {
+  const loops::LoopRegion region = loops::parse_region(step.params.get_string("region", ""));
+  std::vector<plan::TensorDesc> descs;
+  std::size_t in = 0, out = 0;
+  for (const loops::Buffer& buffer : region.buffers) {
+    if (buffer.role == loops::Role::kInput) descs.push_back(inputs[in++]);
+    else if (buffer.role == loops::Role::kOutput) descs.push_back(request.outputs[out++]);
+    else descs.push_back(plan::TensorDesc::row_major(buffer.dtype, *ir::evaluate(buffer.shape, request.symbols)));
+  }
+  loops::cuda::emit(region, descs, request.symbols, {});
 }
 
 Verdict supports(const PlanRequest& request) {
@@ -64,6 +78,10 @@ Verdict supports(const PlanRequest& request) {
     inputs.push_back(request.inputs[static_cast<std::size_t>(std::find(request.region.inputs.begin(), request.region.inputs.end(), value) - request.region.inputs.begin())]);
   const std::vector<const void*> constants(inputs.size(), nullptr);
   try {
+    if (request.device) {
+      emit_for_cuda(step, inputs, request);
+      return Verdict::accept();
+    }
     plan::find_kernel("cpu.loops")->bind({step.params, inputs, request.outputs, constants, {}, request.symbols, request.threads});
   } catch (const Error& error) {
     if (error.code() == Code::kInternal) throw;
@@ -81,7 +99,7 @@ Layout any(const Region&, bool, std::size_t) { return Layout::kAny; }
 }  // namespace
 
 std::span<const Candidate> candidates_loops() {
-  static const std::array<Candidate, 1> list{{{"cpu.loops", "loops", supports, plan_loops, any}}};
+  static const std::array<Candidate, 2> list{{{"cpu.loops", "loops", supports, plan_loops, any}, {"cuda.loops", "loops", supports, plan_loops, any}}};
   return list;
 }
 
