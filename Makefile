@@ -5,7 +5,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test build setup lint bench sanitize fuzz clean docs cuda-compile-all
+.PHONY: help demo test build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle
 help:
 	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
 	@echo "make test      everything that is tested, on the CPU"
@@ -15,6 +15,8 @@ help:
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
 	@echo "make cuda-compile-all  every CUDA kernel for every architecture, against its limits (no GPU needed)"
+	@echo "make test-gpu  on a machine with an NVIDIA GPU: kernels against the interpreter, engines, contexts, memory"
+	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
 	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
 
 setup:
@@ -57,6 +59,14 @@ fuzz:
 cuda-compile-all: setup | build/
 	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
 	@cmake --build $(BUILD) -j $(JOBS) --target cuda_compile_all
+
+test-gpu: build
+	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
+	@$(BUILD)/tests/gpu_test --gtest_brief=1
+
+gpu-bundle: build
+	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
+	@tools/gpu_bundle.sh $(BUILD) out/lathe-gpu.tar.xz
 
 clean:
 	rm -rf build out

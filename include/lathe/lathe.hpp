@@ -61,8 +61,8 @@ struct InputRange {
 };
 
 struct BuildConfig {
-  std::string device = "cpu";
-  std::string precision = "fp32";                ///< fp32, bf16, fp16
+  std::string device = "cpu";                    ///< or "cuda", "cuda:N"
+  std::string precision = "fp32";                ///< fp32, bf16; on cuda also fp16
   std::map<std::string, InputRange> shapes;      ///< hints and limits by input name
   double budget_seconds = 60;                    ///< for timing candidates; 0 = modelled costs only
   bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
@@ -145,8 +145,9 @@ class LATHE_API Context {
   /// Binds and plans for these input shapes ahead of the first run, and returns the outputs' shapes.
   Status prepare(std::span<const std::vector<std::int64_t>> input_shapes);
   /// Runs with views in the order of Engine::inputs()/outputs(). Outputs without memory (data == nullptr, or an empty span) stay in
-  /// the Context's own memory: see output().
-  Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}) noexcept;
+  /// the Context's own memory: see output(). On a GPU each view may lie in the host's memory or in the device's. `stream` (a CUstream of
+  /// the device) takes the work; the call then returns before it is done, unless some view is on the host.
+  Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}, void* stream = nullptr) noexcept;
   Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
              std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;
   /// Output `index` of the last run, in the Context's (or the caller's) memory; valid until the next run.

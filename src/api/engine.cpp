@@ -123,7 +123,7 @@ Context::~Context() = default;
 
 Status Context::prepare(std::span<const std::vector<std::int64_t>> input_shapes) { return impl_->context.prepare(input_shapes); }
 
-Status Context::run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs) noexcept {
+Status Context::run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs, void* stream) noexcept {
   Impl& impl = *impl_;
   // Too many views: the runtime's own message counts them; the surplus is never looked at.
   const std::size_t in = std::min(inputs.size(), impl.inputs.size()), out = std::min(outputs.size(), impl.outputs.size());
@@ -136,7 +136,7 @@ Status Context::run(std::span<const ConstTensorView> inputs, std::span<const Ten
   }
   for (std::size_t i = 0; i < in; ++i) impl.inputs[i] = {inputs[i].data, inputs[i].dtype, inputs[i].shape};
   for (std::size_t i = 0; i < out; ++i) impl.outputs[i] = {outputs[i].data, outputs[i].dtype, outputs[i].shape};
-  return impl.context.run(impl.inputs, std::span<const runtime::OutputView>(impl.outputs.data(), out));
+  return impl.context.run(impl.inputs, std::span<const runtime::OutputView>(impl.outputs.data(), out), stream);
 }
 
 Status Context::run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,

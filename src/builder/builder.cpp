@@ -8,8 +8,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "backend/cpu/features.h"
+#include "backend/cuda/device.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/thread_pool.h"
@@ -75,8 +77,8 @@ void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids) {
 }
 
 /// Planned activations at the hint shapes.
-std::size_t planned_bytes(const engine::EngineData& data, const Prepared& prepared) {
-  runtime::Context context(runtime::Engine::create(data, data.sections.front().device));
+std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
+  runtime::Context context(engine);
   std::vector<Dims> dims;
   for (const ir::Value* input : prepared.model->graph->inputs()) dims.push_back(concrete_dims(*input, prepared.hints));
   if (const Status status = context.prepare(dims); !status) throw Error(status.code(), std::string(status.message()));
@@ -97,8 +99,32 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
 
   BlobStore blobs;
   std::vector<bool> used;
-  // The tuned section: every candidate, timed.
-  {
+  // The section for a GPU: its candidates, timed there.
+  if (options.device_handle) {
+    const double started = os::now_seconds();
+    const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options.device_handle)->info();
+    ValuePlans plans;
+    data.precision = plan_precision(graph, options.precision, plans, pinned, true);
+    plan_slices(graph, plans);
+    Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
+    const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
+    report.tune_seconds += os::now_seconds() - started;
+    report.regions.clear();
+    report.host_steps.clear();
+    for (const PlannedRegion& region : regions) {
+      report.regions.push_back(region.report);
+      if (region.on_host) report.host_steps.push_back(region.report.label);
+    }
+    engine::DeviceSection section;
+    section.device = "cuda:" + info.arch_name();
+    section.description = fmt::format("{}, {} multiprocessors", info.name, info.multiprocessors);
+    Phase packing(options.progress, "packing weights", static_cast<std::int64_t>(regions.size()));
+    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing, "cuda.copy");
+    packing.finish();
+    report.steps = section.program.steps.size();
+    data.sections.push_back(std::move(section));
+  } else {
+    // The tuned section of the CPU: every candidate, timed.
     const double started = os::now_seconds();
     ValuePlans plans;
     data.precision = plan_precision(graph, options.precision, plans, pinned);
@@ -123,8 +149,11 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
   {
     BuildOptions generic = effective;
     generic.cpu_features = 0;
+    generic.device_handle = nullptr;
+    // Beside a GPU's section the CPU's keeps the model's own types: none of its kernels stores fp16.
+    if (options.device_handle) generic.precision = Precision::kFloat32;
     ValuePlans plans;
-    plan_precision(graph, options.precision, plans, pinned);
+    plan_precision(graph, generic.precision, plans, pinned);
     plan_slices(graph, plans);
     const auto regions = choose_cover({graph, plans, prepared.hints, generic, nullptr, true});
     engine::DeviceSection section;
@@ -157,16 +186,33 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
 
 }  // namespace
 
-void check_target(const BuildOptions& options) {
-  if (options.device.starts_with("cuda"))
-    throw Error(Code::kMachine, fmt::format("this build has no backend for the device '{}'", options.device)).with_remedy("Use --device cpu.");
-  if (options.device != "cpu") throw Error(Code::kInvalidArgument, fmt::format("there is no device '{}'", options.device)).with_remedy("Use --device cpu.");
-  if (options.precision == Precision::kFloat16)
-    throw Error(Code::kInvalidArgument, "fp16 is not available on the cpu device").with_remedy("Use --precision bf16 or fp32.");
+std::optional<int> cuda_ordinal(std::string_view device) {
+  if (device == "cpu") return std::nullopt;
+  int ordinal = 0;
+  if (device == "cuda") return ordinal;
+  if (device.starts_with("cuda:")) {
+    const std::string_view number = device.substr(5);
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), ordinal);
+    if (error == std::errc() && end == number.data() + number.size() && ordinal >= 0) return ordinal;
+  }
+  throw Error(Code::kInvalidArgument, fmt::format("there is no device '{}'", device)).with_remedy("Use cpu, cuda or cuda:N; `lathe devices` lists what this machine offers.");
 }
 
-BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& options) {
-  check_target(options);
+void check_target(const BuildOptions& options) {
+  if (cuda_ordinal(options.device)) {
+    cuda::Driver::get();
+    return;
+  }
+  if (options.precision == Precision::kFloat16 || options.precision == Precision::kTensorFloat32)
+    throw Error(Code::kInvalidArgument, fmt::format("{} is not available on the cpu device", precision_name(options.precision))).with_remedy("Use --precision bf16 or fp32.");
+}
+
+BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& given) {
+  check_target(given);
+  BuildOptions options = given;
+  const std::optional<int> ordinal = cuda_ordinal(options.device);
+  const std::shared_ptr<cuda::Device> device = ordinal ? cuda::Device::open(*ordinal) : nullptr;
+  options.device_handle = device.get();
   const double started = os::now_seconds();
   BuildResult result;
   BuildReport& report = result.report;
@@ -199,8 +245,9 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
     log(LogLevel::kInfo, "pinned to float32: {}", region->label);
   }
   result.engine.report_json.clear();
-  report.weight_bytes = runtime::Engine::create(result.engine, "cpu")->weight_bytes();
-  report.arena_bytes = planned_bytes(result.engine, prepared);
+  const auto engine = runtime::Engine::create(result.engine, result.engine.sections.front().device, ordinal.value_or(0));
+  report.weight_bytes = engine->weight_bytes();
+  report.arena_bytes = planned_bytes(engine, prepared);
   report.total_seconds = os::now_seconds() - started;
   result.engine.report_json = report.to_json();
   log(LogLevel::kInfo, "built {} steps from {} nodes ({} after simplification) in {:.2f} s; {}", report.steps, report.nodes_read, report.nodes_simplified,

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@
 
 namespace lathe::builder {
 
-enum class Precision : std::uint8_t { kFloat32, kBFloat16, kFloat16 };
-std::string_view precision_name(Precision precision) noexcept;      ///< "fp32", "bf16", "fp16"
+enum class Precision : std::uint8_t { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
+std::string_view precision_name(Precision precision) noexcept;      ///< "fp32", "tf32", "bf16", "fp16"
 Precision parse_precision(std::string_view text);                   ///< throws Error(kInvalidArgument)
 
 /// Range of an input's shape; an empty vector = not given. The hint shape is `opt`.
@@ -29,7 +30,7 @@ struct ShapeRange {
 std::pair<std::string, ShapeRange> parse_shape_option(std::string_view text);
 
 struct BuildOptions {
-  std::string device = "cpu";
+  std::string device = "cpu";           ///< or "cuda", "cuda:N"
   Precision precision = Precision::kFloat32;
   std::map<std::string, ShapeRange> shapes;
   double budget_seconds = 60;           ///< for timing candidates; 0 = modelled costs only
@@ -40,7 +41,11 @@ struct BuildOptions {
   int threads = 0;                      ///< 0 = the process's pool
   std::uint64_t cpu_features = ~0ull;   ///< allowed features (backend/cpu/features.h)
   Progress* progress = nullptr;
+  void* device_handle = nullptr;        ///< the opened GPU (a cuda::Device); the builder fills it in
 };
+
+/// N of "cuda:N" (0 for "cuda"); nothing for the CPU. Throws Error(kInvalidArgument) for other names.
+std::optional<int> cuda_ordinal(std::string_view device);
 
 /// One candidate that was asked for a region, for --explain.
 struct Choice {
@@ -74,6 +79,7 @@ struct VerifyReport {
 struct BuildReport {
   std::size_t nodes_read = 0, nodes_simplified = 0, steps = 0;
   std::vector<RegionReport> regions;
+  std::vector<std::string> host_steps;  ///< regions of a GPU's program that run on the CPU between copies
   double simplify_seconds = 0, tune_seconds = 0, total_seconds = 0;
   std::int64_t timed = 0, cache_hits = 0;
   bool budget_exhausted = false;

@@ -20,7 +20,10 @@ using ops::Layout;
 namespace {
 
 // Model of the machine for what is not measured: bytes per second beyond cache, flops per second, cost of a step.
-constexpr double kBandwidth = 1.5e10, kFlopRate = 5e10, kStepSeconds = 2e-6;
+struct Rates {
+  double bandwidth, flops, step_seconds;
+};
+constexpr Rates kCpuRates{1.5e10, 5e10, 2e-6}, kGpuRates{2e12, 1e14, 1.5e-6};
 
 struct Option {
   const ops::Candidate* candidate = nullptr;
@@ -36,8 +39,12 @@ double bytes_of(const ir::Value* value, const CoverRequest& request) {
   return static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
 }
 
+const Rates& rates(const CoverRequest& request) { return request.options.device_handle ? kGpuRates : kCpuRates; }
+
+bool is_for_cuda(const ops::Candidate& candidate) { return candidate.name.substr(0, 5) == "cuda."; }
+
 bool is_generic(const ops::Candidate& candidate) {
-  return candidate.name == "cpu.loops" || candidate.name == "cpu.reference" ||
+  return candidate.name == "cpu.loops" || candidate.name == "cuda.loops" || candidate.name == "cpu.reference" ||
          candidate.name.substr(candidate.name.rfind('.') + 1) == "generic";
 }
 
@@ -65,7 +72,7 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
   }
   const int threads = request.options.threads;
   const ops::PlanRequest ask{region,      in_descs, out_descs, in_layouts, out_layouts, request.options.exact, request.options.cpu_features,
-                             threads,     request.hints};
+                             threads,     request.hints, is_for_cuda(candidate) ? request.options.device_handle : nullptr, request.options.precision == Precision::kTensorFloat32};
   const ops::Verdict verdict = candidate.supports(ask);
   if (!verdict.yes) {
     choices.push_back({std::string(candidate.name), "", false, false, verdict.reason, -1, false});
@@ -117,8 +124,8 @@ void measure(std::vector<Option>& options, const CoverRequest& request) {
 /// Time of an option, modelled where it was not measured; and the conversions that its layouts cause at fixed neighbours.
 void cost(Option& option, const CoverRequest& request) {
   if (option.modelled) {
-    const double slow = is_generic(*option.candidate) && option.candidate->name != "cpu.loops" ? 50 : 1;
-    option.seconds = std::max(slow * option.plan.flops / kFlopRate, option.plan.bytes / kBandwidth) + kStepSeconds;
+    const double slow = is_generic(*option.candidate) && !option.candidate->name.ends_with(".loops") ? 50 : 1;
+    option.seconds = std::max(slow * option.plan.flops / rates(request).flops, option.plan.bytes / rates(request).bandwidth) + rates(request).step_seconds;
   }
   option.cost = option.seconds;
   const auto convert = [&](const std::vector<ir::Value*>& values, const std::vector<Layout>& layouts) {
@@ -127,7 +134,7 @@ void cost(Option& option, const CoverRequest& request) {
       const ValuePlan* plan = request.plans.find(values[i]);
       if (!plan || plan->layout == Layout::kAny || layouts[i] == Layout::kAny || plan->layout == layouts[i]) continue;
       if (layouts_coincide(values[i]->shape())) continue;
-      option.cost += 2 * bytes_of(values[i], request) / kBandwidth + kStepSeconds;
+      option.cost += 2 * bytes_of(values[i], request) / rates(request).bandwidth + rates(request).step_seconds;
     }
   };
   convert(option.plan.inputs, option.inputs);
@@ -144,7 +151,7 @@ double left_over(const ops::Region& wide, const ops::Region& narrow, const Cover
       if (value && !value->is_constant()) bytes += bytes_of(value, request);
     for (const ir::Value* value : node->outputs)
       if (value) bytes += bytes_of(value, request);
-    seconds += bytes / kBandwidth + kStepSeconds;
+    seconds += bytes / rates(request).bandwidth + rates(request).step_seconds;
   }
   return seconds;
 }
@@ -172,8 +179,10 @@ PlannedRegion planned(ops::Region region, Option option, std::vector<Choice> cho
   return result;
 }
 
-/// Best option over all alternatives of one anchor; false when no candidate accepts any of them.
-bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& request, bool time_them, PlannedRegion& result) {
+/// Best option over all alternatives of one anchor; false when no candidate accepts any of them. `on_host`: among the CPU's candidates,
+/// for a step of a GPU's program that has no kernel there.
+bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& request, bool time_them, PlannedRegion& result, bool on_host = false) {
+  const bool on_cuda = request.options.device_handle && !on_host;
   std::vector<Choice> choices;
   std::vector<std::pair<std::size_t, Option>> all;
   bool measured_one = false;
@@ -181,6 +190,7 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
     std::vector<Option> options;
     bool accepted_special = false;
     for (const ops::Candidate* candidate : ops::candidates_for(alternatives[a].pattern)) {
+      if (is_for_cuda(*candidate) != on_cuda) continue;
       // The generic one is the last resort: it is asked only when nothing else took the region.
       if (is_generic(*candidate) && accepted_special) continue;
       const std::size_t before = options.size();
@@ -206,7 +216,20 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
       break;
     }
   result = planned(alternatives[best->first], std::move(best->second), std::move(choices));
+  result.on_host = on_host;
   return true;
+}
+
+/// One node by whatever takes it. On a GPU that is the CPU: a kernel of the node's own there, else its region, else the defining reference.
+bool choose_last_resort(const ir::Node& node, const CoverRequest& request, PlannedRegion& result) {
+  const bool on_host = request.options.device_handle != nullptr;
+  if (on_host) {
+    std::vector<ops::Region> alone = propose_anchored(node);
+    std::erase_if(alone, [](const ops::Region& region) { return region.nodes.size() != 1; });
+    if (!alone.empty() && choose(alone, request, false, result, true)) return true;
+    if (choose({make_region("loops", {&node})}, request, false, result, true)) return true;
+  }
+  return choose({make_region("single", {&node})}, request, false, result, on_host);
 }
 
 /// Memory order of a value that no candidate has fixed: channels-last when something around it already is.
@@ -320,7 +343,7 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
       // The whole does not lower: each node by itself.
       for (const ir::Node* node : fused.nodes) {
         PlannedRegion single;
-        if (choose({make_region("loops", {node})}, request, false, single) || choose({make_region("single", {node})}, request, false, single)) {
+        if (choose({make_region("loops", {node})}, request, false, single) || choose_last_resort(*node, request, single)) {
           regions.push_back(std::move(single));
         } else {
           unsupported.push_back(node);
@@ -335,7 +358,7 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
   for (const ir::Node* node : nodes) {
     if (taken.count(node)) continue;
     PlannedRegion single;
-    if (choose({make_region("single", {node})}, request, false, single)) {
+    if (choose_last_resort(*node, request, single)) {
       regions.push_back(std::move(single));
     } else {
       unsupported.push_back(node);

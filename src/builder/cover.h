@@ -26,6 +26,7 @@ struct PlannedRegion {
   ops::StepPlan plan;
   std::vector<ops::Layout> input_layouts, output_layouts;   ///< parallel to plan.inputs / plan.outputs
   double seconds = -1;
+  bool on_host = false;            ///< a host-op of a program for a GPU: runs on the CPU between copies
   RegionReport report;
 };
 

@@ -19,8 +19,8 @@ namespace {
 
 class Lowering {
  public:
-  Lowering(const ir::Graph& graph, const ValuePlans& plans, BlobStore& blobs, std::vector<bool>& used)
-      : graph_(graph), plans_(plans), blobs_(blobs), used_(used) {}
+  Lowering(const ir::Graph& graph, const ValuePlans& plans, BlobStore& blobs, std::vector<bool>& used, std::string_view copy_kernel)
+      : graph_(graph), plans_(plans), blobs_(blobs), used_(used), copy_kernel_(copy_kernel) {}
 
   plan::Program run(const std::vector<PlannedRegion>& regions, std::vector<plan::SymbolHint> symbols, Phase& phase) {
     program_.symbols = std::move(symbols);
@@ -30,6 +30,14 @@ class Lowering {
       const SlotId id = add(std::move(slot));
       primary_[input] = id;
       program_.inputs.push_back({input->name, id, -1});
+      // An input that is stored in another type inside: one copy converts it and gives it its memory order.
+      if (plans_.storage(input) == input->dtype()) continue;
+      const ValuePlan* plan = plans_.find(input);
+      plan::Slot inside = describe(input, plans_.storage(input), plan->layout == Layout::kAny ? Layout::kRowMajor : plan->layout);
+      inside.name.clear();
+      inside.storage = plan::Storage::kArena;
+      primary_[input] = add(std::move(inside));
+      copy(id, primary_[input], input);
     }
     for (const PlannedRegion& region : regions) {
       lower(region);
@@ -145,7 +153,7 @@ class Lowering {
   void copy(SlotId from, SlotId to, const ir::Value* value) {
     plan::Step step;
     step.kind = plan::StepKind::kCopy;
-    step.kernel = "cpu.copy";
+    step.kernel = copy_kernel_;
     step.label = fmt::format("copy {}", value->name);
     step.inputs = {from};
     step.outputs = {to};
@@ -164,6 +172,7 @@ class Lowering {
 
   void lower_step(const PlannedRegion& region) {
     plan::Step step;
+    if (region.on_host) step.kind = plan::StepKind::kHostOp;
     step.label = region.report.label;
     step.kernel = region.plan.kernel;
     step.params = region.plan.params;
@@ -263,6 +272,7 @@ class Lowering {
   const ValuePlans& plans_;
   BlobStore& blobs_;
   std::vector<bool>& used_;
+  std::string copy_kernel_;
   plan::Program program_;
   std::unordered_map<const ir::Value*, SlotId> primary_;
   std::map<std::tuple<const ir::Value*, std::vector<std::int32_t>>, SlotId> converted_;
@@ -272,8 +282,8 @@ class Lowering {
 }  // namespace
 
 plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
-                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase) {
-  return Lowering(graph, plans, blobs, used).run(regions, std::move(symbols), phase);
+                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase, std::string_view copy_kernel) {
+  return Lowering(graph, plans, blobs, used, copy_kernel).run(regions, std::move(symbols), phase);
 }
 
 }  // namespace lathe::builder

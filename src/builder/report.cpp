@@ -13,6 +13,7 @@ namespace lathe::builder {
 std::string_view precision_name(Precision precision) noexcept {
   switch (precision) {
     case Precision::kFloat32: return "fp32";
+    case Precision::kTensorFloat32: return "tf32";
     case Precision::kBFloat16: return "bf16";
     case Precision::kFloat16: return "fp16";
   }
@@ -20,7 +21,7 @@ std::string_view precision_name(Precision precision) noexcept {
 }
 
 Precision parse_precision(std::string_view text) {
-  for (const Precision precision : {Precision::kFloat32, Precision::kBFloat16, Precision::kFloat16})
+  for (const Precision precision : {Precision::kFloat32, Precision::kTensorFloat32, Precision::kBFloat16, Precision::kFloat16})
     if (text == precision_name(precision)) return precision;
   throw Error(Code::kInvalidArgument, fmt::format("'{}' is not a precision", text)).with_remedy("Use fp32, bf16 or fp16.");
 }
@@ -31,6 +32,7 @@ std::string BuildReport::to_json() const {
   out["nodes_read"] = nodes_read;
   out["nodes_simplified"] = nodes_simplified;
   out["steps"] = steps;
+  if (!host_steps.empty()) out["host_steps"] = host_steps;
   out["seconds"] = {{"simplify", simplify_seconds}, {"tune", tune_seconds}, {"total", total_seconds}, {"verify", verify.seconds}};
   out["tuning"] = {{"timed", timed}, {"cache_hits", cache_hits}, {"budget_exhausted", budget_exhausted}};
   out["weight_bytes"] = weight_bytes;

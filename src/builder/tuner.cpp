@@ -18,7 +18,9 @@
 #include "base/half.h"
 #include "base/os.h"
 #include "base/thread_pool.h"
+#include "backend/cuda/device.h"
 #include "builder/blob_store.h"
+#include "builder/cuda_timer.h"
 #include "plan/kernel.h"
 
 namespace lathe::builder {
@@ -39,6 +41,8 @@ struct Aligned {
   std::size_t bytes;
   std::byte* data;
 };
+
+}  // namespace
 
 std::size_t extent_bytes(const plan::TensorDesc& desc) {
   std::int64_t last = 0;
@@ -68,12 +72,14 @@ void fill_random(std::byte* data, std::size_t bytes, DType dtype, std::uint32_t 
   }
 }
 
-}  // namespace
-
 Tuner::Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool, std::size_t weight_bytes)
     : options_(options), report_(report), pool_(pool), cache_(options.use_cache), started_(os::now_seconds()),
       cold_weights_(weight_bytes > static_cast<std::size_t>(cpu::cache_sizes().l3) / 4) {
   machine_ = fmt::format("v{} {} t{} f{:x}{}", kTuningVersion, os::cpu_model(), pool.size(), options.cpu_features, cold_weights_ ? " cold" : "");
+  if (options.device_handle) {
+    const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options.device_handle)->info();
+    machine_ = fmt::format("v{} {} {}", kTuningVersion, info.name, info.arch_name());
+  }
 }
 
 bool Tuner::budget_left() const { return os::now_seconds() - started_ < options_.budget_seconds; }
@@ -130,6 +136,11 @@ std::vector<double> Tuner::time(std::span<const TimedOption> options, const ir::
       seconds[i] = *known;
     } else if (!budget_left()) {
       report_.budget_exhausted = true;
+    } else if (options_.device_handle) {
+      const TimedOption& option = options[i];
+      seconds[i] = time_on_cuda(options_.device_handle, *option.plan, option.inputs, option.outputs, symbols, packed_weights(*option.plan));
+      ++report_.timed;
+      cache_.store(id, seconds[i]);
     } else {
       Trial trial = prepare(options[i], buffers, symbols);
       trial.option = i;
@@ -154,11 +165,8 @@ std::vector<double> Tuner::time(std::span<const TimedOption> options, const ir::
   return seconds;
 }
 
-Tuner::Trial Tuner::prepare(const TimedOption& option, Buffers& buffers, const ir::Bindings& symbols) {
-  const ops::StepPlan& plan = *option.plan;
-  const plan::KernelType* type = plan::find_kernel(plan.kernel);
-  if (!type) throw Error(Code::kInternal, fmt::format("no kernel is called '{}'", plan.kernel));
-  Trial trial;
+std::vector<std::span<const std::byte>> Tuner::packed_weights(const ops::StepPlan& plan) {
+  std::vector<std::span<const std::byte>> weights;
   for (const ops::WeightRequest& request : plan.weights) {
     std::string recipe = request.pack + attrs_key(request.params);
     for (const ir::Value* source : request.sources) recipe += fmt::format(",{}", static_cast<const void*>(source));
@@ -170,8 +178,17 @@ Tuner::Trial Tuner::prepare(const TimedOption& option, Buffers& buffers, const i
       for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
       found = packed_.emplace(std::move(recipe), aligned_copy(pack->pack(request.params, sources))).first;
     }
-    trial.weights.emplace_back(found->second.raw(), found->second.bytes());
+    weights.emplace_back(found->second.raw(), found->second.bytes());
   }
+  return weights;
+}
+
+Tuner::Trial Tuner::prepare(const TimedOption& option, Buffers& buffers, const ir::Bindings& symbols) {
+  const ops::StepPlan& plan = *option.plan;
+  const plan::KernelType* type = plan::find_kernel(plan.kernel);
+  if (!type) throw Error(Code::kInternal, fmt::format("no kernel is called '{}'", plan.kernel));
+  Trial trial;
+  trial.weights = packed_weights(plan);
   std::vector<const void*> constants;
   for (std::size_t i = 0; i < option.inputs.size(); ++i) {
     const ir::Value* value = i < plan.inputs.size() ? plan.inputs[i] : nullptr;

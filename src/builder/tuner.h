@@ -42,6 +42,8 @@ class Tuner {
   class Buffers;
   std::string key(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
                   std::span<const plan::TensorDesc> outputs) const;
+  /// Packed once for all options of a region.
+  std::vector<std::span<const std::byte>> packed_weights(const ops::StepPlan& plan);
   Trial prepare(const TimedOption& option, Buffers& buffers, const ir::Bindings& symbols);
   double run(const Trial& trial, std::byte* scratch);
   const BuildOptions& options_;

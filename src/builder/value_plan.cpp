@@ -70,9 +70,9 @@ bool is_contraction(const ir::Node& node) {
 }
 
 std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
-                                                 const std::vector<std::string>& pinned_nodes) {
+                                                 const std::vector<std::string>& pinned_nodes, bool inputs) {
   std::vector<plan::PrecisionEntry> entries;
-  if (precision == Precision::kFloat32) return entries;
+  if (precision == Precision::kFloat32 || precision == Precision::kTensorFloat32) return entries;
   const DType narrow = precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
   // Backwards: a value is exposed when an output is reachable from it without another contraction.
   std::unordered_set<const ir::Value*> exposed;
@@ -100,6 +100,12 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
       if (!output->has_shape() || output->shape().size() < 2) continue;
       plans[output].storage = narrow;
       entries.push_back({output->name, narrow, is_contraction(*node) ? narrow : DType::kFloat32, {}});
+    }
+  if (inputs)
+    for (const ir::Value* input : graph.inputs()) {
+      const bool feeds = std::any_of(input->uses.begin(), input->uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
+      if (!feeds || input->dtype() != DType::kFloat32 || exposed.count(input) || !input->has_shape() || input->shape().size() < 2) continue;
+      plans[input].storage = narrow;
     }
   for (const ir::Value* value : exposed)
     if (value && value->dtype() == DType::kFloat32 && !value->is_constant())

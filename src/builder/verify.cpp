@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <random>
@@ -63,6 +64,19 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
   return e;
 }
 
+/// The products' own rounding under --precision tf32: float32 with 10 bits of mantissa.
+void round_to_tf32(Tensor& tensor) {
+  if (!tensor.defined() || tensor.dtype() != DType::kFloat32) return;
+  Tensor rounded(DType::kFloat32, tensor.dims());
+  const auto from = tensor.data<float>();
+  const auto to = rounded.mutable_data<float>();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
+    to[i] = std::isfinite(from[i]) ? std::bit_cast<float>((bits + 0xFFF + ((bits >> 13) & 1)) & ~std::uint32_t{0x1FFF}) : from[i];
+  }
+  tensor = std::move(rounded);
+}
+
 void round_to(Tensor& tensor, DType storage) {
   if (tensor.defined() && tensor.dtype() == DType::kFloat32) tensor = tensor.cast(storage).cast(DType::kFloat32);
 }
@@ -76,7 +90,7 @@ struct Stored {
 class Verifier {
  public:
   Verifier(const ir::Model& model, const engine::EngineData& data, const BuildOptions& options)
-      : options_(options), model_(model.clone()), engine_(runtime::Engine::create(data)) {
+      : options_(options), model_(model.clone()), engine_(runtime::Engine::create(data, {}, cuda_ordinal(options.device).value_or(0))) {
     ops::canonicalise_opsets(*model_);
     apply_fixed_shapes(*model_, options.shapes);
     ops::infer_graph(*model_->graph);
@@ -96,6 +110,7 @@ class Verifier {
     for (const plan::Slot& slot : program.slots)
       if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput)
         stored_.try_emplace(slot.name, Stored{"view " + slot.name, slot.dtype});
+    tf32_ = options.precision == Precision::kTensorFloat32;
     // A model whose own types are narrow needs no floor of ours.
     narrow_ &= options.precision != Precision::kFloat32 || !engine_->data().precision.empty();
   }
@@ -188,7 +203,14 @@ class Verifier {
       };
     // The noise floor first: its tensors are kept and compared with the exact ones as those are made.
     std::unordered_map<std::string, Tensor> rounded;
-    if (narrow_) {
+    if (tf32_) {
+      runner.observe = [&](const ir::Value& value, Tensor& tensor) {
+        if (std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); })) round_to_tf32(tensor);
+        if (!value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name) && tensor.defined()) rounded[value.name] = tensor;
+        if (forced && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) tensor = engine_tensor(value);
+      };
+      ops::ReferenceRunner(*model_->graph, runner).run(inputs);
+    } else if (narrow_) {
       const auto contraction_constant = [](const ir::Value& value) {
         return value.is_constant() && std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
       };
@@ -290,7 +312,7 @@ class Verifier {
   std::shared_ptr<ir::Model> model_;
   std::shared_ptr<const runtime::Engine> engine_;
   std::unordered_map<std::string, Stored> stored_;
-  bool narrow_ = false, fast_ = false, sampled_ = false;
+  bool narrow_ = false, tf32_ = false, fast_ = false, sampled_ = false;
   DType narrow_type_ = DType::kBFloat16;
   VerifyReport report_;
   std::unordered_map<std::string, VerifyReport::Tensor> worst_;

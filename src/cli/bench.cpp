@@ -104,7 +104,8 @@ int alone(const Options& options) {
     fmt::print("{}\n", report.dump(2));
     return 0;
   }
-  fmt::print("{} on {} ({} threads), {} runs\n", options.model, os::cpu_model(), os::available_cpus(), times.size());
+  const std::string machine = engine.device().starts_with("cuda") ? engine.section() : fmt::format("{} ({} threads)", os::cpu_model(), os::available_cpus());
+  fmt::print("{} on {}, {} runs\n", options.model, machine, times.size());
   fmt::print("section     {}\n", engine.section());
   fmt::print("latency     min {:.3f} ms   median {:.3f} ms   p90 {:.3f} ms   p99 {:.3f} ms   max {:.3f} ms\n", at(0), at(0.5), at(0.9), at(0.99), at(1));
   fmt::print("throughput  {:.1f} items/s\n", throughput);

@@ -49,6 +49,10 @@ void add_build(CLI::App& app, Action& action) {
       fmt::print("{}: {} steps from {} nodes, {} of packed weights, built in {}\n", options->output, report["steps"].get<int>(),
                  report["nodes_read"].get<int>(), human_bytes(static_cast<double>(engine.weight_bytes())),
                  human_time(os::now_seconds() - started));
+      if (report.contains("host_steps")) {
+        fmt::print("{} step(s) have no kernel on the GPU and run on the CPU between copies:\n", report["host_steps"].size());
+        for (const auto& step : report["host_steps"]) fmt::print("  {}\n", step.get<std::string>());
+      }
       fmt::print("{}\n", builder::verify_text(report["verify"]));
       return 0;
     };

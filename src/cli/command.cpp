@@ -80,8 +80,8 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void BuildFlags::add_to(CLI::App& command) {
   const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
-  build_only(command.add_option("--device", device, "cpu (see `lathe devices`)")->capture_default_str()->type_name("DEVICE"));
-  build_only(command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16")
+  build_only(command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("DEVICE"));
+  build_only(command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also fp16")
                  ->capture_default_str()
                  ->type_name("TYPE"));
   command.add_option("--shape", shapes, "Shape of an input: NAME:1x3x640x640 fixes it, NAME:MIN:OPT:MAX gives a range to tune for; repeatable")

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "backend/cpu/features.h"
+#include "backend/cuda/device.h"
+#include "backend/cuda/nvrtc.h"
 #include "base/knobs.h"
 #include "base/os.h"
 #include "cli/command.h"
@@ -23,6 +25,28 @@ void print_knobs(bool json) {
     if (!json) fmt::print("{}{}\n    {}\n", row.name, value.empty() ? "" : "=" + value, row.help);
   }
   if (json) fmt::print("{}\n", out.dump(2));
+}
+
+/// GPUs as the driver shows them, and what is missing where there are none.
+nlohmann::json describe_cuda() {
+  std::string why, no_nvrtc;
+  nlohmann::json out = {{"devices", nlohmann::json::array()}};
+  for (const cuda::DeviceInfo& info : cuda::list_devices(&why))
+    out["devices"].push_back({{"device", fmt::format("cuda:{}", info.ordinal)}, {"name", info.name}, {"arch", info.arch_name()}, {"multiprocessors", info.multiprocessors},
+                              {"memory_bytes", info.memory_bytes}, {"l2_bytes", info.l2_bytes}, {"memory_gbytes_per_s", info.memory_bytes_per_second * 1e-9}});
+  if (!why.empty()) out["why_none"] = why;
+  const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find(&no_nvrtc);
+  out["nvrtc"] = nvrtc ? fmt::format("{}.{}", nvrtc->major(), nvrtc->minor()) : no_nvrtc;
+  out["embedded_kernels"] = cuda::embedded_modules().size();
+  return out;
+}
+
+void print_cuda(const nlohmann::json& cuda) {
+  for (const auto& device : cuda["devices"])
+    fmt::print("{:8} {} ({}, {} multiprocessors, {:.0f} GB, {:.0f} GB/s by the driver's figures)\n", device["device"].get<std::string>(), device["name"].get<std::string>(),
+               device["arch"].get<std::string>(), device["multiprocessors"].get<int>(), device["memory_bytes"].get<double>() * 1e-9, device["memory_gbytes_per_s"].get<double>());
+  if (cuda.contains("why_none")) fmt::print("cuda     none: {}\n", cuda["why_none"].get<std::string>());
+  fmt::print("         NVRTC: {}\n", cuda["nvrtc"].get<std::string>());
 }
 
 }  // namespace
@@ -52,12 +76,13 @@ void add_devices(CLI::App& app, Action& action) {
 #endif
       if (options->json) {
         const nlohmann::json out = {{"cpu", {{"model", os::cpu_model()}, {"threads", os::available_cpus()}, {"features", features}, {"onednn", onednn},
-                                             {"fp32_gflops", rates.flops * 1e-9}, {"copy_gbytes_per_s", rates.bytes * 1e-9}}}};
+                                             {"fp32_gflops", rates.flops * 1e-9}, {"copy_gbytes_per_s", rates.bytes * 1e-9}}}, {"cuda", describe_cuda()}};
         fmt::print("{}\n", out.dump(2));
         return 0;
       }
       fmt::print("cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN candidates: {}\n",
                  os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn ? "yes" : "not in this build");
+      print_cuda(describe_cuda());
       return 0;
     };
   });

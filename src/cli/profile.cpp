@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "backend/cuda/device.h"
 #include "base/os.h"
 #include "cli/bench_inputs.h"
 #include "cli/command.h"
@@ -53,11 +54,18 @@ void add_profile(CLI::App& app, Action& action) {
         ++runs;
       }
       if (interrupted()) return 130;
-      const MachineRates rates = measure_machine_rates();
+      MachineRates rates;
+      const auto gpus = engine.device().starts_with("cuda") ? cuda::list_devices() : std::vector<cuda::DeviceInfo>();
+      if (gpus.empty()) {
+        rates = measure_machine_rates();
+      } else {
+        rates.flops = gpus.front().half_flops();
+        rates.bytes = gpus.front().memory_bytes_per_second;
+      }
       auto steps = context.profile();
       double in_steps = 0;
       nlohmann::json report = {{"runs", runs}, {"run_ms", total / runs * 1e3}, {"gflops_peak", rates.flops * 1e-9}, {"gbytes_per_s", rates.bytes * 1e-9}};
-      const auto floor = [&](const StepProfile& step) { return std::max(step.flops / rates.flops, step.bytes / rates.bytes); };
+      const auto floor = [&](const StepProfile& step) { return std::max(rates.flops > 0 ? step.flops / rates.flops : 0.0, step.bytes / rates.bytes); };
       for (const StepProfile& step : steps) {
         in_steps += step.seconds;
         report["steps"].push_back({{"label", step.label}, {"kernel", step.kernel}, {"ms", step.seconds * 1e3}, {"floor_ms", floor(step) * 1e3},
@@ -68,8 +76,8 @@ void add_profile(CLI::App& app, Action& action) {
         fmt::print("{}\n", report.dump(2));
         return 0;
       }
-      fmt::print("{:.3f} ms a run ({} runs), {} steps, {:.3f} ms outside steps; machine: {:.0f} GFLOP/s fp32, {:.1f} GB/s\n\n", total / runs * 1e3, runs,
-                 steps.size(), (total / runs - in_steps) * 1e3, rates.flops * 1e-9, rates.bytes * 1e-9);
+      fmt::print("{:.3f} ms a run ({} runs), {} steps, {:.3f} ms outside steps; machine: {:.0f} GFLOP/s {}, {:.1f} GB/s\n\n", total / runs * 1e3, runs,
+                 steps.size(), (total / runs - in_steps) * 1e3, rates.flops * 1e-9, gpus.empty() ? "fp32" : "fp16", rates.bytes * 1e-9);
       if (options->top > 0) {
         std::stable_sort(steps.begin(), steps.end(), [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
         if (steps.size() > static_cast<std::size_t>(options->top)) steps.resize(static_cast<std::size_t>(options->top));

@@ -11,44 +11,56 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <optional>
 
 #include "base/half.h"
 #include "base/os.h"
 #include "base/thread_pool.h"
 #include "plan/kernel.h"
 #include "plan/shape_program.h"
+#include "runtime/cuda_run.h"
 #include "runtime/specialisation.h"
 
 namespace lathe::runtime {
 namespace {
 
 constexpr std::size_t kMaxSpecialisations = 32;
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kAlignment = 64, kDeviceAlignment = 256;
+
+/// What a run on a GPU is told about the caller's tensors; kept, so that runs allocate nothing.
+struct CudaTensors {
+  std::vector<const void*> inputs;
+  std::vector<void*> outputs, own;
+  std::vector<std::size_t> input_bytes, output_bytes;
+};
 
 }  // namespace
 
 struct Context::Memory {
-  explicit Memory(Allocator* a) : allocator(a) {}
+  Memory(Allocator* a, CudaRun* run) : allocator(a), cuda(run) {}
   ~Memory() {
     release(arena, arena_bytes);
     for (auto& [data, bytes] : outputs) release(data, bytes);
   }
   void release(void* data, std::size_t bytes) {
-    if (data) allocator->deallocate(data, bytes, MemorySpace::kHost, nullptr);
+    if (data) allocator->deallocate(data, bytes, cuda ? MemorySpace::kDevice : MemorySpace::kHost, nullptr);
   }
   /// A first block is as large as asked for; one that proves too small is followed by one with room for some growth.
   void grow(void*& data, std::size_t& have, std::size_t need) {
     if (need <= have && data) return;
     const std::size_t bytes = (std::max<std::size_t>(data ? need + need / 4 : need, 1) + kAlignment - 1) / kAlignment * kAlignment;
     release(data, have);
-    data = allocator->allocate(bytes, kAlignment, MemorySpace::kHost, nullptr);
+    data = cuda ? allocator->allocate(bytes, kDeviceAlignment, MemorySpace::kDevice, nullptr) : allocator->allocate(bytes, kAlignment, MemorySpace::kHost, nullptr);
     have = data ? bytes : 0;
-    if (!data) throw Error(Code::kOutOfMemory, fmt::format("the allocator gave no {} bytes for activations", bytes));
+    if (!data) throw Error(Code::kOutOfMemory, fmt::format("the allocator gave no {} bytes {}for activations", bytes, cuda ? "of device memory " : ""));
+    if (cuda) cuda->clear(data, bytes);
   }
   Allocator* allocator;
+  CudaRun* cuda;
   void* arena = nullptr;
   std::size_t arena_bytes = 0;
   std::vector<std::pair<void*, std::size_t>> outputs;
+  CudaTensors tensors;
 };
 
 /// Shapes of a call, for as long as it is looked for what runs it.
@@ -62,11 +74,19 @@ struct Context::Query {
 
 Context::Context(std::shared_ptr<const Engine> engine, Allocator* allocator)
     : engine_(std::move(engine)),
-      allocator_(allocator ? allocator : &default_allocator()),
+      cuda_(engine_->cuda() ? std::make_unique<CudaRun>(engine_->cuda()->device()) : nullptr),
+      device_allocator_(cuda_ && !allocator ? std::make_unique<cuda::DeviceAllocator>(cuda_->device()) : nullptr),
+      allocator_(allocator ? allocator : device_allocator_ ? device_allocator_.get() : &default_allocator()),
       query_(std::make_unique<Query>(engine_->program())),
-      memory_(std::make_unique<Memory>(allocator_)) {
+      memory_(std::make_unique<Memory>(allocator_, cuda_.get())) {
   memory_->outputs.assign(engine_->program().outputs.size(), {nullptr, 0});
   times_.resize(engine_->program().steps.size());
+  CudaTensors& t = memory_->tensors;
+  t.inputs.resize(engine_->program().inputs.size());
+  t.input_bytes.resize(t.inputs.size());
+  t.outputs.resize(engine_->program().outputs.size());
+  t.own.resize(t.outputs.size());
+  t.output_bytes.resize(t.outputs.size());
 }
 
 Context::~Context() = default;
@@ -145,15 +165,38 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
   return nullptr;
 }
 
+std::int64_t Context::graph_runs() const noexcept { return cuda_ ? cuda_->graph_runs() : 0; }
+
 Status Context::prepare(std::span<const Dims> input_dims) noexcept {
   if (input_dims.size() != query_->inputs.size()) return {Code::kInvalidArgument, "the number of shapes is not the engine's number of inputs"};
   std::copy(input_dims.begin(), input_dims.end(), query_->inputs.begin());
+  std::optional<cuda::Current> current;
+  if (cuda_) current.emplace(*cuda_->device());
   Status status;
   if (Specialisation* spec = find_or_make(status)) current_ = spec;
   return status;
 }
 
-Status Context::run(std::span<const InputView> inputs, std::span<const OutputView> outputs) noexcept {
+Status Context::run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept {
+  const plan::Program& program = engine_->program();
+  CudaTensors& t = memory_->tensors;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const plan::TensorDesc& desc = spec.desc(program.inputs[i].slot);
+    t.inputs[i] = inputs[i].data;
+    t.input_bytes[i] = dtype_bytes(desc.dtype, desc.elements());
+  }
+  for (std::size_t i = 0; i < program.outputs.size(); ++i) {
+    const plan::TensorDesc& desc = spec.desc(program.outputs[i].slot);
+    t.outputs[i] = i < outputs.size() ? outputs[i].data : nullptr;
+    t.output_bytes[i] = dtype_bytes(desc.dtype, desc.elements());
+    t.own[i] = memory_->outputs[i].first;
+  }
+  const CudaCall call{t.inputs, t.outputs, t.input_bytes, t.output_bytes, t.own, static_cast<std::byte*>(memory_->arena), stream,
+                      profiling_ ? std::span<StepTime>(times_) : std::span<StepTime>()};
+  return cuda_->run(spec, program, call);
+}
+
+Status Context::run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept {
   const plan::Program& program = engine_->program();
   char text[254];
   const auto fail = [&](Code code, std::string_view format, const auto&... args) {
@@ -170,6 +213,8 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
       return fail(Code::kInvalidArgument, "input '{}' has type {}, expected {}", program.inputs[i].name, dtype_name(inputs[i].dtype), dtype_name(slot.dtype));
   }
   for (std::size_t i = 0; i < inputs.size(); ++i) query_->inputs[i] = inputs[i].dims;
+  std::optional<cuda::Current> current;
+  if (cuda_) current.emplace(*cuda_->device());
   Status status;
   Specialisation* spec = find_or_make(status);
   if (!spec) return status;
@@ -190,6 +235,8 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
       return fail(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}", program.outputs[i].name, fmt::join(outputs[i].dims, "x"), fmt::join(dims, "x"));
     spec->output_pointers[i] = outputs[i].data;
   }
+  if (cuda_) return run_on_cuda(*spec, inputs, outputs, stream);
+  if (stream) return fail(Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU");
   std::byte* arena = static_cast<std::byte*>(memory_->arena);
   ThreadPool& pool = default_pool();
   const auto pointer = [&](const Ref& ref) -> const void* {
@@ -221,7 +268,9 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
 InputView Context::output(std::size_t index) const noexcept {
   if (!current_ || index >= current_->output_pointers.size()) return {};
   const plan::Program& program = engine_->program();
-  return {current_->output_pointers[index], program.slots[static_cast<std::size_t>(program.outputs[index].slot)].dtype, current_->desc(program.outputs[index].slot).dims};
+  const void* data = current_->output_pointers[index];
+  if (cuda_) data = memory_->tensors.outputs[index] ? memory_->tensors.outputs[index] : cuda_->host_output(index);
+  return {data, program.slots[static_cast<std::size_t>(program.outputs[index].slot)].dtype, current_->desc(program.outputs[index].slot).dims};
 }
 
 Tensor Context::slot(std::string_view name) const {
@@ -233,9 +282,14 @@ Tensor Context::slot(std::string_view name) const {
     const std::byte* data = nullptr;
     if (ref.kind == Ref::kArena && current_->options().keep_intermediates) data = static_cast<const std::byte*>(memory_->arena) + ref.offset;
     if (ref.kind == Ref::kOutput) data = static_cast<const std::byte*>(current_->output_pointers[static_cast<std::size_t>(ref.index)]) + ref.offset;
-    if (ref.kind == Ref::kConstant) data = static_cast<const std::byte*>(ref.constant);
+    if (ref.kind == Ref::kConstant) data = static_cast<const std::byte*>(ref.host_constant);
     if (!data) continue;
     const plan::TensorDesc& desc = current_->desc(static_cast<plan::SlotId>(i));
+    std::vector<std::byte> fetched;
+    if (cuda_ && ref.kind != Ref::kConstant) {
+      fetched = cuda_->fetch(data, dtype_bytes(desc.dtype, plan::span_elements(desc)));
+      data = fetched.data();
+    }
     const int bits = dtype_bits(desc.dtype);
     if (bits < 8) continue;
     const std::size_t width = static_cast<std::size_t>(bits) / 8;

@@ -32,6 +32,7 @@ struct StepTime {
   std::int64_t runs = 0;
 };
 
+class CudaRun;
 class Specialisation;
 
 class Context {
@@ -43,9 +44,11 @@ class Context {
 
   /// Binds these input shapes ahead of a run (allocates). Later runs of these and of other shapes of their class do not.
   Status prepare(std::span<const Dims> input_dims) noexcept;
-  /// Views in the order of the program's inputs and outputs; `outputs` may be shorter or empty.
-  Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs) noexcept;
-  /// Output of the last run.
+  /// Views in the order of the program's inputs and outputs; `outputs` may be shorter or empty. On a GPU each may be in the host's memory
+  /// or in the device's; `stream` (of the device) takes the work, and the call then returns before it is done unless something of it is
+  /// on the host.
+  Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream = nullptr) noexcept;
+  /// Output of the last run, in the host's memory unless the caller gave it memory on the device.
   InputView output(std::size_t index) const noexcept;
 
   /// Every slot keeps its own bytes from the next binding on, so that slot() can be asked after a run. For verification.
@@ -57,6 +60,7 @@ class Context {
   std::vector<StepTime> profile() const;
   std::size_t arena_bytes() const noexcept;      ///< planned activations and scratch of the current shapes' class
   std::size_t specialisations() const noexcept;  ///< shape classes held, at most 32
+  std::int64_t graph_runs() const noexcept;      ///< runs that were one replay of a CUDA graph
   const Engine& engine() const noexcept { return *engine_; }
 
  private:
@@ -65,8 +69,11 @@ class Context {
   Specialisation* find_or_make(Status& status) noexcept;
   Specialisation* make_specialisation();
   void make_room(const Specialisation& spec);
+  Status run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
   std::shared_ptr<const Engine> engine_;
+  std::unique_ptr<CudaRun> cuda_;                                   // of an engine for a GPU
+  std::unique_ptr<Allocator> device_allocator_;
   Allocator* allocator_;
   std::unique_ptr<Query> query_;
   std::vector<std::unique_ptr<Specialisation>> specialisations_;   // most recently used first

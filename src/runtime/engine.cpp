@@ -27,13 +27,26 @@ std::string missing_kernel(const plan::Program& program) {
 
 }  // namespace
 
-std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section) {
+std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section, int ordinal) {
   auto engine = std::make_shared<Engine>();
   engine->data_ = std::move(data);
   const cpu::CpuFeatures here = cpu::cpu_features();
   std::string refused;
   for (const engine::DeviceSection& candidate : engine->data_.sections) {
     if (!section.empty() && candidate.device != section) continue;
+    if (candidate.device.rfind("cuda:", 0) == 0) {
+      std::string unfit = cuda_section_unfit(candidate.device, ordinal);
+      if (unfit.empty())
+        if (const std::string name = missing_kernel(candidate.program); !name.empty()) unfit = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
+      if (!unfit.empty()) {
+        refused = std::move(unfit);
+        continue;
+      }
+      engine->section_ = &candidate;
+      engine->cuda_ = std::make_unique<const CudaEngine>(engine->data_, candidate.program, ordinal);
+      engine->note_ = fmt::format("{} ({})", candidate.device, engine->cuda_->device()->info().name);
+      return engine;
+    }
     if (candidate.device.rfind("cpu", 0) != 0) continue;
     // Sections name the kernel level that they were tuned for.
     cpu::Isa needed = cpu::Isa::kGeneric;

@@ -8,14 +8,15 @@
 #include <string>
 
 #include "engine/engine_data.h"
+#include "runtime/cuda_engine.h"
 
 namespace lathe::runtime {
 
 class Engine {
  public:
   /// Takes over what the reader mapped or the builder made. `section` picks by device name; "" = the first that this machine can run.
-  /// Throws Error(kMachine) when none can.
-  static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {});
+  /// Throws Error(kMachine) when none can. `ordinal`: the GPU of a CUDA section; its weights are uploaded.
+  static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {}, int ordinal = 0);
 
   const engine::EngineData& data() const noexcept { return data_; }
   const engine::DeviceSection& section() const noexcept { return *section_; }
@@ -23,12 +24,17 @@ class Engine {
   /// "cpu (avx512bf16)", or the generic one and why the tuned one does not fit.
   const std::string& section_note() const noexcept { return note_; }
   std::span<const std::byte> blob(plan::BlobId id) const { return data_.blob_bytes.at(static_cast<std::size_t>(id)); }
+  /// Where kernels of the section find a blob: on the section's device.
+  const void* address(plan::BlobId id) const { return cuda_ ? cuda_->blob(id) : blob(id).data(); }
+  /// What the section's device keeps of the engine; nullptr on the host.
+  const CudaEngine* cuda() const noexcept { return cuda_.get(); }
   std::size_t weight_bytes() const;   ///< of the blobs that the section's steps name
 
  private:
   engine::EngineData data_;
   const engine::DeviceSection* section_ = nullptr;
   std::string note_;
+  std::unique_ptr<const CudaEngine> cuda_;
 };
 
 }  // namespace lathe::runtime

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/thread_pool.h"
 
@@ -79,6 +80,8 @@ void Specialisation::reserve(const ir::Bindings& largest) {
 }
 
 void Specialisation::move_to(const ir::Bindings& bindings) {
+  static std::atomic<std::uint64_t> versions{0};
+  version_ = ++versions;
   for (auto& [symbol, value] : bindings_) value = bindings.at(symbol);
   shapes_.resolve(bindings_, slots_);
   grow_blocks();
@@ -120,7 +123,8 @@ void Specialisation::place_slots() {
         break;
       case Storage::kConstant:
         ref.kind = Ref::kConstant;
-        ref.constant = engine_.blob(program_.slots[root].blob).data() + ref.offset;
+        ref.constant = static_cast<const std::byte*>(engine_.address(program_.slots[root].blob)) + ref.offset;
+        ref.host_constant = engine_.blob(program_.slots[root].blob).data() + ref.offset;
         break;
       case Storage::kInput:
       case Storage::kOutput: {
@@ -146,7 +150,7 @@ void Specialisation::make_steps() {
       bound.type = plan::find_kernel(step.kernel);
       if (!bound.type) throw Error(Code::kUnsupported, fmt::format("this build has no kernel '{}'", step.kernel)).with_remedy("Build the engine again with this version.");
     } else if (step.kind != plan::StepKind::kView) {
-      throw Error(Code::kUnsupported, "a step of this kind cannot run on the CPU yet").at_node(step.label, step.kernel);
+      throw Error(Code::kUnsupported, "a step of this kind cannot run yet").at_node(step.label, step.kernel);
     }
     bound.inputs.resize(step.inputs.size());
     bound.outputs.resize(step.outputs.size());
@@ -154,6 +158,11 @@ void Specialisation::make_steps() {
     bound.output_descs.resize(step.outputs.size());
     bound.constants.resize(step.inputs.size());
     for (const plan::BlobId id : step.weights) bound.weights.push_back(engine_.blob(id));
+    if (!engine_.cuda()) continue;
+    bound.on_host = step.kind == plan::StepKind::kHostOp;
+    has_host_steps_ |= bound.on_host;
+    if (!bound.on_host)
+      for (const plan::BlobId id : step.weights) bound.device_weights.push_back(engine_.address(id));
   }
 }
 
@@ -171,14 +180,15 @@ void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
   settle(step.inputs, bound.inputs, bound.input_descs);
   settle(step.outputs, bound.outputs, bound.output_descs);
   for (std::size_t i = 0; i < bound.constants.size(); ++i) {
-    same = same && bound.constants[i] == bound.inputs[i].constant;
-    bound.constants[i] = bound.inputs[i].constant;
+    same = same && bound.constants[i] == bound.inputs[i].host_constant;
+    bound.constants[i] = bound.inputs[i].host_constant;
   }
   if (!bound.type || (same && !bound.kernel->reads_symbols())) return;
-  const plan::BindRequest request{step.params, bound.input_descs, bound.output_descs, bound.constants, bound.weights, bindings_, default_pool().size(), &bind_memory_};
+  const plan::BindRequest request{step.params, bound.input_descs, bound.output_descs, bound.constants, bound.weights, bindings_, default_pool().size(), &bind_memory_,
+                                  engine_.cuda() && !bound.on_host ? engine_.cuda()->device().get() : nullptr, bound.device_weights};
   bind_memory_.reset();
   if (!bound.kernel || !bound.kernel->rebind(request)) bound.kernel = bound.type->bind(request);
-  scratch_bytes_ = std::max(scratch_bytes_, bound.kernel->scratch_bytes());
+  if (!bound.on_host) scratch_bytes_ = std::max(scratch_bytes_, bound.kernel->scratch_bytes());
 }
 
 bool Specialisation::stands_at(std::span<const plan::Extents> inputs) const noexcept {

@@ -22,7 +22,8 @@ struct Ref {
   enum Kind : std::uint8_t { kNone, kArena, kConstant, kInput, kOutput } kind = kNone;
   std::int32_t index = -1;        // of the input or output
   std::size_t offset = 0;         // bytes
-  const void* constant = nullptr;
+  const void* constant = nullptr; // on the device that runs
+  const void* host_constant = nullptr;
 };
 
 struct BoundStep {
@@ -32,6 +33,8 @@ struct BoundStep {
   std::vector<plan::TensorDesc> input_descs, output_descs;
   std::vector<const void*> constants;
   std::vector<std::span<const std::byte>> weights;
+  std::vector<const void*> device_weights;         // empty on the host
+  bool on_host = false;                            // a host-op of a section for another device
 };
 
 struct SpecialisationOptions {
@@ -50,6 +53,9 @@ class Specialisation {
   /// Allocates nothing while the class' memory suffices and every kernel moves. Throws Error, and is then good for destruction only.
   void move_to(const ir::Bindings& bindings);
 
+  /// Another one, in the whole process, whenever the kernels stand at other shapes or the memory is laid out anew.
+  std::uint64_t version() const noexcept { return version_; }
+  bool has_host_steps() const noexcept { return has_host_steps_; }
   std::size_t arena_bytes() const noexcept { return memory_.arena_bytes + scratch_bytes_; }
   std::size_t scratch_offset() const noexcept { return memory_.arena_bytes; }
   std::size_t output_capacity(std::size_t output) const noexcept { return output_capacity_[output]; }
@@ -86,6 +92,8 @@ class Specialisation {
   plan::MemoryPlan memory_;
   std::vector<BoundStep> steps_;
   std::size_t scratch_bytes_ = 0;
+  std::uint64_t version_ = 0;
+  bool has_host_steps_ = false;
   std::vector<std::size_t> output_capacity_;
   Arena bind_memory_;
 };

@@ -78,7 +78,7 @@ const Driver* Driver::find(std::string* why) {
 const Driver& Driver::get() {
   std::string why;
   if (const Driver* driver = find(&why)) return *driver;
-  throw Error(Code::kMachine, "no CUDA device can be used: " + why).with_remedy("Use --device cpu, or run on a machine with an NVIDIA GPU and its driver.");
+  throw Error(Code::kMachine, "the device cuda cannot be used: " + why).with_remedy("Use --device cpu, or run on a machine with an NVIDIA GPU and its driver.");
 }
 
 Status Driver::status(Result result, std::string_view call) const noexcept {

@@ -30,6 +30,11 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   for (const auto& [name, attribute] : node.attrs) step.params.set("attr:" + name, attribute);
   step.inputs = node.inputs;
   step.outputs = node.outputs;
+  // float32 values that a precision plan stores as float16: the op itself computes in its own type.
+  for (std::size_t i = 0; i < request.region.outputs.size(); ++i)
+    if (request.outputs[i].dtype == DType::kFloat16 && request.region.outputs[i]->dtype() == DType::kFloat32) step.params.set("half_storage", std::int64_t{1});
+  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
+    if (request.inputs[i].dtype == DType::kFloat16 && request.region.inputs[i]->dtype() == DType::kFloat32) step.params.set("half_storage", std::int64_t{1});
   for (ir::Value*& output : step.outputs)
     if (output && output->uses.empty() && !output->is_graph_output()) output = nullptr;
   for (const auto* list : {&request.inputs, &request.outputs})

@@ -16,7 +16,7 @@ namespace {
 
 class ReferenceKernel final : public Kernel {
  public:
-  explicit ReferenceKernel(const BindRequest& request) : inputs_(request.inputs.begin(), request.inputs.end()), outputs_(request.outputs.begin(), request.outputs.end()) {
+  explicit ReferenceKernel(const BindRequest& request) : inputs_(request.inputs.begin(), request.inputs.end()), outputs_(request.outputs.begin(), request.outputs.end()), half_storage_(request.params.get_int("half_storage", 0) != 0) {
     ir::Attrs attrs;
     for (const auto& [name, attribute] : request.params)
       if (name.starts_with("attr:")) attrs.set(name.substr(5), attribute);
@@ -77,10 +77,11 @@ class ReferenceKernel final : public Kernel {
   }
 
  private:
-  /// bf16 storage of a float32 tensor (precision plan): the op itself computes in its own type.
-  static DType widened(DType dtype) { return dtype == DType::kBFloat16 ? DType::kFloat32 : dtype; }
+  /// Narrow storage of a float32 tensor (precision plan): the op itself computes in its own type.
+  DType widened(DType dtype) const { return dtype == DType::kBFloat16 || (dtype == DType::kFloat16 && half_storage_) ? DType::kFloat32 : dtype; }
 
   std::vector<TensorDesc> inputs_, outputs_;
+  bool half_storage_;
   ir::Graph graph_;
   ir::Node* node_ = nullptr;
 };
