@@ -357,12 +357,17 @@ def test_damaged_output_is_caught_and_the_other_exporter_taken(tmp_path, monkeyp
 
 
 def test_differences_see_everything():
-    def differ(got, want, half=False):
-        return exporter._differences("test", [np.asarray(g) for g in got], [torch.as_tensor(w) for w in want], half)
+    def differ(got, want, half=False, rounding=0.0):
+        return exporter._differences("test", [np.asarray(g) for g in got], [torch.as_tensor(w) for w in want], half, lambda: [rounding])
 
     assert differ([np.float32([1, 2])], [np.float32([1, 2])]) == 0
     assert 0 < differ([np.float32([1, 2.0002])], [np.float32([1, 2])]) < 1e-3
     assert differ([np.float32([np.nan, np.inf, 1])], [np.float32([np.nan, np.inf, 1])]) == 0
+    # A network that magnifies rounding: eight times what PyTorch itself loses, and no more than a hundredth.
+    assert differ([np.float32([1, 2.004])], [np.float32([1, 2])], rounding=4e-4) > 1e-3
+    for rounding, off in ((4e-4, 2.008), (1.0, 2.03)):
+        with pytest.raises(exporter.ExportError, match="differs from PyTorch's"):
+            differ([np.float32([1, off])], [np.float32([1, 2])], rounding=rounding)
     for got, want in [
         ([np.float32([1, 2.01])], [np.float32([1, 2])]), ([np.float32([1])], [np.float32([[1]])]), ([], [np.float32([1])]),
         ([np.int64([1])], [np.int64([2])]), ([np.float32([np.nan])], [np.float32([1])]), ([np.float32([1])], [np.float32([np.nan])]),

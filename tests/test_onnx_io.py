@@ -6,12 +6,12 @@ from then on byte for byte the same."""
 import subprocess
 
 import numpy as np
+import onnx
 import pytest
-import zoo
+from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test import loader
 
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import zoo
 
 ZOO_SMALL = 300_000  # bytes of a stripped file that the default run takes; LATHE_TEST_FULL=1 takes all
 

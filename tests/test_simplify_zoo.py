@@ -7,10 +7,10 @@ import json
 import subprocess
 
 import numpy as np
-import pytest
-import zoo
-
 import onnx
+import pytest
+
+import zoo
 
 ort = pytest.importorskip("onnxruntime")
 
