@@ -10,12 +10,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -236,9 +236,15 @@ int available_cpus() noexcept {
 }
 
 std::size_t peak_rss_bytes() noexcept {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+  // Not getrusage: its maximum is inherited over exec, so a small process started by a large one would report the large one's peak.
+  std::FILE* file = std::fopen("/proc/self/status", "r");
+  if (!file) return 0;
+  char line[256];
+  unsigned long long kib = 0;
+  while (std::fgets(line, sizeof line, file))
+    if (std::sscanf(line, "VmHWM: %llu kB", &kib) == 1) break;
+  std::fclose(file);
+  return static_cast<std::size_t>(kib) * 1024;
 }
 
 std::size_t current_rss_bytes() noexcept {
