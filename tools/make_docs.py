@@ -75,7 +75,7 @@ def speed_table():
     columns = results["columns"]
     lines = [
         f"{results['machine']}, {results['threads']} threads, {results['date']}; median latency in ms, all entries alternating in one process; in brackets the time relative to the fastest rival of the "
-        "same precision (below 1: Lathe is faster). Made by `make bench`.",
+        f"same precision (below 1: Lathe is faster). Made by `{results['command']}`.",
         "",
         "| model | " + " | ".join(columns) + " |",
         "| --- |" + " ---: |" * len(columns),
