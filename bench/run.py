@@ -177,7 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\nMedian latency in ms, batch 1; in brackets relative to the fastest rival of the same precision (below 1: Lathe is faster)\n")
     print(as_text(results))
     m = results["memory"]
-    print(f"\n{m['model']} fp32: loads in {m['load_ms']} ms; peak memory {m['peak_memory_bytes'] / 2**20:.0f} MiB, {m['peak_over_planned']} of weights and planned activations")
+    print(
+        f"\n{m['model']} fp32: loads in {m['load_ms']} ms; peak memory {m['peak_memory_bytes'] / 2**20:.0f} MiB, {m['peak_over_planned']} of weights and planned activations"
+    )
     options.results.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written: {options.results}")
     return 0

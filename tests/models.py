@@ -39,7 +39,7 @@ def relu_add_answer(x):
 
 
 def two_in_two_out():
-    """"sum/out:0" = left + right and "index" = ArgMax(left) for float[batch, 3] each: names as exporters make them, two types."""
+    """ "sum/out:0" = left + right and "index" = ArgMax(left) for float[batch, 3] each: names as exporters make them, two types."""
     return make(
         [
             helper.make_node("Add", ["left", "right"], ["sum/out:0"], name="add"),
@@ -72,9 +72,7 @@ def identity(dtype, shape=(2, 3), name="same"):
 
 def scalar():
     """y = x * 2 without axes."""
-    return make(
-        [helper.make_node("Mul", ["x", "two"], ["y"])], {"x": (FLOAT, [])}, {"y": (FLOAT, [])}, {"two": np.array(2, np.float32)}
-    )
+    return make([helper.make_node("Mul", ["x", "two"], ["y"])], {"x": (FLOAT, [])}, {"y": (FLOAT, [])}, {"two": np.array(2, np.float32)})
 
 
 def save(model, path):

@@ -33,9 +33,7 @@ class Cli:
 
     def __call__(self, *arguments, **options):
         command = [str(program("lathe")), *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=120, check=False, **options
-        )
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self.environment, timeout=120, check=False, **options)
 
     def ok(self, *arguments):
         done = self(*arguments)
@@ -143,7 +141,7 @@ def test_files_that_are_missing_garbage_or_cut_short(cli, reader):
         if content is not None:
             (cli.folder / name).write_bytes(content)
         if reader == "verify" and name.endswith(".engine"):
-            continue   # asks for --onnx first
+            continue  # asks for --onnx first
         if reader in ("simplify", "build") and name.endswith(".engine"):
             word = "engine"
         code = 2 if reader in ("simplify", "build") and name.endswith(".engine") else 1
@@ -297,9 +295,7 @@ def test_array_files_that_are_not_arrays(cli):
         cli.fails(1, "run", "relu_add.engine", "-i", f"{name}.npy", says=f"{name}.npy")
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"]
-)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"])
 def test_arrays_of_every_type_and_order(cli, dtype):
     models.save(models.identity(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [3, 2, 4]), cli.folder / "same.onnx")
     cli.ok("build", "same.onnx", "-o", "same.engine", *QUICK)
@@ -322,7 +318,7 @@ def test_scalars_and_bfloat16(cli):
     six = np.load(cli.folder / "six.npy")
     assert six.shape == () and six == 6
     models.save(models.identity(onnx.TensorProto.BFLOAT16, [2]), cli.folder / "bf16.onnx")
-    bits = np.array([0x3F80, 0xC000], np.uint16)   # 1 and -2
+    bits = np.array([0x3F80, 0xC000], np.uint16)  # 1 and -2
     np.save(cli.folder / "bits.npy", bits)
     text = cli.ok("run", "bf16.onnx", "-i", "bits.npy", "-o", "y.npy", *QUICK)
     assert "uint16" in text and "-2" in text
@@ -453,8 +449,7 @@ def test_ops_and_devices(cli):
 
 def test_completion(cli):
     script = cli.ok("completion", "bash") + (
-        'COMP_WORDS=(lathe b); COMP_CWORD=1; _lathe; echo "${COMPREPLY[@]}"\n'
-        'COMP_WORDS=(lathe build --pre); COMP_CWORD=2; _lathe; echo "${COMPREPLY[@]}"\n'
+        'COMP_WORDS=(lathe b); COMP_CWORD=1; _lathe; echo "${COMPREPLY[@]}"\nCOMP_WORDS=(lathe build --pre); COMP_CWORD=2; _lathe; echo "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["build bench", "--precision"] or done.stdout.splitlines() == ["bench build", "--precision"]
@@ -482,7 +477,7 @@ def on_terminal(cli, *arguments, until=None, then=None):
     while True:
         try:
             piece = os.read(ours, 65536)
-        except OSError:   # the other end is closed
+        except OSError:  # the other end is closed
             break
         if not piece:
             break
@@ -503,7 +498,7 @@ def test_progress_only_on_a_terminal(cli):
     assert code == 0 and "verified" in out
     for phase in ("simplifying", "timing candidates", "packing weights", "verifying"):
         assert phase in text, phase
-    assert text.endswith("\r\x1b[K")   # the line is taken away
+    assert text.endswith("\r\x1b[K")  # the line is taken away
     code, out, text = on_terminal(cli, "build", "convolutions.onnx", "-o", "m.engine", "--quiet", *QUICK)
     assert code == 0 and text == ""
 

@@ -27,7 +27,7 @@ import lathe
 from lathe import exporter
 from lathe.exporter import ExportError, export, parse_dynamic, parse_input
 
-SOURCE = '''
+SOURCE = """
 import torch
 from torch import nn
 
@@ -52,7 +52,7 @@ def fails():
     raise RuntimeError("no weights here")
 
 ready = Net()
-'''
+"""
 
 
 class Net(nn.Module):
@@ -123,7 +123,7 @@ def test_command_reports_json_and_named_axes(source):
     assert report["exporter"] == "torchscript" and report["opset"] == 16 and report["failed"] == []
     assert report["inputs"] == [{"name": "pictures", "dtype": "float", "shape": ["batch", 3, "height", "width"]}]
     assert "lathe" in report["checked_with"] and report["max_relative_error"] < 1e-4
-    assert [2, 3, 16, 24] in [trial[0] for trial in report["checked_shapes"]]   # the named axes were moved
+    assert [2, 3, 16, 24] in [trial[0] for trial in report["checked_shapes"]]  # the named axes were moved
     model = onnx.load(source.parent / "m.onnx")
     assert shape_of(model.graph.input[0]) == ["batch", 3, "height", "width"]
 
@@ -228,13 +228,13 @@ def test_named_axes_stay_open(tmp_path, which):
 def test_a_frozen_axis_is_refused(tmp_path):
     class Frozen(nn.Module):
         def forward(self, x):
-            return x.reshape(int(x.shape[0]), -1)[: len(x.tolist())]   # the tracer bakes both in
+            return x.reshape(int(x.shape[0]), -1)[: len(x.tolist())]  # the tracer bakes both in
 
     try:
         report = export(Frozen(), tmp_path / "m.onnx", ["x:2x3x4"], exporter="torchscript", dynamic={"x": {0: "batch"}})
     except ExportError as error:
         assert "torchscript" in str(error) and not (tmp_path / "m.onnx").exists()
-    else:   # the other exporter found a way; the traced file must have been turned down
+    else:  # the other exporter found a way; the traced file must have been turned down
         assert report.exporter == "dynamo" and report.failed[0]["exporter"] == "torchscript"
 
 
@@ -242,7 +242,7 @@ def test_half(tmp_path):
     module = Net()
     report = export(module, tmp_path / "m.onnx", ["images:1x3x8x8"], half=True)
     assert report.inputs[0]["dtype"] == report.outputs[0]["dtype"] == "float16"
-    assert next(module.parameters()).dtype == torch.float32   # the caller's module stays as it was
+    assert next(module.parameters()).dtype == torch.float32  # the caller's module stays as it was
     assert report.checked_with
 
 

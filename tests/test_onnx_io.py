@@ -122,9 +122,7 @@ def normal_nodes(holder):
 
 
 def normal_graph(graph):
-    replace(
-        graph.initializer, [normal_tensor(t, t.name) for t in graph.initializer] + [dense(s) for s in graph.sparse_initializer]
-    )
+    replace(graph.initializer, [normal_tensor(t, t.name) for t in graph.initializer] + [dense(s) for s in graph.sparse_initializer])
     del graph.sparse_initializer[:]
     constants = {t.name for t in graph.initializer}
     replace(graph.input, [v for v in graph.input if v.name not in constants])
@@ -248,9 +246,7 @@ def test_zoo(tmp_path):
 def test_external_data(tmp_path):
     """A model whose weights lie in a file beside it is read, and refuses a location outside its folder."""
     model = zoo.load_filled("espcn")
-    onnx.save(
-        zoo.load_filled("espcn"), tmp_path / "in.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
+    onnx.save(zoo.load_filled("espcn"), tmp_path / "in.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert (tmp_path / "weights.bin").stat().st_size > 1000
     result = tool("roundtrip", tmp_path / "in.onnx", tmp_path / "out.onnx")
     assert result.returncode == 0, result.stderr

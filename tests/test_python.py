@@ -119,7 +119,7 @@ def test_outputs_are_the_callers(relu_add):
     outputs = relu_add.run({"x": X}, outputs={"y": y})
     assert outputs["y"] is y
     np.testing.assert_array_equal(y, models.relu_add_answer(X))
-    first, second = relu_add.run([X])["y"], relu_add.run([X * 2])["y"]   # fresh arrays, no shared memory
+    first, second = relu_add.run([X])["y"], relu_add.run([X * 2])["y"]  # fresh arrays, no shared memory
     np.testing.assert_array_equal(first, models.relu_add_answer(X))
     assert not np.shares_memory(first, second)
     context = relu_add.create_context()
@@ -204,7 +204,7 @@ def test_inputs_are_not_copied():
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096
 
-    x = np.zeros((rows, 16), np.float32)   # 1 GiB that the system gives page by page
+    x = np.zeros((rows, 16), np.float32)  # 1 GiB that the system gives page by page
     context = engine.create_context()
     context.run([x[:16]])
     before = resident()
@@ -223,7 +223,7 @@ def test_torch_tensors_in_and_out(relu_add):
     outputs = relu_add.run({"x": x}, outputs={"y": y})
     assert outputs["y"] is y
     np.testing.assert_array_equal(y.numpy(), models.relu_add_answer(X))
-    np.testing.assert_array_equal(relu_add.run([x.t().contiguous().t()])["y"], models.relu_add_answer(X))   # not dense: copied
+    np.testing.assert_array_equal(relu_add.run([x.t().contiguous().t()])["y"], models.relu_add_answer(X))  # not dense: copied
     with pytest.raises(lathe.Error, match="dense"):
         relu_add.run([x], outputs={"y": torch.zeros(4, 2).t()})
     with pytest.raises(lathe.Error, match="float64"):
@@ -253,8 +253,8 @@ def test_dlpack_is_read_without_a_copy(relu_add):
     before = sys.getrefcount(lender.array)
     assert relu_add.run({"x": lender}, outputs={"y": target})["y"] is target
     assert lender.asked == 1
-    np.testing.assert_array_equal(target.array, models.relu_add_answer(X))   # written through the protocol, so no copy
-    after = sys.getrefcount(lender.array)   # (not inside an assert, which holds one itself)
+    np.testing.assert_array_equal(target.array, models.relu_add_answer(X))  # written through the protocol, so no copy
+    after = sys.getrefcount(lender.array)  # (not inside an assert, which holds one itself)
     assert after == before
 
 
@@ -273,7 +273,7 @@ def test_wrong_inputs(relu_add, given, word):
     with pytest.raises(lathe.Error, match=word) as caught:
         relu_add.run(given)
     assert caught.value.code == "invalid_argument"
-    np.testing.assert_array_equal(relu_add.run([X])["y"], models.relu_add_answer(X))   # and goes on
+    np.testing.assert_array_equal(relu_add.run([X])["y"], models.relu_add_answer(X))  # and goes on
 
 
 def test_errors_carry_fields(tmp_path):
@@ -322,7 +322,7 @@ def test_wrong_types():
     with pytest.raises(TypeError):
         lathe.load(3.5)
     with pytest.raises(TypeError):
-        lathe.build(models.relu_add(), "cpu")   # options are named
+        lathe.build(models.relu_add(), "cpu")  # options are named
 
 
 # Progress, log ----------------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ def test_lives_with_torch_onnx_and_onnxruntime(order, tmp_path):
     others = [name for name in ("torch", "onnx", "onnxruntime") if importlib.util.find_spec(name)]
     names = ["lathe", *others] if order == "lathe first" else [*others, "lathe"]
     script = f"""
-import {', '.join(names)}
+import {", ".join(names)}
 import numpy as np
 model = {models.relu_add().SerializeToString()!r}
 x = np.ones((2, 4), np.float32)

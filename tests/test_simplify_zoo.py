@@ -38,9 +38,7 @@ def simplified(tmp_path_factory):
     names = chosen()
     assert len(names) >= 20
     (folder / "list").write_text("".join(f"{zoo.filled(n)}\t{folder / n}.onnx\n" for n in names))
-    tool = subprocess.run(
-        [zoo.program("lathe_onnx_tool"), "simplify-many", folder / "list"], capture_output=True, text=True, check=False
-    )
+    tool = subprocess.run([zoo.program("lathe_onnx_tool"), "simplify-many", folder / "list"], capture_output=True, text=True, check=False)
     assert tool.returncode == 0, tool.stderr
     return {n: (answer, folder / f"{n}.onnx") for n, answer in zip(names, tool.stdout.splitlines(), strict=True)}
 
@@ -101,9 +99,7 @@ def with_outputs(model, names):
 
 
 def weights_to_mutate(model):
-    weights = [
-        t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) >= 2 and np.prod(t.dims) > 64
-    ]
+    weights = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) >= 2 and np.prod(t.dims) > 64]
     read = {i: k for k, n in enumerate(model.graph.node) for i in n.input}
     weights.sort(key=lambda t: read[t.name])
     return {t.name: t for t in (weights[len(weights) // 2], weights[-1])}

@@ -41,7 +41,8 @@ std::vector<Limits> limits_of(const std::string& source) {
 
 /// Kernels over their limits, as text; empty when all fit. `log` is what ptxas says with -v.
 std::string check(const std::string& log, const std::vector<Limits>& limits) {
-  static const std::regex entry(R"(Compiling entry function '([^']+)')"), spill(R"((\d+) bytes spill stores)"), registers(R"(Used (\d+) registers)"), shared(R"((\d+) bytes smem)");
+  static const std::regex entry(R"(Compiling entry function '([^']+)')"), spill(R"((\d+) bytes spill stores)"), registers(R"(Used (\d+) registers)"),
+      shared(R"((\d+) bytes smem)");
   std::istringstream lines(log);
   std::string line, kernel, wrong;
   long spilled = 0;
@@ -57,7 +58,8 @@ std::string check(const std::string& log, const std::vector<Limits>& limits) {
       if (!limit && candidate.matches(kernel)) limit = &candidate;
     if (!limit) wrong += fmt::format("  {}: no line '//! limits' names it\n", kernel);
     else if (used > limit->registers || bytes > limit->shared || spilled > limit->spill)
-      wrong += fmt::format("  {}: {} registers, {} bytes shared, {} bytes spilled; allowed are {}, {}, {}\n", kernel, used, bytes, spilled, limit->registers, limit->shared, limit->spill);
+      wrong += fmt::format("  {}: {} registers, {} bytes shared, {} bytes spilled; allowed are {}, {}, {}\n", kernel, used, bytes, spilled, limit->registers,
+                           limit->shared, limit->spill);
     kernel.clear();
   }
   if (kernels == 0) wrong += "  the compiler reported no kernel\n";
@@ -72,7 +74,8 @@ void collect_headers(const std::filesystem::path& file, const std::filesystem::p
   for (std::smatch found; std::getline(lines, line);)
     if (std::regex_search(line, found, include))
       for (const std::filesystem::path& folder : {root, file.parent_path()})
-        if (const auto header = folder / found[1].str(); std::filesystem::exists(header) && seen.insert(header.string()).second) collect_headers(header, root, seen);
+        if (const auto header = folder / found[1].str(); std::filesystem::exists(header) && seen.insert(header.string()).second)
+          collect_headers(header, root, seen);
 }
 
 int run(int count, char** arguments) {
@@ -87,7 +90,8 @@ int run(int count, char** arguments) {
   request.name = source.string();
   request.arch = arguments[2];
   // Without the compiler's cache: what comes out of it has no report of registers to check.
-  request.options = {"--include-path=" + root.string(), "--include-path=" + source.parent_path().string(), "--ptxas-options=-v", "--device-int128", "--no-cache"};
+  request.options = {"--include-path=" + root.string(), "--include-path=" + source.parent_path().string(), "--ptxas-options=-v", "--device-int128",
+                     "--no-cache"};
   const cuda::Compiled compiled = cuda::Nvrtc::get().compile(request);
   if (request.arch.rfind("sm_", 0) == 0)
     if (const std::string wrong = check(compiled.log, limits_of(text)); !wrong.empty()) {

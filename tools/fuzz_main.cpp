@@ -44,9 +44,15 @@ std::string mutated(const std::vector<std::string>& corpus, std::mt19937_64& ran
   for (std::size_t i = 1 + below(6); i > 0; --i) {
     const std::size_t at = below(s.size() + 1);
     switch (below(6)) {
-      case 0: if (at < s.size()) s[at] = static_cast<char>(random()); break;
-      case 1: if (at < s.size()) s[at] = static_cast<char>(s[at] ^ (1 << below(8))); break;
-      case 2: if (at < s.size()) s.erase(at, 1 + below(32)); break;
+      case 0:
+        if (at < s.size()) s[at] = static_cast<char>(random());
+        break;
+      case 1:
+        if (at < s.size()) s[at] = static_cast<char>(s[at] ^ (1 << below(8)));
+        break;
+      case 2:
+        if (at < s.size()) s.erase(at, 1 + below(32));
+        break;
       case 3: s.insert(at, 1 + below(8), static_cast<char>(random())); break;
       case 4: {
         const std::string& other = corpus[below(corpus.size())];

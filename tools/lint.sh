@@ -5,7 +5,7 @@
 #   tools/lint.sh --fix      reformats, and repairs what ruff can
 set -eu
 cd "$(dirname "$0")/.."
-files=$(git ls-files '*.cpp' '*.h' '*.hpp' '*.c')
+files=$(git ls-files '*.cpp' '*.h' '*.c' '*.cu' '*.cuh')
 if [ "${1:-}" = "--fix" ]; then
   echo "$files" | xargs clang-format -i
   .venv/bin/ruff check --fix .

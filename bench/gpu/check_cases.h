@@ -22,16 +22,16 @@ struct Case {
   bool matmul = false;
   cuda::ConvShape conv;
   cuda::MatMulShape product_shape;
-  int b = 0;                          ///< matmul: 0 packed, 1 nk, 2 kn
+  int b = 0;  ///< matmul: 0 packed, 1 nk, 2 kn
   bool transposed_a = false;
   cuda::ProductType product = cuda::kProductF16;
   cuda::ElementType src = cuda::kElementFloat16, stored = cuda::kElementFloat16;
-  int activation = cuda::kActNone, residual = 0;   ///< residual: 0 none, 1 before, 2 after the activation
+  int activation = cuda::kActNone, residual = 0;  ///< residual: 0 none, 1 before, 2 after the activation
   float alpha = 0, beta = 0, scale = 1;
   bool bias = true, planar = false;
-  bool pairs = false;                 ///< a first layer as a convolution of pairs of pixels; the source has 4 channels a pixel
-  std::int64_t src_extra = 0, dst_extra = 0;       ///< the tensors are slices of buffers with so many more channels
-  std::int64_t b_extra = 0;                         ///< matmul with B not packed: likewise
+  bool pairs = false;                         ///< a first layer as a convolution of pairs of pixels; the source has 4 channels a pixel
+  std::int64_t src_extra = 0, dst_extra = 0;  ///< the tensors are slices of buffers with so many more channels
+  std::int64_t b_extra = 0;                   ///< matmul with B not packed: likewise
 
   void types(cuda::ProductType p) {
     product = p;
@@ -72,7 +72,8 @@ struct Case {
     return o;
   }
   std::size_t src_elements() const {
-    if (matmul) return static_cast<std::size_t>(product_shape.outer * product_shape.inner * product_shape.rows * (product_shape.depth + (transposed_a ? 0 : src_extra)));
+    if (matmul)
+      return static_cast<std::size_t>(product_shape.outer * product_shape.inner * product_shape.rows * (product_shape.depth + (transposed_a ? 0 : src_extra)));
     return static_cast<std::size_t>(conv.n * conv.h * conv.w * (conv.cin + (planar ? 0 : src_extra)));
   }
   std::string type_text() const {
@@ -82,10 +83,18 @@ struct Case {
   }
   std::string text() const {
     if (matmul)
-      return fmt::format("{} {} {}x{} {}x{}x{} {}{}{}", network, type_text(), product_shape.outer, product_shape.inner, product_shape.rows, product_shape.columns, product_shape.depth,
-                         b == 0 ? "packed" : b == 1 ? "nk" : "kn", transposed_a ? " A transposed" : "", residual ? fmt::format(" r{}", residual) : "");
-    return fmt::format("{} {} {}x{}x{} {}->{} k{}x{} s{} d{} g{}{}{}{}", network, type_text(), conv.n, conv.h, conv.w, conv.cin, conv.cout, conv.kh, conv.kw, conv.stride_h, conv.dilation_h,
-                       conv.groups, planar ? " planar" : pairs ? " pairs" : "", residual ? fmt::format(" r{}", residual) : "", src_extra || dst_extra ? " slice" : "");
+      return fmt::format("{} {} {}x{} {}x{}x{} {}{}{}", network, type_text(), product_shape.outer, product_shape.inner, product_shape.rows,
+                         product_shape.columns, product_shape.depth,
+                         b == 0   ? "packed"
+                         : b == 1 ? "nk"
+                                  : "kn",
+                         transposed_a ? " A transposed" : "", residual ? fmt::format(" r{}", residual) : "");
+    return fmt::format("{} {} {}x{}x{} {}->{} k{}x{} s{} d{} g{}{}{}{}", network, type_text(), conv.n, conv.h, conv.w, conv.cin, conv.cout, conv.kh, conv.kw,
+                       conv.stride_h, conv.dilation_h, conv.groups,
+                       planar  ? " planar"
+                       : pairs ? " pairs"
+                               : "",
+                       residual ? fmt::format(" r{}", residual) : "", src_extra || dst_extra ? " slice" : "");
   }
 };
 
@@ -107,18 +116,18 @@ inline std::vector<Case> read_cases(const std::string& path, cuda::ProductType p
       in >> c.network >> c.count >> s.outer >> s.inner >> s.rows >> s.columns >> s.depth >> b;
       c.b = b == "nk" ? 1 : b == "kn" ? 2 : 0;
       c.bias = c.b == 0;
-      if (c.b) {   // an engine lays run-time matrices out in rows of whole pieces
+      if (c.b) {  // an engine lays run-time matrices out in rows of whole pieces
         const auto surplus = [](std::int64_t n) { return (8 - n % 8) % 8; };
         c.src_extra = surplus(s.depth), c.dst_extra = surplus(s.columns), c.b_extra = surplus(c.b == 2 ? s.columns : s.depth);
       }
     } else {
       cuda::ConvShape& s = c.conv;
-      in >> c.count >> s.n >> s.h >> s.w >> s.cin >> s.cout >> s.kh >> s.kw >> s.stride_h >> s.stride_w >> s.pad_top >> s.pad_left >> s.pad_bottom >> s.pad_right >> s.dilation_h >> s.dilation_w >>
-          s.groups;
+      in >> c.count >> s.n >> s.h >> s.w >> s.cin >> s.cout >> s.kh >> s.kw >> s.stride_h >> s.stride_w >> s.pad_top >> s.pad_left >> s.pad_bottom >>
+          s.pad_right >> s.dilation_h >> s.dilation_w >> s.groups;
       c.activation = cuda::kActSilu;
       c.pairs = c.product != cuda::kProductF32 && c.product != cuda::kProductTF32 && cuda::pairs_pixels(s);
       if (c.pairs) c.src_extra = 4 - s.cin;
-      if (s.groups == s.cin && s.groups > 1) continue;   // depthwise has its own kernel
+      if (s.groups == s.cin && s.groups > 1) continue;  // depthwise has its own kernel
     }
     if (!in) throw Error(Code::kInvalidArgument, "not a problem: " + line);
     cases.push_back(c);
@@ -128,8 +137,8 @@ inline std::vector<Case> read_cases(const std::string& path, cuda::ProductType p
 
 inline std::vector<Case> check_cases() {
   std::vector<Case> cases;
-  const auto conv = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t cin, std::int64_t cout, std::int64_t k, std::int64_t stride, std::int64_t pad, std::int64_t groups = 1,
-                        std::int64_t dilation = 1) {
+  const auto conv = [&](std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t cin, std::int64_t cout, std::int64_t k, std::int64_t stride,
+                        std::int64_t pad, std::int64_t groups = 1, std::int64_t dilation = 1) {
     Case c;
     c.conv = {n, h, w, cin, cout, k, k, stride, stride, pad, pad, pad, pad, dilation, dilation, groups};
     return c;
@@ -143,12 +152,12 @@ inline std::vector<Case> check_cases() {
     return c;
   };
   std::vector<Case> shapes = {
-      conv(1, 13, 11, 64, 64, 3, 1, 1),      conv(2, 9, 10, 128, 200, 3, 2, 1),   conv(1, 20, 20, 32, 48, 1, 1, 0),        conv(3, 7, 5, 24, 255, 1, 1, 0),
-      conv(1, 15, 17, 40, 72, 3, 1, 2, 1, 2), conv(1, 12, 12, 64, 128, 3, 1, 1, 4), conv(1, 33, 32, 3, 32, 6, 2, 2),         conv(2, 19, 22, 3, 64, 7, 2, 3),
-      conv(1, 10, 10, 20, 36, 3, 1, 1, 2),   conv(1, 8, 8, 512, 96, 3, 1, 1),     conv(2, 6, 6, 256, 512, 1, 2, 0),        conv(1, 1, 40, 16, 16, 1, 1, 0),
-      conv(1, 5, 5, 7, 9, 5, 1, 2),          conv(1, 16, 16, 64, 8, 2, 2, 0),        conv(2, 5, 9, 60, 255, 1, 1, 0),
-      product(1, 1, 197, 384, 768, 0),       product(1, 1, 1, 1000, 2048, 0),     product(2, 3, 50, 64, 64, 1),            product(2, 3, 50, 64, 72, 2),
-      product(1, 4, 197, 197, 64, 1),        product(1, 4, 197, 64, 197, 2),      product(1, 2, 33, 65, 31, 0),            product(3, 1, 130, 136, 24, 2)};
+      conv(1, 13, 11, 64, 64, 3, 1, 1),       conv(2, 9, 10, 128, 200, 3, 2, 1),    conv(1, 20, 20, 32, 48, 1, 1, 0), conv(3, 7, 5, 24, 255, 1, 1, 0),
+      conv(1, 15, 17, 40, 72, 3, 1, 2, 1, 2), conv(1, 12, 12, 64, 128, 3, 1, 1, 4), conv(1, 33, 32, 3, 32, 6, 2, 2),  conv(2, 19, 22, 3, 64, 7, 2, 3),
+      conv(1, 10, 10, 20, 36, 3, 1, 1, 2),    conv(1, 8, 8, 512, 96, 3, 1, 1),      conv(2, 6, 6, 256, 512, 1, 2, 0), conv(1, 1, 40, 16, 16, 1, 1, 0),
+      conv(1, 5, 5, 7, 9, 5, 1, 2),           conv(1, 16, 16, 64, 8, 2, 2, 0),      conv(2, 5, 9, 60, 255, 1, 1, 0),  product(1, 1, 197, 384, 768, 0),
+      product(1, 1, 1, 1000, 2048, 0),        product(2, 3, 50, 64, 64, 1),         product(2, 3, 50, 64, 72, 2),     product(1, 4, 197, 197, 64, 1),
+      product(1, 4, 197, 64, 197, 2),         product(1, 2, 33, 65, 31, 0),         product(3, 1, 130, 136, 24, 2)};
   int turn = 0;
   for (const cuda::ProductType type : {cuda::kProductF16, cuda::kProductBF16, cuda::kProductTF32, cuda::kProductF32})
     for (Case c : shapes) {

@@ -33,7 +33,8 @@ inline void require(const Status& status) {
 class Gpu {
  public:
   /// `images`: a folder of .cubin files that take the place of the embedded kernels; "" = none.
-  explicit Gpu(std::string images) : device(cuda::Device::open(0)), current(*device), stream(device), start_(device), stop_(device), images_(std::move(images)) {
+  explicit Gpu(std::string images)
+      : device(cuda::Device::open(0)), current(*device), stream(device), start_(device), stop_(device), images_(std::move(images)) {
     const cuda::DeviceInfo& info = device->info();
     limits = {info.arch(), info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor};
     const cuda::Compiled code = cuda::Nvrtc::get().compile({kReferenceSource, "reference.cu", info.compile_arch(), {}, {}});
@@ -52,7 +53,9 @@ class Gpu {
     shape.grid_x = static_cast<std::uint32_t>((threads + 255) / 256);
     require(reference_->function(name).launch_with(stream.handle(), shape, params));
   }
-  void fill(const cuda::Block& block, unsigned char byte) { device->driver().require(device->driver().fill_bytes(block.address(), byte, block.bytes(), stream.handle()), "cuMemsetD8Async"); }
+  void fill(const cuda::Block& block, unsigned char byte) {
+    device->driver().require(device->driver().fill_bytes(block.address(), byte, block.bytes(), stream.handle()), "cuMemsetD8Async");
+  }
   void upload(const cuda::Block& block, const void* data, std::size_t bytes) {
     device->driver().require(device->driver().copy_to_device(block.address(), data, bytes, stream.handle()), "cuMemcpyHtoDAsync");
     require(stream.synchronize());
@@ -65,11 +68,14 @@ class Gpu {
   /// Microseconds of one call: the least of `replays` replays of a graph of `calls` calls.
   double time(const std::function<Status(int)>& call, int calls, int replays) {
     cuda::Graph graph;
-    require(cuda::Graph::capture(device, stream.handle(), [&]() -> Status {
-      for (int i = 0; i < calls; ++i)
-        if (const Status status = call(i); !status) return status;
-      return Status::ok();
-    }, graph));
+    require(cuda::Graph::capture(
+        device, stream.handle(),
+        [&]() -> Status {
+          for (int i = 0; i < calls; ++i)
+            if (const Status status = call(i); !status) return status;
+          return Status::ok();
+        },
+        graph));
     std::vector<double> times;
     require(graph.launch(stream.handle()));
     for (int i = 0; i < replays; ++i) {
@@ -166,10 +172,19 @@ struct Verdict {
   double relative = 0, largest = 0;
   unsigned bad = 0, guards = 0;
 };
-inline Verdict compare(Gpu& gpu, const void* out, const float* reference, cuda::ElementType type, long long rows, long long columns, long long pixel, long long guard) {
+inline Verdict compare(Gpu& gpu, const void* out, const float* reference, cuda::ElementType type, long long rows, long long columns, long long pixel,
+                       long long guard) {
   const cuda::Block result(gpu.device, 32);
   gpu.fill(result, 0);
-  ReferenceCompare c{out, reference, type, rows, columns, pixel, guard, static_cast<double*>(result.data()), reinterpret_cast<unsigned*>(static_cast<char*>(result.data()) + 16)};
+  ReferenceCompare c{out,
+                     reference,
+                     type,
+                     rows,
+                     columns,
+                     pixel,
+                     guard,
+                     static_cast<double*>(result.data()),
+                     reinterpret_cast<unsigned*>(static_cast<char*>(result.data()) + 16)};
   gpu.reference("reference_compare", c, std::min<std::size_t>(static_cast<std::size_t>(rows * columns), 132 * 1024));
   struct {
     double error, size;

@@ -42,7 +42,9 @@ float rounded(float v, ProductType product) {
   return v;
 }
 
-ElementType product_element(ProductType product) { return product == kProductF16 ? kElementFloat16 : product == kProductBF16 ? kElementBFloat16 : kElementFloat32; }
+ElementType product_element(ProductType product) {
+  return product == kProductF16 ? kElementFloat16 : product == kProductBF16 ? kElementBFloat16 : kElementFloat32;
+}
 
 /// Operands of a case on the device, and what its result must be.
 class Problem {
@@ -58,14 +60,16 @@ class Problem {
     src_ = random_block(gpu, c.src_elements(), c.src, 1);
     std::vector<float> weights;
     if (setup.packed_items > 0) {
-      const std::size_t count = c.matmul ? static_cast<std::size_t>(setup.packed_items) * static_cast<std::size_t>(columns_) * static_cast<std::size_t>(c.product_shape.depth)
-                                         : static_cast<std::size_t>(c.conv.cout * (c.conv.cin / c.conv.groups) * c.conv.kh * c.conv.kw);
+      const std::size_t count =
+          c.matmul ? static_cast<std::size_t>(setup.packed_items) * static_cast<std::size_t>(columns_) * static_cast<std::size_t>(c.product_shape.depth)
+                   : static_cast<std::size_t>(c.conv.cout * (c.conv.cin / c.conv.groups) * c.conv.kh * c.conv.kw);
       weights_ = random_block(gpu, count, kElementFloat32, scale, &weights);
       for (float& w : weights) w = rounded(w, c.product);
       gpu.upload(weights_, weights.data(), count * 4);
       packed_host_.resize(packed_bytes(setup));
       if (c.pairs) weights = paired_weights(c.conv, weights.data());
-      const WeightStrides strides = c.matmul ? WeightStrides{columns_ * c.product_shape.depth, c.product_shape.depth, 0, 0, 1} : oihw_strides(c.pairs ? paired_shape(c.conv) : c.conv);
+      const WeightStrides strides =
+          c.matmul ? WeightStrides{columns_ * c.product_shape.depth, c.product_shape.depth, 0, 0, 1} : oihw_strides(c.pairs ? paired_shape(c.conv) : c.conv);
       pack_weights(setup, weights.data(), strides, packed_host_);
       packed_ = Block(gpu.device, packed_host_.size());
       gpu.upload(packed_, packed_host_.data(), packed_host_.size());
@@ -102,17 +106,19 @@ class Problem {
   std::string check(const GemmPlan& plan) {
     const GemmLaunch launch = launch_of(plan);
     const Function function = function_of(launch);
-    for (int run = 0; run < 2; ++run) {   // the second finds counters that the first did not leave at zero
+    for (int run = 0; run < 2; ++run) {  // the second finds counters that the first did not leave at zero
       gpu_.fill(out_, 0xff);
       require(launch_gemm(gpu_, launch, function));
     }
     std::string wrong;
     for (const auto& [first, rows] : checked_rows_) {
       const long long at = first * pixel_ * static_cast<long long>(bytes_of(case_.stored));
-      const Verdict v = compare(gpu_, static_cast<const char*>(out_.data()) + at, static_cast<const float*>(expected_.data()) + expected_at(first), case_.stored, rows, columns_, pixel_, pixel_ - columns_);
+      const Verdict v = compare(gpu_, static_cast<const char*>(out_.data()) + at, static_cast<const float*>(expected_.data()) + expected_at(first),
+                                case_.stored, rows, columns_, pixel_, pixel_ - columns_);
       worst_ = std::max(worst_, v.relative);
       if (v.bad || v.guards || !(v.relative < tolerance(case_)))
-        wrong += fmt::format(" rows {}+{}: error {:.2e} (largest {:.3g}), {} unwritten or not finite, {} written outside;", first, rows, v.relative, v.largest, v.bad, v.guards);
+        wrong += fmt::format(" rows {}+{}: error {:.2e} (largest {:.3g}), {} unwritten or not finite, {} written outside;", first, rows, v.relative, v.largest,
+                             v.bad, v.guards);
     }
     return wrong;
   }
@@ -124,7 +130,7 @@ class Problem {
     return gpu_.time([&](int) { return launch_gemm(gpu_, launch, function); }, calls, replays);
   }
   double time_cold(const GemmPlan& plan, int replays) {
-    if (packed_host_.empty()) return 0;   // no weights
+    if (packed_host_.empty()) return 0;  // no weights
     const std::size_t copies = std::clamp<std::size_t>(150000000 / packed_host_.size(), 2, 40);
     std::vector<Block> all;
     for (std::size_t i = 0; i < copies; ++i) {
@@ -133,10 +139,12 @@ class Problem {
     }
     GemmLaunch launch = launch_of(plan);
     const Function function = function_of(launch);
-    return gpu_.time([&](int i) {
-      launch.params.b = all[static_cast<std::size_t>(i) % copies].data();
-      return launch_gemm(gpu_, launch, function);
-    }, static_cast<int>(copies), replays);
+    return gpu_.time(
+        [&](int i) {
+          launch.params.b = all[static_cast<std::size_t>(i) % copies].data();
+          return launch_gemm(gpu_, launch, function);
+        },
+        static_cast<int>(copies), replays);
   }
   /// Seconds: operations at the measured rate of such a GPU, or bytes at its memory's, and a step's cost.
   double floor(double operations_per_second, double bytes_per_second) const {
@@ -155,7 +163,8 @@ class Problem {
     // Whole results up to 40 G operations, else as many rows from both ends.
     long long all = items_ * rows_, part = all;
     if (setup.flops > 40e9 && !c.matmul) part = std::max<long long>(1, static_cast<long long>(static_cast<double>(all) * 20e9 / setup.flops));
-    checked_rows_ = part == all ? std::vector<std::pair<long long, long long>>{{0, all}} : std::vector<std::pair<long long, long long>>{{0, part}, {all - part, part}};
+    checked_rows_ =
+        part == all ? std::vector<std::pair<long long, long long>>{{0, all}} : std::vector<std::pair<long long, long long>>{{0, part}, {all - part, part}};
     long long total = 0;
     for (const auto& [first, rows] : checked_rows_) total += rows;
     expected_ = Block(gpu_.device, static_cast<std::size_t>(total * columns_) * 4);
@@ -165,10 +174,33 @@ class Problem {
       const MatMulOperands o = c.product_operands();
       const MatMulShape& s = c.product_shape;
       const bool packed = setup.packed_items > 0;
-      ReferenceMatMul r{src_.data(), weights_.data(), bias, residual_.data(), static_cast<float*>(expected_.data()), static_cast<int>(s.rows), static_cast<int>(s.columns),
-                        static_cast<int>(s.depth), static_cast<int>(items_), static_cast<int>(s.inner), o.a_row, o.a_column, o.a_outer, o.a_inner,
-                        packed || !o.b_across ? 1 : o.b_row, packed ? s.depth : o.b_across ? 1 : o.b_row, packed ? o.b_outer * s.columns * s.depth * s.inner : o.b_outer, packed ? o.b_inner * s.columns * s.depth : o.b_inner, o.residual_row,
-                        o.residual_outer, o.residual_inner, o.a_type, packed ? kElementFloat32 : product_element(c.product), c.product, epilogue};
+      ReferenceMatMul r{src_.data(),
+                        weights_.data(),
+                        bias,
+                        residual_.data(),
+                        static_cast<float*>(expected_.data()),
+                        static_cast<int>(s.rows),
+                        static_cast<int>(s.columns),
+                        static_cast<int>(s.depth),
+                        static_cast<int>(items_),
+                        static_cast<int>(s.inner),
+                        o.a_row,
+                        o.a_column,
+                        o.a_outer,
+                        o.a_inner,
+                        packed || !o.b_across ? 1 : o.b_row,
+                        packed       ? s.depth
+                        : o.b_across ? 1
+                                     : o.b_row,
+                        packed ? o.b_outer * s.columns * s.depth * s.inner : o.b_outer,
+                        packed ? o.b_inner * s.columns * s.depth : o.b_inner,
+                        o.residual_row,
+                        o.residual_outer,
+                        o.residual_inner,
+                        o.a_type,
+                        packed ? kElementFloat32 : product_element(c.product),
+                        c.product,
+                        epilogue};
       gpu_.reference("reference_matmul", r, static_cast<std::size_t>(all * columns_));
       return;
     }
@@ -176,11 +208,36 @@ class Problem {
     const GemmParams& p = setup.params;
     const long long pixel = c.planar ? 1 : s.cin + c.src_extra, row = c.planar ? s.w : s.w * pixel, image = c.planar ? s.cin * s.h * s.w : s.h * row;
     for (const auto& [first, rows] : checked_rows_) {
-      ReferenceConv r{src_.data(), static_cast<const float*>(weights_.data()), bias, residual_.data(), static_cast<float*>(expected_.data()) + expected_at(first),
-                      static_cast<int>(s.h), static_cast<int>(s.w), static_cast<int>(s.cin), static_cast<int>(s.cout), static_cast<int>(s.kh), static_cast<int>(s.kw),
-                      static_cast<int>(s.stride_h), static_cast<int>(s.stride_w), static_cast<int>(s.pad_top), static_cast<int>(s.pad_left), static_cast<int>(s.dilation_h),
-                      static_cast<int>(s.dilation_w), static_cast<int>(s.groups), static_cast<int>(s.oh()), static_cast<int>(s.ow()), image, row, pixel,
-                      c.planar ? s.h * s.w : 1, p.residual_pixel, c.src, c.product, first, rows, epilogue};
+      ReferenceConv r{src_.data(),
+                      static_cast<const float*>(weights_.data()),
+                      bias,
+                      residual_.data(),
+                      static_cast<float*>(expected_.data()) + expected_at(first),
+                      static_cast<int>(s.h),
+                      static_cast<int>(s.w),
+                      static_cast<int>(s.cin),
+                      static_cast<int>(s.cout),
+                      static_cast<int>(s.kh),
+                      static_cast<int>(s.kw),
+                      static_cast<int>(s.stride_h),
+                      static_cast<int>(s.stride_w),
+                      static_cast<int>(s.pad_top),
+                      static_cast<int>(s.pad_left),
+                      static_cast<int>(s.dilation_h),
+                      static_cast<int>(s.dilation_w),
+                      static_cast<int>(s.groups),
+                      static_cast<int>(s.oh()),
+                      static_cast<int>(s.ow()),
+                      image,
+                      row,
+                      pixel,
+                      c.planar ? s.h * s.w : 1,
+                      p.residual_pixel,
+                      c.src,
+                      c.product,
+                      first,
+                      rows,
+                      epilogue};
       gpu_.reference("reference_conv", r, static_cast<std::size_t>(rows * columns_));
     }
   }
@@ -201,7 +258,7 @@ int check_all(Gpu& gpu) {
   for (const Case& c : check_cases()) {
     Problem problem(gpu, c);
     std::vector<GemmPlan> plans = all_gemm_plans(problem.setup, gpu.limits);
-    GpuLimits older = gpu.limits;   // what GPUs without clusters do
+    GpuLimits older = gpu.limits;  // what GPUs without clusters do
     older.arch = 80;
     for (const GemmPlan& plan : all_gemm_plans(problem.setup, older))
       if (plan.splits > 1 && gpu.limits.arch > 80) plans.push_back(plan);
@@ -228,12 +285,15 @@ int check_all(Gpu& gpu) {
 struct Options {
   std::string file, network, json, sweep, images, only;
   ProductType product = kProductF16;
-  std::size_t plans = 0;   ///< 0: all
+  std::size_t plans = 0;  ///< 0: all
 };
 
 int time_all(Gpu& gpu, const Options& o) {
   // What random bf16 products and copies reach on an H100 or H200; rivals' floors use the same rate.
-  const double operations = 790e12 * (o.product == kProductTF32 ? 0.5 : o.product == kProductF32 ? 1.0 / 6 : 1), bandwidth = gpu.device->info().memory_bytes_per_second;
+  const double operations = 790e12 * (o.product == kProductTF32  ? 0.5
+                                      : o.product == kProductF32 ? 1.0 / 6
+                                                                 : 1),
+               bandwidth = gpu.device->info().memory_bytes_per_second;
   std::ofstream json, sweep;
   if (!o.json.empty()) json.open(o.json);
   if (!o.sweep.empty()) sweep.open(o.sweep);
@@ -253,7 +313,9 @@ int time_all(Gpu& gpu, const Options& o) {
         continue;
       }
       times.emplace_back(problem.time(plans[i], calls, 3), i);
-      if (sweep) sweep << fmt::format("{}\t{}\t{:.3f}\t{:.3f}\n", c.text(), describe(plans[i]), times.back().first, modelled_time(problem.setup, plans[i], gpu.limits) * 1e6);
+      if (sweep)
+        sweep << fmt::format("{}\t{}\t{:.3f}\t{:.3f}\n", c.text(), describe(plans[i]), times.back().first,
+                             modelled_time(problem.setup, plans[i], gpu.limits) * 1e6);
     }
     if (times.empty()) continue;
     std::sort(times.begin(), times.end());
@@ -264,11 +326,14 @@ int time_all(Gpu& gpu, const Options& o) {
       if (t < best) best = t, winner = plans[times[i].second];
     }
     const double copied = problem.time_cold(winner, 5), cold = copied > 0 ? copied : best, least = problem.floor(operations, bandwidth) * 1e6;
-    fmt::print("{:<58} {:>8.2f} us cold {:>8.2f} floor {:>7.2f}  {:>6.1f} TFLOP/s  {}\n", c.text(), best, cold, least, problem.setup.flops / best * 1e-6, describe(winner));
+    fmt::print("{:<58} {:>8.2f} us cold {:>8.2f} floor {:>7.2f}  {:>6.1f} TFLOP/s  {}\n", c.text(), best, cold, least, problem.setup.flops / best * 1e-6,
+               describe(winner));
     std::array<double, 3>& sum = sums[c.network];
     sum[0] += best * c.count, sum[1] += cold * c.count, sum[2] += least * c.count;
     if (json.is_open())
-      json << fmt::format(R"({{"problem": "{}", "network": "{}", "count": {}, "us": {:.3f}, "cold_us": {:.3f}, "floor_us": {:.3f}, "plan": "{}"}})", c.line, c.network, c.count, best, cold, least, describe(winner)) << "\n";
+      json << fmt::format(R"({{"problem": "{}", "network": "{}", "count": {}, "us": {:.3f}, "cold_us": {:.3f}, "floor_us": {:.3f}, "plan": "{}"}})", c.line,
+                          c.network, c.count, best, cold, least, describe(winner))
+           << "\n";
   }
   for (const auto& [network, sum] : sums) fmt::print("SUM {:<22} {:>9.1f} us, cold weights {:>9.1f} us, floor {:>8.1f} us\n", network, sum[0], sum[1], sum[2]);
   return failed ? 1 : 0;
@@ -287,9 +352,16 @@ int run(int argc, char** argv) {
     else if (a == "--only") o.only = value();
     else if (a == "--images") o.images = value();
     else if (a == "--sweep") o.sweep = value();
-    else if (a == "--plans") { const std::string v = value(); o.plans = v == "all" ? 0 : std::stoul(v); }
-    else if (a == "--type") { const std::string v = value(); o.product = v == "bf16" ? kProductBF16 : v == "tf32" ? kProductTF32 : v == "f32" ? kProductF32 : kProductF16; }
-    else { std::cerr << "unknown option " << a << "\n"; return 2; }
+    else if (a == "--plans") {
+      const std::string v = value();
+      o.plans = v == "all" ? 0 : std::stoul(v);
+    } else if (a == "--type") {
+      const std::string v = value();
+      o.product = v == "bf16" ? kProductBF16 : v == "tf32" ? kProductTF32 : v == "f32" ? kProductF32 : kProductF16;
+    } else {
+      std::cerr << "unknown option " << a << "\n";
+      return 2;
+    }
   }
   setvbuf(stdout, nullptr, _IOLBF, 0);
   Gpu gpu(o.images);

@@ -7,17 +7,17 @@
 namespace lathe::bench {
 
 struct ReferenceEpilogue {
-  int activation = 0, residual_mode = 0;   ///< residual: 0 none, 1 before the activation, 2 after
+  int activation = 0, residual_mode = 0;  ///< residual: 0 none, 1 before the activation, 2 after
   float alpha = 0, beta = 0, scale = 1;
   int stored = 0;
 };
 
 struct ReferenceConv {
   const void* src;
-  const float* weights;   ///< OIHW, already rounded to the product's type
+  const float* weights;  ///< OIHW, already rounded to the product's type
   const float* bias;
   const void* residual;
-  float* out;             ///< dense [rows][cout]
+  float* out;  ///< dense [rows][cout]
   int h, w, cin, cout, kh, kw, sh, sw, pt, pl, dh, dw, groups, oh, ow;
   long long image, row, pixel, channel;   ///< strides of src
   int residual_pixel, src_type, product;  ///< product: 0 f16, 1 bf16, 2 tf32, 3 f32
@@ -29,7 +29,7 @@ struct ReferenceMatMul {
   const void *a, *b;
   const float* bias;
   const void* residual;
-  float* out;             ///< [item][rows][columns]
+  float* out;  ///< [item][rows][columns]
   int rows, columns, depth, items, inner;
   long long a_row, a_column, a_outer, a_inner, b_row, b_column, b_outer, b_inner, residual_row, residual_outer, residual_inner;
   int a_type, b_type, product;
@@ -38,7 +38,7 @@ struct ReferenceMatMul {
 
 struct ReferencePool {
   const void* src;
-  float* out;             ///< dense [pixels][channels]
+  float* out;  ///< dense [pixels][channels]
   int type, maximum, count_padding, n, h, w, c, oh, ow, kh, kw, sh, sw, pt, pl, pb, pr, dh, dw, pixel;
 };
 

@@ -34,11 +34,14 @@ inline WindowResult run_depthwise(Gpu& gpu, const cuda::ConvShape& s, cuda::Elem
   o.residual = residual != 0;
   const std::size_t rows = static_cast<std::size_t>(s.n * s.oh() * s.ow()), taps = static_cast<std::size_t>(s.kh * s.kw);
   std::vector<float> weights;
-  const Block src = random_block(gpu, static_cast<std::size_t>(s.n * s.h * s.w * o.src_pixel), type, 1), w = random_block(gpu, static_cast<std::size_t>(s.cout) * taps, kElementFloat32, 0.5f, &weights);
-  const Block bias = random_block(gpu, static_cast<std::size_t>(s.cout), kElementFloat32, 0.5f), add = random_block(gpu, rows * static_cast<std::size_t>(o.residual_pixel), type, 1);
+  const Block src = random_block(gpu, static_cast<std::size_t>(s.n * s.h * s.w * o.src_pixel), type, 1),
+              w = random_block(gpu, static_cast<std::size_t>(s.cout) * taps, kElementFloat32, 0.5f, &weights);
+  const Block bias = random_block(gpu, static_cast<std::size_t>(s.cout), kElementFloat32, 0.5f),
+              add = random_block(gpu, rows * static_cast<std::size_t>(o.residual_pixel), type, 1);
   std::vector<float> packed(weights.size());
   pack_depthwise(s, weights.data(), packed);
-  Block packed_block(gpu.device, packed.size() * 4), out(gpu.device, rows * static_cast<std::size_t>(o.dst_pixel) * bytes_of(type)), expected(gpu.device, rows * static_cast<std::size_t>(s.cout) * 4);
+  Block packed_block(gpu.device, packed.size() * 4), out(gpu.device, rows * static_cast<std::size_t>(o.dst_pixel) * bytes_of(type)),
+      expected(gpu.device, rows * static_cast<std::size_t>(s.cout) * 4);
   gpu.upload(packed_block, packed.data(), packed.size() * 4);
   gpu.fill(out, 0xff);
   WindowLaunch<DepthwiseParams> launch = depthwise_launch(s, o);
@@ -54,15 +57,43 @@ inline WindowResult run_depthwise(Gpu& gpu, const cuda::ConvShape& s, cuda::Elem
   p.epilogue.residual_after = residual == 2;
   require(launch_window(gpu, launch));
   const auto i = [](std::int64_t v) { return static_cast<int>(v); };
-  ReferenceConv r{src.data(), static_cast<const float*>(w.data()), p.bias, add.data(), static_cast<float*>(expected.data()), i(s.h), i(s.w), i(s.cin), i(s.cout), i(s.kh), i(s.kw), i(s.stride_h),
-                  i(s.stride_w), i(s.pad_top), i(s.pad_left), i(s.dilation_h), i(s.dilation_w), i(s.groups), i(s.oh()), i(s.ow()), s.h * s.w * o.src_pixel, s.w * o.src_pixel, o.src_pixel, 1,
-                  i(o.residual_pixel), type, 3, 0, static_cast<long long>(rows), {activation, residual, 0.25f, 0.5f, 1, type}};
+  ReferenceConv r{src.data(),
+                  static_cast<const float*>(w.data()),
+                  p.bias,
+                  add.data(),
+                  static_cast<float*>(expected.data()),
+                  i(s.h),
+                  i(s.w),
+                  i(s.cin),
+                  i(s.cout),
+                  i(s.kh),
+                  i(s.kw),
+                  i(s.stride_h),
+                  i(s.stride_w),
+                  i(s.pad_top),
+                  i(s.pad_left),
+                  i(s.dilation_h),
+                  i(s.dilation_w),
+                  i(s.groups),
+                  i(s.oh()),
+                  i(s.ow()),
+                  s.h * s.w * o.src_pixel,
+                  s.w * o.src_pixel,
+                  o.src_pixel,
+                  1,
+                  i(o.residual_pixel),
+                  type,
+                  3,
+                  0,
+                  static_cast<long long>(rows),
+                  {activation, residual, 0.25f, 0.5f, 1, type}};
   gpu.reference("reference_conv", r, rows * static_cast<std::size_t>(s.cout));
   const Verdict v = compare(gpu, out.data(), static_cast<const float*>(expected.data()), type, static_cast<long long>(rows), s.cout, o.dst_pixel, extra);
   WindowResult result;
   result.right = !v.bad && !v.guards && v.relative < window_tolerance(type);
   if (!result.right)
-    fmt::print("WRONG {} {}x{} c{} k{} s{} d{} type {}: error {:.2e}, {} bad, {} outside\n", launch.kernel, s.h, s.w, s.cin, s.kh, s.stride_h, s.dilation_h, static_cast<int>(type), v.relative, v.bad, v.guards);
+    fmt::print("WRONG {} {}x{} c{} k{} s{} d{} type {}: error {:.2e}, {} bad, {} outside\n", launch.kernel, s.h, s.w, s.cin, s.kh, s.stride_h, s.dilation_h,
+               static_cast<int>(type), v.relative, v.bad, v.guards);
   if (timed) result.us = gpu.time([&](int) { return launch_window(gpu, launch); }, 20, 11);
   return result;
 }
@@ -90,12 +121,34 @@ inline bool check_pool(Gpu& gpu, const cuda::PoolShape& s, cuda::ElementType typ
     require(launch_window(gpu, launch));
   }
   const auto i = [](std::int64_t v) { return static_cast<int>(v); };
-  ReferencePool r{src.data(), static_cast<float*>(expected.data()), type, s.maximum, s.count_padding, i(s.n), i(s.h), i(s.w), i(s.c), i(s.out_h), i(s.out_w), i(s.kh), i(s.kw), i(s.stride_h),
-                  i(s.stride_w), i(s.pad_top), i(s.pad_left), i(s.pad_bottom), i(s.pad_right), i(s.dilation_h), i(s.dilation_w), i(o.src_pixel)};
+  ReferencePool r{src.data(),
+                  static_cast<float*>(expected.data()),
+                  type,
+                  s.maximum,
+                  s.count_padding,
+                  i(s.n),
+                  i(s.h),
+                  i(s.w),
+                  i(s.c),
+                  i(s.out_h),
+                  i(s.out_w),
+                  i(s.kh),
+                  i(s.kw),
+                  i(s.stride_h),
+                  i(s.stride_w),
+                  i(s.pad_top),
+                  i(s.pad_left),
+                  i(s.pad_bottom),
+                  i(s.pad_right),
+                  i(s.dilation_h),
+                  i(s.dilation_w),
+                  i(o.src_pixel)};
   gpu.reference("reference_pool", r, rows * static_cast<std::size_t>(s.c));
   const Verdict v = compare(gpu, out.data(), static_cast<const float*>(expected.data()), type, static_cast<long long>(rows), s.c, o.dst_pixel, extra);
   const bool right = !v.bad && !v.guards && v.relative < window_tolerance(type);
-  if (!right) fmt::print("WRONG {} {}x{} c{} k{} s{} type {}: error {:.2e}, {} bad, {} outside\n", kernel, s.h, s.w, s.c, s.kh, s.stride_h, static_cast<int>(type), v.relative, v.bad, v.guards);
+  if (!right)
+    fmt::print("WRONG {} {}x{} c{} k{} s{} type {}: error {:.2e}, {} bad, {} outside\n", kernel, s.h, s.w, s.c, s.kh, s.stride_h, static_cast<int>(type),
+               v.relative, v.bad, v.guards);
   return right;
 }
 

@@ -105,7 +105,7 @@ class QuietProbe {
   QuietProbe(ThreadPool& pool, DType type) : pool_(pool), type_(type) { alone_ = run(60, 1); }
   bool quiet() {
     alone_ = std::min(alone_, run(1, 1));
-    return run(2, pool_.size()) < alone_ * 1.15;   // the first wakes parked workers
+    return run(2, pool_.size()) < alone_ * 1.15;  // the first wakes parked workers
   }
 
  private:
@@ -147,11 +147,11 @@ inline double alternate(std::vector<Timed>& runs, int rounds, QuietProbe& probe)
   for (int round = 0; round < rounds; ++round) {
     bool was_own = true;
     for (Timed& t : runs) {
-      if (t.own != was_own) std::this_thread::sleep_for(std::chrono::milliseconds(2));   // let the other side's threads park
+      if (t.own != was_own) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the other side's threads park
       was_own = t.own;
       for (int attempt = 0;; ++attempt) {
         bool quiet = probe.quiet();
-        if (!t.own) std::this_thread::sleep_for(std::chrono::milliseconds(1));   // the probe's threads park too
+        if (!t.own) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the probe's threads park too
         t.run();
         double best = 1e9;
         for (int i = 0; i < 3; ++i) {
@@ -177,8 +177,8 @@ inline double alternate(std::vector<Timed>& runs, int rounds, QuietProbe& probe)
 struct Result {
   std::string network, problem, type, own_name, rival_name;
   int count = 1;
-  double flops = 0, own = 0, exact = 0, rival = 0;   ///< seconds; rival 0: none
-  double disturbed = 0;                              ///< share of timings taken beside other load
+  double flops = 0, own = 0, exact = 0, rival = 0;  ///< seconds; rival 0: none
+  double disturbed = 0;                             ///< share of timings taken beside other load
 };
 
 /// Best of own, of own without class fast, of the rival.
@@ -238,23 +238,27 @@ inline void write_json(const std::string& path, const char* bench, const Options
   };
   print("{\n  \"benchmark\": \"%s\",\n  \"machine\": \"%s\",\n  \"features\": \"%s\",\n  \"threads\": %d,\n  \"rounds\": %d,\n", bench, os::cpu_model().c_str(),
         std::string(cpu::isa_name(cpu::cpu_features().isa())).c_str(), o.threads, o.rounds);
-  print("  \"rival\": \"oneDNN, the better of channels-last and its own layout\",\n  \"ratio\": \"rival time / own time; above 1 is faster\",\n  \"peak_gflops\": {");
+  print(
+      "  \"rival\": \"oneDNN, the better of channels-last and its own layout\",\n  \"ratio\": \"rival time / own time; above 1 is faster\",\n  "
+      "\"peak_gflops\": {");
   for (std::size_t i = 0; i < peaks.size(); ++i) print("%s\"%s\": %.1f", i ? ", " : "", peaks[i].first.c_str(), peaks[i].second);
   out << "},\n  \"summary\": [\n";
   const auto summary = summarise(results);
   for (std::size_t i = 0; i < summary.size(); ++i) {
     const Summary& s = summary[i];
-    print("    {\"network\": \"%s\", \"type\": \"%s\", \"problems\": %d, \"own_ms\": %.3f, \"exact_ms\": %.3f, \"rival_ms\": %.3f, \"ratio\": %.3f, "
-          "\"geometric_mean\": %.3f, \"worst\": %.3f}%s\n", s.network.c_str(), s.type.c_str(), s.problems, s.own * 1e3, s.exact * 1e3, s.rival * 1e3,
-          s.rival / s.own, s.geometric_mean, s.worst, i + 1 < summary.size() ? "," : "");
+    print(
+        "    {\"network\": \"%s\", \"type\": \"%s\", \"problems\": %d, \"own_ms\": %.3f, \"exact_ms\": %.3f, \"rival_ms\": %.3f, \"ratio\": %.3f, "
+        "\"geometric_mean\": %.3f, \"worst\": %.3f}%s\n",
+        s.network.c_str(), s.type.c_str(), s.problems, s.own * 1e3, s.exact * 1e3, s.rival * 1e3, s.rival / s.own, s.geometric_mean, s.worst,
+        i + 1 < summary.size() ? "," : "");
   }
   out << "  ],\n  \"problems\": [\n";
   for (std::size_t i = 0; i < results.size(); ++i) {
     const Result& r = results[i];
-    print("    {\"network\": \"%s\", \"problem\": \"%s\", \"count\": %d, \"type\": \"%s\", \"own_us\": %.1f, \"own\": \"%s\", \"exact_us\": %.1f, ", r.network.c_str(),
-          r.problem.c_str(), r.count, r.type.c_str(), r.own * 1e6, r.own_name.c_str(), r.exact * 1e6);
-    print("\"gflops\": %.1f, \"rival_us\": %.1f, \"rival\": \"%s\", \"ratio\": %.3f, \"disturbed\": %.2f}%s\n", r.flops / r.own * 1e-9, r.rival * 1e6, r.rival_name.c_str(),
-          r.rival / r.own, r.disturbed, i + 1 < results.size() ? "," : "");
+    print("    {\"network\": \"%s\", \"problem\": \"%s\", \"count\": %d, \"type\": \"%s\", \"own_us\": %.1f, \"own\": \"%s\", \"exact_us\": %.1f, ",
+          r.network.c_str(), r.problem.c_str(), r.count, r.type.c_str(), r.own * 1e6, r.own_name.c_str(), r.exact * 1e6);
+    print("\"gflops\": %.1f, \"rival_us\": %.1f, \"rival\": \"%s\", \"ratio\": %.3f, \"disturbed\": %.2f}%s\n", r.flops / r.own * 1e-9, r.rival * 1e6,
+          r.rival_name.c_str(), r.rival / r.own, r.disturbed, i + 1 < results.size() ? "," : "");
   }
   out << "  ]\n}\n";
   if (!out) std::fprintf(stderr, "%s: cannot write %s\n", bench, path.c_str());

@@ -48,16 +48,16 @@ class OneDnnRun {
     const auto type = p.src == DType::kFloat32 ? dt::f32 : dt::bf16;
     const auto layout = channels_last ? tag::nhwc : tag::any;
     dnnl::memory::desc src({p.n, p.cin, p.h, p.w}, type, layout), dst({p.n, p.cout, p.oh(), p.ow()}, type, layout);
-    const dnnl::memory::dims wd = p.groups == 1 ? dnnl::memory::dims{p.cout, p.cin, p.kh, p.kw}
-                                                : dnnl::memory::dims{p.groups, p.cout / p.groups, p.cin / p.groups, p.kh, p.kw};
+    const dnnl::memory::dims wd =
+        p.groups == 1 ? dnnl::memory::dims{p.cout, p.cin, p.kh, p.kw} : dnnl::memory::dims{p.groups, p.cout / p.groups, p.cin / p.groups, p.kh, p.kw};
     dnnl::memory::desc weights(wd, type, tag::any), bias({p.cout}, dt::f32, tag::x);
     dnnl::post_ops ops;
     ops.append_eltwise(dnnl::algorithm::eltwise_swish, 1.0f, 0.0f);
     dnnl::primitive_attr attr;
     attr.set_post_ops(ops);
-    dnnl::convolution_forward::primitive_desc pd(engine_, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, src,
-                                                 weights, bias, dst, {p.stride_h, p.stride_w}, {p.dilation_h - 1, p.dilation_w - 1},
-                                                 {p.pad_top, p.pad_left}, {p.pad_bottom, p.pad_right}, attr);
+    dnnl::convolution_forward::primitive_desc pd(engine_, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, src, weights, bias, dst,
+                                                 {p.stride_h, p.stride_w}, {p.dilation_h - 1, p.dilation_w - 1}, {p.pad_top, p.pad_left},
+                                                 {p.pad_bottom, p.pad_right}, attr);
     name_ = std::string("onednn ") + (channels_last ? "nhwc " : "any ") + pd.impl_info_str();
     primitive_ = dnnl::convolution_forward(pd);
     auto memory = [&](const dnnl::memory::desc& d) {
@@ -66,7 +66,9 @@ class OneDnnRun {
            d.get_data_type() == dt::f32 ? DType::kFloat32 : DType::kBFloat16);
       return m;
     };
-    args_ = {{DNNL_ARG_SRC, memory(pd.src_desc())}, {DNNL_ARG_WEIGHTS, memory(pd.weights_desc())}, {DNNL_ARG_BIAS, memory(bias)},
+    args_ = {{DNNL_ARG_SRC, memory(pd.src_desc())},
+             {DNNL_ARG_WEIGHTS, memory(pd.weights_desc())},
+             {DNNL_ARG_BIAS, memory(bias)},
              {DNNL_ARG_DST, memory(pd.dst_desc())}};
   }
   const std::string& name() const { return name_; }
@@ -171,8 +173,8 @@ int main(int argc, char** argv) {
       std::string network;
       int count = 0;
       ConvProblem p;
-      in >> network >> count >> p.n >> p.h >> p.w >> p.cin >> p.cout >> p.kh >> p.kw >> p.stride_h >> p.stride_w >> p.pad_top >> p.pad_left >>
-          p.pad_bottom >> p.pad_right >> p.dilation_h >> p.dilation_w >> p.groups;
+      in >> network >> count >> p.n >> p.h >> p.w >> p.cin >> p.cout >> p.kh >> p.kw >> p.stride_h >> p.stride_w >> p.pad_top >> p.pad_left >> p.pad_bottom >>
+          p.pad_right >> p.dilation_h >> p.dilation_w >> p.groups;
       if (!in || (!o.network.empty() && network != o.network)) continue;
       peak = std::max(peak, measure_peak(pool, type));
       results.push_back(bench_problem(network, count, p, type, o, pool, probe, peak));

@@ -106,7 +106,10 @@ Result bench_problem(const Problem& problem, DType type, const Options& o, Threa
   r.flops = 2.0 * static_cast<double>(problem.batch * p.m * p.n) * static_cast<double>(p.k);
   char text[160];
   std::snprintf(text, sizeof text, "%ldx %ldx%ldx%ld%s", static_cast<long>(problem.batch), static_cast<long>(p.m), static_cast<long>(p.n),
-                static_cast<long>(p.k), problem.packed ? " packed" : problem.trans_b ? " A Bt" : " A B");
+                static_cast<long>(p.k),
+                problem.packed    ? " packed"
+                : problem.trans_b ? " A Bt"
+                                  : " A B");
   r.problem = text;
   std::printf("%-14s %s x%-2d %-30s %8.1f us %5.1f%%  rival %8.1f us %5.1f%%  ratio %.2f  %s\n", problem.network.c_str(), r.type.c_str(), problem.count, text,
               r.own * 1e6, r.flops / r.own * 1e-7 / peak, r.rival * 1e6, r.rival > 0 ? r.flops / r.rival * 1e-7 / peak : 0.0, r.rival / r.own,

@@ -18,7 +18,7 @@ using namespace lathe::bench;
 struct Problem {
   const char* name;
   const char* graph;
-  const char* layout = "";   ///< per tensor, inputs then outputs: r row-major, c channels-last
+  const char* layout = "";  ///< per tensor, inputs then outputs: r row-major, c channels-last
 };
 
 constexpr Problem kProblems[] = {
@@ -29,10 +29,12 @@ constexpr Problem kProblems[] = {
     {"add_relu_1m", R"(graph g(x: float[1, 64, 128, 128], z: float[1, 64, 128, 128]) -> (y) {
       s: float[1, 64, 128, 128] = Add(x, z)
       y: float[1, 64, 128, 128] = Relu(s)
-    })", "ccc"},
+    })",
+     "ccc"},
     {"bias_per_channel_nhwc", R"(graph g(x: float[1, 64, 128, 128], b: float[64, 1, 1]) -> (y) {
       y: float[1, 64, 128, 128] = Mul(x, b)
-    })", "crc"},
+    })",
+     "crc"},
     {"layer_norm_197x768", R"(graph g(x: float[1, 197, 768], g: float[768], b: float[768]) -> (y) {
       y: float[1, 197, 768] = LayerNormalization(x, g, b) {axis=-1}
     })"},
@@ -51,11 +53,13 @@ constexpr Problem kProblems[] = {
     })"},
     {"instance_norm_nhwc", R"(graph g(x: float[1, 64, 128, 128], s: float[64], b: float[64]) -> (y) {
       y: float[1, 64, 128, 128] = InstanceNormalization(x, s, b)
-    })", "crrc"},
+    })",
+     "crrc"},
     {"reduce_mean_hw_nhwc", R"(graph g(x: float[1, 64, 128, 128]) -> (y) {
       a: int64[2] = const {2, 3}
       y: float[1, 64, 1, 1] = ReduceMean(x, a) {keepdims=1}
-    })", "cr"},
+    })",
+     "cr"},
     {"yolo_decode", R"(graph g(x: float[1, 255, 80, 80], grid: float[1, 3, 80, 80, 2], anchor: float[1, 3, 80, 80, 2]) -> (y) {
       shape: int64[5] = const {1, 3, 85, 80, 80}
       r: float[1, 3, 85, 80, 80] = Reshape(x, shape)
@@ -74,11 +78,13 @@ constexpr Problem kProblems[] = {
       cat: float[1, 3, 80, 80, 85] = Concat(xys, wha, rest) {axis=4}
       flat: int64[3] = const {1, 19200, 85}
       y: float[1, 19200, 85] = Reshape(cat, flat)
-    })", "crrr"},
+    })",
+     "crrr"},
     {"upsample_2x_nhwc", R"(graph g(x: float[1, 128, 40, 40]) -> (y) {
       scales: float[4] = const {1, 1, 2, 2}
       y: float[1, 128, 80, 80] = Resize(x, _, scales) {mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"}
-    })", "cc"},
+    })",
+     "cc"},
     {"nchw_to_nhwc", R"(graph g(x: float[1, 64, 128, 128]) -> (y) {
       y: float[1, 128, 128, 64] = Transpose(x) {perm=[0, 2, 3, 1]}
     })"},
@@ -94,20 +100,24 @@ constexpr Problem kProblems[] = {
       axes: int64[2] = const {2, 3}
       steps: int64[2] = const {2, 2}
       y: float[1, 64, 64, 64] = Slice(x, starts, ends, axes, steps)
-    })", "cc"},
+    })",
+     "cc"},
     {"channel_shuffle_nhwc", R"(graph g(x: float[1, 116, 28, 28]) -> (y) {
       a: int64[5] = const {1, 2, 58, 28, 28}
       r: float[1, 2, 58, 28, 28] = Reshape(x, a)
       t: float[1, 58, 2, 28, 28] = Transpose(r) {perm=[0, 2, 1, 3, 4]}
       b: int64[4] = const {1, 116, 28, 28}
       y: float[1, 116, 28, 28] = Reshape(t, b)
-    })", "cc"},
+    })",
+     "cc"},
     {"depth_to_space_nhwc", R"(graph g(x: float[1, 36, 128, 128]) -> (y) {
       y: float[1, 4, 384, 384] = DepthToSpace(x) {blocksize=3}
-    })", "cr"},
+    })",
+     "cr"},
     {"small_add_16k", R"(graph g(x: float[1, 16, 32, 32], z: float[1, 16, 32, 32]) -> (y) {
       y: float[1, 16, 32, 32] = Add(x, z)
-    })", "ccc"},
+    })",
+     "ccc"},
 };
 
 plan::TensorDesc describe(const ir::Value& value, char layout) {
@@ -169,20 +179,20 @@ int main(int argc, char** argv) {
     // Repeated, so that the clock's grain does not count.
     const int repeat = static_cast<int>(std::clamp<std::size_t>(std::size_t{4'000'000} / bytes, 1, 50));
     runs.push_back({"own", false, true, [&] {
-      for (int i = 0; i < repeat; ++i)
-        if (!kernel->run(io)) std::abort();
-    }});
+                      for (int i = 0; i < repeat; ++i)
+                        if (!kernel->run(io)) std::abort();
+                    }});
     runs.push_back({"memcpy", false, true, [&] {
-      for (int i = 0; i < repeat; ++i)
-        pool.parallel_for(o.threads, [&](std::int64_t t, int) {
-          const std::size_t begin = std::min(half, static_cast<std::size_t>(t) * piece), end = std::min(half, begin + piece);
-          std::memcpy(static_cast<char*>(to.data) + begin, static_cast<const char*>(from.data) + begin, end - begin);
-        });
-    }});
+                      for (int i = 0; i < repeat; ++i)
+                        pool.parallel_for(o.threads, [&](std::int64_t t, int) {
+                          const std::size_t begin = std::min(half, static_cast<std::size_t>(t) * piece), end = std::min(half, begin + piece);
+                          std::memcpy(static_cast<char*>(to.data) + begin, static_cast<const char*>(from.data) + begin, end - begin);
+                        });
+                    }});
     alternate(runs, o.rounds);
     const double own = runs[0].best / repeat, copy = runs[1].best / repeat;
-    std::printf("%-26s %9.1f us  %6.1f GB/s  memcpy %8.1f us  ratio %.2f  stages %zu  scratch %zu\n", p.name, own * 1e6, static_cast<double>(bytes) / own * 1e-9, copy * 1e6, copy / own,
-                region.stages.size(), kernel->scratch_bytes());
+    std::printf("%-26s %9.1f us  %6.1f GB/s  memcpy %8.1f us  ratio %.2f  stages %zu  scratch %zu\n", p.name, own * 1e6,
+                static_cast<double>(bytes) / own * 1e-9, copy * 1e6, copy / own, region.stages.size(), kernel->scratch_bytes());
     std::fflush(stdout);
   }
   return 0;

@@ -54,8 +54,8 @@ LATHE_API std::optional<DType> parse_dtype(std::string_view name) noexcept;
 LATHE_API int dtype_bits(DType dtype) noexcept;
 /// Bytes that `count` elements take when stored densely (rounded up for packed types).
 LATHE_API std::size_t dtype_bytes(DType dtype, std::int64_t count) noexcept;
-LATHE_API bool is_float(DType dtype) noexcept;            ///< any real floating type, the 4- and 8-bit ones included
-LATHE_API bool is_integer(DType dtype) noexcept;          ///< signed or unsigned, packed ones included; not bool
+LATHE_API bool is_float(DType dtype) noexcept;    ///< any real floating type, the 4- and 8-bit ones included
+LATHE_API bool is_integer(DType dtype) noexcept;  ///< signed or unsigned, packed ones included; not bool
 LATHE_API bool is_signed_integer(DType dtype) noexcept;
 
 }  // namespace lathe

@@ -41,8 +41,15 @@ typedef enum lathe_status {
 
 /* Element types have the numbers of ONNX TensorProto.DataType; the common ones by name. */
 enum {
-  LATHE_FLOAT32 = 1, LATHE_UINT8 = 2, LATHE_INT8 = 3, LATHE_INT32 = 6, LATHE_INT64 = 7, LATHE_BOOL = 9, LATHE_FLOAT16 = 10,
-  LATHE_FLOAT64 = 11, LATHE_BFLOAT16 = 16
+  LATHE_FLOAT32 = 1,
+  LATHE_UINT8 = 2,
+  LATHE_INT8 = 3,
+  LATHE_INT32 = 6,
+  LATHE_INT64 = 7,
+  LATHE_BOOL = 9,
+  LATHE_FLOAT16 = 10,
+  LATHE_FLOAT64 = 11,
+  LATHE_BFLOAT16 = 16
 };
 
 typedef struct lathe_engine lathe_engine;
@@ -70,15 +77,15 @@ typedef int (*lathe_progress_fn)(void* user, const char* phase, int64_t done, in
 
 typedef struct lathe_build_config {
   size_t struct_size;
-  const char* device;                 /* "cpu" */
-  const char* precision;              /* "fp32", "bf16", "fp16" */
-  double budget_seconds;              /* 0 = modelled costs only */
+  const char* device;    /* "cpu" */
+  const char* precision; /* "fp32", "bf16", "fp16" */
+  double budget_seconds; /* 0 = modelled costs only */
   int32_t exact;
   int32_t verify;
   int32_t use_cache;
   const lathe_input_shape* shapes;
   size_t shape_count;
-  lathe_progress_fn progress;         /* may be NULL */
+  lathe_progress_fn progress; /* may be NULL */
   void* progress_user;
 } lathe_build_config;
 
@@ -87,8 +94,8 @@ typedef struct lathe_io_info {
   const char* name;
   int32_t dtype;
   int32_t rank;
-  const int64_t* shape;               /* -1 where symbolic */
-  const char* const* shape_text;      /* the extent or its expression */
+  const int64_t* shape;          /* -1 where symbolic */
+  const char* const* shape_text; /* the extent or its expression */
 } lathe_io_info;
 
 LATHE_C_API const char* lathe_version(void);

@@ -16,16 +16,16 @@ namespace lathe {
 
 enum class Code : std::uint8_t {
   kOk = 0,
-  kInvalidModel,      ///< the ONNX file breaks the format's or an operator's rules
-  kInvalidArgument,   ///< wrong name, shape, dtype or option given by the caller
-  kUnsupported,       ///< a valid model that needs something Lathe lacks
-  kCorruptFile,       ///< truncated or altered file
-  kIo,                ///< the operating system refused a read or a write
+  kInvalidModel,     ///< the ONNX file breaks the format's or an operator's rules
+  kInvalidArgument,  ///< wrong name, shape, dtype or option given by the caller
+  kUnsupported,      ///< a valid model that needs something Lathe lacks
+  kCorruptFile,      ///< truncated or altered file
+  kIo,               ///< the operating system refused a read or a write
   kOutOfMemory,
-  kMachine,           ///< the machine lacks a feature, a device or a library
+  kMachine,  ///< the machine lacks a feature, a device or a library
   kCancelled,
-  kVerification,      ///< the engine's numbers disagree with the oracle
-  kInternal,          ///< a broken promise inside Lathe; please report
+  kVerification,  ///< the engine's numbers disagree with the oracle
+  kInternal,      ///< a broken promise inside Lathe; please report
 };
 
 LATHE_API std::string_view code_name(Code code) noexcept;
@@ -57,7 +57,7 @@ class LATHE_API Error : public std::exception {
 
   Error& at_node(std::string name, std::string op);  ///< the ONNX node's name (or "#index") and op type
   Error& at_tensor(std::string name);
-  Error& in_source(std::string file);                ///< the model or engine file
+  Error& in_source(std::string file);  ///< the model or engine file
   Error& with_remedy(std::string what_to_do);
 
   Code code() const noexcept { return code_; }

@@ -69,9 +69,7 @@ def build(
         return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress)
 
 
-def simplify(
-    model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True
-) -> dict[str, Any]:
+def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True) -> dict[str, Any]:
     """Folds, merges and removes what need not run; the numbers are compared before anything is written.
 
     Returns node counts before and after (also by op), and the largest difference; without ``out`` also the ONNX bytes as "model".

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lathe as a backend of ONNX's own test suite (``onnx.backend.base``): every model and node goes through a full build.
 
-    import lathe.backend as backend
-    outputs = backend.run_model(model, [x])
+import lathe.backend as backend
+outputs = backend.run_model(model, [x])
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ class LatheRep(BackendRep):
 
 
 def _node_model(node: onnx.NodeProto, inputs: dict[str, np.ndarray], constants: dict[str, np.ndarray], opset: int) -> onnx.ModelProto:
-    values = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in inputs.items()
-    ]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in inputs.items()]
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
     imports = [onnx.helper.make_opsetid("", opset)]

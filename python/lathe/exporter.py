@@ -93,9 +93,7 @@ def parse_dynamic(texts: Sequence[str], names: Sequence[str]) -> dict[str, dict[
         name, _, spec = text.rpartition(":")
         if not name:
             if len(names) != 1:
-                raise ExportError(
-                    f"--dynamic '{text}' names no input and there are {len(names)}.", "Write NAME:0=batch.", EXIT_USAGE
-                )
+                raise ExportError(f"--dynamic '{text}' names no input and there are {len(names)}.", "Write NAME:0=batch.", EXIT_USAGE)
             name = names[0]
         for part in spec.split(","):
             match = re.fullmatch(r"(\d+)(?:=([A-Za-z_]\w*))?", part)
@@ -114,9 +112,7 @@ def _torch():
     try:
         import torch
     except ImportError as error:
-        raise ExportError(
-            f"PyTorch is needed to export ({error}).", "Install the extra: pip install 'lathe-engine[export]'.", EXIT_MACHINE
-        ) from None
+        raise ExportError(f"PyTorch is needed to export ({error}).", "Install the extra: pip install 'lathe-engine[export]'.", EXIT_MACHINE) from None
     return torch
 
 
@@ -498,9 +494,7 @@ def _export_checked(module, target, tensors, trials, names, output_names, dynami
         for attempt in order:
             draft = str(Path(folder) / f"{attempt}.onnx")
             try:
-                warned = _export_once(
-                    attempt, module, tensors, draft, names, output_names, dynamic, opset or (20 if attempt == "dynamo" else 17)
-                )
+                warned = _export_once(attempt, module, tensors, draft, names, output_names, dynamic, opset or (20 if attempt == "dynamo" else 17))
                 report = _describe(draft, attempt, failed)
                 report.notes += warned
                 if opset and report.opset != opset:

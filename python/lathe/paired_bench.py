@@ -190,9 +190,7 @@ def wait_for_idle_threads(longest: float = 0.2) -> None:
             return
 
 
-def alternate(
-    entries: Sequence[Entry], feeds: dict[str, np.ndarray], seconds: float = 5.0, runs: int = 0, warmup: int = 3
-) -> None:
+def alternate(entries: Sequence[Entry], feeds: dict[str, np.ndarray], seconds: float = 5.0, runs: int = 0, warmup: int = 3) -> None:
     """Fills `times`: rounds over all entries, rotating who goes first, until `seconds` or `runs` rounds. First entry is the reference
     that outputs are compared with."""
     reference: list[np.ndarray] | None = None
@@ -219,9 +217,7 @@ def as_table(entries: Sequence[Entry], baseline: Entry | None = None) -> str:
     rows = [("", "median ms", "min ms", f"x {base.name}")]
     for entry in entries:
         ms = entry.milliseconds()
-        rows.append(
-            (entry.name, f"{ms['median']:.2f}", f"{ms['min']:.2f}", f"{ms['median'] / base.milliseconds()['median']:.2f}")
-        )
+        rows.append((entry.name, f"{ms['median']:.2f}", f"{ms['min']:.2f}", f"{ms['median'] / base.milliseconds()['median']:.2f}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in range(1, 4)) for row in rows)
 

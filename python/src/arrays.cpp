@@ -49,8 +49,16 @@ DType dtype_of_format(const char* format, Py_ssize_t size) {
     case 'd': return DType::kFloat64;
     case 'e': return DType::kFloat16;
     case '?': return DType::kBool;
-    case 'b': case 'h': case 'i': case 'l': case 'q': return of_width(DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64);
-    case 'B': case 'H': case 'I': case 'L': case 'Q': return of_width(DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64);
+    case 'b':
+    case 'h':
+    case 'i':
+    case 'l':
+    case 'q': return of_width(DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64);
+    case 'B':
+    case 'H':
+    case 'I':
+    case 'L':
+    case 'Q': return of_width(DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64);
     default: return DType::kUndefined;
   }
 }
@@ -58,7 +66,9 @@ DType dtype_of_format(const char* format, Py_ssize_t size) {
 DType dtype_of_dlpack(const nb::dlpack::dtype& type) {
   const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
   if (type.lanes != 1) return DType::kUndefined;
-  const auto of_bits = [&](DType b8, DType b16, DType b32, DType b64) { return type.bits == 8 ? b8 : type.bits == 16 ? b16 : type.bits == 32 ? b32 : type.bits == 64 ? b64 : DType::kUndefined; };
+  const auto of_bits = [&](DType b8, DType b16, DType b32, DType b64) {
+    return type.bits == 8 ? b8 : type.bits == 16 ? b16 : type.bits == 32 ? b32 : type.bits == 64 ? b64 : DType::kUndefined;
+  };
   switch (code) {
     case nb::dlpack::dtype_code::Int: return of_bits(DType::kInt8, DType::kInt16, DType::kInt32, DType::kInt64);
     case nb::dlpack::dtype_code::UInt: return of_bits(DType::kUint8, DType::kUint16, DType::kUint32, DType::kUint64);
@@ -79,7 +89,9 @@ nb::module_ numpy() { return nb::module_::import_("numpy"); }
 bool is_numpy_array(nb::handle object) { return nb::isinstance(object, numpy().attr("ndarray")); }
 
 /// bfloat16 and 8-bit floats of ml_dtypes: NumPy refuses to lend them as buffers, so their bits are.
-bool is_bits_only(DType dtype) { return dtype == DType::kBFloat16 || (dtype >= DType::kFloat8E4M3FN && dtype <= DType::kFloat8E5M2FNUZ) || dtype == DType::kFloat8E8M0; }
+bool is_bits_only(DType dtype) {
+  return dtype == DType::kBFloat16 || (dtype >= DType::kFloat8E4M3FN && dtype <= DType::kFloat8E5M2FNUZ) || dtype == DType::kFloat8E8M0;
+}
 
 DType numpy_dtype(nb::handle array) {
   const std::string name = nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype").attr("name"))));
@@ -139,7 +151,8 @@ nb::object as_numpy(nb::handle object, const std::string& dtype, const std::stri
   } catch (nb::python_error& error) {
     for (PyObject* kind : {PyExc_ValueError, PyExc_TypeError, PyExc_RuntimeError, PyExc_OverflowError, PyExc_BufferError})
       if (error.matches(kind))
-        throw Error(Code::kInvalidArgument, "input '" + name + "' is no array in host memory: " + nb::cast<std::string>(nb::str(error.value()))).at_tensor(name);
+        throw Error(Code::kInvalidArgument, "input '" + name + "' is no array in host memory: " + nb::cast<std::string>(nb::str(error.value())))
+            .at_tensor(name);
     throw;
   }
 }
@@ -155,12 +168,13 @@ Array read_array(nb::handle object, DType expected, const std::string& name) {
     return out;
   }
   nb::object array = as_numpy(object, plain_python && !is_bits_only(expected) ? numpy_name(expected) : std::string(), name);
-  array = numpy().attr("ascontiguousarray")(array).attr("reshape")(array.attr("shape"));   // ascontiguousarray makes scalars vectors
+  array = numpy().attr("ascontiguousarray")(array).attr("reshape")(array.attr("shape"));  // ascontiguousarray makes scalars vectors
   if (!nb::cast<bool>(array.attr("dtype").attr("isnative"))) array = array.attr("astype")(array.attr("dtype").attr("newbyteorder")("="));
   const DType dtype = numpy_dtype(array);
   if (is_bits_only(dtype)) array = bits_of(array, dtype);
   if (!from_buffer(array, false, out))
-    throw Error(Code::kInvalidArgument, "input '" + name + "' is an array of " + nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype")))) + ", which engines do not take")
+    throw Error(Code::kInvalidArgument,
+                "input '" + name + "' is an array of " + nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype")))) + ", which engines do not take")
         .with_remedy("Give an array of " + numpy_name(expected) + (is_bits_only(expected) ? " (package ml_dtypes), or its bits as unsigned integers." : "."));
   if (is_bits_only(dtype)) out.dtype = dtype;
   if (out.dtype == DType::kUint16 && expected == DType::kBFloat16) out.dtype = expected;

@@ -28,7 +28,7 @@ namespace {
 
 // Errors -----------------------------------------------------------------------------------------------------------
 
-PyObject* error_class = nullptr;   // owned by the module's dictionary too; lives as long as the process
+PyObject* error_class = nullptr;  // owned by the module's dictionary too; lives as long as the process
 
 std::string code_word(Code code) {
   switch (code) {
@@ -118,7 +118,7 @@ class PythonLog final : public LogSink {
 };
 
 void set_log(nb::object callback, const std::string& level) {
-  static PythonLog& log = *new PythonLog();   // never destroyed: threads may write while Python shuts down
+  static PythonLog& log = *new PythonLog();  // never destroyed: threads may write while Python shuts down
   const std::array<std::string_view, 4> names{"error", "warning", "info", "debug"};
   const auto at = std::find(names.begin(), names.end(), level);
   if (at == names.end()) throw Error(Code::kInvalidArgument, "there is no log level '" + level + "'").with_remedy("Use error, warning, info or debug.");
@@ -150,7 +150,7 @@ struct Source {
 
 Source source_of(nb::handle model) {
   if (nb::isinstance<nb::bytes>(model)) {
-    const nb::bytes bytes = nb::borrow<nb::bytes>(model);   // the caller holds them during the call
+    const nb::bytes bytes = nb::borrow<nb::bytes>(model);  // the caller holds them during the call
     return {{}, {reinterpret_cast<const std::byte*>(bytes.c_str()), bytes.size()}, true};
   }
   return {nb::cast<std::string>(model), {}, false};
@@ -181,7 +181,8 @@ nb::tuple shape_of(const IoInfo& info) {
 
 std::size_t index_of(std::string_view what, nb::handle key, const std::vector<IoInfo>& infos) {
   std::string name;
-  if (!nb::try_cast(key, name)) throw Error(Code::kInvalidArgument, std::string(what) + "s are given by name, a text, not by " + nb::cast<std::string>(nb::repr(key)));
+  if (!nb::try_cast(key, name))
+    throw Error(Code::kInvalidArgument, std::string(what) + "s are given by name, a text, not by " + nb::cast<std::string>(nb::repr(key)));
   for (std::size_t i = 0; i < infos.size(); ++i)
     if (infos[i].name == name) return i;
   no_such(what, name, infos);
@@ -193,7 +194,8 @@ class ContextObject {
 
   nb::dict run(nb::handle inputs, nb::handle outputs) {
     if (busy_.exchange(true))
-      throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment").with_remedy("Create one Context per thread, or call Engine.run.");
+      throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment")
+          .with_remedy("Create one Context per thread, or call Engine.run.");
     struct Release {
       std::atomic<bool>& busy;
       ~Release() { busy = false; }
@@ -288,7 +290,8 @@ class ContextObject {
       if (!given[i]) throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
       // Told here, in NumPy's words; the runtime would say it in ONNX's.
       if (arrays[i].dtype != inputs_[i].dtype)
-        throw Error(Code::kInvalidArgument, "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
+        throw Error(Code::kInvalidArgument,
+                    "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
             .at_tensor(inputs_[i].name)
             .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "').");
     }
@@ -341,7 +344,7 @@ EngineObject* load(nb::handle file) {
 }
 
 EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
-                       bool verify, bool cache, nb::object callback) {
+                           bool verify, bool cache, nb::object callback) {
   const Source source = source_of(model);
   BuildConfig config;
   config.device = device;
@@ -357,7 +360,7 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
     nb::gil_scoped_release released;
     return new EngineObject(source.in_memory ? build(source.bytes, config) : build(std::filesystem::path(source.path), config));
   } catch (const Error&) {
-    progress.rethrow();   // KeyboardInterrupt, or what the callback raised
+    progress.rethrow();  // KeyboardInterrupt, or what the callback raised
     throw;
   }
 }
@@ -406,7 +409,7 @@ NB_MODULE(_lathe, m) {
                                           PyExc_RuntimeError, nullptr);
   m.attr("Error") = nb::borrow(error_class);
   for (const char* field : {"message", "node", "op", "tensor", "source", "remedy"}) nb::borrow(error_class).attr(field) = "";
-  nb::borrow(error_class).attr("code") = "internal";   // of an Error made in Python
+  nb::borrow(error_class).attr("code") = "internal";  // of an Error made in Python
   nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
     try {
       std::rethrow_exception(pointer);
@@ -436,34 +439,44 @@ NB_MODULE(_lathe, m) {
 
   nb::class_<EngineObject>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
       .def("run", &EngineObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
-      .def("create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
-      .def("_save", [](const EngineObject& self, const std::string& file) {
-        nb::gil_scoped_release released;
-        self.engine.save(file);
-      })
-      .def("to_bytes", [](const EngineObject& self) {
-        std::vector<std::byte> bytes;
-        {
-          nb::gil_scoped_release released;
-          bytes = self.engine.to_bytes();
-        }
-        return nb::bytes(bytes.data(), bytes.size());
-      }, "What save() writes.")
+      .def(
+          "create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
+      .def("_save",
+           [](const EngineObject& self, const std::string& file) {
+             nb::gil_scoped_release released;
+             self.engine.save(file);
+           })
+      .def(
+          "to_bytes",
+          [](const EngineObject& self) {
+            std::vector<std::byte> bytes;
+            {
+              nb::gil_scoped_release released;
+              bytes = self.engine.to_bytes();
+            }
+            return nb::bytes(bytes.data(), bytes.size());
+          },
+          "What save() writes.")
       .def_prop_ro("inputs", [](const EngineObject& self) { return self.engine.inputs(); })
       .def_prop_ro("outputs", [](const EngineObject& self) { return self.engine.outputs(); })
       .def_prop_ro("device", [](const EngineObject& self) { return self.engine.device(); })
-      .def_prop_ro("section", [](const EngineObject& self) { return self.engine.section(); }, "The device section in use, and why.")
+      .def_prop_ro(
+          "section", [](const EngineObject& self) { return self.engine.section(); }, "The device section in use, and why.")
       .def_prop_ro("weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); })
       .def_prop_ro("report_json", [](const EngineObject& self) { return self.engine.report_json(); })
-      .def("to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
+      .def(
+          "to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
 
   m.def("set_log", &set_log, nb::arg("callback").none(), nb::arg("level"));
-  m.def("parse_shape", [](const std::string& text) {
-    const auto [name, range] = builder::parse_shape_option(text);
-    return nb::make_tuple(name, nb::make_tuple(extents_of(range.min), extents_of(range.opt), extents_of(range.max)));
-  }, nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
+  m.def(
+      "parse_shape",
+      [](const std::string& text) {
+        const auto [name, range] = builder::parse_shape_option(text);
+        return nb::make_tuple(name, nb::make_tuple(extents_of(range.min), extents_of(range.opt), extents_of(range.max)));
+      },
+      nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
   m.def("load", &load, nb::arg("file"));
-  m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"), nb::arg("verify"),
-        nb::arg("cache"), nb::arg("progress").none());
+  m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"),
+        nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none());
   m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));
 }

@@ -139,7 +139,7 @@ TEST(Allocator, MayRefuse) {
     Context context = shared_engine().create_context(&allocator);
     const Status status = context.run(inputs);
     EXPECT_EQ(status.code(), Code::kOutOfMemory) << status.message();
-    allocator.most_bytes = SIZE_MAX;   // memory came free: the same context goes on
+    allocator.most_bytes = SIZE_MAX;  // memory came free: the same context goes on
     EXPECT_TRUE(context.run(inputs));
   }
   EXPECT_EQ(allocator.live_bytes, 0U);
@@ -293,7 +293,7 @@ TEST(Build, TellsWrongOptions) {
     change(config);
     return config;
   };
-  setenv("LATHE_CUDA_DRIVER", "none", 0);   // this machine may have a GPU
+  setenv("LATHE_CUDA_DRIVER", "none", 0);  // this machine may have a GPU
   refused(with([](BuildConfig& c) { c.device = "cuda"; }), Code::kMachine, "cuda");
   refused(with([](BuildConfig& c) { c.device = "abacus"; }), Code::kInvalidArgument, "abacus");
   refused(with([](BuildConfig& c) { c.precision = "fp12"; }), Code::kInvalidArgument, "fp12");

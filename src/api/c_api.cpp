@@ -35,7 +35,7 @@ struct CallbackAllocator final : lathe::Allocator {
 }  // namespace
 
 struct lathe_context {
-  std::unique_ptr<CallbackAllocator> allocator;   // goes after the context
+  std::unique_ptr<CallbackAllocator> allocator;  // goes after the context
   lathe::Context context;
   std::vector<lathe::ConstTensorView> inputs;
   std::vector<lathe::TensorView> outputs;
@@ -79,7 +79,7 @@ struct CallbackProgress final : lathe::Progress {
   lathe_progress_fn call = nullptr;
   void* user = nullptr;
   bool update(std::string_view phase, std::int64_t done, std::int64_t total, double seconds_left) noexcept override {
-    std::array<char, 128> text{};   // zero-terminated for C
+    std::array<char, 128> text{};  // zero-terminated for C
     std::memcpy(text.data(), phase.data(), std::min(phase.size(), text.size() - 1));
     return call(user, text.data(), done, total, seconds_left) != 0;
   }
@@ -98,7 +98,7 @@ class LogBridge final : public lathe::LogSink {
     lathe::set_log_sink(log ? this : nullptr);
   }
   void write(lathe::LogLevel level, std::string_view message) noexcept override {
-    std::array<char, 1024> text{};   // zero-terminated for C
+    std::array<char, 1024> text{};  // zero-terminated for C
     std::memcpy(text.data(), message.data(), std::min(message.size(), text.size() - 1));
     lathe_log_fn log = nullptr;
     void* user = nullptr;

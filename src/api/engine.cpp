@@ -60,7 +60,7 @@ Context Engine::create_context(Allocator* allocator) const { return Context(std:
 
 std::string Engine::device() const {
   const std::string& device = impl_->engine->section().device;
-  return device.substr(0, device.find('-'));   // "cpu-generic" runs on the device "cpu"
+  return device.substr(0, device.find('-'));  // "cpu-generic" runs on the device "cpu"
 }
 std::string Engine::section() const { return impl_->engine->section_note(); }
 std::string Engine::report_json() const { return impl_->engine->data().report_json; }
@@ -76,14 +76,16 @@ std::string Engine::to_text() const {
   list_io("input ", impl_->inputs);
   list_io("output", impl_->outputs);
   for (const plan::SymbolHint& hint : program.symbols)
-    text += fmt::format("  {}: {}..{}, tuned at {}\n", hint.symbol, hint.min, hint.max < 0 ? "any" : std::to_string(hint.max), hint.opt < 0 ? "no size" : std::to_string(hint.opt));
+    text += fmt::format("  {}: {}..{}, tuned at {}\n", hint.symbol, hint.min, hint.max < 0 ? "any" : std::to_string(hint.max),
+                        hint.opt < 0 ? "no size" : std::to_string(hint.opt));
   text += fmt::format("in use: {}\n", section());
   for (const engine::DeviceSection& device : data.sections)
-    text += fmt::format("device {}: needs {}; {}; {} steps\n", device.device, device.needs.empty() ? "nothing special" : device.needs, device.description, device.program.steps.size());
+    text += fmt::format("device {}: needs {}; {}; {} steps\n", device.device, device.needs.empty() ? "nothing special" : device.needs, device.description,
+                        device.program.steps.size());
   std::size_t stored = 0;
   for (const auto& blob : data.blob_bytes) stored += blob.size();
-  text += fmt::format("weights: {:.2f} MiB in use, {:.2f} MiB in {} blobs stored\n", static_cast<double>(weight_bytes()) / (1 << 20), static_cast<double>(stored) / (1 << 20),
-                      data.blobs.size());
+  text += fmt::format("weights: {:.2f} MiB in use, {:.2f} MiB in {} blobs stored\n", static_cast<double>(weight_bytes()) / (1 << 20),
+                      static_cast<double>(stored) / (1 << 20), data.blobs.size());
   if (!data.precision.empty()) {
     text += "stored in other types than the model's:";
     for (const plan::PrecisionEntry& entry : data.precision) text += fmt::format(" {}={}", entry.tensor, dtype_name(entry.storage));
@@ -180,7 +182,8 @@ std::vector<StepProfile> Context::profile() const {
   std::vector<StepProfile> list;
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     const plan::Step& step = program.steps[i];
-    list.push_back({step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops, step.bytes});
+    list.push_back(
+        {step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops, step.bytes});
   }
   return list;
 }

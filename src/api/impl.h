@@ -16,7 +16,7 @@
 namespace lathe {
 
 struct Network::Impl {
-  std::shared_ptr<ir::Model> model;   ///< as read, local functions inlined
+  std::shared_ptr<ir::Model> model;  ///< as read, local functions inlined
 };
 
 struct Engine::Impl {

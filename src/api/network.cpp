@@ -87,14 +87,16 @@ namespace {
 /// A frequent slip, which the reader of ONNX could only call garbage.
 void refuse_engine(std::span<const std::byte> head, const std::string& source) {
   if (engine::looks_like_engine(head))
-    throw Error(Code::kInvalidArgument, "this is an engine, not an ONNX model").in_source(source).with_remedy("Load it with Engine::load; it is built already.");
+    throw Error(Code::kInvalidArgument, "this is an engine, not an ONNX model")
+        .in_source(source)
+        .with_remedy("Load it with Engine::load; it is built already.");
 }
 
 }  // namespace
 
 Network Network::parse(const std::filesystem::path& file) {
   std::array<char, 8> head{};
-  std::ifstream(file, std::ios::binary).read(head.data(), head.size());   // a file that cannot be read is read_model's to tell
+  std::ifstream(file, std::ios::binary).read(head.data(), head.size());  // a file that cannot be read is read_model's to tell
   refuse_engine(std::as_bytes(std::span(head)), file.string());
   return make_network(onnx::read_model(file));
 }
@@ -134,7 +136,8 @@ void Network::mark_output(std::string_view tensor) {
         .with_remedy("`lathe show` lists the tensors' names.");
   if (value->is_graph_output()) return;
   if (value->kind != ir::ValueKind::kNodeOutput)
-    throw Error(Code::kInvalidArgument, fmt::format("'{}' is {}, not the result of a node", tensor, value->is_constant() ? "a constant" : "an input")).in_source(impl_->model->source);
+    throw Error(Code::kInvalidArgument, fmt::format("'{}' is {}, not the result of a node", tensor, value->is_constant() ? "a constant" : "an input"))
+        .in_source(impl_->model->source);
   impl_->model->graph->add_output(value);
 }
 
@@ -162,7 +165,7 @@ namespace {
 
 template <class Read>
 Engine read_and_build(Read&& read, const BuildConfig& config) {
-  api::build_options(config);   // a wrong option is told before a large file is read
+  api::build_options(config);  // a wrong option is told before a large file is read
   builder::Phase phase(config.progress, "reading", 1);
   const Network network = read();
   phase.finish();

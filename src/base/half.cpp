@@ -14,10 +14,10 @@ namespace {
 /// A small float: sign, `exponent` bits with `bias`, `mantissa` bits.
 struct Format {
   int exponent, mantissa, bias;
-  bool infinity;      ///< has infinities (IEEE style)
-  bool fn;            ///< no infinity, NaN is all ones (E4M3FN)
-  bool unsigned_zero; ///< FNUZ: NaN is the code of -0
-  bool finite_only;   ///< no NaN at all (FP4, FP6)
+  bool infinity;       ///< has infinities (IEEE style)
+  bool fn;             ///< no infinity, NaN is all ones (E4M3FN)
+  bool unsigned_zero;  ///< FNUZ: NaN is the code of -0
+  bool finite_only;    ///< no NaN at all (FP4, FP6)
 };
 
 constexpr Format kHalf{5, 10, 15, true, false, false, false};

@@ -11,7 +11,7 @@
 
 namespace lathe {
 
-std::uint16_t float_to_half(float value) noexcept;      ///< binary16, overflow to infinity
+std::uint16_t float_to_half(float value) noexcept;  ///< binary16, overflow to infinity
 float half_to_float(std::uint16_t bits) noexcept;
 
 inline std::uint16_t float_to_bfloat16(float value) noexcept {
@@ -19,9 +19,7 @@ inline std::uint16_t float_to_bfloat16(float value) noexcept {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // keep NaN quiet
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
-inline float bfloat16_to_float(std::uint16_t bits) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
+inline float bfloat16_to_float(std::uint16_t bits) noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
 /// 8-, 6- and 4-bit types (kFloat8*, kFloat6*, kFloat4E2M1). `saturate`: out-of-range becomes the largest finite value (ONNX Cast's default).
 std::uint8_t float_to_float8(float value, DType type, bool saturate = true) noexcept;

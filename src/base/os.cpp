@@ -58,7 +58,8 @@ ssize_t write_some(int fd, const std::byte* data, std::size_t bytes) {
   const int code = errno;
   if (done < 0 && code == EFBIG && !sigismember(&before, SIGXFSZ)) {
     const timespec now{};
-    while (sigtimedwait(&over_limit, nullptr, &now) == -1 && errno == EINTR) {}
+    while (sigtimedwait(&over_limit, nullptr, &now) == -1 && errno == EINTR) {
+    }
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = code;
@@ -179,7 +180,7 @@ void AtomicFile::commit() {
   flush();
   struct stat info {};
   if (fstat(fd_, &info) != 0) fail(target_, "the file cannot be examined");
-  if (S_ISREG(info.st_mode)) {   // others were written in place
+  if (S_ISREG(info.st_mode)) {  // others were written in place
     if (fsync(fd_) != 0) fail(target_, "the file cannot be flushed to the disk");
     if (temporary_.empty()) {
       // A link cannot replace a file, a rename can.

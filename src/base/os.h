@@ -40,9 +40,9 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
-  void pad_to(std::size_t alignment);     ///< zeros up to a multiple
+  void pad_to(std::size_t alignment);  ///< zeros up to a multiple
   std::uint64_t position() const noexcept { return position_; }
-  void commit();                          ///< flush, fsync, rename
+  void commit();  ///< flush, fsync, rename
 
  private:
   std::filesystem::path target_, temporary_;
@@ -54,13 +54,13 @@ class AtomicFile {
 };
 
 std::string read_text(const std::filesystem::path& path);
-std::filesystem::path cache_dir();          ///< LATHE_CACHE_DIR, else XDG_CACHE_HOME/lathe, else ~/.cache/lathe
-std::filesystem::path make_temp_dir();      ///< fresh folder under the system's temporary folder
-int available_cpus() noexcept;              ///< affinity and cgroup quota considered; at least 1
+std::filesystem::path cache_dir();      ///< LATHE_CACHE_DIR, else XDG_CACHE_HOME/lathe, else ~/.cache/lathe
+std::filesystem::path make_temp_dir();  ///< fresh folder under the system's temporary folder
+int available_cpus() noexcept;          ///< affinity and cgroup quota considered; at least 1
 std::size_t peak_rss_bytes() noexcept;
 std::size_t current_rss_bytes() noexcept;
-double now_seconds() noexcept;              ///< monotonic clock
-std::string cpu_model();                    ///< "AMD EPYC 9R14", for reports
+double now_seconds() noexcept;  ///< monotonic clock
+std::string cpu_model();        ///< "AMD EPYC 9R14", for reports
 /// Full path of the running executable.
 std::filesystem::path executable_path();
 

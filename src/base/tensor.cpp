@@ -96,8 +96,8 @@ Tensor Tensor::view(DType dtype, Dims dims, const void* data, std::size_t bytes,
   tensor.count_ = element_count(tensor.dims_);
   tensor.bytes_ = dtype_bytes(dtype, tensor.count_);
   if (tensor.bytes_ != bytes)
-    throw Error(Code::kInvalidModel, fmt::format("a {} tensor of shape {} takes {} bytes, but {} are given", dtype_name(dtype), to_string(tensor.dims_),
-                                                 tensor.bytes_, bytes));
+    throw Error(Code::kInvalidModel,
+                fmt::format("a {} tensor of shape {} takes {} bytes, but {} are given", dtype_name(dtype), to_string(tensor.dims_), tensor.bytes_, bytes));
   tensor.data_ = static_cast<const std::byte*>(data);
   tensor.owner_ = std::move(owner);
   return tensor;
@@ -125,9 +125,7 @@ Tensor Tensor::scalar(std::int64_t value) {
   return tensor;
 }
 
-Tensor Tensor::vector(std::span<const std::int64_t> values) {
-  return from<std::int64_t>(DType::kInt64, {static_cast<std::int64_t>(values.size())}, values);
-}
+Tensor Tensor::vector(std::span<const std::int64_t> values) { return from<std::int64_t>(DType::kInt64, {static_cast<std::int64_t>(values.size())}, values); }
 
 Tensor Tensor::strings(Dims dims, std::vector<std::string> values) {
   Tensor tensor(DType::kString, std::move(dims));
@@ -214,9 +212,7 @@ std::int64_t sign_extend(std::uint8_t value, int bits) noexcept {
   return (value ^ sign) - sign;
 }
 
-[[noreturn]] void no_number(DType dtype) {
-  throw Error(Code::kUnsupported, fmt::format("elements of type {} are not real numbers", dtype_name(dtype)));
-}
+[[noreturn]] void no_number(DType dtype) { throw Error(Code::kUnsupported, fmt::format("elements of type {} are not real numbers", dtype_name(dtype))); }
 
 /// C++ leaves out-of-range float to integer conversion undefined; here it saturates and NaN is 0.
 std::int64_t to_int64(double value) noexcept {
@@ -280,8 +276,7 @@ void Tensor::set_from_double(std::int64_t i, double value) {
     case DType::kFloat4E2M1: return store_packed(data, i, 4, float_to_float8(narrow, dtype_));
     case DType::kBool: return store(data, i, static_cast<std::uint8_t>(value != 0));
     case DType::kUint64:
-      if (value >= 9223372036854775808.0)
-        return store(data, i, value >= 18446744073709551615.0 ? ~std::uint64_t{0} : static_cast<std::uint64_t>(value));
+      if (value >= 9223372036854775808.0) return store(data, i, value >= 18446744073709551615.0 ? ~std::uint64_t{0} : static_cast<std::uint64_t>(value));
       break;
     default: break;
   }
@@ -320,8 +315,7 @@ std::vector<std::int64_t> Tensor::to_int64_vector() const {
 }
 
 Tensor Tensor::reshaped(Dims dims) const {
-  if (element_count(dims) != count_)
-    throw Error(Code::kInternal, fmt::format("a tensor of shape {} cannot be seen as {}", to_string(dims_), to_string(dims)));
+  if (element_count(dims) != count_) throw Error(Code::kInternal, fmt::format("a tensor of shape {} cannot be seen as {}", to_string(dims_), to_string(dims)));
   Tensor other = *this;
   other.dims_ = std::move(dims);
   return other;
@@ -354,9 +348,9 @@ std::uint64_t Tensor::content_hash() const {
   return hash64(data_, bytes_, seed);
 }
 
-#define LATHE_TENSOR_OF(T)                                              \
-  template Tensor Tensor::from<T>(DType, Dims, std::span<const T>);     \
-  template std::span<const T> Tensor::data<T>() const;                  \
+#define LATHE_TENSOR_OF(T)                                          \
+  template Tensor Tensor::from<T>(DType, Dims, std::span<const T>); \
+  template std::span<const T> Tensor::data<T>() const;              \
   template std::span<T> Tensor::mutable_data<T>();
 LATHE_TENSOR_OF(float)
 LATHE_TENSOR_OF(double)

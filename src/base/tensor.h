@@ -31,15 +31,15 @@ class Tensor {
   static Tensor view(DType dtype, Dims dims, const void* data, std::size_t bytes, std::shared_ptr<const void> owner);
   template <class T>
   static Tensor from(DType dtype, Dims dims, std::span<const T> values);
-  static Tensor scalar(std::int64_t value);                       ///< int64, rank 0
-  static Tensor vector(std::span<const std::int64_t> values);     ///< int64, rank 1
+  static Tensor scalar(std::int64_t value);                    ///< int64, rank 0
+  static Tensor vector(std::span<const std::int64_t> values);  ///< int64, rank 1
   static Tensor strings(Dims dims, std::vector<std::string> values);
 
   bool defined() const noexcept { return dtype_ != DType::kUndefined; }
   DType dtype() const noexcept { return dtype_; }
   const Dims& dims() const noexcept { return dims_; }
   int rank() const noexcept { return static_cast<int>(dims_.size()); }
-  std::int64_t size() const noexcept { return count_; }       ///< elements
+  std::int64_t size() const noexcept { return count_; }  ///< elements
   std::size_t bytes() const noexcept { return bytes_; }
 
   const std::byte* raw() const noexcept { return data_; }
@@ -55,15 +55,15 @@ class Tensor {
   /// Element `i` (row-major) converted to double / int64 from any numeric dtype, packed ones included.
   double as_double(std::int64_t i) const;
   std::int64_t as_int64(std::int64_t i) const;
-  void set_from_double(std::int64_t i, double value);   ///< rounds to nearest even; saturates as ONNX Cast says for float8
+  void set_from_double(std::int64_t i, double value);  ///< rounds to nearest even; saturates as ONNX Cast says for float8
   void set_from_int64(std::int64_t i, std::int64_t value);
-  std::vector<std::int64_t> to_int64_vector() const;    ///< any integer dtype or bool
+  std::vector<std::int64_t> to_int64_vector() const;  ///< any integer dtype or bool
 
-  Tensor make_aligned() const;               ///< itself when aligned for any kernel, else a copy
-  Tensor reshaped(Dims dims) const;          ///< same storage, other extents
-  Tensor cast(DType dtype) const;            ///< ONNX Cast semantics for numeric types (saturating float8)
+  Tensor make_aligned() const;                          ///< itself when aligned for any kernel, else a copy
+  Tensor reshaped(Dims dims) const;                     ///< same storage, other extents
+  Tensor cast(DType dtype) const;                       ///< ONNX Cast semantics for numeric types (saturating float8)
   bool same_bytes(const Tensor& other) const noexcept;  ///< equal dtype, dims and bit pattern
-  std::uint64_t content_hash() const;        ///< XXH3 over dtype, dims and bytes
+  std::uint64_t content_hash() const;                   ///< XXH3 over dtype, dims and bytes
 
  private:
   DType dtype_ = DType::kUndefined;

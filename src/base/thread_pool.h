@@ -31,8 +31,8 @@ class ThreadPool {
   template <class F>
   void parallel_for(std::int64_t count, F&& f) noexcept {
     using Fn = std::remove_reference_t<F>;
-    run(count, [](void* fn, std::int64_t task, int worker) { (*static_cast<Fn*>(fn))(task, worker); },
-        const_cast<void*>(static_cast<const void*>(&f)));
+    run(
+        count, [](void* fn, std::int64_t task, int worker) { (*static_cast<Fn*>(fn))(task, worker); }, const_cast<void*>(static_cast<const void*>(&f)));
   }
 
  private:

@@ -37,7 +37,7 @@ class BlobStore {
   std::vector<plan::Blob> blobs_;
   std::vector<std::span<const std::byte>> bytes_;
   std::vector<std::shared_ptr<const void>> owners_;
-  std::map<std::string, plan::BlobId> by_content_;       // hash + length + kind
+  std::map<std::string, plan::BlobId> by_content_;  // hash + length + kind
   std::map<std::string, plan::BlobId> by_recipe_;
   std::unordered_map<const std::byte*, plan::BlobId> by_address_;
 };

@@ -58,8 +58,9 @@ std::string verify_table(const nlohmann::json& verify, bool all) {
     const bool passed = tensor.at("passed").get<bool>();
     if (!all && passed && shown >= 8) continue;
     if (shown++ == 0) text += fmt::format("{:<{}}  {:>10}  {:>10}  {:>10}  {:>10}  {}\n", "tensor", width, "max error", "allowed", "rms error", "scale", "");
-    text += fmt::format("{:<{}}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {}\n", tensor.at("name").get<std::string>(), width, tensor.at("max_error").get<double>(),
-                        tensor.at("max_allowed").get<double>(), tensor.at("rms_error").get<double>(), tensor.at("scale").get<double>(), passed ? "ok" : "DIFFERS");
+    text += fmt::format("{:<{}}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {}\n", tensor.at("name").get<std::string>(), width,
+                        tensor.at("max_error").get<double>(), tensor.at("max_allowed").get<double>(), tensor.at("rms_error").get<double>(),
+                        tensor.at("scale").get<double>(), passed ? "ok" : "DIFFERS");
   }
   if (shown < tensors.size()) text += fmt::format("... and {} more (--all)\n", tensors.size() - shown);
   return text;

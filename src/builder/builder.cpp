@@ -195,7 +195,8 @@ std::optional<int> cuda_ordinal(std::string_view device) {
     const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), ordinal);
     if (error == std::errc() && end == number.data() + number.size() && ordinal >= 0) return ordinal;
   }
-  throw Error(Code::kInvalidArgument, fmt::format("there is no device '{}'", device)).with_remedy("Use cpu, cuda or cuda:N; `lathe devices` lists what this machine offers.");
+  throw Error(Code::kInvalidArgument, fmt::format("there is no device '{}'", device))
+      .with_remedy("Use cpu, cuda or cuda:N; `lathe devices` lists what this machine offers.");
 }
 
 void check_target(const BuildOptions& options) {
@@ -204,7 +205,8 @@ void check_target(const BuildOptions& options) {
     return;
   }
   if (options.precision == Precision::kFloat16 || options.precision == Precision::kTensorFloat32)
-    throw Error(Code::kInvalidArgument, fmt::format("{} is not available on the cpu device", precision_name(options.precision))).with_remedy("Use --precision bf16 or fp32.");
+    throw Error(Code::kInvalidArgument, fmt::format("{} is not available on the cpu device", precision_name(options.precision)))
+        .with_remedy("Use --precision bf16 or fp32.");
 }
 
 BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOptions& given) {
@@ -229,8 +231,8 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
     report.verify.seconds += spent;
     report.verify.pinned = pinned;
     if (report.verify.passed) break;
-    const auto offender = std::find_if(report.verify.tensors.begin(), report.verify.tensors.end(),
-                                       [](const VerifyReport::Tensor& tensor) { return !tensor.passed; });
+    const auto offender =
+        std::find_if(report.verify.tensors.begin(), report.verify.tensors.end(), [](const VerifyReport::Tensor& tensor) { return !tensor.passed; });
     const auto region = offender == report.verify.tensors.end()
                             ? report.regions.end()
                             : std::find_if(report.regions.begin(), report.regions.end(), [&](const RegionReport& r) { return r.label == offender->region; });

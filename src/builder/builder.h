@@ -19,8 +19,8 @@
 namespace lathe::builder {
 
 enum class Precision : std::uint8_t { kFloat32, kTensorFloat32, kBFloat16, kFloat16 };
-std::string_view precision_name(Precision precision) noexcept;      ///< "fp32", "tf32", "bf16", "fp16"
-Precision parse_precision(std::string_view text);                   ///< throws Error(kInvalidArgument)
+std::string_view precision_name(Precision precision) noexcept;  ///< "fp32", "tf32", "bf16", "fp16"
+Precision parse_precision(std::string_view text);               ///< throws Error(kInvalidArgument)
 
 /// Range of an input's shape; an empty vector = not given. The hint shape is `opt`.
 struct ShapeRange {
@@ -30,18 +30,18 @@ struct ShapeRange {
 std::pair<std::string, ShapeRange> parse_shape_option(std::string_view text);
 
 struct BuildOptions {
-  std::string device = "cpu";           ///< or "cuda", "cuda:N"
+  std::string device = "cpu";  ///< or "cuda", "cuda:N"
   Precision precision = Precision::kFloat32;
   std::map<std::string, ShapeRange> shapes;
-  double budget_seconds = 60;           ///< for timing candidates; 0 = modelled costs only
-  bool exact = false;                   ///< forbid error class *fast*
+  double budget_seconds = 60;  ///< for timing candidates; 0 = modelled costs only
+  bool exact = false;          ///< forbid error class *fast*
   bool verify = true;
-  double verify_gflop = 30;             ///< above: sampled regions
-  bool use_cache = true;                ///< read and write the tuning cache
-  int threads = 0;                      ///< 0 = the process's pool
-  std::uint64_t cpu_features = ~0ull;   ///< allowed features (backend/cpu/features.h)
+  double verify_gflop = 30;            ///< above: sampled regions
+  bool use_cache = true;               ///< read and write the tuning cache
+  int threads = 0;                     ///< 0 = the process's pool
+  std::uint64_t cpu_features = ~0ull;  ///< allowed features (backend/cpu/features.h)
   Progress* progress = nullptr;
-  void* device_handle = nullptr;        ///< the opened GPU (a cuda::Device); the builder fills it in
+  void* device_handle = nullptr;  ///< the opened GPU (a cuda::Device); the builder fills it in
 };
 
 /// N of "cuda:N" (0 for "cuda"); nothing for the CPU. Throws Error(kInvalidArgument) for other names.
@@ -51,29 +51,29 @@ std::optional<int> cuda_ordinal(std::string_view device);
 struct Choice {
   std::string candidate, variant;
   bool accepted = false, chosen = false;
-  std::string reason;                   ///< why declined
-  double seconds = -1;                  ///< measured (or modelled when `modelled`)
+  std::string reason;   ///< why declined
+  double seconds = -1;  ///< measured (or modelled when `modelled`)
   bool modelled = false;
 };
 
 struct RegionReport {
   std::string label, pattern;
-  std::vector<std::string> sources;     ///< ONNX nodes
+  std::vector<std::string> sources;  ///< ONNX nodes
   std::vector<Choice> choices;
   double flops = 0, bytes = 0;
 };
 
 struct VerifyReport {
   bool ran = false, passed = false;
-  std::string summary;                  ///< one line
+  std::string summary;  ///< one line
   double seconds = 0;
   struct Tensor {
     std::string name, region;
     double max_error = 0, rms_error = 0, scale = 0, max_allowed = 0, rms_allowed = 0;
     bool passed = false;
   };
-  std::vector<Tensor> tensors;          ///< graph outputs first, then region outputs
-  std::vector<std::string> pinned;      ///< regions moved to a wider type, with why
+  std::vector<Tensor> tensors;      ///< graph outputs first, then region outputs
+  std::vector<std::string> pinned;  ///< regions moved to a wider type, with why
 };
 
 struct BuildReport {
@@ -89,7 +89,7 @@ struct BuildReport {
 };
 
 struct BuildResult {
-  engine::EngineData engine;            ///< ready for engine::write_engine
+  engine::EngineData engine;  ///< ready for engine::write_engine
   BuildReport report;
 };
 

@@ -29,8 +29,8 @@ struct Option {
   const ops::Candidate* candidate = nullptr;
   ops::StepPlan plan;
   std::vector<Layout> inputs, outputs;
-  double seconds = -1;    ///< measured or modelled time of the step
-  double cost = 0;        ///< seconds + conversions + what is left to others
+  double seconds = -1;  ///< measured or modelled time of the step
+  double cost = 0;      ///< seconds + conversions + what is left to others
   bool modelled = true;
 };
 
@@ -58,8 +58,7 @@ std::size_t index_in(const std::vector<ir::Value*>& list, const ir::Value* value
 }
 
 /// Asks one candidate for one region: fills the choice for --explain and appends the options that it offers.
-void ask(const ops::Candidate& candidate, const ops::Region& region, const CoverRequest& request, std::vector<Choice>& choices,
-         std::vector<Option>& options) {
+void ask(const ops::Candidate& candidate, const ops::Region& region, const CoverRequest& request, std::vector<Choice>& choices, std::vector<Option>& options) {
   std::vector<Layout> in_layouts, out_layouts;
   std::vector<plan::TensorDesc> in_descs, out_descs;
   for (std::size_t i = 0; i < region.inputs.size(); ++i) {
@@ -71,8 +70,17 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
     out_descs.push_back(request.plans.desc(region.outputs[i], out_layouts.back(), request.hints));
   }
   const int threads = request.options.threads;
-  const ops::PlanRequest ask{region,      in_descs, out_descs, in_layouts, out_layouts, request.options.exact, request.options.cpu_features,
-                             threads,     request.hints, is_for_cuda(candidate) ? request.options.device_handle : nullptr, request.options.precision == Precision::kTensorFloat32};
+  const ops::PlanRequest ask{region,
+                             in_descs,
+                             out_descs,
+                             in_layouts,
+                             out_layouts,
+                             request.options.exact,
+                             request.options.cpu_features,
+                             threads,
+                             request.hints,
+                             is_for_cuda(candidate) ? request.options.device_handle : nullptr,
+                             request.options.precision == Precision::kTensorFloat32};
   const ops::Verdict verdict = candidate.supports(ask);
   if (!verdict.yes) {
     choices.push_back({std::string(candidate.name), "", false, false, verdict.reason, -1, false});
@@ -104,8 +112,7 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
 
 std::vector<plan::TensorDesc> descs_for(const std::vector<ir::Value*>& values, const std::vector<Layout>& layouts, const CoverRequest& request) {
   std::vector<plan::TensorDesc> descs;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    descs.push_back(values[i] ? request.plans.desc(values[i], layouts[i], request.hints) : plan::TensorDesc());
+  for (std::size_t i = 0; i < values.size(); ++i) descs.push_back(values[i] ? request.plans.desc(values[i], layouts[i], request.hints) : plan::TensorDesc());
   return descs;
 }
 
@@ -113,7 +120,8 @@ std::vector<plan::TensorDesc> descs_for(const std::vector<ir::Value*>& values, c
 void measure(std::vector<Option>& options, const CoverRequest& request) {
   std::vector<TimedOption> timed;
   for (const Option& option : options)
-    timed.push_back({&option.plan, option.candidate->name, descs_for(option.plan.inputs, option.inputs, request), descs_for(option.plan.outputs, option.outputs, request)});
+    timed.push_back(
+        {&option.plan, option.candidate->name, descs_for(option.plan.inputs, option.inputs, request), descs_for(option.plan.outputs, option.outputs, request)});
   const std::vector<double> seconds = request.tuner->time(timed, request.hints);
   for (std::size_t i = 0; i < options.size(); ++i) {
     options[i].seconds = seconds[i];
@@ -173,8 +181,7 @@ PlannedRegion planned(ops::Region region, Option option, std::vector<Choice> cho
   result.report.flops = result.plan.flops;
   result.report.bytes = result.plan.bytes;
   result.report.choices = std::move(choices);
-  for (const ir::Node* node : region.nodes)
-    result.report.sources.insert(result.report.sources.end(), node->sources.begin(), node->sources.end());
+  for (const ir::Node* node : region.nodes) result.report.sources.insert(result.report.sources.end(), node->sources.begin(), node->sources.end());
   result.region = std::move(region);
   return result;
 }
@@ -375,9 +382,8 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
   std::unordered_map<const ir::Value*, std::size_t> producer;
   std::map<const ir::Node*, std::size_t> position;
   for (std::size_t i = 0; i < nodes.size(); ++i) position[nodes[i]] = i;
-  std::stable_sort(regions.begin(), regions.end(), [&](const PlannedRegion& a, const PlannedRegion& b) {
-    return position[a.region.nodes.back()] < position[b.region.nodes.back()];
-  });
+  std::stable_sort(regions.begin(), regions.end(),
+                   [&](const PlannedRegion& a, const PlannedRegion& b) { return position[a.region.nodes.back()] < position[b.region.nodes.back()]; });
   for (std::size_t i = 0; i < regions.size(); ++i)
     for (const ir::Value* output : regions[i].region.outputs) producer[output] = i;
   std::vector<int> missing(regions.size(), 0);
@@ -420,10 +426,10 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
       if (!output->has_shape() || output->shape().size() < 3) {
         plan.layout = Layout::kRowMajor;
       } else if (plan.layout == Layout::kAny || !plan.slice) {
-        const bool pinned = plan.layout == Layout::kChannelsLast && std::any_of(read_by[output].begin(), read_by[output].end(), [](const PlannedRegion* r) {
-                              return r->kind == RegionKind::kScatter;
-                            });
-        if (!pinned && region.kind != RegionKind::kGather) plan.layout = region.kind == RegionKind::kView ? Layout::kRowMajor : settle(output, &region, read_by[output], request.plans);
+        const bool pinned = plan.layout == Layout::kChannelsLast &&
+                            std::any_of(read_by[output].begin(), read_by[output].end(), [](const PlannedRegion* r) { return r->kind == RegionKind::kScatter; });
+        if (!pinned && region.kind != RegionKind::kGather)
+          plan.layout = region.kind == RegionKind::kView ? Layout::kRowMajor : settle(output, &region, read_by[output], request.plans);
       }
     }
   phase.finish();

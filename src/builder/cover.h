@@ -13,10 +13,10 @@
 namespace lathe::builder {
 
 enum class RegionKind : std::uint8_t {
-  kCandidate,   ///< one step by a candidate
-  kView,        ///< Reshape and kin: same memory
-  kGather,      ///< Concat whose inputs live inside the output: copies for those that do not
-  kScatter,     ///< Split whose outputs live inside the input
+  kCandidate,  ///< one step by a candidate
+  kView,       ///< Reshape and kin: same memory
+  kGather,     ///< Concat whose inputs live inside the output: copies for those that do not
+  kScatter,    ///< Split whose outputs live inside the input
 };
 
 struct PlannedRegion {
@@ -24,19 +24,19 @@ struct PlannedRegion {
   ops::Region region;
   const ops::Candidate* candidate = nullptr;
   ops::StepPlan plan;
-  std::vector<ops::Layout> input_layouts, output_layouts;   ///< parallel to plan.inputs / plan.outputs
+  std::vector<ops::Layout> input_layouts, output_layouts;  ///< parallel to plan.inputs / plan.outputs
   double seconds = -1;
-  bool on_host = false;            ///< a host-op of a program for a GPU: runs on the CPU between copies
+  bool on_host = false;  ///< a host-op of a program for a GPU: runs on the CPU between copies
   RegionReport report;
 };
 
 struct CoverRequest {
   const ir::Graph& graph;
-  ValuePlans& plans;               ///< layouts of values are decided here
+  ValuePlans& plans;  ///< layouts of values are decided here
   const ir::Bindings& hints;
   const BuildOptions& options;
-  Tuner* tuner;                    ///< nullptr: modelled costs
-  bool generic_only = false;       ///< candidates that any CPU runs
+  Tuner* tuner;               ///< nullptr: modelled costs
+  bool generic_only = false;  ///< candidates that any CPU runs
 };
 
 /// Regions in execution order. Throws Error(kUnsupported) listing every node that no candidate accepts.

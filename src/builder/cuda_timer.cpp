@@ -23,8 +23,8 @@ void require(const Status& status) {
 
 }  // namespace
 
-double time_on_cuda(void* device_handle, const ops::StepPlan& plan, std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs, const ir::Bindings& symbols,
-                    std::span<const std::span<const std::byte>> weights) {
+double time_on_cuda(void* device_handle, const ops::StepPlan& plan, std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs,
+                    const ir::Bindings& symbols, std::span<const std::span<const std::byte>> weights) {
   // The builder keeps the device open for as long as it times.
   auto& raw = *static_cast<cuda::Device*>(device_handle);
   const std::shared_ptr<cuda::Device> device(std::shared_ptr<void>(), &raw);
@@ -35,7 +35,7 @@ double time_on_cuda(void* device_handle, const ops::StepPlan& plan, std::span<co
   const auto upload = [&](std::span<const std::byte> bytes) -> void* {
     blocks.emplace_back(device, std::max<std::size_t>(bytes.size(), 16));
     if (!bytes.empty()) driver.require(driver.copy_to_device(blocks.back().address(), bytes.data(), bytes.size(), stream.handle()), "cuMemcpyHtoDAsync");
-    require(stream.synchronize());   // `bytes` may go
+    require(stream.synchronize());  // `bytes` may go
     return blocks.back().data();
   };
   std::vector<const void*> in, constants, device_weights;
@@ -71,11 +71,14 @@ double time_on_cuda(void* device_handle, const ops::StepPlan& plan, std::span<co
   require(once());
   require(stream.synchronize());
   cuda::Graph graph;
-  require(cuda::Graph::capture(device, stream.handle(), [&] {
-    Status status;
-    for (int i = 0; i < kRunsPerGraph && status; ++i) status = once();
-    return status;
-  }, graph));
+  require(cuda::Graph::capture(
+      device, stream.handle(),
+      [&] {
+        Status status;
+        for (int i = 0; i < kRunsPerGraph && status; ++i) status = once();
+        return status;
+      },
+      graph));
   const cuda::Event start(device), stop(device);
   double best = -1;
   for (int round = 0; round < kRounds; ++round) {
@@ -84,7 +87,7 @@ double time_on_cuda(void* device_handle, const ops::StepPlan& plan, std::span<co
     require(stop.record(stream.handle()));
     require(stop.synchronize());
     const double seconds = stop.seconds_since(start) / kRunsPerGraph;
-    if (round > 0 && seconds > 0 && (best < 0 || seconds < best)) best = seconds;   // the first round warms up
+    if (round > 0 && seconds > 0 && (best < 0 || seconds < best)) best = seconds;  // the first round warms up
   }
   return best;
 }

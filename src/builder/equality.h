@@ -12,7 +12,7 @@
 namespace lathe::builder {
 
 struct Equality {
-  double max_relative_error = 0;   ///< largest difference of an output, as a share of its scale
+  double max_relative_error = 0;  ///< largest difference of an output, as a share of its scale
   int input_sets = 0;
 };
 

@@ -69,8 +69,7 @@ std::pair<std::string, ShapeRange> parse_shape_option(std::string_view text) {
   range.opt = parse_dims(parts[parts.size() == 3 ? 1 : 0], text);
   range.max = parse_dims(parts.back(), text);
   for (std::size_t i = 0; i < range.opt.size(); ++i)
-    if (range.min.size() != range.opt.size() || range.max.size() != range.opt.size() || range.min[i] > range.opt[i] ||
-        range.opt[i] > range.max[i])
+    if (range.min.size() != range.opt.size() || range.max.size() != range.opt.size() || range.min[i] > range.opt[i] || range.opt[i] > range.max[i])
       throw Error(Code::kInvalidArgument, fmt::format("the shape option '{}' does not satisfy MIN <= OPT <= MAX on each axis", text));
   return {std::string(rest), std::move(range)};
 }
@@ -94,8 +93,8 @@ void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange
       continue;
     }
     if (input->shape().size() != range.opt.size())
-      throw Error(Code::kInvalidArgument, fmt::format("the shape given for input '{}' has {} axes, the model's has {}: {}", name,
-                                                      range.opt.size(), input->shape().size(), ir::to_string(input->shape())));
+      throw Error(Code::kInvalidArgument, fmt::format("the shape given for input '{}' has {} axes, the model's has {}: {}", name, range.opt.size(),
+                                                      input->shape().size(), ir::to_string(input->shape())));
   }
   // Replace symbols that are fixed, everywhere.
   std::unordered_map<std::string, ir::Dim> fixed;
@@ -104,8 +103,8 @@ void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange
     if (!range || range->min[axis] != range->max[axis]) return;
     const auto [at, added] = fixed.emplace(symbol, ir::Dim(range->opt[axis]));
     if (!added && at->second != ir::Dim(range->opt[axis]))
-      throw Error(Code::kInvalidArgument, fmt::format("the symbol '{}' of the model would be both {} and {} by the given shapes", symbol,
-                                                      at->second.to_string(), range->opt[axis]))
+      throw Error(Code::kInvalidArgument,
+                  fmt::format("the symbol '{}' of the model would be both {} and {} by the given shapes", symbol, at->second.to_string(), range->opt[axis]))
           .at_tensor(input.name);
   });
   for (ir::Value* input : graph.inputs()) {
@@ -115,8 +114,8 @@ void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange
       ir::Dim& dim = (*input->type.shape)[axis];
       dim = dim.substitute(fixed);
       if (range && dim.is_constant() && *dim.constant() != range->opt[axis])
-        throw Error(Code::kInvalidArgument, fmt::format("input '{}' has extent {} on axis {}, but the given shape says {}", input->name,
-                                                        dim.to_string(), axis, range->opt[axis]))
+        throw Error(Code::kInvalidArgument,
+                    fmt::format("input '{}' has extent {} on axis {}, but the given shape says {}", input->name, dim.to_string(), axis, range->opt[axis]))
             .at_tensor(input->name)
             .with_remedy("Only symbolic extents can be chosen; export the model with that axis dynamic to change it.");
     }
@@ -156,8 +155,7 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
   return odd;
 }
 
-std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes,
-                                           const ir::Bindings& hints) {
+std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints) {
   std::map<std::string, plan::SymbolHint> by_symbol;
   for_each_symbol(graph, [&](const ir::Value& input, std::size_t axis, const std::string& symbol) {
     plan::SymbolHint hint{symbol, 1, hints.at(symbol), -1};

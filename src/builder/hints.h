@@ -21,8 +21,7 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
 /// Fixes input extents whose range is one value: renames symbols to constants. Throws Error(kInvalidArgument) naming the input.
 void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange>& shapes);
 /// One entry per symbol with its range.
-std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes,
-                                           const ir::Bindings& hints);
+std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints);
 /// Extents of `shape` under `bindings`; throws Error(kUnsupported) naming the tensor when an extent depends on data.
 Dims concrete_dims(const ir::Value& value, const ir::Bindings& bindings);
 

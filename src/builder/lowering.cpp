@@ -276,13 +276,13 @@ class Lowering {
   plan::Program program_;
   std::unordered_map<const ir::Value*, SlotId> primary_;
   std::map<std::tuple<const ir::Value*, std::vector<std::int32_t>>, SlotId> converted_;
-  std::map<SlotId, bool> claimed_;   // output slots that an output already names
+  std::map<SlotId, bool> claimed_;  // output slots that an output already names
 };
 
 }  // namespace
 
-plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
-                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase, std::string_view copy_kernel) {
+plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans, std::vector<plan::SymbolHint> symbols,
+                            BlobStore& blobs, std::vector<bool>& used, Phase& phase, std::string_view copy_kernel) {
   return Lowering(graph, plans, blobs, used, copy_kernel).run(regions, std::move(symbols), phase);
 }
 

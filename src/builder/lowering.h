@@ -14,8 +14,7 @@
 namespace lathe::builder {
 
 /// `used` marks the blobs that the program names. The program's blob ids are those of `blobs`. `phase` takes a step for each region.
-plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans,
-                            std::vector<plan::SymbolHint> symbols, BlobStore& blobs, std::vector<bool>& used, Phase& phase,
-                            std::string_view copy_kernel = "cpu.copy");
+plan::Program lower_program(const ir::Graph& graph, const std::vector<PlannedRegion>& regions, const ValuePlans& plans, std::vector<plan::SymbolHint> symbols,
+                            BlobStore& blobs, std::vector<bool>& used, Phase& phase, std::string_view copy_kernel = "cpu.copy");
 
 }  // namespace lathe::builder

@@ -44,7 +44,10 @@ std::shared_ptr<ir::Model> mobile_model() {
     gate = m.add("HardSigmoid", {m.conv(gate, 16, 48, 1)});
     x = m.add("Add", {x, m.conv(m.add("Mul", {wide, gate}), 48, 16, 1)});
   }
-  x = m.add("MaxPool", {x}, attrs({{"kernel_shape", std::vector<std::int64_t>{3, 3}}, {"strides", std::vector<std::int64_t>{2, 2}}, {"pads", std::vector<std::int64_t>{1, 1, 1, 1}}}));
+  x = m.add(
+      "MaxPool", {x},
+      attrs(
+          {{"kernel_shape", std::vector<std::int64_t>{3, 3}}, {"strides", std::vector<std::int64_t>{2, 2}}, {"pads", std::vector<std::int64_t>{1, 1, 1, 1}}}));
   x = m.add("AveragePool", {x}, attrs({{"kernel_shape", std::vector<std::int64_t>{3, 3}}, {"pads", std::vector<std::int64_t>{1, 1, 1, 1}}}));
   x = m.add("Flatten", {m.add("Relu", {x})});
   return m.finish({m.add("Gemm", {x, m.weight({20, 1152}, 1152), m.weight({20}, 4)}, attrs({{"transB", 1}}))});
@@ -53,13 +56,16 @@ std::shared_ptr<ir::Model> mobile_model() {
 /// An encoder block: attention with as many heads as rows in each, norms, an MLP.
 std::shared_ptr<ir::Model> attention_model() {
   test::ModelMaker m(12);
-  const auto linear = [&](ir::Value* x, std::int64_t in, std::int64_t out) { return m.add("Add", {m.add("MatMul", {x, m.weight({in, out}, static_cast<double>(in))}), m.weight({out}, 4)}); };
+  const auto linear = [&](ir::Value* x, std::int64_t in, std::int64_t out) {
+    return m.add("Add", {m.add("MatMul", {x, m.weight({in, out}, static_cast<double>(in))}), m.weight({out}, 4)});
+  };
   const auto heads = [&](ir::Value* x, std::vector<std::int64_t> perm) {
     return m.add("Transpose", {m.add("Reshape", {x, m.ints({2, 8, 8, 8})})}, attrs({{"perm", std::move(perm)}}));
   };
   ir::Value* x = m.input("tokens", {2, 8, 64});
   ir::Value* normed = m.add("LayerNormalization", {x, m.weight({64}, 9, 1), m.weight({64}, 4)}, attrs({{"axis", -1}}));
-  ir::Value *q = heads(linear(normed, 64, 64), {0, 2, 1, 3}), *k = heads(linear(normed, 64, 64), {0, 2, 3, 1}), *v = heads(linear(normed, 64, 64), {0, 2, 1, 3});
+  ir::Value *q = heads(linear(normed, 64, 64), {0, 2, 1, 3}), *k = heads(linear(normed, 64, 64), {0, 2, 3, 1}),
+            *v = heads(linear(normed, 64, 64), {0, 2, 1, 3});
   ir::Value* weights = m.add("Softmax", {m.add("Mul", {m.add("MatMul", {q, k}), m.floats({0.35F})})}, attrs({{"axis", -1}}));
   ir::Value* mixed = m.add("Transpose", {m.add("MatMul", {weights, v})}, attrs({{"perm", std::vector<std::int64_t>{0, 2, 1, 3}}}));
   x = m.add("Add", {x, linear(m.add("Reshape", {mixed, m.ints({2, 8, 64})}), 64, 64)});
@@ -92,7 +98,7 @@ bool rotate(engine::EngineData& data, plan::BlobId id, std::size_t from, std::si
   std::memcpy(copy->mutable_raw(), span.data(), span.size());
   auto* at = copy->mutable_raw() + from;
   std::rotate(at, at + 4 * (1 + random() % (bytes / 4 - 1)), at + bytes);
-  if (std::memcmp(at, span.data() + from, bytes) == 0) return false;   // padding of a panel
+  if (std::memcmp(at, span.data() + from, bytes) == 0) return false;  // padding of a panel
   span = {copy->raw(), copy->bytes()};
   data.owners.push_back(copy);
   return true;
@@ -183,7 +189,8 @@ struct Kind {
 };
 
 void expect_caught(Precision precision) {
-  std::array<Kind, 5> kinds{{{"weights", damage_weights, 40}, {"bias", damage_bias, 40}, {"pad", damage_pad, 20}, {"axis", damage_axis, 16}, {"activation", damage_activation, 20}}};
+  std::array<Kind, 5> kinds{
+      {{"weights", damage_weights, 40}, {"bias", damage_bias, 40}, {"pad", damage_pad, 20}, {"axis", damage_axis, 16}, {"activation", damage_activation, 20}}};
   Random random(7);
   for (const auto& model : {test::conv_model(1), test::conv_model(2), mobile_model(), attention_model(), recurrent_model()}) {
     const BuildOptions o = options(precision);

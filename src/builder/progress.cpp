@@ -21,10 +21,12 @@ void Phase::at(std::int64_t done) {
   if (!progress_) return;
   const double spent = os::now_seconds() - started_;
   const double left = done_ == total_ ? 0
-                      : done_ == 0    ? -1
-                                      : std::min(spent / static_cast<double>(done_) * static_cast<double>(total_ - done_), std::max(0.0, most_seconds_ - spent) + 1);
+                      : done_ == 0
+                          ? -1
+                          : std::min(spent / static_cast<double>(done_) * static_cast<double>(total_ - done_), std::max(0.0, most_seconds_ - spent) + 1);
   if (!progress_->update(name_, done_, total_, left))
-    throw Error(Code::kCancelled, "the work was cancelled").with_remedy("Candidates timed so far are kept in the tuning cache: the next build goes on from there.");
+    throw Error(Code::kCancelled, "the work was cancelled")
+        .with_remedy("Candidates timed so far are kept in the tuning cache: the next build goes on from there.");
 }
 
 void Phase::finish() {

@@ -20,7 +20,7 @@ namespace {
 struct Pattern {
   std::string_view name;
   std::vector<ops::Region> (*propose)(const ir::Node&);
-  std::vector<std::string_view> anchors;   ///< op types
+  std::vector<std::string_view> anchors;  ///< op types
 };
 
 const std::vector<Pattern>& patterns() {
@@ -59,9 +59,7 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
 
 std::vector<ops::Region> propose_fused(const ir::Graph& graph, const NodeSet& taken) { return regions::propose_loops(graph, taken); }
 
-ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes) {
-  return regions::make_region(std::move(pattern), std::move(nodes));
-}
+ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes) { return regions::make_region(std::move(pattern), std::move(nodes)); }
 
 bool is_view(const ir::Node& node) {
   if (!node.domain.empty() || !node.output() || !node.input(0)) return false;

@@ -42,15 +42,16 @@ std::shared_ptr<ir::Model> every_kernel() {
   };
   ir::Value* image = m.input("image", {n, 3, height, width});
   ir::Value* x = m.silu(m.conv(image, 3, 16, 3, 2));
-  x = m.add("Relu", {m.conv(x, 16, 32, 3)});                                              // Winograd
-  x = m.add("HardSwish", {m.conv(x, 32, 32, 3, 1, 32)});                                  // depthwise
+  x = m.add("Relu", {m.conv(x, 16, 32, 3)});              // Winograd
+  x = m.add("HardSwish", {m.conv(x, 32, 32, 3, 1, 32)});  // depthwise
   x = m.add("Add", {x, m.silu(m.conv(m.silu(m.conv(x, 32, 16, 1)), 16, 32, 3))});
   ir::Value* small = m.add("MaxPool", {x}, with({{"kernel_shape", ints({3, 3})}, {"strides", ints({2, 2})}, {"pads", ints({1, 1, 1, 1})}}));
   ir::Value* mean = m.add("AveragePool", {small}, with({{"kernel_shape", ints({3, 3})}, {"auto_pad", "SAME_UPPER"}, {"strides", ints({1, 1})}}));
-  ir::Value* wide = m.add("ConvTranspose", {m.add("Relu", {mean}), m.weight({32, 16, 2, 2}, 32)}, with({{"kernel_shape", ints({2, 2})}, {"strides", ints({2, 2})}}));
+  ir::Value* wide =
+      m.add("ConvTranspose", {m.add("Relu", {mean}), m.weight({32, 16, 2, 2}, 32)}, with({{"kernel_shape", ints({2, 2})}, {"strides", ints({2, 2})}}));
   ir::Node* halves = m.add_all("Split", {small}, 2, with({{"axis", 1}, {"num_outputs", 2}}));
-  ir::Value* resized = m.add("Resize", {m.conv(halves->output(0), 16, 16, 1), nullptr, m.floats({1, 1, 2, 2})}, with({{"mode", "nearest"}, {"coordinate_transformation_mode", "asymmetric"},
-                                                                                                                   {"nearest_mode", "floor"}}));
+  ir::Value* resized = m.add("Resize", {m.conv(halves->output(0), 16, 16, 1), nullptr, m.floats({1, 1, 2, 2})},
+                             with({{"mode", "nearest"}, {"coordinate_transformation_mode", "asymmetric"}, {"nearest_mode", "floor"}}));
   ir::Value* joined = m.silu(m.conv(m.add("Concat", {resized, wide}, with({{"axis", 1}})), 32, 24, 1));
   ir::Value* features = m.conv(m.add("Concat", {m.conv(halves->output(1), 16, 8, 3), mean}, with({{"axis", 1}})), 40, 16, 1);
   ir::Value* scores = m.add("Softmax", {m.add("Flatten", {m.add("GlobalAveragePool", {joined})})}, with({{"axis", -1}}));
@@ -90,7 +91,8 @@ void use_winograd(engine::EngineData& data) {
     blob.pack_params.set("algorithm", static_cast<std::int64_t>(plan.algorithm));
     blob.pack_params.set("panel", static_cast<std::int64_t>(plan.panel));
     blob.pack_params.set("chunk", static_cast<std::int64_t>(plan.chunk));
-    const Tensor weight = Tensor::view(data.blobs[source].dtype, data.blobs[source].dims, data.blob_bytes[source].data(), data.blob_bytes[source].size(), nullptr);
+    const Tensor weight =
+        Tensor::view(data.blobs[source].dtype, data.blobs[source].dims, data.blob_bytes[source].data(), data.blob_bytes[source].size(), nullptr);
     const std::vector<std::byte> packed = plan::find_pack_function(blob.pack)->pack(blob.pack_params, std::span(&weight, 1));
     const auto owner = std::make_shared<Tensor>(DType::kUint8, Dims{static_cast<std::int64_t>(packed.size())});
     std::memcpy(owner->mutable_raw(), packed.data(), packed.size());
@@ -125,7 +127,8 @@ std::shared_ptr<const runtime::Engine> engine() { return runtime::Engine::create
 struct Call {
   Tensor image, ids;
   std::array<InputView, 2> views;
-  Call(std::int64_t n, std::int64_t height, std::int64_t width, std::int64_t length) : image(DType::kFloat32, {n, 3, height, width}), ids(DType::kInt64, {n, length}) {
+  Call(std::int64_t n, std::int64_t height, std::int64_t width, std::int64_t length)
+      : image(DType::kFloat32, {n, 3, height, width}), ids(DType::kInt64, {n, length}) {
     std::mt19937 random(static_cast<std::uint32_t>(n + 3 * height + 5 * width + 7 * length));
     std::normal_distribution<float> normal;
     for (float& value : image.mutable_data<float>()) value = normal(random);
@@ -203,7 +206,9 @@ TEST(EveryKernel, MakesFewSpecialisations) {
 TEST(EveryKernel, GivesTheSameBitsWhateverRanBefore) {
   runtime::Context used(engine());
   std::mt19937 random(5);
-  const auto extent = [&](std::int64_t low, std::int64_t high) { return low + static_cast<std::int64_t>(random() % static_cast<std::uint32_t>(high - low + 1)); };
+  const auto extent = [&](std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(random() % static_cast<std::uint32_t>(high - low + 1));
+  };
   for (int i = 0; i < 60; ++i) {
     const Call call(extent(1, 4), extent(8, 48), extent(8, 48), extent(1, 20));
     runtime::Context fresh(engine());
@@ -259,7 +264,7 @@ TEST(EveryKernel, StartsNoThreadBeyondThePool) {
       while (!stop && own.run(call.views, {})) runs.fetch_add(1);
     });
   while (runs < 30) std::this_thread::yield();
-  EXPECT_EQ(threads_of_process(), default_pool().size() + 3);   // the pool's size counts one caller
+  EXPECT_EQ(threads_of_process(), default_pool().size() + 3);  // the pool's size counts one caller
   stop = true;
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(threads_of_process(), default_pool().size());

@@ -39,7 +39,9 @@ class ModelMaker {
     return model_->graph->add_constant("k" + std::to_string(counter_++), std::move(tensor));
   }
   ir::Value* ints(std::vector<std::int64_t> values) { return model_->graph->add_constant("k" + std::to_string(counter_++), Tensor::vector(values)); }
-  ir::Value* add(const std::string& op, std::vector<ir::Value*> inputs, ir::Attrs attrs = {}) { return add_all(op, std::move(inputs), 1, std::move(attrs))->output(); }
+  ir::Value* add(const std::string& op, std::vector<ir::Value*> inputs, ir::Attrs attrs = {}) {
+    return add_all(op, std::move(inputs), 1, std::move(attrs))->output();
+  }
   ir::Node* add_all(const std::string& op, std::vector<ir::Value*> inputs, int outputs, ir::Attrs attrs = {}) {
     std::vector<std::string> names;
     for (int i = 0; i < outputs; ++i) names.push_back("t" + std::to_string(counter_++));

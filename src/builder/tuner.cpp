@@ -73,7 +73,11 @@ void fill_random(std::byte* data, std::size_t bytes, DType dtype, std::uint32_t 
 }
 
 Tuner::Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool, std::size_t weight_bytes)
-    : options_(options), report_(report), pool_(pool), cache_(options.use_cache), started_(os::now_seconds()),
+    : options_(options),
+      report_(report),
+      pool_(pool),
+      cache_(options.use_cache),
+      started_(os::now_seconds()),
       cold_weights_(weight_bytes > static_cast<std::size_t>(cpu::cache_sizes().l3) / 4) {
   machine_ = fmt::format("v{} {} t{} f{:x}{}", kTuningVersion, os::cpu_model(), pool.size(), options.cpu_features, cold_weights_ ? " cold" : "");
   if (options.device_handle) {

@@ -16,8 +16,8 @@ class TuningCache {
  public:
   /// `enabled` false: remembers within this build only, touches no file.
   explicit TuningCache(bool enabled);
-  ~TuningCache();   ///< saves
-  std::optional<double> find(const std::string& key) const;   ///< seconds
+  ~TuningCache();                                            ///< saves
+  std::optional<double> find(const std::string& key) const;  ///< seconds
   void store(const std::string& key, double seconds);
   /// Merges with what other builds wrote meanwhile and replaces the file. Failing to write is logged, never an error.
   void save() noexcept;

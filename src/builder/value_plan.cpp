@@ -69,8 +69,8 @@ bool is_contraction(const ir::Node& node) {
   return node.domain.empty() && ops.count(node.op) > 0;
 }
 
-std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
-                                                 const std::vector<std::string>& pinned_nodes, bool inputs) {
+std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans, const std::vector<std::string>& pinned_nodes,
+                                                 bool inputs) {
   std::vector<plan::PrecisionEntry> entries;
   if (precision == Precision::kFloat32 || precision == Precision::kTensorFloat32) return entries;
   const DType narrow = precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat16;
@@ -79,9 +79,8 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
   for (const ir::Value* output : graph.outputs()) exposed.insert(output);
   const auto nodes = graph.nodes();
   const auto pinned = [&](const ir::Node& node) {
-    return std::any_of(node.sources.begin(), node.sources.end(), [&](const std::string& source) {
-      return std::find(pinned_nodes.begin(), pinned_nodes.end(), source) != pinned_nodes.end();
-    });
+    return std::any_of(node.sources.begin(), node.sources.end(),
+                       [&](const std::string& source) { return std::find(pinned_nodes.begin(), pinned_nodes.end(), source) != pinned_nodes.end(); });
   };
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node& node = **it;
@@ -144,7 +143,8 @@ std::int64_t axis_of(const ir::Node& node, std::size_t rank) {
 /// Made by a step that writes any strides: nothing that a contraction, pooling or view makes.
 bool is_strided_work(const ir::Node* node) {
   if (!node || is_contraction(*node) || is_slice_friendly(*node)) return false;
-  static const std::unordered_set<std::string> others{"GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Split", "If", "Loop", "Scan"};
+  static const std::unordered_set<std::string> others{"GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
+                                                      "Identity",          "Split",         "If",      "Loop",    "Scan"};
   if (!node->domain.empty() || others.count(node->op)) return false;
   // The tail of a contraction is stored by the contraction's kernel.
   for (const ir::Value* input : node->inputs)
@@ -188,7 +188,8 @@ void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
     if (plans[output].layout == Layout::kChannelsLast) continue;
     const auto axis = static_cast<std::size_t>(axis_of(node, output->shape().size()));
     if (plans[output].slice && plans[output].slice->axis == kWholeView) continue;
-    const bool contiguous = std::all_of(output->shape().begin(), output->shape().begin() + static_cast<std::ptrdiff_t>(axis), [](const ir::Dim& dim) { return dim == ir::Dim(1); });
+    const bool contiguous =
+        std::all_of(output->shape().begin(), output->shape().begin() + static_cast<std::ptrdiff_t>(axis), [](const ir::Dim& dim) { return dim == ir::Dim(1); });
     ir::Dim offset = 0;
     for (const ir::Value* input : node.inputs) {
       const bool owned = owns(graph, node, input, output, plans);
@@ -197,8 +198,8 @@ void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
       if (owned && contiguous && is_view) {
         // The view's source writes into the slice directly, in its own shape.
         const ir::Value* source = producer->input(0);
-        if (source->kind == ir::ValueKind::kNodeOutput && source->graph == &graph && source->uses.size() == 1 && !source->is_graph_output() && source->has_shape() &&
-            is_strided_work(source->producer) && plans.storage(source) == plans.storage(output) && !plans[source].slice) {
+        if (source->kind == ir::ValueKind::kNodeOutput && source->graph == &graph && source->uses.size() == 1 && !source->is_graph_output() &&
+            source->has_shape() && is_strided_work(source->producer) && plans.storage(source) == plans.storage(output) && !plans[source].slice) {
           plans[input].slice = SliceOf{output, static_cast<int>(axis), offset};
           plans[input].layout = Layout::kRowMajor;
           plans[source].slice = SliceOf{input, kWholeView, 0};

@@ -25,7 +25,7 @@ struct SliceOf {
 
 struct ValuePlan {
   DType storage = DType::kUndefined;
-  ops::Layout layout = ops::Layout::kAny;   ///< kAny: not yet decided
+  ops::Layout layout = ops::Layout::kAny;  ///< kAny: not yet decided
   std::optional<SliceOf> slice;
 };
 
@@ -58,8 +58,8 @@ bool is_contraction(const ir::Node& node);
 /// Fills storage types. Values from which a graph output is reachable without passing another contraction stay as the model says; the
 /// rest takes `precision` when its own type is float. With `inputs`, float inputs that feed a contraction are
 /// converted once as they come in. Returns the plan's entries for the engine.
-std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans,
-                                                 const std::vector<std::string>& pinned_nodes, bool inputs = false);
+std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans, const std::vector<std::string>& pinned_nodes,
+                                                 bool inputs = false);
 
 /// Marks concat inputs and split outputs that can live inside the other value's memory: along the channels of channels-last images, and
 /// along any axis where row-major producers accept strides.

@@ -51,7 +51,7 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
     }
     e.scale = std::max(e.scale, std::fabs(want));
     const double error = std::fabs(want - got);
-    if (!(error <= e.max)) e.max = error;   // a NaN here stays
+    if (!(error <= e.max)) e.max = error;  // a NaN here stays
     e.sum_squares += error * error;
   };
   e.count = expected.size();
@@ -177,7 +177,10 @@ class Verifier {
     std::vector<Dims> dims;
     for (const plan::Io& io : engine_->program().inputs) {
       const auto found = inputs.find(io.name);
-      if (found == inputs.end()) throw Error(Code::kVerification, "the engine has an input that the model has not").at_tensor(io.name).with_remedy("Give the model that it was built from.");
+      if (found == inputs.end())
+        throw Error(Code::kVerification, "the engine has an input that the model has not")
+            .at_tensor(io.name)
+            .with_remedy("Give the model that it was built from.");
       dims.push_back(found->second.dims());
     }
     for (std::size_t i = 0; i < dims.size(); ++i) {
@@ -212,7 +215,8 @@ class Verifier {
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     } else if (narrow_) {
       const auto contraction_constant = [](const ir::Value& value) {
-        return value.is_constant() && std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
+        return value.is_constant() &&
+               std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); });
       };
       runner.observe = [&](const ir::Value& value, Tensor& tensor) {
         count(value);
@@ -302,13 +306,14 @@ class Verifier {
       report_.summary = "no tensor of the engine bears a name of the model: nothing could be compared";
     } else {
       const VerifyReport::Tensor& t = worst_.at(failed.front());
-      report_.summary = fmt::format("{} of {} region outputs disagree with the oracle; the first is '{}' of {}: error {:.3e} (RMS {:.3e}) at scale {:.3e}, allowed {:.3e} (RMS {:.3e})",
-                                    failed.size(), order_.size(), t.name, t.region, t.max_error, t.rms_error, t.scale, t.max_allowed, t.rms_allowed);
+      report_.summary = fmt::format(
+          "{} of {} region outputs disagree with the oracle; the first is '{}' of {}: error {:.3e} (RMS {:.3e}) at scale {:.3e}, allowed {:.3e} (RMS {:.3e})",
+          failed.size(), order_.size(), t.name, t.region, t.max_error, t.rms_error, t.scale, t.max_allowed, t.rms_allowed);
     }
   }
 
   const BuildOptions& options_;
-  Phase* phase_ = nullptr;               // lives while run() does
+  Phase* phase_ = nullptr;  // lives while run() does
   std::shared_ptr<ir::Model> model_;
   std::shared_ptr<const runtime::Engine> engine_;
   std::unordered_map<std::string, Stored> stored_;

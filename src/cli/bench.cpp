@@ -31,12 +31,16 @@ int paired(const Options& options) {
   if (is_engine) options.flags.refuse_for_engine(options.model);
   const std::string onnx = is_engine ? options.onnx : options.model;
   if (onnx.empty())
-    throw Error(Code::kInvalidArgument, "rivals need the ONNX file, and this is an engine").in_source(options.model).with_remedy("Add --onnx M.onnx, or bench the ONNX file.");
+    throw Error(Code::kInvalidArgument, "rivals need the ONNX file, and this is an engine")
+        .in_source(options.model)
+        .with_remedy("Add --onnx M.onnx, or bench the ONNX file.");
   require_onnx(onnx, "bench --onnx", "Give the model that the engine was built from.");
-  std::vector<std::string> arguments{onnx, "--against", options.against, "--time", fmt::format("{}", parse_seconds(options.time)), "--warmup", std::to_string(options.warmup)};
+  std::vector<std::string> arguments{
+      onnx, "--against", options.against, "--time", fmt::format("{}", parse_seconds(options.time)), "--warmup", std::to_string(options.warmup)};
   const auto add = [&](const char* name, const std::string& value) { arguments.insert(arguments.end(), {name, value}); };
   if (is_engine) add("--engine", options.model), add("--precision", engine_precision(engine::read_engine(options.model)));
-  else add("--precision", options.flags.precision), add("--device", options.flags.device), add("--budget", fmt::format("{}", parse_seconds(options.flags.budget)));
+  else
+    add("--precision", options.flags.precision), add("--device", options.flags.device), add("--budget", fmt::format("{}", parse_seconds(options.flags.budget)));
   if (options.runs > 0) add("--runs", std::to_string(options.runs));
   if (!options.torch.empty()) add("--torch", options.torch);
   for (const std::string& shape : options.flags.shapes) add("--shape", shape);
@@ -66,7 +70,7 @@ int alone(const Options& options) {
   const double load_start = os::now_seconds();
   const Engine engine = Engine::load(file);
   const double load_seconds = os::now_seconds() - load_start;
-  folder.reset();   // the mapping keeps what it needs
+  folder.reset();  // the mapping keeps what it needs
   const BenchInputs inputs(engine, options.flags.shapes);
   Context context = engine.create_context();
   const InterruptScope interrupts;
@@ -80,7 +84,7 @@ int alone(const Options& options) {
   const double begin = os::now_seconds();
   while (!interrupted() && (options.runs > 0 ? static_cast<int>(times.size()) < options.runs : times.empty() || os::now_seconds() - begin < budget))
     times.push_back(once());
-  if (interrupted()) return 130;   // figures of a part would not be comparable
+  if (interrupted()) return 130;  // figures of a part would not be comparable
   std::sort(times.begin(), times.end());
   const auto at = [&](double share) { return times[static_cast<std::size_t>(share * static_cast<double>(times.size() - 1) + 0.5)] * 1e3; };
   const double mean = std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size()) * 1e3;
@@ -120,8 +124,7 @@ int alone(const Options& options) {
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "bench", "Measure latency and throughput",
-                              {"lathe bench m.engine",
-                               "lathe bench m.engine --shape images:8x3x640x640 --json",
+                              {"lathe bench m.engine", "lathe bench m.engine --shape images:8x3x640x640 --json",
                                "lathe bench m.onnx --against onnxruntime,openvino   alternating in one run",
                                "lathe bench m.engine --onnx m.onnx --against torch --torch model.py:make"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");

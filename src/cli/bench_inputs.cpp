@@ -54,8 +54,6 @@ BenchInputs::BenchInputs(const Engine& engine, const std::vector<std::string>& s
   for (const Tensor& tensor : tensors_) views_.push_back({tensor.raw(), tensor.dtype(), tensor.dims()});
 }
 
-std::int64_t BenchInputs::batch() const noexcept {
-  return tensors_.empty() || tensors_[0].dims().empty() ? 1 : tensors_[0].dims()[0];
-}
+std::int64_t BenchInputs::batch() const noexcept { return tensors_.empty() || tensors_[0].dims().empty() ? 1 : tensors_[0].dims()[0]; }
 
 }  // namespace lathe::cli

@@ -16,7 +16,7 @@ class BenchInputs {
   /// Symbolic extents come from `shapes` (NAME:1x3x640x640), else from what the engine was tuned for.
   BenchInputs(const Engine& engine, const std::vector<std::string>& shapes);
   std::span<const ConstTensorView> views() const noexcept { return views_; }
-  std::int64_t batch() const noexcept;   ///< extent of the first input's first axis
+  std::int64_t batch() const noexcept;  ///< extent of the first input's first axis
 
  private:
   std::vector<Tensor> tensors_;

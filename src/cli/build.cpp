@@ -22,8 +22,7 @@ void add_build(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "build", "ONNX to an engine: simplify, fuse, time candidates, verify, save",
-                              {"lathe build m.onnx -o m.engine",
-                               "lathe build m.onnx -o m.engine --precision bf16 --shape images:1x3x640x640 --explain",
+                              {"lathe build m.onnx -o m.engine", "lathe build m.onnx -o m.engine --precision bf16 --shape images:1x3x640x640 --explain",
                                "lathe build m.onnx -o m.engine --shape images:1x3x320x320:1x3x640x640:8x3x1280x1280   any batch to 8, tuned for 1"});
   command->add_option("model", options->model, "ONNX file")->required()->type_name("M.onnx");
   command->add_option("-o,--output", options->output, "Engine file to write")->required()->type_name("M.engine");
@@ -36,7 +35,7 @@ void add_build(CLI::App& app, Action& action) {
       check_output(options->output, options->model);
       const double started = os::now_seconds();
       const Engine engine = [&] {
-        TerminalProgress progress(options->flags.quiet);   // its line is gone before anything is printed
+        TerminalProgress progress(options->flags.quiet);  // its line is gone before anything is printed
         return build(options->model, options->flags.config(&progress));
       }();
       engine.save(options->output);
@@ -47,8 +46,7 @@ void add_build(CLI::App& app, Action& action) {
       }
       if (options->explain) std::fputs(builder::explain_text(report).c_str(), stdout);
       fmt::print("{}: {} steps from {} nodes, {} of packed weights, built in {}\n", options->output, report["steps"].get<int>(),
-                 report["nodes_read"].get<int>(), human_bytes(static_cast<double>(engine.weight_bytes())),
-                 human_time(os::now_seconds() - started));
+                 report["nodes_read"].get<int>(), human_bytes(static_cast<double>(engine.weight_bytes())), human_time(os::now_seconds() - started));
       if (report.contains("host_steps")) {
         fmt::print("{} step(s) have no kernel on the GPU and run on the CPU between copies:\n", report["host_steps"].size());
         for (const auto& step : report["host_steps"]) fmt::print("  {}\n", step.get<std::string>());

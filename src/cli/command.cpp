@@ -81,9 +81,10 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 void BuildFlags::add_to(CLI::App& command) {
   const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
   build_only(command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("DEVICE"));
-  build_only(command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also fp16")
-                 ->capture_default_str()
-                 ->type_name("TYPE"));
+  build_only(
+      command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also fp16")
+          ->capture_default_str()
+          ->type_name("TYPE"));
   command.add_option("--shape", shapes, "Shape of an input: NAME:1x3x640x640 fixes it, NAME:MIN:OPT:MAX gives a range to tune for; repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME:SHAPE");
@@ -148,7 +149,9 @@ bool is_engine_file(const std::string& path) {
 
 void require_onnx(const std::string& path, std::string_view command, std::string_view instead) {
   if (is_engine_file(path))
-    throw Error(Code::kInvalidArgument, fmt::format("this is an engine; `lathe {}` takes an ONNX file", command)).in_source(path).with_remedy(std::string(instead));
+    throw Error(Code::kInvalidArgument, fmt::format("this is an engine; `lathe {}` takes an ONNX file", command))
+        .in_source(path)
+        .with_remedy(std::string(instead));
 }
 
 void check_output(const std::string& path, const std::string& input) {
@@ -243,7 +246,7 @@ sys.exit(module.main(sys.argv[3:]))
   for (std::string& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::fflush(nullptr);
-  const InterruptScope interrupts;   // Ctrl-C reaches the child too, which says what it left
+  const InterruptScope interrupts;  // Ctrl-C reaches the child too, which says what it left
   const pid_t child = fork();
   if (child < 0) throw Error(Code::kMachine, "the system refuses a new process for Python");
   if (child == 0) {

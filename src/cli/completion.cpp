@@ -25,12 +25,13 @@ void add_completion(CLI::App& app, Action& action) {
         cases += fmt::format("    {}) words=\"{}\";;\n", sub->get_name(), options);
       }
       if (*shell == "zsh") fmt::print("autoload -U +X bashcompinit && bashcompinit\n");
-      fmt::print("_lathe() {{\n  local words=\"{}\" word=\"${{COMP_WORDS[COMP_CWORD]}}\"\n"
-                 "  if [ \"$COMP_CWORD\" -gt 1 ]; then\n  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n  fi\n"
-                 "  case \"$word\" in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$word\"));;\n"
-                 "    *) if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); else COMPREPLY=($(compgen -f -- \"$word\")); fi;;\n"
-                 "  esac\n}}\ncomplete -o filenames -F _lathe lathe\n",
-                 names, cases);
+      fmt::print(
+          "_lathe() {{\n  local words=\"{}\" word=\"${{COMP_WORDS[COMP_CWORD]}}\"\n"
+          "  if [ \"$COMP_CWORD\" -gt 1 ]; then\n  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n  fi\n"
+          "  case \"$word\" in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$word\"));;\n"
+          "    *) if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); else COMPREPLY=($(compgen -f -- \"$word\")); fi;;\n"
+          "  esac\n}}\ncomplete -o filenames -F _lathe lathe\n",
+          names, cases);
       return 0;
     };
   });

@@ -32,8 +32,13 @@ nlohmann::json describe_cuda() {
   std::string why, no_nvrtc;
   nlohmann::json out = {{"devices", nlohmann::json::array()}};
   for (const cuda::DeviceInfo& info : cuda::list_devices(&why))
-    out["devices"].push_back({{"device", fmt::format("cuda:{}", info.ordinal)}, {"name", info.name}, {"arch", info.arch_name()}, {"multiprocessors", info.multiprocessors},
-                              {"memory_bytes", info.memory_bytes}, {"l2_bytes", info.l2_bytes}, {"memory_gbytes_per_s", info.memory_bytes_per_second * 1e-9}});
+    out["devices"].push_back({{"device", fmt::format("cuda:{}", info.ordinal)},
+                              {"name", info.name},
+                              {"arch", info.arch_name()},
+                              {"multiprocessors", info.multiprocessors},
+                              {"memory_bytes", info.memory_bytes},
+                              {"l2_bytes", info.l2_bytes},
+                              {"memory_gbytes_per_s", info.memory_bytes_per_second * 1e-9}});
   if (!why.empty()) out["why_none"] = why;
   const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find(&no_nvrtc);
   out["nvrtc"] = nvrtc ? fmt::format("{}.{}", nvrtc->major(), nvrtc->minor()) : no_nvrtc;
@@ -43,8 +48,9 @@ nlohmann::json describe_cuda() {
 
 void print_cuda(const nlohmann::json& cuda) {
   for (const auto& device : cuda["devices"])
-    fmt::print("{:8} {} ({}, {} multiprocessors, {:.0f} GB, {:.0f} GB/s by the driver's figures)\n", device["device"].get<std::string>(), device["name"].get<std::string>(),
-               device["arch"].get<std::string>(), device["multiprocessors"].get<int>(), device["memory_bytes"].get<double>() * 1e-9, device["memory_gbytes_per_s"].get<double>());
+    fmt::print("{:8} {} ({}, {} multiprocessors, {:.0f} GB, {:.0f} GB/s by the driver's figures)\n", device["device"].get<std::string>(),
+               device["name"].get<std::string>(), device["arch"].get<std::string>(), device["multiprocessors"].get<int>(),
+               device["memory_bytes"].get<double>() * 1e-9, device["memory_gbytes_per_s"].get<double>());
   if (cuda.contains("why_none")) fmt::print("cuda     none: {}\n", cuda["why_none"].get<std::string>());
   fmt::print("         NVRTC: {}\n", cuda["nvrtc"].get<std::string>());
 }
@@ -56,9 +62,7 @@ void add_devices(CLI::App& app, Action& action) {
     bool json = false, knobs = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "devices", "What this machine offers, with measured rates",
-                              {"lathe devices",
-                               "lathe devices --json"});
+  auto* command = add_command(app, "devices", "What this machine offers, with measured rates", {"lathe devices", "lathe devices --json"});
   command->add_flag("--json", options->json, "Print as JSON");
   command->add_flag("--knobs", options->knobs, "The environment variables that Lathe reads and their values, instead");
   command->callback([options, &action] {
@@ -75,13 +79,20 @@ void add_devices(CLI::App& app, Action& action) {
       const bool onednn = false;
 #endif
       if (options->json) {
-        const nlohmann::json out = {{"cpu", {{"model", os::cpu_model()}, {"threads", os::available_cpus()}, {"features", features}, {"onednn", onednn},
-                                             {"fp32_gflops", rates.flops * 1e-9}, {"copy_gbytes_per_s", rates.bytes * 1e-9}}}, {"cuda", describe_cuda()}};
+        const nlohmann::json out = {{"cpu",
+                                     {{"model", os::cpu_model()},
+                                      {"threads", os::available_cpus()},
+                                      {"features", features},
+                                      {"onednn", onednn},
+                                      {"fp32_gflops", rates.flops * 1e-9},
+                                      {"copy_gbytes_per_s", rates.bytes * 1e-9}}},
+                                    {"cuda", describe_cuda()}};
         fmt::print("{}\n", out.dump(2));
         return 0;
       }
-      fmt::print("cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN candidates: {}\n",
-                 os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn ? "yes" : "not in this build");
+      fmt::print(
+          "cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN candidates: {}\n",
+          os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn ? "yes" : "not in this build");
       print_cuda(describe_cuda());
       return 0;
     };

@@ -11,11 +11,7 @@ void add_export(CLI::App& app, Action& action) {
   command->allow_extras();
   command->prefix_command();
   command->set_help_flag();  // Python prints the help
-  command->callback([command, &action] {
-    action = [command] {
-      return run_python("lathe.exporter", command->remaining());
-    };
-  });
+  command->callback([command, &action] { action = [command] { return run_python("lathe.exporter", command->remaining()); }; });
 }
 
 }  // namespace lathe::cli

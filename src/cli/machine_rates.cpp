@@ -55,7 +55,8 @@ MachineRates measure_machine_rates() {
     constexpr std::int64_t kBytes = std::int64_t{64} << 20, kPieces = 64;
     std::vector<char> from(kBytes, 1), to(kBytes, 0);
     const double seconds = best_seconds([&] {
-      pool.parallel_for(kPieces, [&](std::int64_t i, int) { std::memcpy(to.data() + i * (kBytes / kPieces), from.data() + i * (kBytes / kPieces), kBytes / kPieces); });
+      pool.parallel_for(kPieces,
+                        [&](std::int64_t i, int) { std::memcpy(to.data() + i * (kBytes / kPieces), from.data() + i * (kBytes / kPieces), kBytes / kPieces); });
     });
     rates.bytes = 2.0 * kBytes / seconds;
   }

@@ -6,8 +6,8 @@
 namespace lathe::cli {
 
 struct MachineRates {
-  double flops;   ///< fp32 FLOP/s over all threads of the pool, measured with the matrix kernel
-  double bytes;   ///< bytes per second of a large copy (read + written)
+  double flops;  ///< fp32 FLOP/s over all threads of the pool, measured with the matrix kernel
+  double bytes;  ///< bytes per second of a large copy (read + written)
 };
 
 MachineRates measure_machine_rates();

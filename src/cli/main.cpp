@@ -36,14 +36,15 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 /// True when the word is no subcommand; says then which one may be meant.
 bool unknown_command(const CLI::App& app, const std::string& word) {
   std::string best;
-  std::size_t least = 3;   // as far as a slip goes
+  std::size_t least = 3;  // as far as a slip goes
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
     if (const std::size_t distance = edit_distance(word, command->get_name()); distance < least) {
       least = distance;
       best = command->get_name();
     }
   if (best == word) return false;
-  std::fprintf(stderr, "lathe: there is no subcommand '%s'%s. See `lathe --help`.\n", word.c_str(), best.empty() ? "" : fmt::format("; did you mean '{}'?", best).c_str());
+  std::fprintf(stderr, "lathe: there is no subcommand '%s'%s. See `lathe --help`.\n", word.c_str(),
+               best.empty() ? "" : fmt::format("; did you mean '{}'?", best).c_str());
   return true;
 }
 
@@ -51,12 +52,13 @@ bool unknown_command(const CLI::App& app, const std::string& word) {
 
 int main(int argc, char** argv) {
   using namespace lathe::cli;
-  CLI::App app{"Lathe: from a trained network to an engine that runs as fast as the machine allows, with verified numbers.\n\n"
-               "  lathe export model.py:make -o m.onnx --input 1x3x640x640   PyTorch to ONNX, checked\n"
-               "  lathe build m.onnx -o m.engine                            simplify, fuse, time, verify\n"
-               "  lathe run m.engine --input images=x.npy --output y.npz    run it\n"
-               "  lathe bench m.onnx --against onnxruntime                  how fast, paired with a rival\n"
-               "\nExit codes: 0 ok, 1 the model or data is at fault, 2 wrong usage, 3 the machine lacks something, 130 stopped by Ctrl-C.\n"};
+  CLI::App app{
+      "Lathe: from a trained network to an engine that runs as fast as the machine allows, with verified numbers.\n\n"
+      "  lathe export model.py:make -o m.onnx --input 1x3x640x640   PyTorch to ONNX, checked\n"
+      "  lathe build m.onnx -o m.engine                            simplify, fuse, time, verify\n"
+      "  lathe run m.engine --input images=x.npy --output y.npz    run it\n"
+      "  lathe bench m.onnx --against onnxruntime                  how fast, paired with a rival\n"
+      "\nExit codes: 0 ok, 1 the model or data is at fault, 2 wrong usage, 3 the machine lacks something, 130 stopped by Ctrl-C.\n"};
   app.name("lathe");
   app.set_version_flag("--version", std::string("lathe ") + std::string(lathe::version()));
   app.require_subcommand(1);

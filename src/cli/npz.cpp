@@ -24,10 +24,20 @@ struct Kind {
   DType dtype;
   std::string_view descr;
 };
-constexpr std::array<Kind, 14> kKinds{{{DType::kFloat32, "<f4"}, {DType::kFloat64, "<f8"}, {DType::kFloat16, "<f2"}, {DType::kInt64, "<i8"},
-                                       {DType::kInt32, "<i4"}, {DType::kInt16, "<i2"}, {DType::kInt8, "|i1"}, {DType::kUint64, "<u8"},
-                                       {DType::kUint32, "<u4"}, {DType::kUint16, "<u2"}, {DType::kUint8, "|u1"}, {DType::kBool, "|b1"},
-                                       {DType::kComplex64, "<c8"}, {DType::kComplex128, "<c16"}}};
+constexpr std::array<Kind, 14> kKinds{{{DType::kFloat32, "<f4"},
+                                       {DType::kFloat64, "<f8"},
+                                       {DType::kFloat16, "<f2"},
+                                       {DType::kInt64, "<i8"},
+                                       {DType::kInt32, "<i4"},
+                                       {DType::kInt16, "<i2"},
+                                       {DType::kInt8, "|i1"},
+                                       {DType::kUint64, "<u8"},
+                                       {DType::kUint32, "<u4"},
+                                       {DType::kUint16, "<u2"},
+                                       {DType::kUint8, "|u1"},
+                                       {DType::kBool, "|b1"},
+                                       {DType::kComplex64, "<c8"},
+                                       {DType::kComplex128, "<c16"}}};
 
 [[noreturn]] void bad(const std::string& path, const std::string& what) {
   throw Error(Code::kCorruptFile, what).in_source(path).with_remedy("Write the array with numpy.save(path, array).");
@@ -38,8 +48,7 @@ std::string npy_header(const Tensor& tensor) {
   for (const Kind& kind : kKinds)
     if (kind.dtype == tensor.dtype()) descr = kind.descr;
   if (tensor.dtype() == DType::kBFloat16) descr = "<u2";
-  if (descr.empty())
-    throw Error(Code::kUnsupported, fmt::format("NumPy files have no element type for {}", dtype_name(tensor.dtype())));
+  if (descr.empty()) throw Error(Code::kUnsupported, fmt::format("NumPy files have no element type for {}", dtype_name(tensor.dtype())));
   std::string shape;
   for (const std::int64_t extent : tensor.dims()) shape += fmt::format("{},", extent);
   std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", descr, shape);
@@ -95,7 +104,9 @@ Header parse_header(const std::string& path, std::string_view text) {
   for (const Kind& kind : kKinds)
     if (descr.size() > 1 && descr.substr(1) == kind.descr.substr(1)) header.dtype = kind.dtype;
   if (header.dtype == DType::kUndefined)
-    throw Error(Code::kUnsupported, fmt::format("arrays of element type '{}' are not supported", descr)).in_source(path).with_remedy("Save an array of plain numbers, for example array.astype('float32').");
+    throw Error(Code::kUnsupported, fmt::format("arrays of element type '{}' are not supported", descr))
+        .in_source(path)
+        .with_remedy("Save an array of plain numbers, for example array.astype('float32').");
   header.swapped = descr[0] == '>' && dtype_bits(header.dtype) > 8;
   const std::string_view order = field("fortran_order");
   header.fortran = order.starts_with("True");
@@ -156,7 +167,9 @@ Tensor read_npy(const std::string& path) {
   const auto bytes = file->bytes();
   const char* text = reinterpret_cast<const char*>(bytes.data());
   if (bytes.size() >= 4 && std::memcmp(text, "PK\x03\x04", 4) == 0)
-    throw Error(Code::kUnsupported, "this is an archive (.npz) of arrays").in_source(path).with_remedy("Give one .npy file for each input: numpy.save(path, archive[name]).");
+    throw Error(Code::kUnsupported, "this is an archive (.npz) of arrays")
+        .in_source(path)
+        .with_remedy("Give one .npy file for each input: numpy.save(path, archive[name]).");
   if (bytes.size() < 12 || std::memcmp(text, "\x93NUMPY", 6) != 0) bad(path, "this is not a .npy file");
   const int major = text[6];
   if (major < 1 || major > 3) bad(path, fmt::format("version {} of .npy files is not known", major));

@@ -18,9 +18,7 @@ void add_ops(CLI::App& app, Action& action) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "ops", "Operators, their versions, and the candidates that execute them",
-                              {"lathe ops",
-                               "lathe ops --json"});
+  auto* command = add_command(app, "ops", "Operators, their versions, and the candidates that execute them", {"lathe ops", "lathe ops --json"});
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &action] {
     action = [options] {
@@ -30,8 +28,13 @@ void add_ops(CLI::App& app, Action& action) {
         std::vector<int> versions;
         for (const ops::VersionDef& version : op->versions) versions.push_back(version.since);
         const std::vector<std::string> candidates = builder::candidates_of(*op);
-        out.push_back({{"domain", op->domain}, {"name", op->name}, {"versions", versions}, {"candidates", candidates}, {"doc", op->doc},
-                       {"lowers", op->lower != nullptr}, {"upgrade", op->upgrade != nullptr}});
+        out.push_back({{"domain", op->domain},
+                       {"name", op->name},
+                       {"versions", versions},
+                       {"candidates", candidates},
+                       {"doc", op->doc},
+                       {"lowers", op->lower != nullptr},
+                       {"upgrade", op->upgrade != nullptr}});
         std::string text, by;
         for (const int version : versions) text += fmt::format("{}{}", text.empty() ? "" : ",", version);
         for (const std::string& candidate : candidates) by += (by.empty() ? "" : ", ") + candidate;

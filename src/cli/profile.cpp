@@ -24,11 +24,13 @@ void add_profile(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "profile", "Time per step, its floor (what FLOPs and bytes alone would take here), and ONNX nodes",
-                              {"lathe profile m.engine --top 10",
-                               "lathe profile m.engine --top 0 --nodes   every step in order, with its ONNX nodes"});
+                              {"lathe profile m.engine --top 10", "lathe profile m.engine --top 0 --nodes   every step in order, with its ONNX nodes"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
   command->add_option("--time", options->time, "Time to measure for")->capture_default_str()->type_name("TIME");
-  command->add_option("--top", options->top, "Steps to show, slowest first; 0 = all in order")->check(CLI::NonNegativeNumber)->capture_default_str()->type_name("N");
+  command->add_option("--top", options->top, "Steps to show, slowest first; 0 = all in order")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("N");
   command->add_flag("--nodes", options->nodes, "List the ONNX nodes of each step");
   options->flags.add_to(*command);
   command->add_flag("--json", options->json, "Print everything as JSON");
@@ -68,8 +70,13 @@ void add_profile(CLI::App& app, Action& action) {
       const auto floor = [&](const StepProfile& step) { return std::max(rates.flops > 0 ? step.flops / rates.flops : 0.0, step.bytes / rates.bytes); };
       for (const StepProfile& step : steps) {
         in_steps += step.seconds;
-        report["steps"].push_back({{"label", step.label}, {"kernel", step.kernel}, {"ms", step.seconds * 1e3}, {"floor_ms", floor(step) * 1e3},
-                                   {"flops", step.flops}, {"bytes", step.bytes}, {"onnx_nodes", step.sources}});
+        report["steps"].push_back({{"label", step.label},
+                                   {"kernel", step.kernel},
+                                   {"ms", step.seconds * 1e3},
+                                   {"floor_ms", floor(step) * 1e3},
+                                   {"flops", step.flops},
+                                   {"bytes", step.bytes},
+                                   {"onnx_nodes", step.sources}});
       }
       report["outside_steps_ms"] = (total / runs - in_steps) * 1e3;
       if (options->json) {
@@ -84,8 +91,8 @@ void add_profile(CLI::App& app, Action& action) {
       }
       std::vector<std::vector<std::string>> rows{{"step", "kernel", "time", "share", "floor", "time/floor"}};
       for (const StepProfile& step : steps) {
-        rows.push_back({step.label, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / (total / runs)), floor(step) > 0 ? human_time(floor(step)) : "-",
-                        floor(step) > 0 ? fmt::format("{:.2f}", step.seconds / floor(step)) : "-"});
+        rows.push_back({step.label, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / (total / runs)),
+                        floor(step) > 0 ? human_time(floor(step)) : "-", floor(step) > 0 ? fmt::format("{:.2f}", step.seconds / floor(step)) : "-"});
         if (options->nodes)
           for (const std::string& source : step.sources) rows.push_back({"    " + source});
       }

@@ -44,7 +44,8 @@ void check_array(const IoInfo& info, const Tensor& tensor, const std::string& fi
   if (!has_rank(info)) return;
   const std::string wanted = fmt::format("[{}]", fmt::join(info.shape_text, ", "));
   if (tensor.dims().size() != info.shape.size())
-    bad_array(file, fmt::format("input '{}' has {} axes, {}; the array has {}, {}", info.name, info.shape.size(), wanted, tensor.dims().size(), shape_of(tensor)));
+    bad_array(file,
+              fmt::format("input '{}' has {} axes, {}; the array has {}, {}", info.name, info.shape.size(), wanted, tensor.dims().size(), shape_of(tensor)));
   for (std::size_t axis = 0; axis < info.shape.size(); ++axis) {
     const std::int64_t extent = tensor.dims()[axis];
     if (info.shape[axis] >= 0 && info.shape[axis] != extent)
@@ -69,13 +70,14 @@ std::vector<Tensor> read_inputs(const std::vector<IoInfo>& infos, const std::vec
     // Names may hold '=', files rarely do: the longest known name in front of a '=' wins.
     const IoInfo* found = nullptr;
     for (const IoInfo& info : infos)
-      if (text.size() > info.name.size() && text.starts_with(info.name) && text[info.name.size()] == '=' && (!found || info.name.size() > found->name.size())) found = &info;
+      if (text.size() > info.name.size() && text.starts_with(info.name) && text[info.name.size()] == '=' && (!found || info.name.size() > found->name.size()))
+        found = &info;
     std::string file = found ? text.substr(found->name.size() + 1) : text;
     if (!found) {
       const auto cut = text.find('=');
       if (cut != std::string::npos || infos.size() != 1)
         throw Error(Code::kInvalidArgument, cut == std::string::npos ? fmt::format("'{}' names no input; the inputs are {}", text, names())
-                                                                      : fmt::format("there is no input '{}'; the inputs are {}", text.substr(0, cut), names()))
+                                                                     : fmt::format("there is no input '{}'; the inputs are {}", text.substr(0, cut), names()))
             .with_remedy("Write --input NAME=FILE.npy.");
       found = &infos[0];
     }
@@ -112,7 +114,8 @@ nlohmann::json statistics(const Tensor& tensor) {
     ++finite;
   }
   nlohmann::json out = {{"dtype", dtype_name(tensor.dtype())}, {"shape", tensor.dims()}, {"not_finite", tensor.size() - finite}};
-  for (const auto& [key, value] : {std::pair("min", low), std::pair("max", high), std::pair("mean", sum / static_cast<double>(std::max<std::int64_t>(finite, 1)))})
+  for (const auto& [key, value] :
+       {std::pair("min", low), std::pair("max", high), std::pair("mean", sum / static_cast<double>(std::max<std::int64_t>(finite, 1)))})
     out[key] = finite > 0 ? nlohmann::json(value) : nlohmann::json();
   return out;
 }
@@ -121,7 +124,9 @@ int run(const Options& options) {
   const bool built = is_engine_file(options.model);
   if (built) options.flags.refuse_for_engine(options.model);
   if (built && !options.flags.shapes.empty())
-    throw Error(Code::kInvalidArgument, "this is an engine: the arrays alone give the shapes of a run").in_source(options.model).with_remedy("Leave --shape out.");
+    throw Error(Code::kInvalidArgument, "this is an engine: the arrays alone give the shapes of a run")
+        .in_source(options.model)
+        .with_remedy("Leave --shape out.");
   if (!options.output.empty()) check_output(options.output, options.model);
 
   std::vector<Tensor> tensors;
@@ -146,7 +151,8 @@ int run(const Options& options) {
   }();
   const std::vector<IoInfo> infos = engine.outputs();
   if (options.output.ends_with(".npy") && infos.size() != 1)
-    throw Error(Code::kInvalidArgument, fmt::format("a .npy file holds one array, the model has {} outputs", infos.size())).with_remedy("Write --output FILE.npz.");
+    throw Error(Code::kInvalidArgument, fmt::format("a .npy file holds one array, the model has {} outputs", infos.size()))
+        .with_remedy("Write --output FILE.npz.");
 
   std::vector<ConstTensorView> views;
   const std::vector<IoInfo> inputs = engine.inputs();
@@ -172,8 +178,10 @@ int run(const Options& options) {
     const nlohmann::json& entry = report[name] = statistics(tensor);
     const auto number = [&](const char* key) { return entry[key].is_null() ? std::string("-") : fmt::format("{:.6g}", entry[key].get<double>()); };
     rows.push_back({name, std::string(dtype_name(tensor.dtype())), shape_of(tensor), number("min"), number("max"), number("mean")});
-    if (const auto bad = entry["not_finite"].get<std::int64_t>(); bad > 0) notes += fmt::format("{}: {} of {} values are not finite\n", name, bad, tensor.size());
-    if (tensor.dtype() == DType::kBFloat16 && !options.output.empty()) notes += fmt::format("{}: NumPy has no bfloat16, so its bits were written as uint16\n", name);
+    if (const auto bad = entry["not_finite"].get<std::int64_t>(); bad > 0)
+      notes += fmt::format("{}: {} of {} values are not finite\n", name, bad, tensor.size());
+    if (tensor.dtype() == DType::kBFloat16 && !options.output.empty())
+      notes += fmt::format("{}: NumPy has no bfloat16, so its bits were written as uint16\n", name);
   }
   if (options.json) fmt::print("{}\n", report.dump(2));
   else fmt::print("{}{}", table(rows), notes);
@@ -191,7 +199,8 @@ void add_run(CLI::App& app, Action& action) {
   command->add_option("-i,--input", options->inputs, "NAME=FILE.npy for each input (the name may be left out when there is one); repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME=FILE");
-  command->add_option("-o,--output", options->output, "Where to write the outputs: an .npz with one array per output name, or a .npy for a single output")->type_name("FILE.npz");
+  command->add_option("-o,--output", options->output, "Where to write the outputs: an .npz with one array per output name, or a .npy for a single output")
+      ->type_name("FILE.npz");
   options->flags.add_to(*command);
   command->add_flag("--json", options->json, "Print types, shapes and statistics of the outputs as JSON");
   command->callback([options, &action] { action = [options] { return run(*options); }; });

@@ -54,8 +54,14 @@ int show_engine(const std::string& file, bool as_json) {
     }
     devices.push_back({{"device", section.device}, {"needs", section.needs}, {"description", section.description}, {"steps", std::move(steps)}});
   }
-  json out = {{"kind", "engine"},          {"model", data.model_name},           {"producer", data.producer},       {"device", engine.device()},
-              {"section", engine.section()}, {"weight_bytes", engine.weight_bytes()}, {"inputs", io_json(engine.inputs())}, {"outputs", io_json(engine.outputs())},
+  json out = {{"kind", "engine"},
+              {"model", data.model_name},
+              {"producer", data.producer},
+              {"device", engine.device()},
+              {"section", engine.section()},
+              {"weight_bytes", engine.weight_bytes()},
+              {"inputs", io_json(engine.inputs())},
+              {"outputs", io_json(engine.outputs())},
               {"devices", std::move(devices)}};
   if (!engine.report_json().empty()) out["report"] = json::parse(engine.report_json());
   fmt::print("{}\n", out.dump(2));
@@ -79,8 +85,14 @@ int show_model(const std::string& file, bool as_json) {
     ++ops[node.domain.empty() ? node.op : node.domain + "::" + node.op];
     ++nodes;
   });
-  const json out = {{"kind", "onnx"},   {"ir_version", model->ir_version}, {"producer", model->producer_name},         {"opsets", opsets},
-                    {"nodes", nodes},   {"ops", ops},                      {"inputs", values_json(model->graph->inputs())}, {"outputs", values_json(model->graph->outputs())},
+  const json out = {{"kind", "onnx"},
+                    {"ir_version", model->ir_version},
+                    {"producer", model->producer_name},
+                    {"opsets", opsets},
+                    {"nodes", nodes},
+                    {"ops", ops},
+                    {"inputs", values_json(model->graph->inputs())},
+                    {"outputs", values_json(model->graph->outputs())},
                     {"text", text}};
   fmt::print("{}\n", out.dump(2));
   return 0;
@@ -95,8 +107,7 @@ void add_show(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "show", "Readable graph of a model; steps, candidates, memory and devices of an engine",
-                              {"lathe show m.onnx",
-                               "lathe show m.engine --json"});
+                              {"lathe show m.onnx", "lathe show m.engine --json"});
   command->add_option("file", options->file, "ONNX file or engine")->required()->type_name("FILE");
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &action] {

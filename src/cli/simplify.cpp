@@ -24,8 +24,7 @@ void add_simplify(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "simplify", "Fold, merge and remove what need not run; equality is checked before anything is written",
-                              {"lathe simplify in.onnx out.onnx",
-                               "lathe simplify in.onnx out.onnx --shape images:1x3x640x640"});
+                              {"lathe simplify in.onnx out.onnx", "lathe simplify in.onnx out.onnx --shape images:1x3x640x640"});
   command->add_option("input", options->input, "ONNX file")->required()->type_name("IN.onnx");
   command->add_option("output", options->output, "ONNX file to write")->required()->type_name("OUT.onnx");
   command->add_option("--shape", options->shapes, "Fix an input's shape: NAME:1x3x640x640; repeatable")->allow_extra_args(false)->type_name("NAME:SHAPE");
@@ -33,8 +32,7 @@ void add_simplify(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "Print the table as JSON");
   command->callback([options, &action] {
     action = [options] {
-      if (is_engine_file(options->input))
-        throw Error(Code::kInvalidArgument, "this is an engine; simplify takes ONNX files").in_source(options->input);
+      if (is_engine_file(options->input)) throw Error(Code::kInvalidArgument, "this is an engine; simplify takes ONNX files").in_source(options->input);
       const auto original = onnx::read_model(options->input);
       std::map<std::string, builder::ShapeRange> shapes;
       for (const std::string& text : options->shapes) shapes.insert(builder::parse_shape_option(text));
@@ -46,7 +44,10 @@ void add_simplify(CLI::App& app, Action& action) {
       if (!options->no_check) equality = builder::check_equality(*original, *model, shapes);  // throws when they differ
       onnx::write_model(*model, options->output);
       if (options->json) {
-        nlohmann::json out = {{"nodes_before", report.nodes_before}, {"nodes_after", report.nodes_after}, {"seconds", report.seconds}, {"checked", !options->no_check},
+        nlohmann::json out = {{"nodes_before", report.nodes_before},
+                              {"nodes_after", report.nodes_after},
+                              {"seconds", report.seconds},
+                              {"checked", !options->no_check},
                               {"max_relative_error", equality.max_relative_error}};
         for (const auto& [op, counts] : report.ops) out["ops"][op] = {counts.first, counts.second};
         fmt::print("{}\n", out.dump(2));
@@ -57,8 +58,9 @@ void add_simplify(CLI::App& app, Action& action) {
       rows.push_back({"all", std::to_string(report.nodes_before), std::to_string(report.nodes_after)});
       fmt::print("{}", table(rows));
       if (options->no_check) fmt::print("{} written; the numbers were not compared (--no-check)\n", options->output);
-      else fmt::print("{} written; outputs equal to the original's (largest difference {:.1e} of the output's scale, {} input sets)\n", options->output,
-                      equality.max_relative_error, equality.input_sets);
+      else
+        fmt::print("{} written; outputs equal to the original's (largest difference {:.1e} of the output's scale, {} input sets)\n", options->output,
+                   equality.max_relative_error, equality.input_sets);
       return 0;
     };
   });

@@ -77,7 +77,9 @@ int verify(const Options& options) {
   else if (!options.onnx.empty()) throw Error(Code::kInvalidArgument, "--onnx goes with an engine, and this is none").in_source(options.model);
   const std::string onnx = is_engine ? options.onnx : options.model;
   if (onnx.empty())
-    throw Error(Code::kInvalidArgument, "an engine is verified against the model that it was built from").in_source(options.model).with_remedy("Add --onnx M.onnx.");
+    throw Error(Code::kInvalidArgument, "an engine is verified against the model that it was built from")
+        .in_source(options.model)
+        .with_remedy("Add --onnx M.onnx.");
   require_onnx(onnx, "verify --onnx", "Give the model that the engine was built from.");
 
   engine::EngineData engine;
@@ -106,7 +108,8 @@ int verify(const Options& options) {
       passed &= agrees;
       if (!options.json)
         fmt::print("{}: largest difference {:.2e} of the output's scale at two seeds (allowed {:.0e}): {}\n", rival.at("name").get<std::string>(),
-                   rival.at("max_relative_error").is_null() ? INFINITY : rival.at("max_relative_error").get<double>(), rival.at("allowed").get<double>(), agrees ? "ok" : "DIFFERS");
+                   rival.at("max_relative_error").is_null() ? INFINITY : rival.at("max_relative_error").get<double>(), rival.at("allowed").get<double>(),
+                   agrees ? "ok" : "DIFFERS");
     } else if (!options.json) {
       fmt::print("ONNX Runtime: not compared ({})\n", rival.at("reason").get<std::string>());
     }
@@ -120,8 +123,7 @@ int verify(const Options& options) {
 void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "verify", "Hold an engine against the oracle: the graph as read, run by defining loops",
-                              {"lathe verify m.onnx --precision bf16 --all",
-                               "lathe verify m.engine --onnx m.onnx"});
+                              {"lathe verify m.onnx --precision bf16 --all", "lathe verify m.engine --onnx m.onnx"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
   command->add_option("--onnx", options->onnx, "The model that an engine was built from")->type_name("M.onnx");
   command->add_flag("--all", options->all, "Print every region's output, not only the graph's and the worst");

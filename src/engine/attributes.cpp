@@ -16,8 +16,8 @@
 namespace lathe::engine {
 namespace {
 
-using ir::AttrType;
 using ir::Attribute;
+using ir::AttrType;
 
 [[noreturn]] void corrupt(std::string_view what) { throw Error(Code::kCorruptFile, std::string(what)); }
 
@@ -191,9 +191,7 @@ ir::Attrs unpack_attrs(const StoredAttrs* stored) {
       case AttrType::kString: attribute.value = text_of(item->s()); break;
       case AttrType::kFloats: attribute.value = values_of(item->floats()); break;
       case AttrType::kInts: attribute.value = values_of(item->ints()); break;
-      case AttrType::kStrings:
-        attribute.value = unpack_all(item->strings(), [](const flatbuffers::String* t) { return t->str(); });
-        break;
+      case AttrType::kStrings: attribute.value = unpack_all(item->strings(), [](const flatbuffers::String* t) { return t->str(); }); break;
       case AttrType::kTensor: attribute.value = only(tensors()); break;
       case AttrType::kTensors: attribute.value = tensors(); break;
       case AttrType::kGraph: attribute.value = only(graphs()); break;

@@ -14,24 +14,24 @@ namespace lathe::engine {
 
 /// One way to run the model: tuned for a device, or the generic one that any CPU runs.
 struct DeviceSection {
-  std::string device;         ///< "cpu", "cpu-generic", "cuda:sm_90a"
-  std::string needs;          ///< CPU features required, separated by spaces ("avx512f avx512bf16"); "" = none
-  std::string description;    ///< machine it was tuned on, for `lathe show`
+  std::string device;       ///< "cpu", "cpu-generic", "cuda:sm_90a"
+  std::string needs;        ///< CPU features required, separated by spaces ("avx512f avx512bf16"); "" = none
+  std::string description;  ///< machine it was tuned on, for `lathe show`
   plan::Program program;
 };
 
 struct EngineData {
-  std::string producer;                              ///< "lathe 0.1.0"
+  std::string producer;  ///< "lathe 0.1.0"
   std::string model_name;
-  std::vector<DeviceSection> sections;               ///< preferred first
-  std::vector<plan::Blob> blobs;                     ///< shared by all sections; offsets are set by the writer
-  std::vector<std::span<const std::byte>> blob_bytes;///< one per blob
-  std::vector<std::shared_ptr<const void>> owners;   ///< keep blob_bytes alive
-  std::string portable_graph;                        ///< ONNX bytes; weights refer to raw blobs by name
+  std::vector<DeviceSection> sections;                 ///< preferred first
+  std::vector<plan::Blob> blobs;                       ///< shared by all sections; offsets are set by the writer
+  std::vector<std::span<const std::byte>> blob_bytes;  ///< one per blob
+  std::vector<std::shared_ptr<const void>> owners;     ///< keep blob_bytes alive
+  std::string portable_graph;                          ///< ONNX bytes; weights refer to raw blobs by name
   std::vector<plan::PrecisionEntry> precision;
-  std::vector<std::string> custom_ops;               ///< "domain::name@version" needed to load
+  std::vector<std::string> custom_ops;  ///< "domain::name@version" needed to load
   std::vector<std::pair<std::string, std::string>> metadata;
-  std::string report_json;                           ///< the build report
+  std::string report_json;  ///< the build report
 };
 
 }  // namespace lathe::engine

@@ -346,7 +346,7 @@ TEST_F(EngineFile, IsWholeWhenTwoProcessesWriteItAtOnce) {
     writers.push_back(child);
   }
   while (!writers.empty()) {
-    EXPECT_NO_THROW(check_weights(read_engine(path)));   // always one of the two, whole
+    EXPECT_NO_THROW(check_weights(read_engine(path)));  // always one of the two, whole
     int state = 0;
     if (waitpid(writers.back(), &state, WNOHANG) == 0) continue;
     writers.pop_back();

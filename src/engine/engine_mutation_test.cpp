@@ -22,7 +22,8 @@ namespace {
 /// 64-byte aligned storage, exactly as long as the content, so that sanitizers see one byte too far.
 class Aligned {
  public:
-  explicit Aligned(std::span<const std::byte> from) : bytes_(static_cast<std::byte*>(std::aligned_alloc(64, (from.size() + 63) / 64 * 64 + 64))), size_(from.size()) {
+  explicit Aligned(std::span<const std::byte> from)
+      : bytes_(static_cast<std::byte*>(std::aligned_alloc(64, (from.size() + 63) / 64 * 64 + 64))), size_(from.size()) {
     std::copy(from.begin(), from.end(), bytes_);
   }
   ~Aligned() { std::free(bytes_); }
@@ -130,7 +131,7 @@ TEST(EngineMutation, FindsEveryDamagedByte) {
 }
 
 TEST(EngineMutation, StaysSoundWhenTheHashesAreForged) {
-  constexpr std::array<unsigned, 6> kValues{0x00U, 0x01U, 0x7FU, 0x80U, 0xFFU, 0x100U};   // of the rich engine's bytes, which are many, each meets one
+  constexpr std::array<unsigned, 6> kValues{0x00U, 0x01U, 0x7FU, 0x80U, 0xFFU, 0x100U};  // of the rich engine's bytes, which are many, each meets one
   for (const bool rich : {false, true}) {
     const std::vector<std::byte> good = write_engine(rich ? test::rich_engine() : test::concat_engine());
     const std::size_t end = weights_start(good);
@@ -173,7 +174,8 @@ TEST(EngineMutation, StaysSoundUnderManyChangesAtOnce) {
 TEST(EngineMutation, RefusesSizesThatWouldOverflow) {
   EngineData data = test::concat_engine();
   const ir::Dim height = ir::Dim::symbol("height");
-  data.sections[0].program.slots.push_back(test::slot("huge", {height * height * height * height * height, height * height * height * height * height}, plan::Storage::kArena));
+  data.sections[0].program.slots.push_back(
+      test::slot("huge", {height * height * height * height * height, height * height * height * height * height}, plan::Storage::kArena));
   const EngineData back = read_engine(write_engine(data), nullptr);
   ir::Bindings bindings;
   const std::vector<Dims> dims{{1, 3, 60, 5}};

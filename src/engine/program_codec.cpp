@@ -65,7 +65,8 @@ std::unique_ptr<fb::ProgramT> pack_program(const plan::Program& program) {
     item->storage = static_cast<std::uint8_t>(slot.storage);
     item->parent = slot.parent;
     item->alias_axis = slot.alias_axis;
-    if (slot.storage == plan::Storage::kAlias && !(slot.alias_offset == ir::Dim(0))) item->alias_offset = static_cast<std::int32_t>(dims.add(slot.alias_offset));
+    if (slot.storage == plan::Storage::kAlias && !(slot.alias_offset == ir::Dim(0)))
+      item->alias_offset = static_cast<std::int32_t>(dims.add(slot.alias_offset));
     item->blob = slot.blob;
     out->slots.push_back(std::move(item));
   }

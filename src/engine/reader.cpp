@@ -133,7 +133,8 @@ EngineData read_checked(std::span<const std::byte> file, std::shared_ptr<const v
   std::vector<bool> taken(sections.size(), false);
   if (metadata.devices())
     for (const fb::Device* item : *metadata.devices()) {
-      if (item->section() >= sections.size() || taken[item->section()]) corrupt(fmt::format("the device '{}' has no program of its own", item->device()->str()));
+      if (item->section() >= sections.size() || taken[item->section()])
+        corrupt(fmt::format("the device '{}' has no program of its own", item->device()->str()));
       taken[item->section()] = true;
       try {
         data.sections.push_back({item->device()->str(), text_of(item->needs()), text_of(item->description()), read_program(sections[item->section()])});

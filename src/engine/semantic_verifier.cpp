@@ -72,7 +72,8 @@ class ProgramCheck {
       require(s.order.size() == s.shape.size(), "slot {}: its memory order has {} axes, the slot {}", i, s.order.size(), s.shape.size());
       std::vector<bool> seen(s.order.size(), false);
       for (const std::int32_t axis : s.order) {
-        require(axis >= 0 && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)], "slot {}: its memory order is no permutation", i);
+        require(axis >= 0 && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)],
+                "slot {}: its memory order is no permutation", i);
         seen[static_cast<std::size_t>(axis)] = true;
       }
     }
@@ -152,13 +153,16 @@ class ProgramCheck {
     std::vector<int> named(program_.slots.size(), 0);
     std::set<std::string_view> names;
     for (const plan::Io& io : program_.inputs) {
-      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kInput && slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory", io.name);
+      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kInput && slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory",
+              io.name);
       require(names.insert(io.name).second, "two inputs are called '{}'", io.name);
-      require(io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()), "input '{}' is given to an output that does not exist", io.name);
+      require(io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()), "input '{}' is given to an output that does not exist",
+              io.name);
       ++named[static_cast<std::size_t>(io.slot)];
     }
     for (const plan::Io& io : program_.outputs) {
-      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory", io.name);
+      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory",
+              io.name);
       ++named[static_cast<std::size_t>(io.slot)];
     }
     for (std::size_t i = 0; i < program_.slots.size(); ++i) {
@@ -215,7 +219,9 @@ class ProgramCheck {
       case StepKind::kBranch: regions = 2; break;
       case StepKind::kReadSize: require(!step.read_symbol.empty(), "{} binds no symbol", name()); break;
     }
-    if (step.kind == StepKind::kCopy) require(step.inputs.size() == 1 && step.outputs.size() == 1 && step.inputs[0] >= 0 && step.outputs[0] >= 0, "{} is a copy without source or target", name());
+    if (step.kind == StepKind::kCopy)
+      require(step.inputs.size() == 1 && step.outputs.size() == 1 && step.inputs[0] >= 0 && step.outputs[0] >= 0, "{} is a copy without source or target",
+              name());
     require(step.regions.size() == regions, "{} has {} subprograms, its kind needs {}", name(), step.regions.size(), regions);
     for (const std::int32_t region : step.regions)
       require(region >= 0 && static_cast<std::size_t>(region) < program_.subprograms.size(), "{} runs the subprogram {}, which does not exist", name(), region);
@@ -236,8 +242,7 @@ class ProgramCheck {
       for (const SlotId id : step.outputs)
         if (id != -1) written[static_cast<std::size_t>(root(id))] = true;
     }
-    for (const plan::Io& io : program_.outputs)
-      require(written[static_cast<std::size_t>(io.slot)], "nothing writes the output '{}'", io.name);
+    for (const plan::Io& io : program_.outputs) require(written[static_cast<std::size_t>(io.slot)], "nothing writes the output '{}'", io.name);
   }
 
   void check_segments() const {
@@ -301,8 +306,8 @@ std::string find_defect(const EngineData& data) {
       const auto same = [](const std::vector<plan::Io>& a, const std::vector<plan::Io>& b) {
         return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const plan::Io& x, const plan::Io& y) { return x.name == y.name; });
       };
-      require(same(section.program.inputs, first.inputs) && same(section.program.outputs, first.outputs), "device '{}' has other inputs or outputs than device '{}'",
-              section.device, data.sections.front().device);
+      require(same(section.program.inputs, first.inputs) && same(section.program.outputs, first.outputs),
+              "device '{}' has other inputs or outputs than device '{}'", section.device, data.sections.front().device);
     }
   });
 }

@@ -16,7 +16,7 @@ std::string find_defect(const EngineData& data);
 /// The same for one program over the blobs of an engine.
 std::string find_program_defect(const plan::Program& program, const std::vector<plan::Blob>& blobs);
 
-inline constexpr std::size_t kMaxItems = std::size_t{1} << 19;          ///< slots, steps, blobs
+inline constexpr std::size_t kMaxItems = std::size_t{1} << 19;  ///< slots, steps, blobs
 inline constexpr std::size_t kMaxRank = 64;
 inline constexpr std::int64_t kMaxSlotBytes = std::int64_t{1} << 44;
 inline constexpr int kMaxNesting = 16;

@@ -64,14 +64,14 @@ inline EngineData concat_engine() {
   const plan::BlobId w = add_blob(data, "w", ramp({1, 1, 4, 5}, 100));
   plan::Program program;
   program.slots = {
-      slot("x", {1, 3, height, width}, Storage::kInput),                    // 0
-      slot("y", {1, 4, height, width}, Storage::kOutput),                   // 1
-      slot("", {1, 3, height, width}, Storage::kArena),                     // 2 channels-last copy of x
-      slot("", {1, 3, height, width}, Storage::kAlias),                     // 3 the first channels of y
-      slot("", {1, 1, 4, 5}, Storage::kAlias),                              // 4 the last channel of y
-      slot("w", {1, 1, 4, 5}, Storage::kConstant),                          // 5
-      slot("z", {ir::Dim(3) * height * width}, Storage::kOutput),           // 6
-      slot("", {1, 3, height, width}, Storage::kAlias),                     // 7 z in the shape of x
+      slot("x", {1, 3, height, width}, Storage::kInput),           // 0
+      slot("y", {1, 4, height, width}, Storage::kOutput),          // 1
+      slot("", {1, 3, height, width}, Storage::kArena),            // 2 channels-last copy of x
+      slot("", {1, 3, height, width}, Storage::kAlias),            // 3 the first channels of y
+      slot("", {1, 1, 4, 5}, Storage::kAlias),                     // 4 the last channel of y
+      slot("w", {1, 1, 4, 5}, Storage::kConstant),                 // 5
+      slot("z", {ir::Dim(3) * height * width}, Storage::kOutput),  // 6
+      slot("", {1, 3, height, width}, Storage::kAlias),            // 7 z in the shape of x
   };
   program.slots[2].order = {0, 2, 3, 1};
   program.slots[3].parent = program.slots[4].parent = 1;
@@ -132,7 +132,8 @@ inline EngineData rich_engine() {
   size.kind = plan::StepKind::kReadSize;
   size.read_symbol = "found";
   program.steps.push_back(size);
-  program.slots.push_back(slot("late", {ir::Dim::floordiv(ir::Dim::symbol("found") - 1, 2) + 1, ir::Dim::max(ir::Dim::symbol("height"), 8)}, plan::Storage::kArena, DType::kBFloat16));
+  program.slots.push_back(slot("late", {ir::Dim::floordiv(ir::Dim::symbol("found") - 1, 2) + 1, ir::Dim::max(ir::Dim::symbol("height"), 8)},
+                               plan::Storage::kArena, DType::kBFloat16));
   program.segments = {{0, 6}};
   plan::Blob packed;
   packed.pack = "test.pack";

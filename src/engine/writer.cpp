@@ -44,16 +44,16 @@ struct MemorySink final : Sink {
 /// A section before it has its place: its bytes are views.
 struct Section {
   SectionKind kind;
-  std::span<const std::byte> bytes;   // empty for weights, which are written blob by blob
+  std::span<const std::byte> bytes;  // empty for weights, which are written blob by blob
   std::uint64_t size = 0, offset = 0;
   Hash128 hash;
 };
 
 /// Blobs in the order of writing; equal bytes once.
 struct WeightLayout {
-  std::vector<std::uint64_t> offsets;       // one per blob
+  std::vector<std::uint64_t> offsets;  // one per blob
   std::vector<Hash128> hashes;
-  std::vector<std::size_t> written;         // indices of blobs whose bytes are stored
+  std::vector<std::size_t> written;  // indices of blobs whose bytes are stored
   std::uint64_t size = 0;
 };
 
@@ -73,7 +73,8 @@ std::vector<std::size_t> writing_order(const EngineData& data) {
         if (id >= 0) place(static_cast<std::size_t>(id));
       for (plan::SlotId id : step.inputs) {
         while (id >= 0 && program.slots[static_cast<std::size_t>(id)].storage == plan::Storage::kAlias) id = program.slots[static_cast<std::size_t>(id)].parent;
-        if (id >= 0 && program.slots[static_cast<std::size_t>(id)].storage == plan::Storage::kConstant) place(static_cast<std::size_t>(program.slots[static_cast<std::size_t>(id)].blob));
+        if (id >= 0 && program.slots[static_cast<std::size_t>(id)].storage == plan::Storage::kConstant)
+          place(static_cast<std::size_t>(program.slots[static_cast<std::size_t>(id)].blob));
       }
     }
     for (const plan::Program& sub : program.subprograms) self(self, sub);
@@ -101,9 +102,7 @@ WeightLayout lay_out(const EngineData& data) {
   return layout;
 }
 
-std::span<const std::byte> finish(flatbuffers::FlatBufferBuilder& builder) {
-  return std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize()));
-}
+std::span<const std::byte> finish(flatbuffers::FlatBufferBuilder& builder) { return std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())); }
 
 std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightLayout& weights, const std::vector<Section>& sections) {
   auto out = std::make_unique<fb::EngineT>();
@@ -123,7 +122,7 @@ std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightL
     item->device = device.device;
     item->needs = device.needs;
     item->description = device.description;
-    item->section = next_program++;   // programs are the first sections
+    item->section = next_program++;  // programs are the first sections
     out->devices.push_back(std::move(item));
   }
   for (std::size_t i = 0; i < data.blobs.size(); ++i) {

@@ -9,8 +9,8 @@
 namespace lathe::ir {
 namespace {
 
-constexpr const char* kTypeNames[] = {"nothing", "a float", "an int", "a string", "a tensor", "a graph", "floats", "ints",
-                                      "strings", "tensors", "graphs", "a sparse tensor", "sparse tensors", "a type", "types"};
+constexpr const char* kTypeNames[] = {"nothing", "a float", "an int", "a string",        "a tensor",       "a graph", "floats", "ints",
+                                      "strings", "tensors", "graphs", "a sparse tensor", "sparse tensors", "a type",  "types"};
 
 template <class T>
 const T* typed(const Attrs& attrs, std::string_view name, const char* expected) {
@@ -18,11 +18,11 @@ const T* typed(const Attrs& attrs, std::string_view name, const char* expected) 
   if (!attribute) return nullptr;
   if (const T* value = std::get_if<T>(&attribute->value)) return value;
   if (!attribute->ref_name.empty()) {
-    throw Error(Code::kInternal, "attribute '" + std::string(name) + "' refers to the function attribute '" + attribute->ref_name +
-                                     "', which has not been bound");
+    throw Error(Code::kInternal,
+                "attribute '" + std::string(name) + "' refers to the function attribute '" + attribute->ref_name + "', which has not been bound");
   }
-  throw Error(Code::kInvalidModel, "attribute '" + std::string(name) + "' must hold " + expected + " but holds " +
-                                       kTypeNames[static_cast<int>(attribute->type())]);
+  throw Error(Code::kInvalidModel,
+              "attribute '" + std::string(name) + "' must hold " + expected + " but holds " + kTypeNames[static_cast<int>(attribute->type())]);
 }
 
 // An empty list is written without a type by some exporters and reads as ints: it is the empty list of every kind.
@@ -40,10 +40,9 @@ std::vector<T> list(const Attrs& attrs, std::string_view name, std::vector<T> fa
 
 AttrType Attribute::type() const noexcept {
   if (!ref_name.empty() && std::holds_alternative<std::monostate>(value)) return ref_type;
-  constexpr AttrType kTypes[] = {AttrType::kUndefined, AttrType::kFloat,   AttrType::kInt,    AttrType::kString,
-                                 AttrType::kTensor,    AttrType::kGraph,   AttrType::kFloats, AttrType::kInts,
-                                 AttrType::kStrings,   AttrType::kTensors, AttrType::kGraphs, AttrType::kSparseTensor,
-                                 AttrType::kSparseTensors, AttrType::kType, AttrType::kTypes};
+  constexpr AttrType kTypes[] = {AttrType::kUndefined, AttrType::kFloat,        AttrType::kInt,           AttrType::kString,  AttrType::kTensor,
+                                 AttrType::kGraph,     AttrType::kFloats,       AttrType::kInts,          AttrType::kStrings, AttrType::kTensors,
+                                 AttrType::kGraphs,    AttrType::kSparseTensor, AttrType::kSparseTensors, AttrType::kType,    AttrType::kTypes};
   return kTypes[value.index()];
 }
 

@@ -31,14 +31,27 @@ using UnreadFields = std::map<std::uint32_t, std::string>;
 
 /// ONNX AttributeProto.AttributeType; the numbers are the format's.
 enum class AttrType : std::uint8_t {
-  kUndefined = 0, kFloat = 1, kInt = 2, kString = 3, kTensor = 4, kGraph = 5, kFloats = 6, kInts = 7, kStrings = 8,
-  kTensors = 9, kGraphs = 10, kSparseTensor = 11, kSparseTensors = 12, kType = 13, kTypes = 14,
+  kUndefined = 0,
+  kFloat = 1,
+  kInt = 2,
+  kString = 3,
+  kTensor = 4,
+  kGraph = 5,
+  kFloats = 6,
+  kInts = 7,
+  kStrings = 8,
+  kTensors = 9,
+  kGraphs = 10,
+  kSparseTensor = 11,
+  kSparseTensors = 12,
+  kType = 13,
+  kTypes = 14,
 };
 
 struct Attribute {
-  using Value = std::variant<std::monostate, float, std::int64_t, std::string, Tensor, GraphPtr, std::vector<float>,
-                             std::vector<std::int64_t>, std::vector<std::string>, std::vector<Tensor>, std::vector<GraphPtr>,
-                             SparseTensor, std::vector<SparseTensor>, Type, std::vector<Type>>;
+  using Value =
+      std::variant<std::monostate, float, std::int64_t, std::string, Tensor, GraphPtr, std::vector<float>, std::vector<std::int64_t>, std::vector<std::string>,
+                   std::vector<Tensor>, std::vector<GraphPtr>, SparseTensor, std::vector<SparseTensor>, Type, std::vector<Type>>;
   Value value;
   std::string doc;
   /// Inside a local function's body: the function attribute that this one refers to ("" otherwise).
@@ -48,11 +61,11 @@ struct Attribute {
 
   Attribute() = default;
   template <class T>
-  Attribute(T v) : value(std::move(v)) {}  // NOLINT(google-explicit-constructor)
-  Attribute(int v) : value(static_cast<std::int64_t>(v)) {}  // NOLINT(google-explicit-constructor)
+  Attribute(T v) : value(std::move(v)) {}                     // NOLINT(google-explicit-constructor)
+  Attribute(int v) : value(static_cast<std::int64_t>(v)) {}   // NOLINT(google-explicit-constructor)
   Attribute(bool v) : value(static_cast<std::int64_t>(v)) {}  // NOLINT(google-explicit-constructor)
-  Attribute(double v) : value(static_cast<float>(v)) {}  // NOLINT(google-explicit-constructor)
-  Attribute(const char* v) : value(std::string(v)) {}  // NOLINT(google-explicit-constructor)
+  Attribute(double v) : value(static_cast<float>(v)) {}       // NOLINT(google-explicit-constructor)
+  Attribute(const char* v) : value(std::string(v)) {}         // NOLINT(google-explicit-constructor)
   AttrType type() const noexcept;
 };
 
@@ -67,8 +80,8 @@ class Attrs {
   std::vector<std::int64_t> get_ints(std::string_view name, std::vector<std::int64_t> fallback = {}) const;
   std::vector<float> get_floats(std::string_view name, std::vector<float> fallback = {}) const;
   std::vector<std::string> get_strings(std::string_view name, std::vector<std::string> fallback = {}) const;
-  Tensor get_tensor(std::string_view name) const;     ///< undefined Tensor when absent
-  GraphPtr get_graph(std::string_view name) const;    ///< nullptr when absent
+  Tensor get_tensor(std::string_view name) const;   ///< undefined Tensor when absent
+  GraphPtr get_graph(std::string_view name) const;  ///< nullptr when absent
   void set(std::string name, Attribute attribute);
   void erase(std::string_view name);
   bool empty() const noexcept { return map_.empty(); }

@@ -133,9 +133,7 @@ bool Dim::is_symbol() const noexcept {
 
 std::string Dim::to_string() const { return expr_ ? expr_->text : std::to_string(constant_); }
 
-std::uint64_t Dim::hash() const noexcept {
-  return expr_ ? expr_->hash : static_cast<std::uint64_t>(constant_) * 0x9e3779b97f4a7c15ull;
-}
+std::uint64_t Dim::hash() const noexcept { return expr_ ? expr_->hash : static_cast<std::uint64_t>(constant_) * 0x9e3779b97f4a7c15ull; }
 
 bool operator==(const Dim& a, const Dim& b) noexcept {
   if (a.expr_ == b.expr_) return a.expr_ || a.constant_ == b.constant_;
@@ -209,9 +207,7 @@ Dim Dim::substitute(const std::unordered_map<std::string, Dim>& replacements) co
           value = value * (found == replacements.end() ? DimAlgebra::from_atom(atom) : found->second);
           break;
         }
-        case AtomKind::kFloorDiv:
-          value = value * floordiv(atom->a.substitute(replacements), atom->b.substitute(replacements));
-          break;
+        case AtomKind::kFloorDiv: value = value * floordiv(atom->a.substitute(replacements), atom->b.substitute(replacements)); break;
         case AtomKind::kMin: value = value * min(atom->a.substitute(replacements), atom->b.substitute(replacements)); break;
         case AtomKind::kMax: value = value * max(atom->a.substitute(replacements), atom->b.substitute(replacements)); break;
       }

@@ -30,7 +30,7 @@ class Dim {
 
   bool is_constant() const noexcept;
   std::optional<std::int64_t> constant() const noexcept;
-  bool is_symbol() const noexcept;          ///< exactly one symbol with coefficient 1
+  bool is_symbol() const noexcept;  ///< exactly one symbol with coefficient 1
   std::string to_string() const;
 
   friend Dim operator+(const Dim& a, const Dim& b);
@@ -40,7 +40,7 @@ class Dim {
   friend bool operator!=(const Dim& a, const Dim& b) noexcept { return !(a == b); }
   static Dim floordiv(const Dim& a, const Dim& b);  ///< rounds towards minus infinity; simplifies exact divisions
   static Dim ceildiv(const Dim& a, const Dim& b);
-  static Dim mod(const Dim& a, const Dim& b);       ///< result has the divisor's sign
+  static Dim mod(const Dim& a, const Dim& b);  ///< result has the divisor's sign
   static Dim min(const Dim& a, const Dim& b);
   static Dim max(const Dim& a, const Dim& b);
   /// Exact quotient when the canonical form shows that b divides a (Reshape's -1), else nullopt.
@@ -60,14 +60,14 @@ class Dim {
  private:
   struct Expr;
   explicit Dim(std::shared_ptr<const Expr> expr);
-  std::int64_t constant_ = 0;                  // used when expr_ is null
+  std::int64_t constant_ = 0;  // used when expr_ is null
   std::shared_ptr<const Expr> expr_;
-  friend struct DimAlgebra;                    // dim.cpp's implementation
+  friend struct DimAlgebra;  // dim.cpp's implementation
 };
 
 using Shape = std::vector<Dim>;
 Dim product(const Shape& shape);
-std::string to_string(const Shape& shape);               ///< "[batch, 3, 640, 640]"
+std::string to_string(const Shape& shape);  ///< "[batch, 3, 640, 640]"
 std::optional<std::vector<std::int64_t>> evaluate(const Shape& shape, const Bindings& bindings);
 std::optional<std::vector<std::int64_t>> constant_dims(const Shape& shape);
 

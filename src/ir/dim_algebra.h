@@ -46,7 +46,7 @@ struct Dim::Expr {
 
 struct DimAlgebra {
   static Terms terms_of(const Dim& dim);
-  static Dim make(Terms terms);                 ///< sorts, merges, drops zeros
+  static Dim make(Terms terms);  ///< sorts, merges, drops zeros
   static Dim from_atom(AtomPtr atom);
   static Dim from_term(Term term);
   static Dim function(AtomKind kind, const Dim& a, const Dim& b);

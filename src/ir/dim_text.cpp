@@ -16,8 +16,8 @@ bool starts_name(char c) { return std::isalpha(static_cast<unsigned char>(c)) ||
 bool continues_name(char c) { return starts_name(c) || std::isdigit(static_cast<unsigned char>(c)) || c == '.' || c == ':'; }
 
 bool is_function(std::string_view name) {
-  return name == "floordiv" || name == "ceildiv" || name == "mod" || name == "min" || name == "max" || name == "Min" ||
-         name == "Max" || name == "Mod" || name == "FloorDiv" || name == "CeilDiv";
+  return name == "floordiv" || name == "ceildiv" || name == "mod" || name == "min" || name == "max" || name == "Min" || name == "Max" || name == "Mod" ||
+         name == "FloorDiv" || name == "CeilDiv";
 }
 
 std::string quoted(const std::string& name) {

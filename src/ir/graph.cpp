@@ -232,8 +232,7 @@ void Graph::drop_use(Value* value, Node* node, std::size_t index) {
   }
 }
 
-Node* Graph::add_node(std::string domain, std::string op, std::vector<Value*> inputs, std::vector<std::string> output_names,
-                      Attrs attrs, Node* before) {
+Node* Graph::add_node(std::string domain, std::string op, std::vector<Value*> inputs, std::vector<std::string> output_names, Attrs attrs, Node* before) {
   auto owned = std::make_unique<Node>();
   Node* node = owned.get();
   node->domain = domain == "ai.onnx" ? std::string() : std::move(domain);

@@ -22,10 +22,10 @@
 namespace lathe::ir {
 
 struct PrintOptions {
-  bool types = true;              ///< ": float[1, 3]" after each name
-  bool sources = true;            ///< @"onnx node"
-  bool contents = false;          ///< propagated contents as comments
-  int max_constant_elements = 16; ///< larger constants print as const hash(0x...)
+  bool types = true;               ///< ": float[1, 3]" after each name
+  bool sources = true;             ///< @"onnx node"
+  bool contents = false;           ///< propagated contents as comments
+  int max_constant_elements = 16;  ///< larger constants print as const hash(0x...)
 };
 
 std::string print(const Graph& graph, const PrintOptions& options = {});

@@ -32,8 +32,7 @@ class TextParser {
       column = text_[i] == '\n' ? 1 : column + 1;
       line += text_[i] == '\n' ? 1 : 0;
     }
-    throw Error(Code::kInvalidArgument,
-                "graph text, line " + std::to_string(line) + ", column " + std::to_string(column) + ": " + what);
+    throw Error(Code::kInvalidArgument, "graph text, line " + std::to_string(line) + ", column " + std::to_string(column) + ": " + what);
   }
 
   // Characters ---------------------------------------------------------------------------------------------------------------
@@ -60,9 +59,7 @@ class TextParser {
   void expect(std::string_view token) {
     if (!accept(token)) fail("expected '" + std::string(token) + "'");
   }
-  static bool in_name(char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '/';
-  }
+  static bool in_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '/'; }
   std::string_view peek_word() {
     skip();
     std::size_t end = at_;
@@ -463,8 +460,7 @@ class TextParser {
     node(graph, std::move(domain), std::move(op), std::move(overload), std::move(names), std::move(types));
   }
 
-  void node(Graph& graph, std::string domain, std::string op, std::string overload, std::vector<std::string> names,
-            std::vector<Type> types) {
+  void node(Graph& graph, std::string domain, std::string op, std::string overload, std::vector<std::string> names, std::vector<Type> types) {
     std::vector<Value*> inputs;
     expect("(");
     if (!accept(")")) {

@@ -72,7 +72,7 @@ class Verifier {
       if (!value) continue;
       reads_.insert({value, {&node, static_cast<int>(i)}});
       if (!defined_.contains(value)) {
-        report("input " + std::to_string(i) + " of " + node.describe() + " is used before it is defined, or lies in a graph that it cannot see" );
+        report("input " + std::to_string(i) + " of " + node.describe() + " is used before it is defined, or lies in a graph that it cannot see");
       }
     }
     for (const Graph* nested : nested_graphs(node)) {
@@ -97,8 +97,8 @@ class Verifier {
     }
     const auto dims = value.has_shape() ? constant_dims(value.shape()) : std::nullopt;
     if (value.dtype() != value.constant.dtype() || !dims || *dims != value.constant.dims()) {
-      report("constant '" + value.name + "' has type " + value.type.to_string() + " but holds " +
-             std::string(dtype_name(value.constant.dtype())) + " " + lathe::to_string(value.constant.dims()));
+      report("constant '" + value.name + "' has type " + value.type.to_string() + " but holds " + std::string(dtype_name(value.constant.dtype())) + " " +
+             lathe::to_string(value.constant.dims()));
     }
   }
 

@@ -37,7 +37,7 @@ struct Definition {
   DType accumulate = DType::kFloat32;
   int axis = 0;
   std::vector<std::pair<ir::Dim, RegionBuilder::Body>> parts;
-  int order = 0;                      ///< definition order: a consumer is defined after its producers
+  int order = 0;  ///< definition order: a consumer is defined after its producers
   std::string source;
 };
 
@@ -45,14 +45,14 @@ struct Definition {
 struct Use {
   int stage;
   std::vector<ExprId> indices;
-  bool redundant;                     ///< the stage has an axis that the indices do not contain: the same element many times
+  bool redundant;  ///< the stage has an axis that the indices do not contain: the same element many times
   bool operator<(const Use& o) const { return stage != o.stage ? stage < o.stage : indices < o.indices; }
 };
 
 struct Usage {
   std::set<Use> uses;
   ExprId expression = -1;
-  ir::Dim points = 0;                 ///< evaluations over all uses
+  ir::Dim points = 0;  ///< evaluations over all uses
 };
 
 struct DraftStage {
@@ -66,20 +66,20 @@ struct RegionBuilder::Impl {
   ExprPool pool;
   std::unordered_map<const ir::Value*, Definition> definitions;
   std::deque<ir::Value> temporaries;
-  std::unordered_map<const ir::Value*, int> numbers;   ///< provisional buffer ids of loads
+  std::unordered_map<const ir::Value*, int> numbers;  ///< provisional buffer ids of loads
   std::vector<const ir::Value*> numbered;
   std::string declined;
 
   // State of one evaluation round
-  std::unordered_set<const ir::Value*> stored;          ///< values with a buffer
+  std::unordered_set<const ir::Value*> stored;  ///< values with a buffer
   std::map<std::pair<const ir::Value*, Indices>, ExprId> memo;
   std::unordered_map<const ir::Value*, Usage> usage;
   std::vector<DraftStage> drafts;
   std::unordered_set<const ir::Value*> emitted;
   int stage_number = -1;
   ir::Dim stage_points = 1;
-  std::vector<bool> stage_axes_live;                    ///< axes of the current stage whose extent is not 1
-  bool guarded = false;                                 ///< inside read_or: any index may be out of bounds
+  std::vector<bool> stage_axes_live;  ///< axes of the current stage whose extent is not 1
+  bool guarded = false;               ///< inside read_or: any index may be out of bounds
 
   int number_of(const ir::Value* value) {
     const auto [it, fresh] = numbers.try_emplace(value, static_cast<int>(numbered.size()));
@@ -167,8 +167,10 @@ ExprId RegionBuilder::read(const ir::Value* value, const Indices& indices) {
     throw Error(Code::kInternal, fmt::format("a region body reads '{}' of rank {} with {} indices", value->name, value->shape().size(), indices.size()));
   }
   if (m.has_buffer(value)) {
-    if (!m.definitions.count(value) && value->is_constant() && value->constant.size() == 1 && (is_float(value->dtype()) || is_integer(value->dtype()) || value->dtype() == DType::kBool)) {
-      return is_float(value->dtype()) ? m.pool.constant(value->constant.as_double(0), value->dtype()) : m.pool.integer(value->constant.as_int64(0), value->dtype());
+    if (!m.definitions.count(value) && value->is_constant() && value->constant.size() == 1 &&
+        (is_float(value->dtype()) || is_integer(value->dtype()) || value->dtype() == DType::kBool)) {
+      return is_float(value->dtype()) ? m.pool.constant(value->constant.as_double(0), value->dtype())
+                                      : m.pool.integer(value->constant.as_int64(0), value->dtype());
     }
     return m.pool.load(m.number_of(value), value->dtype(), indices, m.guarded ? m.zero_of(value->dtype()) : -1);
   }
@@ -178,7 +180,8 @@ ExprId RegionBuilder::read(const ir::Value* value, const Indices& indices) {
   }
   const ExprId e = m.definitions.at(value).body(*this, indices);
   if (type_of(e) != value->dtype()) {
-    throw Error(Code::kInternal, fmt::format("the region body of '{}' has type {} instead of {}", value->name, dtype_name(type_of(e)), dtype_name(value->dtype())));
+    throw Error(Code::kInternal,
+                fmt::format("the region body of '{}' has type {} instead of {}", value->name, dtype_name(type_of(e)), dtype_name(value->dtype())));
   }
   if (!m.guarded) m.memo.emplace(key, e);
   m.note_use(value, indices, e);
@@ -280,7 +283,8 @@ void RegionBuilder::Impl::emit(RegionBuilder& self, const ir::Value* value) {
   const ir::Shape& shape = value->shape();
   const auto check_type = [&](ExprId e) {
     if (pool.at(e).type == value->dtype()) return;
-    throw Error(Code::kInternal, fmt::format("the region body of '{}' has type {} instead of {}", value->name, dtype_name(pool.at(e).type), dtype_name(value->dtype())));
+    throw Error(Code::kInternal,
+                fmt::format("the region body of '{}' has type {} instead of {}", value->name, dtype_name(pool.at(e).type), dtype_name(value->dtype())));
   };
   const auto kept_stage = [&] {
     Stage stage;
@@ -381,7 +385,8 @@ LoopRegion RegionBuilder::finish(std::span<const ir::Value* const> inputs, std::
   LoopRegion region;
   std::unordered_map<const ir::Value*, BufferId> ids;
   const auto add_buffer = [&](const ir::Value* value, Role role) {
-    if (!ids.emplace(value, static_cast<BufferId>(region.buffers.size())).second) throw Error(Code::kInternal, "region value '" + value->name + "' is listed twice");
+    if (!ids.emplace(value, static_cast<BufferId>(region.buffers.size())).second)
+      throw Error(Code::kInternal, "region value '" + value->name + "' is listed twice");
     // Half-precision temporaries are kept in float: closer to the exact value, and no conversion on the way.
     const bool widen = role == Role::kTemporary && (value->dtype() == DType::kFloat16 || value->dtype() == DType::kBFloat16);
     region.buffers.push_back({value->name, widen ? DType::kFloat32 : value->dtype(), value->shape(), role});

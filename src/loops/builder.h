@@ -20,15 +20,15 @@ namespace lathe::loops {
 
 class RegionBuilder {
  public:
-  using Indices = std::vector<ExprId>;                       ///< one int64 expression per dimension
+  using Indices = std::vector<ExprId>;  ///< one int64 expression per dimension
   using Body = std::function<ExprId(RegionBuilder&, const Indices&)>;
 
   // Expressions (hash-consed, constant-folded, identities removed) -------------------------------------------------------
   ExprId constant(double value, DType type);
-  ExprId integer(std::int64_t value);                        ///< int64
-  ExprId dim(const ir::Dim& dim);                            ///< int64
+  ExprId integer(std::int64_t value);  ///< int64
+  ExprId dim(const ir::Dim& dim);      ///< int64
   ExprId unary(ExprOp op, ExprId a);
-  ExprId binary(ExprOp op, ExprId a, ExprId b);              ///< both of one type
+  ExprId binary(ExprOp op, ExprId a, ExprId b);  ///< both of one type
   ExprId select(ExprId condition, ExprId a, ExprId b);
   ExprId cast(ExprId a, DType type);
   DType type_of(ExprId e) const;
@@ -75,7 +75,7 @@ class RegionBuilder {
 
 /// Implemented in src/ops/pointwise/lower_nodes.cpp, since it needs the op registry.
 /// Lowers a topologically ordered set of nodes to one region; false with `reason` when an op has no lowering.
-bool lower_nodes(std::span<const ir::Node* const> nodes, std::span<const ir::Value* const> inputs,
-                 std::span<const ir::Value* const> outputs, LoopRegion& region, std::string& reason);
+bool lower_nodes(std::span<const ir::Node* const> nodes, std::span<const ir::Value* const> inputs, std::span<const ir::Value* const> outputs,
+                 LoopRegion& region, std::string& reason);
 
 }  // namespace lathe::loops

@@ -46,9 +46,19 @@ TEST(Builder, SoftmaxStoresExpOnceAndMatchesLoops) {
   const ir::Value* m = b.temporary("max", DType::kFloat32, {kRows});
   const ir::Value* e = b.temporary("e", DType::kFloat32, {kRows, kN});
   const ir::Value* s = b.temporary("sum", DType::kFloat32, {kRows});
-  b.define_reduction(m, Reduce::kMax, {kN}, [&](B& r, const Indices& k, const Indices& j) { return r.read(&x, {k[0], j[0]}); }, DType::kFloat32);
+  b.define_reduction(
+      m, Reduce::kMax, {kN},
+      [&](B& r, const Indices& k, const Indices& j) {
+        return r.read(&x, {k[0], j[0]});
+      },
+      DType::kFloat32);
   b.define(e, [&, m](B& r, const Indices& i) { return r.unary(ExprOp::kExp, r.binary(ExprOp::kSub, r.read(&x, i), r.read(m, {i[0]}))); });
-  b.define_reduction(s, Reduce::kSum, {kN}, [e](B& r, const Indices& k, const Indices& j) { return r.read(e, {k[0], j[0]}); }, DType::kFloat32);
+  b.define_reduction(
+      s, Reduce::kSum, {kN},
+      [e](B& r, const Indices& k, const Indices& j) {
+        return r.read(e, {k[0], j[0]});
+      },
+      DType::kFloat32);
   b.define(&y, [=](B& r, const Indices& i) { return r.binary(ExprOp::kDiv, r.read(e, i), r.read(s, {i[0]})); });
   const ir::Value* in[] = {&x};
   const ir::Value* out[] = {&y};
@@ -65,20 +75,29 @@ TEST(Builder, SoftmaxStoresExpOnceAndMatchesLoops) {
 }
 
 TEST(Builder, LayerNormKeepsStatisticsPerRow) {
-  const ir::Value x = make_value("x", DType::kFloat32, {kRows, kN}), g = make_value("g", DType::kFloat32, {kN}), y = make_value("y", DType::kFloat32, {kRows, kN});
+  const ir::Value x = make_value("x", DType::kFloat32, {kRows, kN}), g = make_value("g", DType::kFloat32, {kN}),
+                  y = make_value("y", DType::kFloat32, {kRows, kN});
   B b;
   const ir::Value* mean = b.temporary("mean", DType::kFloat32, {kRows});
   const ir::Value* sum = b.temporary("sum", DType::kFloat32, {kRows});
   const ir::Value* squares = b.temporary("squares", DType::kFloat32, {kRows});
   const ir::Value* inverse = b.temporary("inverse", DType::kFloat32, {kRows});
   const auto count = [](B& r) { return r.cast(r.dim(kN), DType::kFloat32); };
-  b.define_reduction(sum, Reduce::kSum, {kN}, [&](B& r, const Indices& k, const Indices& j) { return r.read(&x, {k[0], j[0]}); }, DType::kFloat32);
+  b.define_reduction(
+      sum, Reduce::kSum, {kN},
+      [&](B& r, const Indices& k, const Indices& j) {
+        return r.read(&x, {k[0], j[0]});
+      },
+      DType::kFloat32);
   b.define(mean, [=](B& r, const Indices& i) { return r.binary(ExprOp::kDiv, r.read(sum, i), count(r)); });
   const auto centred = [&x, mean](B& r, const Indices& i) { return r.binary(ExprOp::kSub, r.read(&x, i), r.read(mean, {i[0]})); };
-  b.define_reduction(squares, Reduce::kSum, {kN}, [=](B& r, const Indices& k, const Indices& j) {
-    const ExprId d = centred(r, {k[0], j[0]});
-    return r.binary(ExprOp::kMul, d, d);
-  }, DType::kFloat32);
+  b.define_reduction(
+      squares, Reduce::kSum, {kN},
+      [=](B& r, const Indices& k, const Indices& j) {
+        const ExprId d = centred(r, {k[0], j[0]});
+        return r.binary(ExprOp::kMul, d, d);
+      },
+      DType::kFloat32);
   b.define(inverse, [=](B& r, const Indices& i) {
     return r.unary(ExprOp::kRsqrt, r.binary(ExprOp::kAdd, r.binary(ExprOp::kDiv, r.read(squares, i), count(r)), r.constant(1e-5, DType::kFloat32)));
   });
@@ -164,7 +183,12 @@ TEST(Builder, ArgMaxTakesTheFirstUnlessLast) {
   for (const bool last : {false, true}) {
     const ir::Value x = make_value("x", DType::kFloat32, {2, 4}), y = make_value("y", DType::kInt64, {2});
     B b;
-    b.define_reduction(&y, last ? Reduce::kArgMaxLast : Reduce::kArgMax, {4}, [&](B& r, const Indices& k, const Indices& j) { return r.read(&x, {k[0], j[0]}); }, DType::kFloat32);
+    b.define_reduction(
+        &y, last ? Reduce::kArgMaxLast : Reduce::kArgMax, {4},
+        [&](B& r, const Indices& k, const Indices& j) {
+          return r.read(&x, {k[0], j[0]});
+        },
+        DType::kFloat32);
     const ir::Value* in[] = {&x};
     const ir::Value* out[] = {&y};
     const LoopRegion region = b.finish(in, out);

@@ -28,7 +28,8 @@ Dims concrete(const ir::Shape& shape, const ir::Bindings& symbols, std::string_v
 
 class Interpreter {
  public:
-  Interpreter(const LoopRegion& region, const ir::Bindings& symbols, bool round_temporaries) : region_(region), symbols_(symbols), round_temporaries_(round_temporaries), now_(region.exprs.size()) {}
+  Interpreter(const LoopRegion& region, const ir::Bindings& symbols, bool round_temporaries)
+      : region_(region), symbols_(symbols), round_temporaries_(round_temporaries), now_(region.exprs.size()) {}
 
   std::vector<Tensor> run(std::span<const Tensor> inputs) {
     std::size_t next_input = 0;
@@ -40,7 +41,8 @@ class Interpreter {
       if (buffer.role == Role::kInput) {
         if (next_input >= inputs.size()) throw Error(Code::kInvalidArgument, "too few inputs for the region");
         const Tensor& tensor = inputs[next_input++];
-        if (tensor.dtype() != buffer.dtype || tensor.dims() != cells.dims) throw Error(Code::kInvalidArgument, "input '" + buffer.name + "' differs from its buffer in type or shape");
+        if (tensor.dtype() != buffer.dtype || tensor.dims() != cells.dims)
+          throw Error(Code::kInvalidArgument, "input '" + buffer.name + "' differs from its buffer in type or shape");
         for (std::int64_t i = 0; i < count; ++i) {
           cells.values[i] = is_float(buffer.dtype) ? Scalar::of(tensor.as_double(i)) : Scalar::of(tensor.as_int64(i));
         }
@@ -189,7 +191,7 @@ class Interpreter {
   const ir::Bindings& symbols_;
   bool round_temporaries_;
   std::vector<Cells> cells_;
-  std::vector<Scalar> now_;           ///< value of each expression at the current point
+  std::vector<Scalar> now_;  ///< value of each expression at the current point
   std::vector<std::int64_t> axes_;
 };
 

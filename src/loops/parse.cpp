@@ -15,7 +15,7 @@
 namespace lathe::loops {
 namespace {
 
-constexpr int kMaxDepth = 2000;   // nested calls; deeper text is refused before the stack is at risk
+constexpr int kMaxDepth = 2000;  // nested calls; deeper text is refused before the stack is at risk
 
 class Parser {
  public:
@@ -39,9 +39,7 @@ class Parser {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error(Code::kCorruptFile, fmt::format("region text, offset {}: {}", at_, what));
-  }
+  [[noreturn]] void fail(const std::string& what) const { throw Error(Code::kCorruptFile, fmt::format("region text, offset {}: {}", at_, what)); }
   void skip_space() {
     while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_]))) ++at_;
   }

@@ -284,7 +284,8 @@ std::vector<std::string> find_defects(const LoopRegion& region) {
     if (stage.store_index.size() != region.buffers[stage.target].shape.size()) bad("store index count differs from the target's rank");
     const bool reduces = std::any_of(stage.axes.begin(), stage.axes.end(), [](const Axis& a) { return a.reduction; });
     if (reduces && stage.reduce == Reduce::kNone) bad("reduction axes without a reduction");
-    if (std::any_of(stage.store_index.begin(), stage.store_index.end(), [&](ExprId e) { return e < 0 || e >= count || region.exprs[e].type != DType::kInt64; })) {
+    if (std::any_of(stage.store_index.begin(), stage.store_index.end(),
+                    [&](ExprId e) { return e < 0 || e >= count || region.exprs[e].type != DType::kInt64; })) {
       bad("a store index is missing or not int64");
       continue;
     }

@@ -31,34 +31,84 @@ using BufferId = std::int32_t;
 
 enum class ExprOp : std::uint8_t {
   // leaves
-  kConst,      ///< `number` (floating) or `integer`
-  kAxis,       ///< the current index of axis `index` of the stage (int64)
-  kDim,        ///< a symbolic extent (int64)
-  kLoad,       ///< buffer `index` at args (one int64 expression per buffer dimension); must be in bounds, also under a select
-  kLoadOr,     ///< args = indices..., fallback: the fallback where any index is out of bounds
+  kConst,   ///< `number` (floating) or `integer`
+  kAxis,    ///< the current index of axis `index` of the stage (int64)
+  kDim,     ///< a symbolic extent (int64)
+  kLoad,    ///< buffer `index` at args (one int64 expression per buffer dimension); must be in bounds, also under a select
+  kLoadOr,  ///< args = indices..., fallback: the fallback where any index is out of bounds
   // unary
-  kNeg, kAbs, kSign, kFloor, kCeil, kRound /*half to even*/, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos, kTan, kAsin, kAcos,
-  kAtan, kSinh, kCosh, kTanh, kAsinh, kAcosh, kAtanh, kErf, kSigmoid, kNot, kBitNot, kIsNan, kIsInf, kCast /*to `type`*/,
+  kNeg,
+  kAbs,
+  kSign,
+  kFloor,
+  kCeil,
+  kRound /*half to even*/,
+  kSqrt,
+  kRsqrt,
+  kReciprocal,
+  kExp,
+  kLog,
+  kSin,
+  kCos,
+  kTan,
+  kAsin,
+  kAcos,
+  kAtan,
+  kSinh,
+  kCosh,
+  kTanh,
+  kAsinh,
+  kAcosh,
+  kAtanh,
+  kErf,
+  kSigmoid,
+  kNot,
+  kBitNot,
+  kIsNan,
+  kIsInf,
+  kCast /*to `type`*/,
   // binary
-  kAdd, kSub, kMul, kDiv /*integers truncate*/, kFloorDiv, kMod /*divisor's sign*/, kFmod /*dividend's sign*/, kPow, kMin, kMax /*NaN propagates*/,
-  kAnd, kOr, kXor, kBitAnd, kBitOr, kBitXor, kShiftLeft, kShiftRight, kLess, kLessEqual, kGreater, kGreaterEqual, kEqual, kNotEqual,
+  kAdd,
+  kSub,
+  kMul,
+  kDiv /*integers truncate*/,
+  kFloorDiv,
+  kMod /*divisor's sign*/,
+  kFmod /*dividend's sign*/,
+  kPow,
+  kMin,
+  kMax /*NaN propagates*/,
+  kAnd,
+  kOr,
+  kXor,
+  kBitAnd,
+  kBitOr,
+  kBitXor,
+  kShiftLeft,
+  kShiftRight,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kEqual,
+  kNotEqual,
   // ternary
-  kSelect,     ///< cond ? a : b
+  kSelect,  ///< cond ? a : b
 };
 
 /// What every operator is, in one table (region.cpp).
-std::string_view op_name(ExprOp op) noexcept;          ///< "exp", "floordiv", ...
-int op_arity(ExprOp op) noexcept;                      ///< 1, 2, 3; 0 for leaves, loads included
+std::string_view op_name(ExprOp op) noexcept;  ///< "exp", "floordiv", ...
+int op_arity(ExprOp op) noexcept;              ///< 1, 2, 3; 0 for leaves, loads included
 std::optional<ExprOp> find_expr_op(std::string_view name) noexcept;
 /// Rough cost in simple vector instructions: 1 for add, 4 for div, 10 for exp.
 int op_cost(ExprOp op) noexcept;
-bool gives_bool(ExprOp op) noexcept;                   ///< comparisons, logic, isnan, isinf
+bool gives_bool(ExprOp op) noexcept;  ///< comparisons, logic, isnan, isinf
 
 struct Expr {
   ExprOp op = ExprOp::kConst;
-  DType type = DType::kFloat32;       ///< result type; a load may have a narrower floating type than its (widened) temporary
+  DType type = DType::kFloat32;  ///< result type; a load may have a narrower floating type than its (widened) temporary
   std::vector<ExprId> args;
-  std::int32_t index = -1;            ///< axis or buffer
+  std::int32_t index = -1;  ///< axis or buffer
   double number = 0;
   std::int64_t integer = 0;
   ir::Dim dim;
@@ -75,13 +125,13 @@ struct Axis {
 };
 
 struct Stage {
-  std::vector<Axis> axes;             ///< outermost first; reduction axes may stand anywhere
+  std::vector<Axis> axes;  ///< outermost first; reduction axes may stand anywhere
   ExprId value = -1;
   Reduce reduce = Reduce::kNone;
-  DType accumulate = DType::kFloat32; ///< type of the running value of a reduction
+  DType accumulate = DType::kFloat32;  ///< type of the running value of a reduction
   BufferId target = -1;
-  std::vector<ExprId> store_index;    ///< one per target dimension, over the non-reduction axes; injective
-  std::string source;                 ///< ONNX node for reports
+  std::vector<ExprId> store_index;  ///< one per target dimension, over the non-reduction axes; injective
+  std::string source;               ///< ONNX node for reports
 };
 
 enum class Role : std::uint8_t { kInput, kOutput, kTemporary };
@@ -94,12 +144,12 @@ struct Buffer {
 };
 
 struct LoopRegion {
-  std::vector<Expr> exprs;            ///< arguments come before their users
-  std::vector<Buffer> buffers;        ///< inputs, then outputs, then temporaries
-  std::vector<Stage> stages;          ///< in execution order
+  std::vector<Expr> exprs;      ///< arguments come before their users
+  std::vector<Buffer> buffers;  ///< inputs, then outputs, then temporaries
+  std::vector<Stage> stages;    ///< in execution order
 
-  std::string to_string() const;      ///< readable; parse_region reads it back
-  std::string serialize() const;      ///< compact text for engine parameters
+  std::string to_string() const;  ///< readable; parse_region reads it back
+  std::string serialize() const;  ///< compact text for engine parameters
 };
 
 /// Reads to_string() and serialize(). Throws Error(kCorruptFile) with the offset.

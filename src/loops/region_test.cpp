@@ -50,8 +50,14 @@ TEST(RegionText, RefusesMalformedText) {
   for (std::size_t length = 0; length + 2 < good.size(); length += 3) {
     EXPECT_THROW(parse_region(std::string_view(good).substr(0, length)), Error) << length;
   }
-  for (const auto& [from, to] : {std::pair<std::string, std::string>{"$0[i0, i1], $2", "$9[i0, i1], $2"}, {"exp", "expo"}, {"$2[i0] = max", "$0[i0, i1] = max"},
-                                 {"div(%0", "div(%1"}, {"(rows, n)", "(rows)"}, {"$2[i0])", "$2[i0, i1])"}, {"n reduce) $2", "n) $2"}, {"max<float>", ""}}) {
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"$0[i0, i1], $2", "$9[i0, i1], $2"},
+                                 {"exp", "expo"},
+                                 {"$2[i0] = max", "$0[i0, i1] = max"},
+                                 {"div(%0", "div(%1"},
+                                 {"(rows, n)", "(rows)"},
+                                 {"$2[i0])", "$2[i0, i1])"},
+                                 {"n reduce) $2", "n) $2"},
+                                 {"max<float>", ""}}) {
     std::string bad = good;
     bad.replace(bad.find(from), from.size(), to);
     if (from == "n reduce) $2") continue;  // a reduction over no axis is sound

@@ -186,13 +186,15 @@ Scalar apply_unary(ExprOp op, DType type, Scalar a) noexcept {
   const std::int64_t v = a.whole;
   switch (op) {
     case ExprOp::kNeg: return Scalar::of(wrap_integer(static_cast<std::int64_t>(0 - static_cast<std::uint64_t>(v)), type));
-    case ExprOp::kAbs:
-      return Scalar::of(v < 0 && !is_unsigned64(type) ? wrap_integer(static_cast<std::int64_t>(0 - static_cast<std::uint64_t>(v)), type) : v);
+    case ExprOp::kAbs: return Scalar::of(v < 0 && !is_unsigned64(type) ? wrap_integer(static_cast<std::int64_t>(0 - static_cast<std::uint64_t>(v)), type) : v);
     case ExprOp::kSign: return Scalar::of(is_unsigned64(type) ? std::int64_t{v != 0} : std::int64_t{(v > 0) - (v < 0)});
-    case ExprOp::kFloor: case ExprOp::kCeil: case ExprOp::kRound: return a;
+    case ExprOp::kFloor:
+    case ExprOp::kCeil:
+    case ExprOp::kRound: return a;
     case ExprOp::kNot: return truth(v == 0);
     case ExprOp::kBitNot: return Scalar::of(wrap_integer(~v, type));
-    case ExprOp::kIsNan: case ExprOp::kIsInf: return truth(false);
+    case ExprOp::kIsNan:
+    case ExprOp::kIsInf: return truth(false);
     default: {  // an integer operand of a real function: as double, truncated
       const Scalar real = apply_unary(op, DType::kFloat64, cast_scalar(a, type, DType::kFloat64));
       return cast_scalar(real, DType::kFloat64, type);
@@ -205,7 +207,12 @@ Scalar apply_binary(ExprOp op, DType type, Scalar a, Scalar b) noexcept {
     case ExprOp::kAnd: return truth(is_float(type) ? a.real != 0 && b.real != 0 : a.whole && b.whole);
     case ExprOp::kOr: return truth(is_float(type) ? a.real != 0 || b.real != 0 : a.whole || b.whole);
     case ExprOp::kXor: return truth(is_float(type) ? (a.real != 0) != (b.real != 0) : (a.whole != 0) != (b.whole != 0));
-    case ExprOp::kLess: case ExprOp::kLessEqual: case ExprOp::kGreater: case ExprOp::kGreaterEqual: case ExprOp::kEqual: case ExprOp::kNotEqual:
+    case ExprOp::kLess:
+    case ExprOp::kLessEqual:
+    case ExprOp::kGreater:
+    case ExprOp::kGreaterEqual:
+    case ExprOp::kEqual:
+    case ExprOp::kNotEqual:
       if (is_float(type)) return truth(compare(op, a.real, b.real));
       if (is_unsigned64(type)) return truth(compare(op, static_cast<std::uint64_t>(a.whole), static_cast<std::uint64_t>(b.whole)));
       return truth(compare(op, a.whole, b.whole));
@@ -230,7 +237,8 @@ Scalar reduce_identity(Reduce reduce, DType type) noexcept {
       if (type == DType::kUint64) return Scalar::of(std::int64_t{-1});
       if (dtype_bits(type) >= 64) return Scalar::of(Limits::max());
       return Scalar::of((std::int64_t{1} << (dtype_bits(type) - (is_signed_integer(type) ? 1 : 0))) - 1);
-    case Reduce::kProd: case Reduce::kAnd: return real ? Scalar::of(1.0) : Scalar::of(std::int64_t{1});
+    case Reduce::kProd:
+    case Reduce::kAnd: return real ? Scalar::of(1.0) : Scalar::of(std::int64_t{1});
     default: return Scalar{};
   }
 }

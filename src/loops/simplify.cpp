@@ -15,8 +15,18 @@ namespace {
 
 bool commutes(ExprOp op) {
   switch (op) {
-    case ExprOp::kAdd: case ExprOp::kMul: case ExprOp::kMin: case ExprOp::kMax: case ExprOp::kAnd: case ExprOp::kOr: case ExprOp::kXor:
-    case ExprOp::kBitAnd: case ExprOp::kBitOr: case ExprOp::kBitXor: case ExprOp::kEqual: case ExprOp::kNotEqual: return true;
+    case ExprOp::kAdd:
+    case ExprOp::kMul:
+    case ExprOp::kMin:
+    case ExprOp::kMax:
+    case ExprOp::kAnd:
+    case ExprOp::kOr:
+    case ExprOp::kXor:
+    case ExprOp::kBitAnd:
+    case ExprOp::kBitOr:
+    case ExprOp::kBitXor:
+    case ExprOp::kEqual:
+    case ExprOp::kNotEqual: return true;
     default: return false;
   }
 }
@@ -135,8 +145,12 @@ ExprId ExprPool::integer_identity(ExprOp op, ExprId a, ExprId b) {
       case ExprOp::kMul: return dim(x * y);
       case ExprOp::kMin: return dim(ir::Dim::min(x, y));
       case ExprOp::kMax: return dim(ir::Dim::max(x, y));
-      case ExprOp::kFloorDiv: if (divides) return dim(ir::Dim::floordiv(x, y)); break;
-      case ExprOp::kMod: if (divides) return dim(ir::Dim::mod(x, y)); break;
+      case ExprOp::kFloorDiv:
+        if (divides) return dim(ir::Dim::floordiv(x, y));
+        break;
+      case ExprOp::kMod:
+        if (divides) return dim(ir::Dim::mod(x, y));
+        break;
       default: break;
     }
   }
@@ -167,10 +181,14 @@ ExprId ExprPool::integer_identity(ExprOp op, ExprId a, ExprId b) {
       if (is_integer_value(b, 1)) return integer(0, left.type);
       if (op == ExprOp::kMod && left.op == ExprOp::kMul && left.args[1] == b && left.type == DType::kInt64) return integer(0, left.type);
       break;
-    case ExprOp::kShiftLeft: case ExprOp::kShiftRight:
+    case ExprOp::kShiftLeft:
+    case ExprOp::kShiftRight:
       if (is_integer_value(b, 0)) return a;
       break;
-    case ExprOp::kMin: case ExprOp::kMax: case ExprOp::kBitAnd: case ExprOp::kBitOr:
+    case ExprOp::kMin:
+    case ExprOp::kMax:
+    case ExprOp::kBitAnd:
+    case ExprOp::kBitOr:
       if (a == b) return a;
       break;
     case ExprOp::kAnd:
@@ -203,7 +221,8 @@ ExprId ExprPool::real_identity(ExprOp op, ExprId a, ExprId b) {
       }
       break;
     }
-    case ExprOp::kMin: case ExprOp::kMax:
+    case ExprOp::kMin:
+    case ExprOp::kMax:
       if (a == b) return a;
       break;
     case ExprOp::kPow:

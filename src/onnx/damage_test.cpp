@@ -29,7 +29,8 @@ std::string sample() {
   sparse.message(f::sparse::kIndices, testing::tensor("", DType::kInt64, {1}, raw_of<std::int64_t>({1})));
   sparse.packed_numbers(f::sparse::kDims, std::vector<std::int64_t>{2});
   Message function;
-  function.string(f::function::kName, "F"), function.string(f::function::kDomain, "d"), function.string(f::function::kInput, "a"), function.string(f::function::kOutput, "b");
+  function.string(f::function::kName, "F"), function.string(f::function::kDomain, "d"), function.string(f::function::kInput, "a"),
+      function.string(f::function::kOutput, "b");
   function.message(f::function::kNode, node("Relu", {"a"}, {"b"}));
   function.message(f::function::kOpsetImport, opset("", 20));
   Message sequence, element;
@@ -37,17 +38,18 @@ std::string sample() {
   sequence.message(f::type::kSequence, element);
   Message call = node("F", {"x"}, {"z"});
   call.string(f::node::kDomain, "d");
-  return testing::model(graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)}, "if")},
-                               {f::graph::kNode, node("Custom", {"x"}, {"u"}, {ints, value})},
-                               {f::graph::kNode, call},
-                               {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {3}, raw_of<float>({1, 2, 3}))},
-                               {f::graph::kInitializer, typed},
-                               {f::graph::kSparseInitializer, sparse},
-                               {f::graph::kInput, float_value("x", {"n", "3"})},
-                               {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
-                               {f::graph::kInput, value_info("q", sequence)},
-                               {f::graph::kOutput, float_value("y", {"n", "3"})}}),
-                       {{f::model::kFunctions, function}, {f::model::kOpsetImport, opset("d", 1)}});
+  return testing::model(
+      graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)}, "if")},
+             {f::graph::kNode, node("Custom", {"x"}, {"u"}, {ints, value})},
+             {f::graph::kNode, call},
+             {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {3}, raw_of<float>({1, 2, 3}))},
+             {f::graph::kInitializer, typed},
+             {f::graph::kSparseInitializer, sparse},
+             {f::graph::kInput, float_value("x", {"n", "3"})},
+             {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
+             {f::graph::kInput, value_info("q", sequence)},
+             {f::graph::kOutput, float_value("y", {"n", "3"})}}),
+      {{f::model::kFunctions, function}, {f::model::kOpsetImport, opset("d", 1)}});
 }
 
 /// True when it was read.

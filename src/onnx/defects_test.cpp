@@ -56,14 +56,16 @@ TEST(Defects, SparseTensors) {
 }
 
 TEST(Defects, UndefinedInput) {
-  const Error error = error_of(testing::model(graph({{f::graph::kNode, node("Add", {"x", "ghost"}, {"y"}, {}, "/layer/Add")}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}})));
+  const Error error = error_of(testing::model(graph(
+      {{f::graph::kNode, node("Add", {"x", "ghost"}, {"y"}, {}, "/layer/Add")}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}})));
   EXPECT_EQ(error.code(), Code::kInvalidModel);
   EXPECT_EQ(error.node(), "/layer/Add");
   EXPECT_TRUE(has(error.message(), "ghost"));
 }
 
 TEST(Defects, EveryDefectOfAGraphAtOnce) {
-  const Error error = error_of(testing::model(graph({{f::graph::kNode, node("Relu", {"ghost"}, {"a"})}, {f::graph::kNode, node("Relu", {"spook"}, {"y"})}, {f::graph::kOutput, float_value("y")}})));
+  const Error error = error_of(testing::model(
+      graph({{f::graph::kNode, node("Relu", {"ghost"}, {"a"})}, {f::graph::kNode, node("Relu", {"spook"}, {"y"})}, {f::graph::kOutput, float_value("y")}})));
   EXPECT_TRUE(has(error.message(), "ghost") && has(error.message(), "spook")) << error.message();
 }
 
@@ -80,8 +82,10 @@ TEST(Defects, DuplicateNames) {
 }
 
 TEST(Defects, Cycle) {
-  const Error error = error_of(testing::model(graph({{f::graph::kNode, node("Add", {"x", "b"}, {"a"})}, {f::graph::kNode, node("Relu", {"a"}, {"b"})},
-                                                     {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("b")}})));
+  const Error error = error_of(testing::model(graph({{f::graph::kNode, node("Add", {"x", "b"}, {"a"})},
+                                                     {f::graph::kNode, node("Relu", {"a"}, {"b"})},
+                                                     {f::graph::kInput, float_value("x")},
+                                                     {f::graph::kOutput, float_value("b")}})));
   EXPECT_EQ(error.code(), Code::kInvalidModel);
   EXPECT_TRUE(has(error.message(), "cycle"));
 }
@@ -92,9 +96,11 @@ TEST(Defects, OutputThatNobodyMakes) {
 
 TEST(Defects, InnerNameThatHidesAnOuterOne) {
   const Message branch = graph({{f::graph::kNode, node("Relu", {"x"}, {"y"})}, {f::graph::kOutput, float_value("y")}});
-  const Error error = error_of(testing::model(graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)})},
-                                                     {f::graph::kInput, float_value("x")}, {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
-                                                     {f::graph::kOutput, float_value("y")}})));
+  const Error error = error_of(
+      testing::model(graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)})},
+                            {f::graph::kInput, float_value("x")},
+                            {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
+                            {f::graph::kOutput, float_value("y")}})));
   EXPECT_EQ(error.code(), Code::kInvalidModel);
   EXPECT_TRUE(has(error.what(), "'y'")) << error.what();
 }

@@ -20,16 +20,15 @@ namespace entry {
 inline constexpr Tag kKey = 1, kValue = 2;
 }
 namespace graph {
-inline constexpr Tag kNode = 1, kName = 2, kInitializer = 5, kDoc = 10, kInput = 11, kOutput = 12, kValueInfo = 13, kQuantization = 14,
-                     kSparseInitializer = 15, kMetadata = 16;
+inline constexpr Tag kNode = 1, kName = 2, kInitializer = 5, kDoc = 10, kInput = 11, kOutput = 12, kValueInfo = 13, kQuantization = 14, kSparseInitializer = 15,
+                     kMetadata = 16;
 }
 namespace node {
-inline constexpr Tag kInput = 1, kOutput = 2, kName = 3, kOpType = 4, kAttribute = 5, kDoc = 6, kDomain = 7, kOverload = 8, kMetadata = 9,
-                     kDevices = 10;
+inline constexpr Tag kInput = 1, kOutput = 2, kName = 3, kOpType = 4, kAttribute = 5, kDoc = 6, kDomain = 7, kOverload = 8, kMetadata = 9, kDevices = 10;
 }
 namespace attribute {
-inline constexpr Tag kName = 1, kFloat = 2, kInt = 3, kString = 4, kTensor = 5, kGraph = 6, kFloats = 7, kInts = 8, kStrings = 9, kTensors = 10,
-                     kGraphs = 11, kDoc = 13, kType = 14, kTypes = 15, kKind = 20, kRef = 21, kSparse = 22, kSparses = 23;
+inline constexpr Tag kName = 1, kFloat = 2, kInt = 3, kString = 4, kTensor = 5, kGraph = 6, kFloats = 7, kInts = 8, kStrings = 9, kTensors = 10, kGraphs = 11,
+                     kDoc = 13, kType = 14, kTypes = 15, kKind = 20, kRef = 21, kSparse = 22, kSparses = 23;
 }
 namespace tensor {
 inline constexpr Tag kDims = 1, kDataType = 2, kSegment = 3, kFloatData = 4, kInt32Data = 5, kStringData = 6, kInt64Data = 7, kName = 8, kRawData = 9,
@@ -43,11 +42,11 @@ inline constexpr Tag kName = 1, kType = 2, kDoc = 3, kMetadata = 4;
 }
 namespace type {
 inline constexpr Tag kTensor = 1, kSequence = 4, kMap = 5, kDenotation = 6, kOpaque = 7, kSparse = 8, kOptional = 9;
-inline constexpr Tag kElement = 1, kShape = 2;          // of Tensor and SparseTensor; Sequence and Optional: element type
-inline constexpr Tag kKeyType = 1, kValueType = 2;      // of Map
-inline constexpr Tag kDim = 1;                          // of TensorShapeProto
+inline constexpr Tag kElement = 1, kShape = 2;      // of Tensor and SparseTensor; Sequence and Optional: element type
+inline constexpr Tag kKeyType = 1, kValueType = 2;  // of Map
+inline constexpr Tag kDim = 1;                      // of TensorShapeProto
 inline constexpr Tag kDimValue = 1, kDimParam = 2, kDimDenotation = 3;
-}
+}  // namespace type
 namespace function {
 inline constexpr Tag kName = 1, kInput = 4, kOutput = 5, kAttribute = 6, kNode = 7, kDoc = 8, kOpsetImport = 9, kDomain = 10, kAttributeProto = 11,
                      kValueInfo = 12, kOverload = 13, kMetadata = 14;

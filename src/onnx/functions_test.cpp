@@ -12,8 +12,8 @@ namespace {
 
 namespace f = field;
 
-Message call(const std::string& op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs, const std::vector<Message>& attributes = {},
-             const std::string& name = {}) {
+Message call(const std::string& op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+             const std::vector<Message>& attributes = {}, const std::string& name = {}) {
   Message n = node(op, inputs, outputs, attributes, name);
   n.string(f::node::kDomain, "local");
   return n;
@@ -68,10 +68,13 @@ std::vector<std::string> ops(const ir::Graph& graph) {
 }
 
 TEST(Functions, AttributesDefaultsAndNames) {
-  const std::vector<Message> functions{function("Leaky", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {"slope"}),
-                                       function("Gentle", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {}, {float_attribute("slope", 0.25f)}),
-                                       function("Open", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {})};
-  const auto model = inlined(model_with({call("Leaky", {"x"}, {"h"}, {float_attribute("slope", 0.5f)}, "first"), call("Gentle", {"h"}, {"i"}, {}, "second"), call("Open", {"i"}, {"y"}, {}, "third")}, functions));
+  const std::vector<Message> functions{
+      function("Leaky", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {"slope"}),
+      function("Gentle", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {}, {float_attribute("slope", 0.25f)}),
+      function("Open", {"a"}, {"b"}, {node("LeakyRelu", {"a"}, {"b"}, {reference("alpha", "slope")})}, {})};
+  const auto model = inlined(model_with({call("Leaky", {"x"}, {"h"}, {float_attribute("slope", 0.5f)}, "first"), call("Gentle", {"h"}, {"i"}, {}, "second"),
+                                         call("Open", {"i"}, {"y"}, {}, "third")},
+                                        functions));
   const auto nodes = model->graph->nodes();
   ASSERT_EQ(nodes.size(), 3u);
   EXPECT_EQ(nodes[0]->attrs.get_float("alpha", 0), 0.5f);
@@ -83,8 +86,9 @@ TEST(Functions, AttributesDefaultsAndNames) {
 }
 
 TEST(Functions, FunctionsThatCallFunctions) {
-  const auto model = inlined(model_with({call("Outer", {"x"}, {"y"})},
-                                        {function("Outer", {"a"}, {"c"}, {call("Inner", {"a"}, {"b"}), call("Inner", {"b"}, {"c"})}), function("Inner", {"a"}, {"b"}, {node("Relu", {"a"}, {"t"}), node("Neg", {"t"}, {"b"})})}));
+  const auto model =
+      inlined(model_with({call("Outer", {"x"}, {"y"})}, {function("Outer", {"a"}, {"c"}, {call("Inner", {"a"}, {"b"}), call("Inner", {"b"}, {"c"})}),
+                                                         function("Inner", {"a"}, {"b"}, {node("Relu", {"a"}, {"t"}), node("Neg", {"t"}, {"b"})})}));
   EXPECT_EQ(ops(*model->graph), (std::vector<std::string>{"Relu", "Neg", "Relu", "Neg"}));
 }
 
@@ -95,21 +99,24 @@ TEST(Functions, OutputThatIsAnInput) {
 }
 
 TEST(Functions, OneValueForTwoOutputs) {
-  const auto model = inlined(model_with({call("Twice", {"x"}, {"p", "q"}), node("Add", {"p", "q"}, {"y"})}, {function("Twice", {"a"}, {"b", "b"}, {node("Relu", {"a"}, {"b"})})}));
+  const auto model = inlined(
+      model_with({call("Twice", {"x"}, {"p", "q"}), node("Add", {"p", "q"}, {"y"})}, {function("Twice", {"a"}, {"b", "b"}, {node("Relu", {"a"}, {"b"})})}));
   const ir::Node& add = *model->graph->nodes().back();
   EXPECT_EQ(add.inputs[0]->producer->op == "Relu" || add.inputs[0]->producer->op == "Identity", true);
   EXPECT_EQ(ops(*model->graph).front(), "Relu");
 }
 
 TEST(Functions, AbsentArguments) {
-  const auto model = inlined(model_with({call("Clamp", {"x"}, {"y"})}, {function("Clamp", {"a", "low", "high"}, {"b"}, {node("Clip", {"a", "low", "high"}, {"b"})})}));
+  const auto model =
+      inlined(model_with({call("Clamp", {"x"}, {"y"})}, {function("Clamp", {"a", "low", "high"}, {"b"}, {node("Clip", {"a", "low", "high"}, {"b"})})}));
   EXPECT_EQ(model->graph->nodes()[0]->inputs.size(), 1u);
 }
 
 TEST(Functions, NestedGraphsInABody) {
   const Message branch = graph({{f::graph::kNode, node("Add", {"a", "a"}, {"t"})}, {f::graph::kOutput, float_value("t")}});
   const Message body = node("If", {"c"}, {"b"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)});
-  const auto model = inlined(model_with({node("Cast", {"x"}, {"k"}), call("Choose", {"k", "x"}, {"h"}), call("Choose", {"k", "h"}, {"y"})}, {function("Choose", {"c", "a"}, {"b"}, {body})}));
+  const auto model = inlined(model_with({node("Cast", {"x"}, {"k"}), call("Choose", {"k", "x"}, {"h"}), call("Choose", {"k", "h"}, {"y"})},
+                                        {function("Choose", {"c", "a"}, {"b"}, {body})}));
   const auto nodes = model->graph->nodes();
   ASSERT_EQ(nodes.size(), 3u);
   const ir::Node& add = *nodes[2]->attrs.get_graph("then_branch")->nodes()[0];
@@ -127,7 +134,8 @@ TEST(Functions, Defects) {
     ADD_FAILURE() << "no error";
     return Error(Code::kOk, "");
   };
-  const Error recursion = error(model_with({call("A", {"x"}, {"y"}, {}, "caller")}, {function("A", {"a"}, {"b"}, {call("B", {"a"}, {"b"})}), function("B", {"a"}, {"b"}, {call("A", {"a"}, {"b"})})}));
+  const Error recursion = error(model_with({call("A", {"x"}, {"y"}, {}, "caller")},
+                                           {function("A", {"a"}, {"b"}, {call("B", {"a"}, {"b"})}), function("B", {"a"}, {"b"}, {call("A", {"a"}, {"b"})})}));
   EXPECT_EQ(recursion.code(), Code::kInvalidModel);
   EXPECT_EQ(recursion.node(), "caller");
   // Calls that double at each level would take for ever.
@@ -142,8 +150,11 @@ TEST(Functions, Defects) {
   EXPECT_EQ(error(model_with({call("A", {"x", "x"}, {"y"})}, {function("A", {"a"}, {"b"}, {node("Relu", {"a"}, {"b"})})})).code(), Code::kInvalidModel);
   EXPECT_EQ(error(model_with({call("A", {"x"}, {"y"})}, {function("A", {"a"}, {"b"}, {node("Relu", {"a"}, {"b"})}, {}, {}, 7)})).code(), Code::kUnsupported);
   EXPECT_EQ(error(model_with({call("A", {"x"}, {"y"})}, {function("A", {"a"}, {"lost"}, {node("Relu", {"a"}, {"b"})})})).tensor(), "lost");
-  EXPECT_EQ(error(model_with({call("A", {"x"}, {"y"})}, {function("A", {"a"}, {"b"}, {node("Relu", {"a"}, {"b"})}), function("A", {"a"}, {"b"}, {node("Neg", {"a"}, {"b"})})})).code(),
-            Code::kInvalidModel) << "two functions of one name";
+  EXPECT_EQ(error(model_with({call("A", {"x"}, {"y"})},
+                             {function("A", {"a"}, {"b"}, {node("Relu", {"a"}, {"b"})}), function("A", {"a"}, {"b"}, {node("Neg", {"a"}, {"b"})})}))
+                .code(),
+            Code::kInvalidModel)
+      << "two functions of one name";
 }
 
 }  // namespace

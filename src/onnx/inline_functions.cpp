@@ -17,8 +17,8 @@ using ir::Graph;
 using ir::Node;
 using ir::Value;
 
-constexpr int kMaxDepth = 200;                      // of functions that call functions
-constexpr std::int64_t kMaxNodes = 10'000'000;      // that all expansions together may make
+constexpr int kMaxDepth = 200;                  // of functions that call functions
+constexpr std::int64_t kMaxNodes = 10'000'000;  // that all expansions together may make
 
 class Inliner {
  public:
@@ -35,7 +35,9 @@ class Inliner {
 
  private:
   using Key = std::tuple<std::string, std::string, std::string>;
-  static Key key(const std::string& domain, const std::string& name, const std::string& overload) { return {domain == "ai.onnx" ? "" : domain, name, overload}; }
+  static Key key(const std::string& domain, const std::string& name, const std::string& overload) {
+    return {domain == "ai.onnx" ? "" : domain, name, overload};
+  }
   static std::string id_of(const ir::Function& function) {
     return fmt::format("'{}::{}{}{}'", function.domain, function.name, function.overload.empty() ? "" : ":", function.overload);
   }
@@ -90,7 +92,9 @@ class Inliner {
         throw Error(Code::kInvalidModel, fmt::format("the function {} has no output {}", id, i)).at_node(call.name, call.op);
       Value* made = values.at(function.body->outputs()[i]);
       if (!made)
-        throw Error(Code::kInvalidModel, fmt::format("the function {} returns an input that the call leaves out", id)).at_node(call.name, call.op).at_tensor(old->name);
+        throw Error(Code::kInvalidModel, fmt::format("the function {} returns an input that the call leaves out", id))
+            .at_node(call.name, call.op)
+            .at_tensor(old->name);
       const std::string name = old->name;
       const ir::Type type = old->type;
       if (made->kind != ir::ValueKind::kNodeOutput || made->graph != &graph || !graph.replace_all_uses(old, made)) {
@@ -168,7 +172,7 @@ class Inliner {
 
   ir::Model& model_;
   std::map<Key, const ir::Function*> functions_;
-  std::map<const ir::Function*, std::int64_t> sizes_;   // -1: being counted
+  std::map<const ir::Function*, std::int64_t> sizes_;  // -1: being counted
   std::int64_t made_ = 0;
   std::vector<std::pair<Value*, std::string>> pending_names_;
 };

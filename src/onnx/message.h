@@ -88,7 +88,7 @@ class Message {
 
  private:
   struct Part {
-    std::size_t at;   // position in text_ that the bytes stand before
+    std::size_t at;  // position in text_ that the bytes stand before
     std::span<const std::byte> bytes;
   };
   void key(std::uint32_t tag, std::uint32_t wire) { varint((static_cast<std::uint64_t>(tag) << 3) | wire); }

@@ -30,9 +30,9 @@ struct NodeRecord {
   std::vector<data_view> attributes;
   std::map<std::string, std::string> metadata;
   ir::UnreadFields unread;
-  std::set<std::string> captures;   // tensors of graphs around that its nested graphs read
+  std::set<std::string> captures;  // tensors of graphs around that its nested graphs read
   std::size_t index = 0;
-  int state = 0;   // 0 untouched, 1 on the way, 2 made
+  int state = 0;  // 0 untouched, 1 on the way, 2 made
 };
 
 std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state);
@@ -47,7 +47,6 @@ std::string name_of(data_view message, std::uint32_t tag) {
   }
   return name;
 }
-
 
 /// Adds what the graph reads and does not make itself.
 void collect_captures(data_view graph, std::set<std::string>& into, int depth) {
@@ -124,20 +123,64 @@ std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph*
       case field::attribute::kDoc: doc = text(reader.get_view()); break;
       case field::attribute::kRef: ref = text(reader.get_view()); break;
       case field::attribute::kKind: kind = reader.get_int32(); break;
-      case field::attribute::kFloat: f = reader.get_float(); seen = 1; break;
-      case field::attribute::kInt: i = reader.get_int64(); seen = 2; break;
-      case field::attribute::kString: s = text(reader.get_view()); seen = 3; break;
-      case field::attribute::kTensor: tensors.push_back(reader.get_view()); seen = 4; break;
-      case field::attribute::kGraph: graphs.push_back(reader.get_view()); seen = 5; break;
-      case field::attribute::kFloats: collect(reader, floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); }); seen = 6; break;
-      case field::attribute::kInts: collect(reader, ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); seen = 7; break;
-      case field::attribute::kStrings: strings.push_back(text(reader.get_view())); seen = 8; break;
-      case field::attribute::kTensors: tensors.push_back(reader.get_view()); seen = 9; break;
-      case field::attribute::kGraphs: graphs.push_back(reader.get_view()); seen = 10; break;
-      case field::attribute::kSparse: sparses.push_back(reader.get_view()); seen = 11; break;
-      case field::attribute::kSparses: sparses.push_back(reader.get_view()); seen = 12; break;
-      case field::attribute::kType: types.push_back(reader.get_view()); seen = 13; break;
-      case field::attribute::kTypes: types.push_back(reader.get_view()); seen = 14; break;
+      case field::attribute::kFloat:
+        f = reader.get_float();
+        seen = 1;
+        break;
+      case field::attribute::kInt:
+        i = reader.get_int64();
+        seen = 2;
+        break;
+      case field::attribute::kString:
+        s = text(reader.get_view());
+        seen = 3;
+        break;
+      case field::attribute::kTensor:
+        tensors.push_back(reader.get_view());
+        seen = 4;
+        break;
+      case field::attribute::kGraph:
+        graphs.push_back(reader.get_view());
+        seen = 5;
+        break;
+      case field::attribute::kFloats:
+        collect(
+            reader, floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); });
+        seen = 6;
+        break;
+      case field::attribute::kInts:
+        collect(
+            reader, ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
+        seen = 7;
+        break;
+      case field::attribute::kStrings:
+        strings.push_back(text(reader.get_view()));
+        seen = 8;
+        break;
+      case field::attribute::kTensors:
+        tensors.push_back(reader.get_view());
+        seen = 9;
+        break;
+      case field::attribute::kGraphs:
+        graphs.push_back(reader.get_view());
+        seen = 10;
+        break;
+      case field::attribute::kSparse:
+        sparses.push_back(reader.get_view());
+        seen = 11;
+        break;
+      case field::attribute::kSparses:
+        sparses.push_back(reader.get_view());
+        seen = 12;
+        break;
+      case field::attribute::kType:
+        types.push_back(reader.get_view());
+        seen = 13;
+        break;
+      case field::attribute::kTypes:
+        types.push_back(reader.get_view());
+        seen = 14;
+        break;
       default: reader.keep(unread);
     }
   }
@@ -158,8 +201,14 @@ std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph*
     case ir::AttrType::kFloat: attribute.value = f; break;
     case ir::AttrType::kInt: attribute.value = i; break;
     case ir::AttrType::kString: attribute.value = s; break;
-    case ir::AttrType::kTensor: need(!tensors.empty()); attribute.value = read_tensor(tensors[0], state).tensor; break;
-    case ir::AttrType::kGraph: need(!graphs.empty()); attribute.value = read_graph(graphs[0], graph, state); break;
+    case ir::AttrType::kTensor:
+      need(!tensors.empty());
+      attribute.value = read_tensor(tensors[0], state).tensor;
+      break;
+    case ir::AttrType::kGraph:
+      need(!graphs.empty());
+      attribute.value = read_graph(graphs[0], graph, state);
+      break;
     case ir::AttrType::kFloats: attribute.value = std::move(floats); break;
     case ir::AttrType::kInts: attribute.value = std::move(ints); break;
     case ir::AttrType::kStrings: attribute.value = std::move(strings); break;
@@ -175,14 +224,20 @@ std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph*
       attribute.value = std::move(list);
       break;
     }
-    case ir::AttrType::kSparseTensor: need(!sparses.empty()); attribute.value = read_sparse_tensor(sparses[0], state, ignored); break;
+    case ir::AttrType::kSparseTensor:
+      need(!sparses.empty());
+      attribute.value = read_sparse_tensor(sparses[0], state, ignored);
+      break;
     case ir::AttrType::kSparseTensors: {
       std::vector<ir::SparseTensor> list;
       for (const data_view view : sparses) list.push_back(read_sparse_tensor(view, state, ignored));
       attribute.value = std::move(list);
       break;
     }
-    case ir::AttrType::kType: need(!types.empty()); attribute.value = read_type(types[0], state, name); break;
+    case ir::AttrType::kType:
+      need(!types.empty());
+      attribute.value = read_type(types[0], state, name);
+      break;
     case ir::AttrType::kTypes: {
       std::vector<ir::Type> list;
       for (const data_view view : types) list.push_back(read_type(view, state, name));
@@ -309,7 +364,10 @@ ValueInfo read_value_info(data_view bytes, ReadState& state) {
   while (reader.next()) {
     switch (reader.tag()) {
       case field::value_info::kName: info.name = text(reader.get_view()); break;
-      case field::value_info::kType: type = reader.get_view(); has_type = true; break;
+      case field::value_info::kType:
+        type = reader.get_view();
+        has_type = true;
+        break;
       case field::value_info::kDoc: info.doc = text(reader.get_view()); break;
       case field::value_info::kMetadata: info.metadata.insert(read_entry(reader.get_view())); break;
       default: reader.keep(info.unread);
@@ -379,7 +437,8 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
   for (ValueInfo& output : outputs) {
     ir::Value* value = graph->find_outer(output.name);
     if (!value)
-      state.fail(Code::kInvalidModel, "the graph's output is made by no node, input or initializer", output.name, "The file breaks ONNX's rules; export it again.");
+      state.fail(Code::kInvalidModel, "the graph's output is made by no node, input or initializer", output.name,
+                 "The file breaks ONNX's rules; export it again.");
     declare(output);
     if (value->graph != graph.get() || value->is_constant()) {
       // A graph's outputs are its own inputs or node outputs (graph.h); the interface keeps the name.
@@ -475,22 +534,28 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
       case field::model::kDomain: model->domain = text(reader.get_view()); break;
       case field::model::kModelVersion: model->model_version = reader.get_int64(); break;
       case field::model::kDoc: model->doc = text(reader.get_view()); break;
-      case field::model::kGraph: graph = reader.get_view(); has_graph = true; break;
+      case field::model::kGraph:
+        graph = reader.get_view();
+        has_graph = true;
+        break;
       case field::model::kOpsetImport: read_opset(reader.get_view(), model->opset_imports); break;
       case field::model::kMetadata: model->metadata.insert(read_entry(reader.get_view())); break;
       case field::model::kFunctions: model->functions.push_back(read_function(reader.get_view(), state)); break;
       default: reader.keep(model->unread);
     }
   }
-  if (!has_graph) state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
+  if (!has_graph)
+    state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
   if (model->ir_version <= 0) state.fail(Code::kCorruptFile, "the file has no IR version, so it is not an ONNX model");
   if (model->ir_version > kNewestIrVersion)
-    state.fail(Code::kUnsupported, fmt::format("the file has IR version {}, the newest known is {}", model->ir_version, kNewestIrVersion), {}, "Export with an older IR version.");
+    state.fail(Code::kUnsupported, fmt::format("the file has IR version {}, the newest known is {}", model->ir_version, kNewestIrVersion), {},
+               "Export with an older IR version.");
   if (model->opset_imports.empty()) state.fail(Code::kInvalidModel, "the file imports no operator set");
   const std::int64_t opset = model->opset();
   if (model->opset_imports.contains("") && opset < 1) state.fail(Code::kInvalidModel, fmt::format("the file imports opset {} of ai.onnx", opset));
   if (opset > ops::kCanonicalOpset)
-    state.fail(Code::kUnsupported, fmt::format("the file uses opset {}, the newest known is {}", opset, ops::kCanonicalOpset), {}, "Export with an older opset.");
+    state.fail(Code::kUnsupported, fmt::format("the file uses opset {}, the newest known is {}", opset, ops::kCanonicalOpset), {},
+               "Export with an older opset.");
   model->graph = read_graph(graph, nullptr, state);
   check_sound(*model->graph, state);
   for (const ir::Function& function : model->functions) check_sound(*function.body, state);

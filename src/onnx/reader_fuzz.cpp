@@ -12,9 +12,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lathe;
-  const auto read = [](const void* bytes, std::size_t count) {
-    return onnx::read_model(std::span(static_cast<const std::byte*>(bytes), count), nullptr);
-  };
+  const auto read = [](const void* bytes, std::size_t count) { return onnx::read_model(std::span(static_cast<const std::byte*>(bytes), count), nullptr); };
   std::string written;
   try {
     const auto model = read(data, size);

@@ -86,7 +86,8 @@ ir::Attribute back_attribute(const std::function<void(Message&)>& fill, AttrType
   a.string(f::attribute::kName, "a");
   fill(a);
   if (kind != AttrType::kUndefined) a.number(f::attribute::kKind, static_cast<int>(kind));
-  const std::string bytes = testing::model(graph({{f::graph::kNode, node("Custom", {"x"}, {"y"}, {a})}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}}));
+  const std::string bytes = testing::model(
+      graph({{f::graph::kNode, node("Custom", {"x"}, {"y"}, {a})}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}}));
   return *read(roundtrip(bytes))->graph->nodes()[0]->attrs.find("a");
 }
 
@@ -98,7 +99,12 @@ TEST(Roundtrip, EveryKindOfAttribute) {
   EXPECT_EQ(std::get<std::int64_t>(back_attribute([](Message&) {}, AttrType::kInt).value), 0);
   // Files older than the kind field.
   EXPECT_EQ(std::get<std::int64_t>(back_attribute([](Message& m) { m.number(f::attribute::kInt, 4); }, AttrType::kUndefined).value), 4);
-  EXPECT_EQ(std::get<std::vector<float>>(back_attribute([](Message& m) { m.packed_floats(f::attribute::kFloats, {1, 2}); }, AttrType::kFloats).value),
+  EXPECT_EQ(std::get<std::vector<float>>(back_attribute(
+                                             [](Message& m) {
+                                               m.packed_floats(f::attribute::kFloats, {1, 2});
+                                             },
+                                             AttrType::kFloats)
+                                             .value),
             (std::vector<float>{1, 2}));
   EXPECT_EQ(std::get<std::vector<std::int64_t>>(
                 back_attribute([](Message& m) { m.number(f::attribute::kInts, 1), m.number(f::attribute::kInts, -2); }, AttrType::kInts).value),
@@ -109,7 +115,8 @@ TEST(Roundtrip, EveryKindOfAttribute) {
             (std::vector<std::string>{"a", ""}));
   const Message four = testing::tensor("", DType::kInt64, {}, raw_of<std::int64_t>({4}));
   EXPECT_EQ(std::get<Tensor>(back_attribute([&](Message& m) { m.message(f::attribute::kTensor, four); }, AttrType::kTensor).value).as_int64(0), 4);
-  const auto tensors = back_attribute([&](Message& m) { m.message(f::attribute::kTensors, four), m.message(f::attribute::kTensors, four); }, AttrType::kTensors);
+  const auto tensors =
+      back_attribute([&](Message& m) { m.message(f::attribute::kTensors, four), m.message(f::attribute::kTensors, four); }, AttrType::kTensors);
   EXPECT_EQ(std::get<std::vector<Tensor>>(tensors.value).size(), 2u);
   const Message type = tensor_type(DType::kInt8, {"n"});
   EXPECT_EQ(std::get<ir::Type>(back_attribute([&](Message& m) { m.message(f::attribute::kType, type); }, AttrType::kType).value).to_string(), "int8[n]");
@@ -123,7 +130,8 @@ TEST(Roundtrip, EveryKindOfAttribute) {
   EXPECT_EQ(std::get<ir::SparseTensor>(s.value).values.as_double(0), 5);
   const auto ss = back_attribute([&](Message& m) { m.message(f::attribute::kSparses, sparse); }, AttrType::kSparseTensors);
   EXPECT_EQ(std::get<std::vector<ir::SparseTensor>>(ss.value).size(), 1u);
-  const auto gs = back_attribute([&](Message& m) { m.message(f::attribute::kGraphs, graph({}, "a")), m.message(f::attribute::kGraphs, graph({}, "b")); }, AttrType::kGraphs);
+  const auto gs = back_attribute([&](Message& m) { m.message(f::attribute::kGraphs, graph({}, "a")), m.message(f::attribute::kGraphs, graph({}, "b")); },
+                                 AttrType::kGraphs);
   EXPECT_EQ(std::get<std::vector<ir::GraphPtr>>(gs.value)[1]->name, "b");
 }
 
@@ -164,7 +172,8 @@ TEST(Roundtrip, Types) {
 
 TEST(Roundtrip, NamesOfExtents) {
   // Texts that are no identifiers, two that would become the same one, an extent without a name.
-  const std::string bytes = testing::model(relu_graph({{f::graph::kInput, float_value("v", {"batch size", "batch_size", "batch-size", "", "batch size", "2*n + 1"})}}));
+  const std::string bytes =
+      testing::model(relu_graph({{f::graph::kInput, float_value("v", {"batch size", "batch_size", "batch-size", "", "batch size", "2*n + 1"})}}));
   const auto model = read(bytes);
   const ir::Shape& shape = model->graph->find("v")->shape();
   EXPECT_EQ(shape[0], shape[4]);
@@ -181,13 +190,18 @@ TEST(Roundtrip, NamesOfExtents) {
 TEST(Roundtrip, NestedGraphsWithCaptures) {
   const Message then_graph = graph({{f::graph::kNode, node("Add", {"x", "k"}, {"t"})},
                                     {f::graph::kInitializer, testing::tensor("k", DType::kFloat32, {}, raw_of<float>({1}))},
-                                    {f::graph::kOutput, float_value("t")}}, "then");
+                                    {f::graph::kOutput, float_value("t")}},
+                                   "then");
   const Message inner = graph({{f::graph::kNode, node("Mul", {"x", "x"}, {"deep"})}, {f::graph::kOutput, float_value("deep")}}, "inner");
-  const Message else_graph = graph({{f::graph::kNode, node("If", {"c"}, {"e"}, {graph_attribute("then_branch", inner), graph_attribute("else_branch", then_graph)})},
-                                    {f::graph::kOutput, float_value("e")}}, "else");
-  const std::string bytes = testing::model(graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", then_graph), graph_attribute("else_branch", else_graph)})},
-                                                  {f::graph::kInput, float_value("x")}, {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
-                                                  {f::graph::kOutput, float_value("y")}}));
+  const Message else_graph =
+      graph({{f::graph::kNode, node("If", {"c"}, {"e"}, {graph_attribute("then_branch", inner), graph_attribute("else_branch", then_graph)})},
+             {f::graph::kOutput, float_value("e")}},
+            "else");
+  const std::string bytes = testing::model(
+      graph({{f::graph::kNode, node("If", {"c"}, {"y"}, {graph_attribute("then_branch", then_graph), graph_attribute("else_branch", else_graph)})},
+             {f::graph::kInput, float_value("x")},
+             {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
+             {f::graph::kOutput, float_value("y")}}));
   const auto model = read(roundtrip(bytes));
   EXPECT_EQ(model->graph->find("x")->uses.size(), 4u);  // one Add in each of two graphs, twice by the Mul
 }
@@ -195,10 +209,13 @@ TEST(Roundtrip, NestedGraphsWithCaptures) {
 TEST(Roundtrip, NodesInAnyOrder) {
   // The If stands before what its branch captures.
   const Message branch = graph({{f::graph::kNode, node("Relu", {"late"}, {"t"})}, {f::graph::kOutput, float_value("t")}});
-  const std::string bytes = testing::model(graph({{f::graph::kNode, node("Relu", {"b"}, {"y"})},
-                                                  {f::graph::kNode, node("If", {"c"}, {"b"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)})},
-                                                  {f::graph::kNode, node("Relu", {"x"}, {"late"})}, {f::graph::kInput, float_value("x")},
-                                                  {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))}, {f::graph::kOutput, float_value("y")}}));
+  const std::string bytes =
+      testing::model(graph({{f::graph::kNode, node("Relu", {"b"}, {"y"})},
+                            {f::graph::kNode, node("If", {"c"}, {"b"}, {graph_attribute("then_branch", branch), graph_attribute("else_branch", branch)})},
+                            {f::graph::kNode, node("Relu", {"x"}, {"late"})},
+                            {f::graph::kInput, float_value("x")},
+                            {f::graph::kInput, value_info("c", tensor_type(DType::kBool, {}))},
+                            {f::graph::kOutput, float_value("y")}}));
   const auto model = read(roundtrip(bytes));
   EXPECT_EQ(model->graph->nodes()[0]->outputs[0]->name, "late");
   EXPECT_EQ(model->graph->nodes()[2]->outputs[0]->name, "y");
@@ -245,9 +262,14 @@ TEST(Roundtrip, KeepsWhatItDoesNotKnow) {
   w.string(901, "field of a tensor");
   Message input = float_value("x");
   input.single(902, 2.5f);
-  Message g = graph({{f::graph::kNode, n}, {f::graph::kInput, input}, {f::graph::kOutput, float_value("y")}, {f::graph::kInitializer, w},
-                     {f::graph::kQuantization, unknown("annotation one")}, {f::graph::kQuantization, unknown("annotation two")}});
-  const std::string written = roundtrip(testing::model(g, {{f::model::kTrainingInfo, unknown("training")}, {f::model::kConfiguration, unknown("configuration")}, {4000, unknown("future")}}));
+  Message g = graph({{f::graph::kNode, n},
+                     {f::graph::kInput, input},
+                     {f::graph::kOutput, float_value("y")},
+                     {f::graph::kInitializer, w},
+                     {f::graph::kQuantization, unknown("annotation one")},
+                     {f::graph::kQuantization, unknown("annotation two")}});
+  const std::string written = roundtrip(
+      testing::model(g, {{f::model::kTrainingInfo, unknown("training")}, {f::model::kConfiguration, unknown("configuration")}, {4000, unknown("future")}}));
   for (const char* text : {"device of a node", "field of a tensor", "annotation one", "annotation two", "training", "configuration", "future"})
     EXPECT_NE(written.find(text), std::string::npos) << text;
   EXPECT_LT(written.find("annotation one"), written.find("annotation two"));
@@ -259,22 +281,24 @@ TEST(Roundtrip, KeepsWhatItDoesNotKnow) {
 }
 
 TEST(Roundtrip, InitializersThatAreInputs) {
-  const auto model = read(testing::model(relu_graph({{f::graph::kInput, float_value("w", {"1"})},
-                                                     {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {1}, raw_of<float>({1}))}}), {}, 3));
+  const auto model = read(testing::model(
+      relu_graph({{f::graph::kInput, float_value("w", {"1"})}, {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {1}, raw_of<float>({1}))}}), {},
+      3));
   ASSERT_EQ(model->graph->inputs().size(), 1u);
   EXPECT_TRUE(model->graph->find("w")->is_constant());
   EXPECT_EQ(read(model_bytes(*model))->ir_version, 4) << "the IR version in which an initializer need not be an input";
 }
 
 TEST(Roundtrip, OutputsThatAreConstants) {
-  const auto model = read(roundtrip(testing::model(relu_graph({{f::graph::kOutput, float_value("w", {"1"})},
-                                                               {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {1}, raw_of<float>({7}))}}))));
+  const auto model = read(roundtrip(testing::model(
+      relu_graph({{f::graph::kOutput, float_value("w", {"1"})}, {f::graph::kInitializer, testing::tensor("w", DType::kFloat32, {1}, raw_of<float>({7}))}}))));
   ASSERT_EQ(model->graph->outputs().size(), 2u);
   EXPECT_EQ(model->graph->outputs()[1]->name, "w");
 }
 
 TEST(Roundtrip, AbsentInputsAndOutputs) {
-  const std::string bytes = testing::model(graph({{f::graph::kNode, node("Custom", {"", "x", ""}, {"", "y"})}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}}));
+  const std::string bytes = testing::model(
+      graph({{f::graph::kNode, node("Custom", {"", "x", ""}, {"", "y"})}, {f::graph::kInput, float_value("x")}, {f::graph::kOutput, float_value("y")}}));
   const auto model = read(roundtrip(bytes));
   const ir::Node& n = *model->graph->nodes()[0];
   ASSERT_EQ(n.inputs.size(), 3u);

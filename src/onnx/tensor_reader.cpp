@@ -26,7 +26,7 @@ struct RawTensor {
   std::string name, doc;
   std::vector<float> floats;
   std::vector<double> doubles;
-  std::vector<std::int64_t> ints;     // int32_data, int64_data
+  std::vector<std::int64_t> ints;  // int32_data, int64_data
   std::vector<std::uint64_t> unsigneds;
   std::vector<std::string> strings;
   std::map<std::string, std::string> external, metadata;
@@ -40,17 +40,41 @@ RawTensor parse(data_view bytes) {
   FieldReader reader(bytes);
   while (reader.next()) {
     switch (reader.tag()) {
-      case field::tensor::kDims: collect(reader, t.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); break;
+      case field::tensor::kDims:
+        collect(
+            reader, t.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
+        break;
       case field::tensor::kDataType: t.dtype = reader.get_int32(); break;
-      case field::tensor::kSegment: t.has_segment = true; reader.skip(); break;
-      case field::tensor::kFloatData: collect(reader, t.floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); }); break;
-      case field::tensor::kInt32Data: collect(reader, t.ints, [&] { return reader.get_packed_int32(); }, [&] { return reader.get_int32(); }); break;
+      case field::tensor::kSegment:
+        t.has_segment = true;
+        reader.skip();
+        break;
+      case field::tensor::kFloatData:
+        collect(
+            reader, t.floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); });
+        break;
+      case field::tensor::kInt32Data:
+        collect(
+            reader, t.ints, [&] { return reader.get_packed_int32(); }, [&] { return reader.get_int32(); });
+        break;
       case field::tensor::kStringData: t.strings.push_back(text(reader.get_view())); break;
-      case field::tensor::kInt64Data: collect(reader, t.ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); break;
+      case field::tensor::kInt64Data:
+        collect(
+            reader, t.ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
+        break;
       case field::tensor::kName: t.name = text(reader.get_view()); break;
-      case field::tensor::kRawData: t.raw = reader.get_view(); t.has_raw = true; break;
-      case field::tensor::kDoubleData: collect(reader, t.doubles, [&] { return reader.get_packed_double(); }, [&] { return reader.get_double(); }); break;
-      case field::tensor::kUint64Data: collect(reader, t.unsigneds, [&] { return reader.get_packed_uint64(); }, [&] { return reader.get_uint64(); }); break;
+      case field::tensor::kRawData:
+        t.raw = reader.get_view();
+        t.has_raw = true;
+        break;
+      case field::tensor::kDoubleData:
+        collect(
+            reader, t.doubles, [&] { return reader.get_packed_double(); }, [&] { return reader.get_double(); });
+        break;
+      case field::tensor::kUint64Data:
+        collect(
+            reader, t.unsigneds, [&] { return reader.get_packed_uint64(); }, [&] { return reader.get_uint64(); });
+        break;
       case field::tensor::kDoc: t.doc = text(reader.get_view()); break;
       case field::tensor::kExternal: t.external.insert(read_entry(reader.get_view())); break;
       case field::tensor::kLocation: t.location = reader.get_int32(); break;
@@ -77,8 +101,9 @@ Tensor read_external(const RawTensor& t, DType dtype, ReadState& state) {
   const std::string file = location == t.external.end() ? "" : location->second;
   if (file == "random" || file.empty()) {
     if (state.options.allow_missing_weights) return Tensor(dtype, t.dims);
-    state.fail(Code::kInvalidModel, file.empty() ? "the tensor's data is external but no location is given" : "the tensor's weights were taken out of this file",
-               t.name, "Fill the weights first, or get the complete model.");
+    state.fail(Code::kInvalidModel,
+               file.empty() ? "the tensor's data is external but no location is given" : "the tensor's weights were taken out of this file", t.name,
+               "Fill the weights first, or get the complete model.");
   }
   const std::filesystem::path relative(file);
   bool outside = relative.is_absolute();
@@ -195,8 +220,8 @@ NamedTensor read_tensor(data_view bytes, ReadState& state) {
   } else if (t.has_raw) {
     const std::size_t need = dtype_bytes(dtype, count);
     if (t.raw.size() != need)
-      state.fail(Code::kInvalidModel, fmt::format("{} of shape {} takes {} bytes, the file holds {}", dtype_name(dtype), to_string(t.dims), need, t.raw.size()), t.name,
-                 "The file is damaged, or was written by a faulty tool.");
+      state.fail(Code::kInvalidModel, fmt::format("{} of shape {} takes {} bytes, the file holds {}", dtype_name(dtype), to_string(t.dims), need, t.raw.size()),
+                 t.name, "The file is damaged, or was written by a faulty tool.");
     result.tensor = Tensor::view(dtype, t.dims, t.raw.data(), need, state.owner);
   } else {
     // An empty typed field and a huge shape must not allocate before the count is compared.
@@ -220,7 +245,10 @@ ir::SparseTensor read_sparse_tensor(data_view bytes, ReadState& state, std::stri
         break;
       }
       case field::sparse::kIndices: sparse.indices = read_tensor(reader.get_view(), state).tensor; break;
-      case field::sparse::kDims: collect(reader, sparse.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); }); break;
+      case field::sparse::kDims:
+        collect(
+            reader, sparse.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
+        break;
       default: reader.skip();
     }
   }
@@ -229,8 +257,10 @@ ir::SparseTensor read_sparse_tensor(data_view bytes, ReadState& state, std::stri
   const std::int64_t count = sparse.values.size(), rank = static_cast<std::int64_t>(sparse.dims.size());
   const bool linear = sparse.indices.dims() == Dims{count}, coordinates = sparse.indices.dims() == Dims{count, rank};
   if (sparse.values.rank() != 1 || sparse.indices.dtype() != DType::kInt64 || !(linear || coordinates))
-    state.fail(Code::kInvalidModel, fmt::format("a sparse tensor with {} values of {} dimensions has {} indices of shape {}", count, rank,
-                                                dtype_name(sparse.indices.dtype()), to_string(sparse.indices.dims())), name);
+    state.fail(Code::kInvalidModel,
+               fmt::format("a sparse tensor with {} values of {} dimensions has {} indices of shape {}", count, rank, dtype_name(sparse.indices.dtype()),
+                           to_string(sparse.indices.dims())),
+               name);
   return sparse;
 }
 
@@ -243,7 +273,8 @@ Tensor densify(const ir::SparseTensor& sparse, const std::string& name, const Re
   } catch (const Error& error) {
     state.fail(error.code(), error.message(), name);
   }
-  if (dtype == DType::kString || dtype_bits(dtype) > 64) state.fail(Code::kUnsupported, fmt::format("sparse initializers of {} are not supported", dtype_name(dtype)), name);
+  if (dtype == DType::kString || dtype_bits(dtype) > 64)
+    state.fail(Code::kUnsupported, fmt::format("sparse initializers of {} are not supported", dtype_name(dtype)), name);
   if (elements > static_cast<std::int64_t>(kLimit) || dtype_bytes(dtype, elements) > kLimit)
     state.fail(Code::kUnsupported, fmt::format("the sparse initializer takes {} elements when written out, which is too much", elements), name);
   Tensor dense(dtype, sparse.dims);

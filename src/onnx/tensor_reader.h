@@ -17,14 +17,14 @@ namespace lathe::onnx {
 
 /// What every part of one file's reading needs.
 struct ReadState {
-  std::string source;                                ///< for errors
-  std::filesystem::path base_dir;                    ///< where external data lies
-  std::shared_ptr<const void> owner;                 ///< keeps the bytes alive
+  std::string source;                 ///< for errors
+  std::filesystem::path base_dir;     ///< where external data lies
+  std::shared_ptr<const void> owner;  ///< keeps the bytes alive
   ReadOptions options;
-  std::map<std::string, std::shared_ptr<const void>> external;   ///< mapped data files by location
+  std::map<std::string, std::shared_ptr<const void>> external;  ///< mapped data files by location
   int depth = 0;
-  std::map<std::string, std::string> symbols;        ///< file's text -> symbol ("\n" + value and axis: an extent without a name)
-  std::map<std::string, std::string> dim_params;     ///< symbol -> file's text, every symbol in use
+  std::map<std::string, std::string> symbols;     ///< file's text -> symbol ("\n" + value and axis: an extent without a name)
+  std::map<std::string, std::string> dim_params;  ///< symbol -> file's text, every symbol in use
 
   /// The symbol for an extent: `text` itself where that is an identifier that no other text took.
   std::string symbol_for(const std::string& text, const std::string& value_name, std::size_t axis);

@@ -20,12 +20,18 @@ namespace {
 /// The IR version in which a dtype came.
 std::int64_t ir_version_of(DType dtype) {
   switch (dtype) {
-    case DType::kFloat8E4M3FN: case DType::kFloat8E4M3FNUZ: case DType::kFloat8E5M2: case DType::kFloat8E5M2FNUZ: return 9;
-    case DType::kUint4: case DType::kInt4: return 10;
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ: return 9;
+    case DType::kUint4:
+    case DType::kInt4: return 10;
     case DType::kFloat4E2M1: return 11;
     case DType::kFloat8E8M0: return 12;
-    case DType::kUint2: case DType::kInt2: return 13;
-    case DType::kFloat6E2M3: case DType::kFloat6E3M2: return 14;
+    case DType::kUint2:
+    case DType::kInt2: return 13;
+    case DType::kFloat6E2M3:
+    case DType::kFloat6E3M2: return 14;
     default: return 0;
   }
 }
@@ -162,9 +168,7 @@ class Writer {
         if (type.element) inner.message(field::type::kValueType, Writer::type(*type.element));
         out.message(field::type::kMap, inner);
         break;
-      case ir::TypeKind::kOpaque:
-        out.string(field::type::kOpaque, type.extra ? std::string_view(type.extra->opaque) : std::string_view());
-        break;
+      case ir::TypeKind::kOpaque: out.string(field::type::kOpaque, type.extra ? std::string_view(type.extra->opaque) : std::string_view()); break;
       case ir::TypeKind::kUnknown: break;
     }
     out.string_if(field::type::kDenotation, type.denotation);

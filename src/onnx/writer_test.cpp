@@ -30,7 +30,8 @@ std::string with_weights(std::size_t floats, int tensors = 1) {
   for (int i = 0; i < tensors; ++i) {
     std::vector<float> values(floats);
     for (std::size_t k = 0; k < floats; ++k) values[k] = static_cast<float>(k % 1000 + static_cast<std::size_t>(i));
-    parts.emplace_back(f::graph::kInitializer, testing::tensor("w" + std::string(1, static_cast<char>('0' + i)), DType::kFloat32, {static_cast<std::int64_t>(floats)}, raw_of(values)));
+    parts.emplace_back(f::graph::kInitializer,
+                       testing::tensor("w" + std::string(1, static_cast<char>('0' + i)), DType::kFloat32, {static_cast<std::int64_t>(floats)}, raw_of(values)));
   }
   return testing::model(relu_graph(parts));
 }
@@ -79,9 +80,7 @@ TEST_F(WriterTest, LargeModelsAreSplit) {
 
 TEST_F(WriterTest, WritingOverTheFileThatIsMapped) {
   const fs::path path = folder_ / "m.onnx";
-  {
-    std::ofstream(path, std::ios::binary) << with_weights(5000);
-  }
+  { std::ofstream(path, std::ios::binary) << with_weights(5000); }
   const auto model = read_model(path);
   write_model(*model, path);  // renames over it; the mapping keeps the old one
   EXPECT_TRUE(read_model(path)->graph->find("w0")->constant.same_bytes(model->graph->find("w0")->constant));

@@ -23,51 +23,51 @@ enum class Layout : std::uint8_t { kRowMajor, kChannelsLast, kAny };
 /// A connected piece of the graph that one step would compute. Nodes in topological order; inputs exclude constants that the
 /// candidate consumes itself through `constant inputs`, which are listed too (Value::is_constant tells).
 struct Region {
-  std::string pattern;                       ///< "conv_block", "loops", "single"; an op's name: that node alone
+  std::string pattern;  ///< "conv_block", "loops", "single"; an op's name: that node alone
   std::vector<const ir::Node*> nodes;
-  std::vector<ir::Value*> inputs;            ///< every outside value used, constants included, in first-use order
-  std::vector<ir::Value*> outputs;           ///< values visible outside
+  std::vector<ir::Value*> inputs;   ///< every outside value used, constants included, in first-use order
+  std::vector<ir::Value*> outputs;  ///< values visible outside
 };
 
 struct PlanRequest {
   const Region& region;
-  std::vector<plan::TensorDesc> inputs, outputs;   ///< at the hint shapes, in the layout under consideration
+  std::vector<plan::TensorDesc> inputs, outputs;  ///< at the hint shapes, in the layout under consideration
   std::span<const Layout> input_layouts, output_layouts;
-  bool exact = false;                        ///< only class *exact* algorithms
-  std::uint64_t cpu_features = 0;            ///< mask allowed (backend/cpu/features.h)
+  bool exact = false;              ///< only class *exact* algorithms
+  std::uint64_t cpu_features = 0;  ///< mask allowed (backend/cpu/features.h)
   int threads = 1;
-  ir::Bindings symbols;                      ///< the hint shapes' symbol values
-  void* device = nullptr;                    ///< the GPU (a cuda::Device) that the step is for; nullptr: the CPU
-  bool tf32 = false;                         ///< products of float32 may be made in TF32
+  ir::Bindings symbols;    ///< the hint shapes' symbol values
+  void* device = nullptr;  ///< the GPU (a cuda::Device) that the step is for; nullptr: the CPU
+  bool tf32 = false;       ///< products of float32 may be made in TF32
 };
 
 struct WeightRequest {
-  std::string pack;                          ///< PackFunction name
+  std::string pack;  ///< PackFunction name
   ir::Attrs params;
-  std::vector<ir::Value*> sources;           ///< constants of the graph
+  std::vector<ir::Value*> sources;  ///< constants of the graph
 };
 
 struct StepPlan {
-  std::string kernel;                        ///< KernelType name
+  std::string kernel;  ///< KernelType name
   ir::Attrs params;
-  std::vector<ir::Value*> inputs;            ///< run-time inputs of the step, in the kernel's order (nullptr = left out)
+  std::vector<ir::Value*> inputs;  ///< run-time inputs of the step, in the kernel's order (nullptr = left out)
   std::vector<ir::Value*> outputs;
   std::vector<WeightRequest> weights;
   double flops = 0, bytes = 0;
-  bool fast_class = false;                   ///< error class *fast* (Winograd): reported, forbidden by --exact
-  std::string variant;                       ///< "direct 14x32", shown by --explain
+  bool fast_class = false;  ///< error class *fast* (Winograd): reported, forbidden by --exact
+  std::string variant;      ///< "direct 14x32", shown by --explain
 };
 
 struct Verdict {
   bool yes = true;
-  std::string reason;                        ///< why not
+  std::string reason;  ///< why not
   static Verdict accept() { return {}; }
   static Verdict decline(std::string why) { return {false, std::move(why)}; }
 };
 
 struct Candidate {
-  std::string_view name;                     ///< "cpu.conv.direct"; the first word is the kind of device
-  std::string_view pattern;                  ///< Region::pattern it serves
+  std::string_view name;     ///< "cpu.conv.direct"; the first word is the kind of device
+  std::string_view pattern;  ///< Region::pattern it serves
   Verdict (*supports)(const PlanRequest& request);
   /// One or more plans (tunables differ), best guess first.
   std::vector<StepPlan> (*plan)(const PlanRequest& request);

@@ -17,8 +17,8 @@ namespace lathe::ops {
 using SubgraphRunner = std::function<std::vector<Tensor>(const ir::Graph& graph, std::span<const Tensor> inputs)>;
 
 struct EvaluateOptions {
-  bool oracle = false;                  ///< the blocked oracle where the op has one
-  SubgraphRunner run_subgraph;          ///< empty: nested graphs may use their inputs and constants only
+  bool oracle = false;          ///< the blocked oracle where the op has one
+  SubgraphRunner run_subgraph;  ///< empty: nested graphs may use their inputs and constants only
 };
 
 /// `inputs` match node.inputs (undefined Tensor = left out); the result matches node.outputs (undefined = left out). Throws

@@ -44,8 +44,8 @@ void check_graph(const ir::Graph& graph, const Imports& imports, const FunctionK
     }
     const VersionDef* version = version_at(*op, opset);
     if (!version) {
-      auto error = node_error(node, node.op + " exists since opset " + std::to_string(op->versions.front().since) +
-                                        "; the model imports opset " + std::to_string(opset));
+      auto error = node_error(
+          node, node.op + " exists since opset " + std::to_string(op->versions.front().since) + "; the model imports opset " + std::to_string(opset));
       defects.push_back(error.with_remedy("raise the model's opset import"));
       return;
     }
@@ -60,16 +60,15 @@ void keep_old_defaults(ir::Node& node, const Schema& from, const Schema& to) {
   for (const auto& old : from.attributes) {
     if (!old.default_value || node.attrs.has(old.name)) continue;
     const AttributeDef* now = to.attribute(old.name);
-    if (now && (!now->default_value || now->default_value->value.index() != old.default_value->value.index() ||
-                [&] {
-                  const auto& a = now->default_value->value;
-                  const auto& b = old.default_value->value;
-                  if (const auto* x = std::get_if<std::int64_t>(&a)) return *x != std::get<std::int64_t>(b);
-                  if (const auto* x = std::get_if<float>(&a)) return *x != std::get<float>(b);
-                  if (const auto* x = std::get_if<std::string>(&a)) return *x != std::get<std::string>(b);
-                  if (const auto* x = std::get_if<std::vector<std::int64_t>>(&a)) return *x != std::get<std::vector<std::int64_t>>(b);
-                  return false;
-                }())) {
+    if (now && (!now->default_value || now->default_value->value.index() != old.default_value->value.index() || [&] {
+          const auto& a = now->default_value->value;
+          const auto& b = old.default_value->value;
+          if (const auto* x = std::get_if<std::int64_t>(&a)) return *x != std::get<std::int64_t>(b);
+          if (const auto* x = std::get_if<float>(&a)) return *x != std::get<float>(b);
+          if (const auto* x = std::get_if<std::string>(&a)) return *x != std::get<std::string>(b);
+          if (const auto* x = std::get_if<std::vector<std::int64_t>>(&a)) return *x != std::get<std::vector<std::int64_t>>(b);
+          return false;
+        }())) {
       node.attrs.set(old.name, *old.default_value);
     }
   }
@@ -112,9 +111,7 @@ Imports canonical(Imports imports) {
 
 }  // namespace
 
-Value* UpgradeContext::constant(std::string_view hint, Tensor tensor) {
-  return graph.add_constant(graph.unique_name(hint), std::move(tensor));
-}
+Value* UpgradeContext::constant(std::string_view hint, Tensor tensor) { return graph.add_constant(graph.unique_name(hint), std::move(tensor)); }
 
 std::vector<Error> find_node_defects(const ir::Model& model) {
   std::vector<Error> defects;

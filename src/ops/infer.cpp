@@ -34,7 +34,7 @@ struct Run {
   const InferOptions& options;
   InferReport report;
   std::int64_t next_symbol = 0;
-  std::set<std::string> extents;   // fresh symbols that are some tensor's extent, thus never negative
+  std::set<std::string> extents;  // fresh symbols that are some tensor's extent, thus never negative
 };
 
 void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into) {

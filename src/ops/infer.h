@@ -16,8 +16,8 @@ struct InferOptions {
   /// Forget types and contents of node outputs first (after input shapes were changed). Declared types of nodes without a shape rule
   /// stay, since nothing else knows them.
   bool discard_previous = false;
-  bool check_types = true;            ///< also hold every node's dtypes against its schema
-  std::size_t content_limit = 64;     ///< largest tensor whose elements are propagated
+  bool check_types = true;         ///< also hold every node's dtypes against its schema
+  std::size_t content_limit = 64;  ///< largest tensor whose elements are propagated
 };
 
 struct InferReport {

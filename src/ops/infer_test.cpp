@@ -25,9 +25,7 @@ std::string content_of(const ir::Graph& graph, const char* name) {
 }
 
 /// The type of `y` in a graph whose body computes it.
-std::string result(const std::string& inputs, const std::string& body) {
-  return type_of(*inferred("graph g(" + inputs + ") -> (y) {\n" + body + "\n}"), "y");
-}
+std::string result(const std::string& inputs, const std::string& body) { return type_of(*inferred("graph g(" + inputs + ") -> (y) {\n" + body + "\n}"), "y"); }
 
 std::string failure(const std::string& inputs, const std::string& body) {
   try {

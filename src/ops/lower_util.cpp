@@ -61,8 +61,8 @@ Indices ReducedAxes::kept_indices(loops::RegionBuilder& builder, const Indices& 
 
 const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* name, loops::Reduce reduce, DType accumulate, const ir::Shape& in,
                                      const ReducedAxes& axes, Element element) {
-  const bool index = reduce == loops::Reduce::kArgMax || reduce == loops::Reduce::kArgMin || reduce == loops::Reduce::kArgMaxLast ||
-                     reduce == loops::Reduce::kArgMinLast;
+  const bool index =
+      reduce == loops::Reduce::kArgMax || reduce == loops::Reduce::kArgMin || reduce == loops::Reduce::kArgMaxLast || reduce == loops::Reduce::kArgMinLast;
   const ir::Value* value = builder.temporary(name, index ? DType::kInt64 : accumulate, axes.kept_shape(in));
   builder.define_reduction(
       value, reduce, axes.reduction_space(in),

@@ -14,8 +14,8 @@ DType compute_dtype(DType dtype);
 
 /// Axes of a value that a reduction runs over.
 struct ReducedAxes {
-  std::vector<bool> reduced;       ///< per axis of the input
-  bool keep = true;                ///< reduced axes stay as extents of 1 in the result
+  std::vector<bool> reduced;  ///< per axis of the input
+  bool keep = true;           ///< reduced axes stay as extents of 1 in the result
 
   ReducedAxes(std::size_t rank, const std::vector<std::int64_t>& axes, bool keep_axes);
   ir::Shape kept_shape(const ir::Shape& in) const;
@@ -30,8 +30,8 @@ struct ReducedAxes {
 using Element = std::function<loops::ExprId(loops::RegionBuilder&, const loops::RegionBuilder::Indices&)>;
 
 /// A temporary that holds the reduction of `element` (a function of the input's indices, in type `accumulate`).
-const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* name, loops::Reduce reduce, DType accumulate,
-                                     const ir::Shape& in, const ReducedAxes& axes, Element element);
+const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* name, loops::Reduce reduce, DType accumulate, const ir::Shape& in,
+                                     const ReducedAxes& axes, Element element);
 
 /// False, with a reason in the builder, unless the value is a tensor of real numbers of known rank.
 bool can_lower_real(const ir::Value* value, loops::RegionBuilder& builder);

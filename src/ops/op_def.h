@@ -34,7 +34,7 @@ struct VersionDef {
   std::string_view signature;
   std::string_view attributes;
   std::string_view types;
-  bool deprecated = false;   ///< the format withdrew the op at this version (an upgrade may still read it)
+  bool deprecated = false;  ///< the format withdrew the op at this version (an upgrade may still read it)
 };
 
 /// Error bound of a candidate against the reference; |err| <= absolute + relative * |expected| unless `contraction`, where it is
@@ -97,7 +97,7 @@ class RefContext {
 struct UpgradeContext {
   ir::Graph& graph;
   Node& node;
-  int from_version;      ///< the op version (since_version) in force in the file
+  int from_version;  ///< the op version (since_version) in force in the file
   /// A constant inserted before the node.
   Value* constant(std::string_view hint, Tensor tensor);
 };
@@ -105,16 +105,16 @@ struct UpgradeContext {
 struct OpDef {
   std::string_view domain = "";
   std::string_view name;
-  std::vector<VersionDef> versions;              ///< oldest first, every version of the format
-  void (*upgrade)(UpgradeContext&) = nullptr;    ///< nullptr: older versions mean the same
+  std::vector<VersionDef> versions;            ///< oldest first, every version of the format
+  void (*upgrade)(UpgradeContext&) = nullptr;  ///< nullptr: older versions mean the same
   void (*infer)(InferContext&) = nullptr;
-  void (*reference)(RefContext&) = nullptr;      ///< the defining loop
-  void (*oracle)(RefContext&) = nullptr;         ///< blocked oracle for big problems; nullptr: the reference serves
+  void (*reference)(RefContext&) = nullptr;  ///< the defining loop
+  void (*oracle)(RefContext&) = nullptr;     ///< blocked oracle for big problems; nullptr: the reference serves
   Tolerance tolerance{};
   /// Lowers the node to stages of the region language; false = this instance cannot (the reason is set in the builder).
   bool (*lower)(const Node& node, loops::RegionBuilder& builder) = nullptr;
-  bool deterministic = true;                     ///< false: RandomNormal...; never folded or merged
-  std::string_view doc;                          ///< one line for docs/ops.md
+  bool deterministic = true;  ///< false: RandomNormal...; never folded or merged
+  std::string_view doc;       ///< one line for docs/ops.md
 };
 
 }  // namespace lathe::ops

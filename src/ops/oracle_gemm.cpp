@@ -20,7 +20,7 @@ constexpr std::int64_t kRows = 4, kColumns = 16, kBlockRows = 32, kBlockColumns 
 template <int kLanes>
 [[gnu::always_inline]] inline void tile_of(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) {
   typedef double Vector __attribute__((vector_size(kLanes * sizeof(double))));
-  Vector sums[4][2], b0, b1;   // registers: every index is a constant once the loops are unrolled
+  Vector sums[4][2], b0, b1;  // registers: every index is a constant once the loops are unrolled
   for (std::int64_t column = 0; column < kColumns; column += 2 * kLanes) {
     for (int r = 0; r < 4; ++r) std::memcpy(sums[r], c + r * ldc + column, sizeof sums[r]);
     for (std::int64_t i = 0; i < k; ++i) {
@@ -40,8 +40,12 @@ using Tile = void (*)(std::int64_t k, const double* a, std::int64_t lda, const d
 
 void tile_plain(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) { tile_of<2>(k, a, lda, b, c, ldc); }
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] void tile_avx2(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) { tile_of<4>(k, a, lda, b, c, ldc); }
-[[gnu::target("avx512f")]] void tile_avx512(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) { tile_of<8>(k, a, lda, b, c, ldc); }
+[[gnu::target("avx2")]] void tile_avx2(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) {
+  tile_of<4>(k, a, lda, b, c, ldc);
+}
+[[gnu::target("avx512f")]] void tile_avx512(std::int64_t k, const double* a, std::int64_t lda, const double* b, double* c, std::int64_t ldc) {
+  tile_of<8>(k, a, lda, b, c, ldc);
+}
 #endif
 
 Tile widest_tile() {
@@ -85,7 +89,8 @@ void oracle_product(std::int64_t m, std::int64_t n, std::int64_t k, const FillRo
       for (std::int64_t k0 = 0; k0 < k; k0 += kDepth)
         for (std::int64_t panel = first; panel < last; ++panel)
           for (std::int64_t r = 0; r < rows; r += kRows)
-            tile(std::min(kDepth, k - k0), a.data() + r * k + k0, k, b.data() + (panel * k + k0) * kColumns, c.data() + r * width + (panel - first) * kColumns, width);
+            tile(std::min(kDepth, k - k0), a.data() + r * k + k0, k, b.data() + (panel * k + k0) * kColumns, c.data() + r * width + (panel - first) * kColumns,
+                 width);
       // The last panel may be narrower than its tiles.
       const std::int64_t kept = std::min(width, columns - first * kColumns);
       for (std::int64_t i = 1; i < rows && kept < width; ++i) std::copy_n(c.data() + i * width, kept, c.data() + i * kept);

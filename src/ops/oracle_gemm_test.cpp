@@ -21,7 +21,7 @@ std::vector<double> numbers(std::int64_t count, unsigned seed) {
   unsigned x = seed * 2654435761u + 12345u;
   for (double& value : v) {
     x = x * 1664525u + 1013904223u;
-    value = std::ldexp(static_cast<double>(x >> 8) / (1 << 23) - 1.0, static_cast<int>(x % 13) - 6);   // sums round, and in each order differently
+    value = std::ldexp(static_cast<double>(x >> 8) / (1 << 23) - 1.0, static_cast<int>(x % 13) - 6);  // sums round, and in each order differently
   }
   return v;
 }
@@ -97,7 +97,8 @@ TEST(OracleGemm, NonFiniteOperandsStayInTheirRowAndColumn) {
 
 TEST(OracleGemm, NothingToDoCallsNothing) {
   for (const auto& [m, n] : {std::pair<std::int64_t, std::int64_t>{0, 5}, {5, 0}})
-    oracle_product(m, n, 3, [](auto...) { FAIL(); }, [](auto...) { FAIL(); }, [](auto...) { FAIL(); });
+    oracle_product(
+        m, n, 3, [](auto...) { FAIL(); }, [](auto...) { FAIL(); }, [](auto...) { FAIL(); });
 }
 
 }  // namespace

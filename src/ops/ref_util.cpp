@@ -28,8 +28,7 @@ void packed_set(std::byte* data, std::int64_t i, int bits, std::uint8_t value) {
 }
 
 template <std::size_t kBytes>
-void remap_bytes(std::byte* out, std::int64_t count, const std::byte* in, const std::byte* fill,
-                 const std::function<std::int64_t(std::int64_t)>& source_of) {
+void remap_bytes(std::byte* out, std::int64_t count, const std::byte* in, const std::byte* fill, const std::function<std::int64_t(std::int64_t)>& source_of) {
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t s = source_of(i);
     if (s >= 0) {

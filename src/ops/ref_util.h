@@ -25,8 +25,7 @@ AxisView around_axis(const Dims& dims, std::int64_t axis);
 /// takes `fill` (one element of the same dtype), or zero without it.
 Tensor remap(const Tensor& source, Dims dims, const std::function<std::int64_t(std::int64_t)>& source_of, const Tensor* fill = nullptr);
 /// The same with the multi-index of the output's element.
-Tensor remap_nd(const Tensor& source, Dims dims, const std::function<std::int64_t(const Dims& index)>& source_of,
-                const Tensor* fill = nullptr);
+Tensor remap_nd(const Tensor& source, Dims dims, const std::function<std::int64_t(const Dims& index)>& source_of, const Tensor* fill = nullptr);
 /// dst[di] = src[si]; both of one dtype.
 void copy_element(Tensor& dst, std::int64_t di, const Tensor& src, std::int64_t si);
 
@@ -35,7 +34,7 @@ void for_each_index(const Dims& dims, const std::function<void(const Dims& index
 
 std::vector<double> to_doubles(const Tensor& tensor);
 Tensor from_doubles(DType dtype, Dims dims, const std::vector<double>& values);
-std::vector<std::int64_t> to_int64s(const Tensor& tensor);   ///< uint64 as its bit pattern
+std::vector<std::int64_t> to_int64s(const Tensor& tensor);  ///< uint64 as its bit pattern
 Tensor from_int64s(DType dtype, Dims dims, const std::vector<std::int64_t>& values);
 /// Rounds to the precision of a floating dtype (identity for double and integers).
 double round_as(DType dtype, double value);

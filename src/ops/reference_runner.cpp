@@ -61,9 +61,7 @@ std::vector<std::string> unsupported_nodes(const ir::Graph& graph) {
   return nodes;
 }
 
-ReferenceRunner::ReferenceRunner(const ir::Graph& graph, RunnerOptions options) : options_(std::move(options)), graph_(&graph) {
-  refuse_unsupported(graph);
-}
+ReferenceRunner::ReferenceRunner(const ir::Graph& graph, RunnerOptions options) : options_(std::move(options)), graph_(&graph) { refuse_unsupported(graph); }
 
 ReferenceRunner::ReferenceRunner(const ir::Model& model, RunnerOptions options) : options_(std::move(options)), model_(model.clone()) {
   canonicalise_opsets(*model_);
@@ -112,8 +110,8 @@ Tensor ReferenceRunner::lookup(const ir::Value& value) {
 void ReferenceRunner::bind_inputs(const ir::Graph& graph, std::span<const Tensor> inputs) {
   const auto& formals = graph.inputs();
   if (inputs.size() != formals.size()) {
-    throw Error(Code::kInvalidArgument, "the graph '" + graph.name + "' takes " + std::to_string(formals.size()) + " inputs, got " +
-                                            std::to_string(inputs.size()));
+    throw Error(Code::kInvalidArgument,
+                "the graph '" + graph.name + "' takes " + std::to_string(formals.size()) + " inputs, got " + std::to_string(inputs.size()));
   }
   ir::Bindings symbols;
   for (std::size_t i = 0; i < inputs.size(); ++i) {

@@ -16,7 +16,7 @@
 namespace lathe::ops {
 
 struct RunnerOptions {
-  bool oracle = false;   ///< blocked oracles where they exist
+  bool oracle = false;  ///< blocked oracles where they exist
   /// Sees every tensor as it is made, inputs and constants included, and may replace it (rounding to a storage type for the noise
   /// floor). Constants are shown once per run, at their first use.
   std::function<void(const ir::Value& value, Tensor& tensor)> observe = {};
@@ -49,14 +49,14 @@ class ReferenceRunner {
 
  private:
   using Environment = std::unordered_map<const ir::Value*, Tensor>;
-  struct Plan;                          // per graph: which values die after which node
+  struct Plan;  // per graph: which values die after which node
   const Plan& plan_of(const ir::Graph& graph);
   std::vector<Tensor> run_graph(const ir::Graph& graph, std::span<const Tensor> inputs);
   Tensor lookup(const ir::Value& value);
   void bind_inputs(const ir::Graph& graph, std::span<const Tensor> inputs);
 
   RunnerOptions options_;
-  std::shared_ptr<ir::Model> model_;    // the canonical copy, when made from a model
+  std::shared_ptr<ir::Model> model_;  // the canonical copy, when made from a model
   const ir::Graph* graph_;
   std::unordered_map<const ir::Graph*, std::unique_ptr<Plan>> plans_;
   Environment values_;

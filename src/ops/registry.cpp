@@ -18,7 +18,7 @@ namespace {
 struct Table {
   std::shared_mutex mutex;
   std::map<std::pair<std::string, std::string>, const OpDef*> by_key;
-  std::deque<OpDef> storage;    // stable addresses
+  std::deque<OpDef> storage;      // stable addresses
   std::deque<std::string> texts;  // what the string_views of custom ops point to
 
   std::string_view keep(std::string_view text) { return texts.emplace_back(text); }

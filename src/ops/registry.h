@@ -15,7 +15,7 @@ namespace lathe::ops {
 const OpDef* find_op(std::string_view domain, std::string_view name);
 /// The version of the op in force at opset `opset`: the largest `since` not above it; nullptr when the op is younger.
 const VersionDef* version_at(const OpDef& op, std::int64_t opset);
-std::vector<const OpDef*> all_ops();     ///< sorted by domain, name
+std::vector<const OpDef*> all_ops();  ///< sorted by domain, name
 /// Adds a custom op; throws Error(kInvalidArgument) when the key is taken.
 void register_op(OpDef op);
 

@@ -297,13 +297,11 @@ const Schema& newest_schema(const OpDef& op) { return schema_of(op, op.versions.
 
 std::string type_string(const ir::Type& type) {
   switch (type.kind) {
-    case ir::TypeKind::kTensor:
-      return type.dtype == DType::kUndefined ? "" : "tensor(" + std::string(dtype_name(type.dtype)) + ")";
+    case ir::TypeKind::kTensor: return type.dtype == DType::kUndefined ? "" : "tensor(" + std::string(dtype_name(type.dtype)) + ")";
     case ir::TypeKind::kSparseTensor: return "sparse_tensor(" + std::string(dtype_name(type.dtype)) + ")";
     case ir::TypeKind::kSequence: return type.element ? "seq(" + type_string(*type.element) + ")" : "";
     case ir::TypeKind::kOptional: return type.element ? "optional(" + type_string(*type.element) + ")" : "";
-    case ir::TypeKind::kMap:
-      return type.element ? "map(" + std::string(dtype_name(type.dtype)) + "," + type_string(*type.element) + ")" : "";
+    case ir::TypeKind::kMap: return type.element ? "map(" + std::string(dtype_name(type.dtype)) + "," + type_string(*type.element) + ")" : "";
     default: return "";
   }
 }

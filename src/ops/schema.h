@@ -30,9 +30,9 @@ enum class FormalOption : std::uint8_t { kSingle, kOptional, kVariadic };
 struct Formal {
   std::string name;
   FormalOption option = FormalOption::kSingle;
-  int min_arity = 1;            ///< variadic: how many at least
-  bool homogeneous = true;      ///< variadic: all members of one type
-  std::string type;             ///< a type variable, or a type string such as "tensor(int64)"
+  int min_arity = 1;        ///< variadic: how many at least
+  bool homogeneous = true;  ///< variadic: all members of one type
+  std::string type;         ///< a type variable, or a type string such as "tensor(int64)"
 };
 
 struct AttributeDef {
@@ -44,7 +44,7 @@ struct AttributeDef {
 
 struct TypeConstraint {
   std::string variable;
-  std::vector<std::string> types;   ///< "tensor(float)", sorted
+  std::vector<std::string> types;  ///< "tensor(float)", sorted
 };
 
 struct Schema {
@@ -69,6 +69,6 @@ const Schema& newest_schema(const OpDef& op);
 
 /// ONNX's spelling of a type: "tensor(float)", "seq(tensor(int64))", "" when unknown.
 std::string type_string(const ir::Type& type);
-std::string_view attr_type_name(ir::AttrType type);   ///< "int", "floats", "graph", ...
+std::string_view attr_type_name(ir::AttrType type);  ///< "int", "floats", "graph", ...
 
 }  // namespace lathe::ops

@@ -21,8 +21,8 @@ namespace {
 struct Case {
   const char* name;
   const char* inputs;
-  const char* body;      ///< ends by defining y
-  const char* decline = nullptr;   ///< a word of the reason when it must not lower; nullptr: it must
+  const char* body;               ///< ends by defining y
+  const char* decline = nullptr;  ///< a word of the reason when it must not lower; nullptr: it must
 };
 
 constexpr ir::Bindings::value_type kSymbols[] = {{"n", 2}, {"h", 7}, {"w", 5}, {"t", 4}, {"one", 1}};
@@ -31,7 +31,7 @@ Tensor random_input(const ir::Value& value, const ir::Bindings& symbols, unsigne
   Tensor tensor(value.dtype(), *ir::evaluate(value.shape(), symbols));
   std::mt19937 generator(seed);
   for (std::int64_t i = 0; i < tensor.size(); ++i) {
-    const double unit = static_cast<double>(generator() % 2001) / 1000.0 - 1.0;   // [-1, 1], the same on every machine
+    const double unit = static_cast<double>(generator() % 2001) / 1000.0 - 1.0;  // [-1, 1], the same on every machine
     if (is_float(value.dtype())) tensor.set_from_double(i, 3 * unit);
     else tensor.set_from_int64(i, value.dtype() == DType::kBool ? unit > 0 : std::lround(20 * unit));
   }
@@ -72,7 +72,10 @@ TEST_P(Sweep, InferenceOracleAndLoweringAgreeWithTheReference) {
   const Tensor expected = ReferenceRunner(*graph, {.oracle = false, .observe = check_types}).run(inputs).at(0);
   const Tensor oracle = ReferenceRunner(*graph, {.oracle = true}).run(inputs).at(0);
   // Both accumulate in double, so they differ by one rounding to the stored type at most.
-  const double unit = expected.dtype() == DType::kFloat64 ? 1e-12 : expected.dtype() == DType::kFloat32 ? 1.2e-7 : expected.dtype() == DType::kFloat16 ? 1e-3 : 8e-3;
+  const double unit = expected.dtype() == DType::kFloat64   ? 1e-12
+                      : expected.dtype() == DType::kFloat32 ? 1.2e-7
+                      : expected.dtype() == DType::kFloat16 ? 1e-3
+                                                            : 8e-3;
   expect_close(oracle, expected, is_float(expected.dtype()) ? unit : 0, 1e-12, "oracle");
 
   std::vector<const ir::Node*> nodes;
@@ -120,7 +123,8 @@ const Case kCases[] = {
     {"conv_half", "x: float16[1, 8, 5, 5], k: float16[4, 8, 3, 3]", "y = Conv(x, k) {pads=[1, 1, 1, 1]}", kNone},
     {"conv_negative_pads", "x: float[1, 2, 8, 8], k: float[3, 2, 3, 3]", "y = Conv(x, k) {pads=[-1, 0, 0, -2]}", kNone},
     {"conv_empty_batch", "x: float[0, 2, 4, 4], k: float[3, 2, 3, 3]", "y = Conv(x, k)", kNone},
-    {"conv_transpose", "x: float[n, 4, h, w], k: float[4, 3, 3, 3], b: float[3]", "y = ConvTranspose(x, k, b) {strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0]}", kNone},
+    {"conv_transpose", "x: float[n, 4, h, w], k: float[4, 3, 3, 3], b: float[3]",
+     "y = ConvTranspose(x, k, b) {strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0]}", kNone},
     {"conv_transpose_grouped", "x: float[1, 4, 5, 6], k: float[4, 2, 2, 3]", "y = ConvTranspose(x, k) {group=2, dilations=[2, 1], strides=[1, 3]}", kNone},
     {"conv_transpose_output_shape", "x: float[1, 2, 3, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[3, 2], output_shape=[10, 8]}", kNone},
     {"conv_transpose_same", "x: float[1, 2, 4, 3], k: float[2, 2, 3, 3]", "y = ConvTranspose(x, k) {strides=[2, 2], auto_pad=\"SAME_UPPER\"}", kNone},
@@ -156,11 +160,14 @@ const Case kCases[] = {
     {"global_average_half", "x: float16[n, 3, h, w]", "y = GlobalAveragePool(x)"},
     {"global_max", "x: float[n, 3, 4, h, w]", "y = GlobalMaxPool(x)"},
     // Resize.
-    {"resize_nearest", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {coordinate_transformation_mode=\"asymmetric\", nearest_mode=\"floor\"}"},
+    {"resize_nearest", kImage,
+     "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {coordinate_transformation_mode=\"asymmetric\", nearest_mode=\"floor\"}"},
     {"resize_nearest_half_pixel", kImage, "s: float[4] = const {1.0, 1.0, 3.0, 0.5}\n y = Resize(x, _, s)"},
     {"resize_linear", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 1.5}\n y = Resize(x, _, s) {mode=\"linear\"}"},
-    {"resize_linear_align", kImage, "z: int64[4] = const {2, 3, 11, 4}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"align_corners\"}"},
-    {"resize_linear_pytorch", kImage, "z: int64[2] = const {14, 1}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\", axes=[2, 3]}"},
+    {"resize_linear_align", kImage,
+     "z: int64[4] = const {2, 3, 11, 4}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"align_corners\"}"},
+    {"resize_linear_pytorch", kImage,
+     "z: int64[2] = const {14, 1}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\", axes=[2, 3]}"},
     {"resize_cubic", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {mode=\"cubic\"}", "cubic"},
     {"resize_antialias", kImage, "s: float[4] = const {1.0, 1.0, 0.5, 0.5}\n y = Resize(x, _, s) {mode=\"linear\", antialias=1}", "antialias"},
     // Data movement, reductions, normalisations: one or two cases each.
@@ -170,7 +177,8 @@ const Case kCases[] = {
     {"squeeze", "x: float[n, 1, h]", "a: int64[1] = const {1}\n y = Squeeze(x, a)"},
     {"unsqueeze", "x: float[n, h]", "a: int64[2] = const {0, -1}\n y = Unsqueeze(x, a)"},
     {"concat", "a: float[n, h], b: float[n, 3], c: float[n, w]", "y = Concat(a, b, c) {axis=1}"},
-    {"slice", "x: float[n, 3, h, 5]", "b: int64[2] = const {1, -1}\n e: int64[2] = const {7, -9}\n a: int64[2] = const {2, 3}\n s: int64[2] = const {2, -2}\n y = Slice(x, b, e, a, s)"},
+    {"slice", "x: float[n, 3, h, 5]",
+     "b: int64[2] = const {1, -1}\n e: int64[2] = const {7, -9}\n a: int64[2] = const {2, 3}\n s: int64[2] = const {2, -2}\n y = Slice(x, b, e, a, s)"},
     {"gather", "x: float[h, w]", "i: int64[2, 2] = const {0, -1, 3, 2}\n y = Gather(x, i)"},
     {"expand", "x: float[n, 1, w]", "z: int64[3] = const {1, 4, 1}\n y = Expand(x, z)"},
     {"cast", "x: float[n, h]", "y = Cast(x) {to=6}"},

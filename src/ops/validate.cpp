@@ -22,13 +22,13 @@ std::size_t count_present(const std::vector<ir::Value*>& values) {
   return n;
 }
 
-void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, const std::vector<Formal>& formals, const char* what,
-                 const Schema& schema, std::vector<Error>& defects) {
+void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, const std::vector<Formal>& formals, const char* what, const Schema& schema,
+                 std::vector<Error>& defects) {
   const std::size_t present = count_present(actual);
   const bool variadic = !formals.empty() && formals.back().option == FormalOption::kVariadic;
   if (present > formals.size() && !variadic) {
-    defects.push_back(node_error(node, "has " + std::to_string(present) + " " + what + "s; " + node.op + " version " +
-                                           std::to_string(schema.since) + " takes at most " + std::to_string(formals.size())));
+    defects.push_back(node_error(node, "has " + std::to_string(present) + " " + what + "s; " + node.op + " version " + std::to_string(schema.since) +
+                                           " takes at most " + std::to_string(formals.size())));
   }
   for (std::size_t i = 0; i < formals.size(); ++i) {
     const Formal& f = formals[i];
@@ -84,8 +84,8 @@ void check_node_form(const ir::Node& node, const Schema& schema, std::vector<Err
     }
     const auto type = attribute.ref_name.empty() ? attribute.type() : attribute.ref_type;
     if (attribute.ref_name.empty() ? !fits(attribute, def->type) : type != def->type && type != ir::AttrType::kUndefined) {
-      defects.push_back(node_error(node, "attribute '" + name + "' has type " + std::string(attr_type_name(type)) + "; expected " +
-                                             std::string(attr_type_name(def->type))));
+      defects.push_back(
+          node_error(node, "attribute '" + name + "' has type " + std::string(attr_type_name(type)) + "; expected " + std::string(attr_type_name(def->type))));
     }
   }
   for (const auto& def : schema.attributes) {

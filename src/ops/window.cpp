@@ -49,8 +49,7 @@ Window read_window(const Attrs& attrs, const std::vector<std::int64_t>& kernel, 
   const auto list = [&](const char* name, std::size_t length, std::int64_t fallback, std::int64_t least) {
     std::vector<std::int64_t> values = attrs.get_ints(name);
     if (values.empty()) values.assign(length, fallback);
-    if (values.size() != length)
-      fail(fmt::format("attribute '{}' has {} values, the input has {} spatial axes", name, values.size(), spatial_rank));
+    if (values.size() != length) fail(fmt::format("attribute '{}' has {} values, the input has {} spatial axes", name, values.size(), spatial_rank));
     for (const std::int64_t value : values)
       if (value < least) fail(fmt::format("attribute '{}' holds {}, the least that makes sense is {}", name, value, least));
     return values;

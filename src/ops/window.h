@@ -12,7 +12,7 @@ namespace lathe::ops {
 
 struct Window {
   std::vector<std::int64_t> kernel, strides, dilations;
-  std::vector<std::int64_t> pads_begin, pads_end;   ///< explicit pads; concrete() fills them in for SAME_*
+  std::vector<std::int64_t> pads_begin, pads_end;  ///< explicit pads; concrete() fills them in for SAME_*
   enum class Auto : std::uint8_t { kNotSet, kSameUpper, kSameLower, kValid } automatic = Auto::kNotSet;
   bool ceil_mode = false;
 

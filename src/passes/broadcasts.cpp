@@ -24,8 +24,10 @@ using ir::Node;
 using ir::Value;
 
 bool broadcasts_operands(const Node& node) {
-  static const std::set<std::string_view> kOps = {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Mean", "Sum", "And", "Or", "Xor", "Equal",
-                                                  "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Where", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"};
+  static const std::set<std::string_view> kOps = {"Add",   "Sub",      "Mul",        "Div",       "Pow",         "Mod",
+                                                  "Min",   "Max",      "Mean",       "Sum",       "And",         "Or",
+                                                  "Xor",   "Equal",    "Less",       "Greater",   "LessOrEqual", "GreaterOrEqual",
+                                                  "Where", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"};
   return node.domain.empty() && node.outputs.size() == 1 && node.outputs[0] && kOps.contains(node.op);
 }
 

@@ -46,7 +46,8 @@ Tensor tensor_of_constant(const Node& node) {
 }
 
 bool is_commutative(const Node& node) {
-  static const std::set<std::string_view> kOps = {"Add", "Mul", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Max", "Min", "Sum", "Mean"};
+  static const std::set<std::string_view> kOps = {"Add",       "Mul",        "And", "Or",  "Xor", "Equal", "BitwiseAnd",
+                                                  "BitwiseOr", "BitwiseXor", "Max", "Min", "Sum", "Mean"};
   return node.domain.empty() && kOps.contains(node.op);
 }
 

@@ -39,8 +39,9 @@ bool cast_is_exact(DType from, DType to) {
     if (from_signed == to_signed) return dtype_bits(to) >= dtype_bits(from);
     return !from_signed && dtype_bits(to) > dtype_bits(from);
   }
-  if (is_integer(from)) return dtype_bits(from) - (is_signed_integer(from) ? 1 : 0) <= significand_bits(to) && significand_bits(to) > 0 &&
-                               (to != DType::kFloat16 || dtype_bits(from) <= 11);
+  if (is_integer(from))
+    return dtype_bits(from) - (is_signed_integer(from) ? 1 : 0) <= significand_bits(to) && significand_bits(to) > 0 &&
+           (to != DType::kFloat16 || dtype_bits(from) <= 11);
   if (!is_float(from) || !is_float(to)) return false;
   if (to == DType::kFloat64) return true;
   if (to == DType::kFloat32) return from != DType::kFloat64;

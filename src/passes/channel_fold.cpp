@@ -19,9 +19,7 @@ using ir::Value;
 
 constexpr std::size_t kSharedCopyLimit = 64 * 1024;  // bytes of a shared weight that may be copied for one user
 
-bool is_plain_float(DType dtype) {
-  return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
-}
+bool is_plain_float(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16; }
 
 bool weight_may_change(const Value* weight) {
   return is_constant(weight) && is_plain_float(weight->dtype()) && (weight->uses.size() == 1 || weight->constant.bytes() <= kSharedCopyLimit);
@@ -29,9 +27,9 @@ bool weight_may_change(const Value* weight) {
 
 // Which channel element `i` of the weight belongs to.
 struct ChannelIndex {
-  std::int64_t inner = 1;      // elements per channel step
-  std::int64_t channels = 1;   // channels along that axis
-  std::int64_t outer_step = 0; // ConvTranspose: rows per group
+  std::int64_t inner = 1;       // elements per channel step
+  std::int64_t channels = 1;    // channels along that axis
+  std::int64_t outer_step = 0;  // ConvTranspose: rows per group
   std::int64_t operator()(std::int64_t i) const {
     const std::int64_t along = (i / inner) % channels;
     if (outer_step == 0) return along;

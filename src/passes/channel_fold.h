@@ -12,7 +12,7 @@
 namespace lathe::passes {
 
 struct ChannelAffine {
-  std::vector<double> scale, shift;   ///< one per output channel; `shift` empty: none
+  std::vector<double> scale, shift;  ///< one per output channel; `shift` empty: none
 };
 
 /// Number of output channels of a node whose weights can take a per-channel affine map, else nullopt: a Conv, ConvTranspose or Gemm

@@ -110,7 +110,8 @@ bool expand_alone(Graph& graph, Node& norm, const ChannelAffine& affine) {
     shift.set_from_double(c, affine.shift[static_cast<std::size_t>(c)]);
   }
   const std::string base = norm.outputs[0]->name;
-  Node* product = graph.add_node("", "Mul", {norm.inputs[0], add_constant(graph, base + "_scale", std::move(scale))}, {graph.unique_name(base + "_scaled")}, {}, &norm);
+  Node* product =
+      graph.add_node("", "Mul", {norm.inputs[0], add_constant(graph, base + "_scale", std::move(scale))}, {graph.unique_name(base + "_scaled")}, {}, &norm);
   product->outputs[0]->type = norm.outputs[0]->type;
   merge_sources(*product, norm);
   transmute(norm, "Add", {product->outputs[0], add_constant(graph, base + "_shift", std::move(shift))});
@@ -125,8 +126,8 @@ int fold_batch_norm(Graph& graph, PassContext& context) {
     if (!node.is("BatchNormalization") || !node.output(0)) return;
     const auto affine = affine_of(node);
     if (!affine) return;
-    const bool done = into_producer(graph, node, *affine) || into_consumer(graph, node, *affine) ||
-                      (context.options.expand_batch_norm && expand_alone(graph, node, *affine));
+    const bool done =
+        into_producer(graph, node, *affine) || into_consumer(graph, node, *affine) || (context.options.expand_batch_norm && expand_alone(graph, node, *affine));
     rewrites += done ? 1 : 0;
   });
   return rewrites;

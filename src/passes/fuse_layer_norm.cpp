@@ -39,7 +39,7 @@ std::optional<std::int64_t> mean_over_last(const Node* mean, const Value* operan
 
 struct Normalised {
   Value* x = nullptr;
-  std::int64_t axes = 0;     // how many last axes
+  std::int64_t axes = 0;  // how many last axes
   float epsilon = 0;
   std::vector<Node*> nodes;
 };

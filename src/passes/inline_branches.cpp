@@ -26,8 +26,8 @@ std::optional<bool> decided(const Value* condition) {
 }
 
 struct Spliced {
-  std::vector<Value*> outputs;                               // stand for the branch's outputs
-  std::vector<std::pair<Value*, std::string>> names;         // what the branch called its values
+  std::vector<Value*> outputs;                        // stand for the branch's outputs
+  std::vector<std::pair<Value*, std::string>> names;  // what the branch called its values
 };
 
 // Moves a copy of what `branch` holds in front of `before`.

@@ -20,9 +20,7 @@ using ir::Graph;
 using ir::Node;
 using ir::Value;
 
-bool holds_integers(const Value& value) {
-  return value.type.is_tensor() && value.has_shape() && (is_integer(value.dtype()) || value.dtype() == DType::kBool);
-}
+bool holds_integers(const Value& value) { return value.type.is_tensor() && value.has_shape() && (is_integer(value.dtype()) || value.dtype() == DType::kBool); }
 
 std::optional<Tensor> constant_content(const Value& value) {
   if (!holds_integers(value) || !value.content) return std::nullopt;

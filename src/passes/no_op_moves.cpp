@@ -50,8 +50,8 @@ bool is_identity_permutation(const Node& node) {
 }
 
 bool pools_single_elements(const Node& node) {
-  return all_equal(node.attrs.get_ints("kernel_shape"), 1) && all_equal(node.attrs.get_ints("strides"), 1) &&
-         all_equal(node.attrs.get_ints("pads"), 0) && (node.outputs.size() < 2 || !node.outputs[1]);
+  return all_equal(node.attrs.get_ints("kernel_shape"), 1) && all_equal(node.attrs.get_ints("strides"), 1) && all_equal(node.attrs.get_ints("pads"), 0) &&
+         (node.outputs.size() < 2 || !node.outputs[1]);
 }
 
 bool gathers_everything(const Node& node) {
@@ -69,9 +69,7 @@ bool gathers_everything(const Node& node) {
 
 // Equal extents and a grid that maps i to i. align_corners and half_pixel do, and so does every mode at scale 1 but those that take a
 // region of interest.
-bool resizes_nothing(const Node& node) {
-  return node.attrs.get_string("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize";
-}
+bool resizes_nothing(const Node& node) { return node.attrs.get_string("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"; }
 
 // With scales given, equal extents do not prove scale 1 (floor(3 * 1.1) = 3).
 bool scales_are_one(const Node& node) {
@@ -105,8 +103,7 @@ int no_op_moves(ir::Graph& graph, PassContext&) {
     if (!node.domain.empty() || !node.output(0) || !node.input(0)) return;
     if (node.outputs.size() > 1 && !node.is("MaxPool")) return;
     // Transpose by the identity needs no known extents, only a rank.
-    const bool same = same_type(node.outputs[0], node.inputs[0]) ||
-                      ((node.is("Concat") || node.is("Transpose") || node.is("Split")) && moves_nothing(node));
+    const bool same = same_type(node.outputs[0], node.inputs[0]) || ((node.is("Concat") || node.is("Transpose") || node.is("Split")) && moves_nothing(node));
     if (!same || !moves_nothing(node)) return;
     rewrites += bypass(node, node.inputs[0]) ? 1 : 0;
   });

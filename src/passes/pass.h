@@ -16,13 +16,13 @@ namespace lathe::passes {
 struct PassContext {
   ir::Model& model;
   const SimplifyOptions& options;
-  std::size_t original_constant_bytes = 0;   ///< when the simplifier began
+  std::size_t original_constant_bytes = 0;  ///< when the simplifier began
 };
 
 struct Pass {
-  std::string_view name;   ///< "fold"; what --dump-after takes
-  std::string_view doc;    ///< one line
-  int (*run)(ir::Graph& graph, PassContext& context);   ///< number of rewrites
+  std::string_view name;                               ///< "fold"; what --dump-after takes
+  std::string_view doc;                                ///< one line
+  int (*run)(ir::Graph& graph, PassContext& context);  ///< number of rewrites
 };
 
 /// The passes in the order of a round (pipeline.cpp).

@@ -14,7 +14,7 @@ namespace lathe::passes {
 struct Product {
   double factor = 1;
   std::vector<ir::Value*> terms;
-  std::vector<ir::Node*> nodes;   ///< Mul and Div nodes that were opened, the root first
+  std::vector<ir::Node*> nodes;  ///< Mul and Div nodes that were opened, the root first
 };
 /// Opens a Mul or a Div by a constant; inner ones too when nothing else reads them. Only numbers and shape-keeping steps are opened.
 Product product_of(ir::Node& root);

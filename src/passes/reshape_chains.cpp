@@ -18,9 +18,7 @@ namespace {
 using ir::Node;
 using ir::Value;
 
-bool keeps_order(const Node* node) {
-  return node && (node->is("Reshape") || node->is("Flatten") || node->is("Squeeze") || node->is("Unsqueeze"));
-}
+bool keeps_order(const Node* node) { return node && (node->is("Reshape") || node->is("Flatten") || node->is("Squeeze") || node->is("Unsqueeze")); }
 
 // Reads no extent of its data: every element of the target is a positive number or -1.
 bool target_stands_alone(const Node& node) {

@@ -21,9 +21,7 @@ using ir::Node;
 using ir::Shape;
 using ir::Value;
 
-bool reshapes(const Node* node) {
-  return node && (node->is("Reshape") || node->is("Flatten") || node->is("Squeeze") || node->is("Unsqueeze"));
-}
+bool reshapes(const Node* node) { return node && (node->is("Reshape") || node->is("Flatten") || node->is("Squeeze") || node->is("Unsqueeze")); }
 
 // For each axis of `middle` the run of axes of `from` that it merges, as [begin, end); empty when an axis is split.
 std::vector<std::pair<std::size_t, std::size_t>> runs_of(const Shape& from, const Shape& middle) {

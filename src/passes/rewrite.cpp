@@ -8,7 +8,6 @@
 #include <cstring>
 #include <set>
 
-
 namespace lathe::passes {
 
 using ir::Dim;
@@ -19,9 +18,7 @@ using ir::Value;
 
 bool single_use(const Value* value) { return value && value->uses.size() == 1 && !value->is_graph_output(); }
 
-Node* producer_of(const Value* value, std::string_view op) {
-  return value && value->producer && value->producer->is(op) ? value->producer : nullptr;
-}
+Node* producer_of(const Value* value, std::string_view op) { return value && value->producer && value->producer->is(op) ? value->producer : nullptr; }
 
 Node* sole_producer(const Value* value, std::string_view op) { return single_use(value) ? producer_of(value, op) : nullptr; }
 
@@ -102,19 +99,37 @@ Value* other_operand(const Node& node, const Value* value) {
 
 bool zero_sign_is_free(const Value* value) {
   // Sums that start from +0 and functions without negative results: whether they give -0 is already a matter of the implementation.
-  static const std::set<std::string_view> kProducers = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "Exp", "Sigmoid", "Relu",
-                                                        "ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceL2",
-                                                        "HardSigmoid", "Softplus", "ReduceSumSquare", "Einsum", "LayerNormalization"};
+  static const std::set<std::string_view> kProducers = {
+      "Conv",       "ConvTranspose",     "Gemm",        "MatMul",   "Softmax",     "Exp",      "Sigmoid",         "Relu",   "ReduceSum",
+      "ReduceMean", "GlobalAveragePool", "AveragePool", "ReduceL2", "HardSigmoid", "Softplus", "ReduceSumSquare", "Einsum", "LayerNormalization"};
   // Functions whose result is the same for both zeros, or again a matter of the implementation. Odd functions hand the sign on.
-  static const std::set<std::string_view> kConsumers = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "Exp", "Sigmoid", "Relu",
-                                                        "ReduceSum", "ReduceMean", "GlobalAveragePool", "AveragePool", "HardSigmoid",
-                                                        "Softplus", "LayerNormalization", "BatchNormalization", "Equal", "Less",
-                                                        "Greater", "LessOrEqual", "GreaterOrEqual", "Abs", "Cos"};
+  static const std::set<std::string_view> kConsumers = {"Conv",
+                                                        "ConvTranspose",
+                                                        "Gemm",
+                                                        "MatMul",
+                                                        "Softmax",
+                                                        "Exp",
+                                                        "Sigmoid",
+                                                        "Relu",
+                                                        "ReduceSum",
+                                                        "ReduceMean",
+                                                        "GlobalAveragePool",
+                                                        "AveragePool",
+                                                        "HardSigmoid",
+                                                        "Softplus",
+                                                        "LayerNormalization",
+                                                        "BatchNormalization",
+                                                        "Equal",
+                                                        "Less",
+                                                        "Greater",
+                                                        "LessOrEqual",
+                                                        "GreaterOrEqual",
+                                                        "Abs",
+                                                        "Cos"};
   if (!is_float(value->dtype())) return true;
   if (value->producer && value->producer->domain.empty() && kProducers.contains(value->producer->op)) return true;
   if (value->is_graph_output()) return false;
-  return std::all_of(value->uses.begin(), value->uses.end(),
-                     [](const ir::Use& use) { return use.node->domain.empty() && kConsumers.contains(use.node->op); });
+  return std::all_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node->domain.empty() && kConsumers.contains(use.node->op); });
 }
 
 bool visible_from(const Value* outer, const Graph* graph) {
@@ -138,13 +153,9 @@ void merge_sources(Graph& graph, const Value& value, const std::vector<ir::Use>&
   }
 }
 
-Value* add_constant(Graph& graph, std::string_view hint, Tensor tensor) {
-  return graph.add_constant(graph.unique_name(hint), std::move(tensor));
-}
+Value* add_constant(Graph& graph, std::string_view hint, Tensor tensor) { return graph.add_constant(graph.unique_name(hint), std::move(tensor)); }
 
-Value* add_ints(Graph& graph, std::string_view hint, const std::vector<std::int64_t>& values) {
-  return add_constant(graph, hint, Tensor::vector(values));
-}
+Value* add_ints(Graph& graph, std::string_view hint, const std::vector<std::int64_t>& values) { return add_constant(graph, hint, Tensor::vector(values)); }
 
 Value* add_scalar(Graph& graph, std::string_view hint, DType dtype, double number) {
   Tensor tensor(dtype, {});
@@ -229,20 +240,18 @@ void erase_dead(Node* node) {
     Node* current = work.back();
     work.pop_back();
     if (!current || erased.contains(current) || !current->graph || current->outputs.empty()) continue;
-    const bool used = std::any_of(current->outputs.begin(), current->outputs.end(),
-                                  [](const Value* v) { return v && (!v->uses.empty() || v->is_graph_output()); });
+    const bool used =
+        std::any_of(current->outputs.begin(), current->outputs.end(), [](const Value* v) { return v && (!v->uses.empty() || v->is_graph_output()); });
     if (used) continue;
     std::vector<Node*> producers;
     for (const Value* input : current->inputs) {
-      if (input && input->producer && input->graph == current->graph &&
-          std::find(producers.begin(), producers.end(), input->producer) == producers.end()) {
+      if (input && input->producer && input->graph == current->graph && std::find(producers.begin(), producers.end(), input->producer) == producers.end()) {
         producers.push_back(input->producer);
       }
     }
     for (const Graph* nested : ir::nested_graphs(*current)) {
       for (const Value* captured : ir::captured_values(*nested)) {
-        if (captured->producer && captured->graph == current->graph &&
-            std::find(producers.begin(), producers.end(), captured->producer) == producers.end()) {
+        if (captured->producer && captured->graph == current->graph && std::find(producers.begin(), producers.end(), captured->producer) == producers.end()) {
           producers.push_back(captured->producer);
         }
       }

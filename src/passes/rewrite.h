@@ -27,10 +27,10 @@ std::optional<double> splat_of(const ir::Value* value);
 bool is_splat(const ir::Value* value, double number);
 /// Elements of an integer constant, else nullopt.
 std::optional<std::vector<std::int64_t>> constant_ints(const ir::Value* value);
-bool same_shape(const ir::Value* a, const ir::Value* b);       ///< both known and equal
-bool same_type(const ir::Value* a, const ir::Value* b);        ///< dtype and shape known and equal
+bool same_shape(const ir::Value* a, const ir::Value* b);  ///< both known and equal
+bool same_type(const ir::Value* a, const ir::Value* b);   ///< dtype and shape known and equal
 std::optional<std::int64_t> rank_of(const ir::Value* value);
-std::optional<std::int64_t> element_count_of(const ir::Value* value);   ///< when constant
+std::optional<std::int64_t> element_count_of(const ir::Value* value);  ///< when constant
 /// -rank..rank-1 to 0..rank-1; nullopt when out of range.
 std::optional<std::int64_t> normalise_axis(std::int64_t axis, std::int64_t rank);
 /// Axes from a constant input (`index`), normalised and sorted; `fallback_all` when the input is left out. nullopt: not constant.

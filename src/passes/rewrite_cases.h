@@ -43,8 +43,8 @@ struct RewriteCase {
   std::string pass, title, file;
   int line = 0;
   bool fires = false;
-  std::string before, after;   ///< graph texts; `after` is empty when the pass must not fire
-  std::string defect;          ///< why the file could not be read here ("": it could)
+  std::string before, after;  ///< graph texts; `after` is empty when the pass must not fire
+  std::string defect;         ///< why the file could not be read here ("": it could)
   // Options.
   std::vector<std::string> gone;
   std::vector<ir::Bindings> sizes;
@@ -55,7 +55,7 @@ struct RewriteCase {
   std::int64_t ir_version = 10;
   SimplifyOptions options;
 
-  friend void PrintTo(const RewriteCase& test, std::ostream* out) { *out << test.title; }   ///< for gtest's messages
+  friend void PrintTo(const RewriteCase& test, std::ostream* out) { *out << test.title; }  ///< for gtest's messages
 };
 
 /// Cases of every pass of the pipeline. A file that is missing or wrong yields a case with a defect.
@@ -69,8 +69,8 @@ std::string comparable_text(const ir::Graph& graph);
 
 /// How two runs are compared.
 struct Comparison {
-  double tolerance = 0;                ///< share of the tensor's scale (its largest finite magnitude)
-  double least_scale = 0;              ///< where the tensor's is smaller
+  double tolerance = 0;    ///< share of the tensor's scale (its largest finite magnitude)
+  double least_scale = 0;  ///< where the tensor's is smaller
   bool zero_signs_free = false;
 };
 /// "" when equal, else what differs.
@@ -83,8 +83,8 @@ std::optional<std::vector<Tensor>> draw_inputs(const ir::Graph& graph, const Rew
 struct RunResult {
   std::map<std::string, Tensor> values;
   std::vector<Tensor> outputs;
-  std::string mistyped;     ///< what inference said wrongly about a tensor's type
-  bool any_empty = false;   ///< some tensor has no elements
+  std::string mistyped;    ///< what inference said wrongly about a tensor's type
+  bool any_empty = false;  ///< some tensor has no elements
 };
 /// Runs by the references; every tensor's dtype and extents are held against its value's type.
 RunResult run_graph(const ir::Graph& graph, const std::vector<Tensor>& inputs, const ir::Bindings& sizes);

@@ -186,7 +186,9 @@ RunResult run_graph(const Graph& graph, const std::vector<Tensor>& inputs, const
     const auto dims = value.has_shape() ? ir::evaluate(value.shape(), sizes) : std::nullopt;  // nullopt too where data decide
     const bool fits = (value.dtype() == DType::kUndefined || value.dtype() == tensor.dtype()) && (!dims || *dims == tensor.dims()) &&
                       (!value.has_shape() || value.shape().size() == tensor.dims().size());
-    if (!fits) run.mistyped += fmt::format("'{}' is inferred as {} and is {} {}\n", value.name, value.type.to_string(), dtype_name(tensor.dtype()), to_string(tensor.dims()));
+    if (!fits)
+      run.mistyped +=
+          fmt::format("'{}' is inferred as {} and is {} {}\n", value.name, value.type.to_string(), dtype_name(tensor.dtype()), to_string(tensor.dims()));
   };
   ops::ReferenceRunner runner(graph, options);
   run.outputs = runner.run(inputs);

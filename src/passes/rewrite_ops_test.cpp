@@ -120,8 +120,7 @@ void run_pad(RefContext& context) {
   const Tensor& x = context.input(0);
   const auto rank = static_cast<std::size_t>(x.rank());
   const bool has_axes = context.has_input(3);
-  const auto amounts = *pad_amounts(context.input(1).to_int64_vector(),
-                                    has_axes ? std::optional(context.input(3).to_int64_vector()) : std::nullopt, x.rank());
+  const auto amounts = *pad_amounts(context.input(1).to_int64_vector(), has_axes ? std::optional(context.input(3).to_int64_vector()) : std::nullopt, x.rank());
   const std::string mode = context.attrs().get_string("mode", "constant");
   if (mode != "constant" && mode != "edge") context.fail("only constant and edge padding are defined here");
   Dims dims = x.dims();

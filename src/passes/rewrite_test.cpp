@@ -129,8 +129,8 @@ class Rewrite : public testing::TestWithParam<RewriteCase> {
           const DType dtype = old_run.outputs[i].dtype();
           if (!inner && dtype == DType::kFloat16) by_type.tolerance = std::max(by_type.tolerance, 4e-3);
           if (!inner && dtype == DType::kBFloat16) by_type.tolerance = std::max(by_type.tolerance, 3e-2);
-          EXPECT_EQ(difference(old_run.outputs[i], new_run.outputs[i], by_type), "")
-              << "in output '" << before.outputs()[i]->name << "', seed " << seed << '\n' << ir::print(after);
+          EXPECT_EQ(difference(old_run.outputs[i], new_run.outputs[i], by_type), "") << "in output '" << before.outputs()[i]->name << "', seed " << seed << '\n'
+                                                                                     << ir::print(after);
         }
         for (const auto& [name, tensor] : old_run.values) {
           const auto found = new_run.values.find(name);

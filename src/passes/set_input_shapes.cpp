@@ -18,8 +18,8 @@ using ir::Graph;
 using ir::Value;
 
 Error bad_shape(const Value& input, const Dims& dims, const std::string& why) {
-  return Error(Code::kInvalidArgument, "the shape " + to_string(dims) + " does not fit input '" + input.name + "' of type " +
-                                           input.type.to_string() + ": " + why)
+  return Error(Code::kInvalidArgument,
+               "the shape " + to_string(dims) + " does not fit input '" + input.name + "' of type " + input.type.to_string() + ": " + why)
       .at_tensor(input.name);
 }
 
@@ -66,11 +66,13 @@ void set_input_shapes(ir::Model& model, const std::map<std::string, Dims>& shape
     for (std::size_t i = 0; i < dims.size(); ++i) {
       const Dim& dim = input->shape()[i];
       if (!dim.is_symbol()) continue;
-      const std::string symbol = *[&] {
-        std::set<std::string> symbols;
-        dim.collect_symbols(symbols);
-        return symbols;
-      }().begin();
+      const std::string symbol =
+          *[&] {
+            std::set<std::string> symbols;
+            dim.collect_symbols(symbols);
+            return symbols;
+          }()
+               .begin();
       const auto [found, added] = bound.emplace(symbol, Dim(dims[i]));
       if (added) {
         bound_by[symbol] = name;

@@ -30,11 +30,11 @@ struct SimplifyOptions {
   bool defaults_are_constants = false;
   /// A BatchNormalization that no convolution takes becomes Mul + Add: one node more, for consumers that know only pointwise ops.
   bool expand_batch_norm = false;
-  bool verify = false;                   ///< run the verifier after every pass (always on in debug builds)
-  std::string dump_after;                ///< pass name or "all"; empty: the knob LATHE_DUMP_AFTER
-  std::vector<std::string> disabled;     ///< passes to leave out, by name
+  bool verify = false;                ///< run the verifier after every pass (always on in debug builds)
+  std::string dump_after;             ///< pass name or "all"; empty: the knob LATHE_DUMP_AFTER
+  std::vector<std::string> disabled;  ///< passes to leave out, by name
   int max_rounds = 30;
-  std::function<void()> before_pass;     ///< may throw, to stop: the model is then between two passes
+  std::function<void()> before_pass;  ///< may throw, to stop: the model is then between two passes
 };
 
 struct PassCount {
@@ -44,11 +44,11 @@ struct PassCount {
 };
 
 struct SimplifyReport {
-  std::size_t nodes_before = 0, nodes_after = 0;               ///< nested graphs included
-  std::map<std::string, std::pair<std::size_t, std::size_t>> ops;   ///< op -> count before, after ("domain::Op" outside ai.onnx)
-  std::vector<PassCount> passes;                               ///< in pipeline order
+  std::size_t nodes_before = 0, nodes_after = 0;                   ///< nested graphs included
+  std::map<std::string, std::pair<std::size_t, std::size_t>> ops;  ///< op -> count before, after ("domain::Op" outside ai.onnx)
+  std::vector<PassCount> passes;                                   ///< in pipeline order
   int rounds = 0;
-  bool converged = true;                                       ///< false: stopped at max_rounds
+  bool converged = true;  ///< false: stopped at max_rounds
   double seconds = 0;
 };
 

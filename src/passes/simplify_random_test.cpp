@@ -64,7 +64,9 @@ class RandomGraph {
 
   // Values -----------------------------------------------------------------------------------------------------------------------
   Value* any() { return values_[static_cast<std::size_t>(pick(static_cast<int>(values_.size())))]; }
-  Value* recent() { return pick(3) ? values_[values_.size() - 1 - static_cast<std::size_t>(pick(static_cast<int>(std::min<std::size_t>(4, values_.size()))))] : any(); }
+  Value* recent() {
+    return pick(3) ? values_[values_.size() - 1 - static_cast<std::size_t>(pick(static_cast<int>(std::min<std::size_t>(4, values_.size()))))] : any();
+  }
   static bool is_float32(const Value* v) { return v->dtype() == DType::kFloat32; }
   static std::size_t rank(const Value* v) { return v->shape().size(); }
   static std::int64_t extent(const Value* v, std::size_t axis) { return v->shape()[axis].constant().value_or(0); }
@@ -324,7 +326,8 @@ class RandomGraph {
     const DType to = is_float(x->dtype()) ? one_of({DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kFloat32, DType::kBool})
                                           : one_of({DType::kFloat32, DType::kInt64, DType::kInt32, DType::kInt8, DType::kUint8, DType::kBool});
     const auto made = add(graph, "Cast", {x}, attr("to", static_cast<int>(to)));
-    if (!made.empty() && x->dtype() != to) add(graph, "Cast", {made[0]}, attr("to", static_cast<int>(x->dtype() == DType::kInt32 && is_float(to) ? to : x->dtype())));
+    if (!made.empty() && x->dtype() != to)
+      add(graph, "Cast", {made[0]}, attr("to", static_cast<int>(x->dtype() == DType::kInt32 && is_float(to) ? to : x->dtype())));
   }
 
   void select(Graph& graph, Value* x) {
@@ -373,7 +376,8 @@ class RandomGraph {
     const int kind = pick(3);
     if (kind == 0 && extent(x, axis) > 0) {
       std::vector<std::int64_t> indices;
-      for (std::int64_t i = 0; i < extent(x, axis); ++i) indices.push_back(pick(3) ? i : pick(static_cast<int>(extent(x, axis))) - (pick(2) ? extent(x, axis) : 0));
+      for (std::int64_t i = 0; i < extent(x, axis); ++i)
+        indices.push_back(pick(3) ? i : pick(static_cast<int>(extent(x, axis))) - (pick(2) ? extent(x, axis) : 0));
       add(graph, "Gather", {x, ints(graph, indices)}, attr("axis", static_cast<int>(axis)));
     } else if (kind == 1) {
       std::vector<std::int64_t> repeats(rank(x), 1);

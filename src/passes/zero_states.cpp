@@ -20,7 +20,8 @@ using ir::Node;
 using ir::Value;
 
 bool is_zero(const Value* value, int depth = 0) {
-  static const std::set<std::string_view> kMoves = {"Slice", "Reshape", "Expand", "Transpose", "Squeeze", "Unsqueeze", "Split", "Gather", "Flatten", "Tile", "Identity"};
+  static const std::set<std::string_view> kMoves = {"Slice", "Reshape", "Expand",  "Transpose", "Squeeze", "Unsqueeze",
+                                                    "Split", "Gather",  "Flatten", "Tile",      "Identity"};
   if (!value || depth > 8) return false;
   if (is_constant(value)) return is_splat(value, 0);
   const Node* node = value->producer;

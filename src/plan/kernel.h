@@ -33,19 +33,19 @@ struct TensorDesc {
   std::vector<std::int64_t> strides;
   std::int64_t elements() const;
   bool is_dense_row_major() const;
-  bool is_channels_last() const;   ///< rank >= 3, channel stride 1, pixels in row-major order; a pixel stride above C is allowed
+  bool is_channels_last() const;  ///< rank >= 3, channel stride 1, pixels in row-major order; a pixel stride above C is allowed
   static TensorDesc row_major(DType dtype, Dims dims);
   friend bool operator==(const TensorDesc&, const TensorDesc&) = default;
 };
 
 /// What binding sees. Everything pointed to outlives the kernel (weights live in the engine's mapping).
 struct BindRequest {
-  const ir::Attrs& params;                          ///< the plan: plain data from the engine
-  std::span<const TensorDesc> inputs, outputs;      ///< dtype kUndefined = optional input left out
+  const ir::Attrs& params;                      ///< the plan: plain data from the engine
+  std::span<const TensorDesc> inputs, outputs;  ///< dtype kUndefined = optional input left out
   /// For inputs whose value is a constant of the engine: its bytes (dense, as its desc says); nullptr otherwise.
   std::span<const void* const> constants;
   std::span<const std::span<const std::byte>> weights;  ///< packed blobs in the plan's order
-  const ir::Bindings& symbols;                      ///< values of the program's symbols
+  const ir::Bindings& symbols;                          ///< values of the program's symbols
   int threads = 1;
   /// For what binding itself needs: memory that need not be given back and is void when the call returns. nullptr: the heap.
   std::pmr::memory_resource* memory = nullptr;
@@ -55,11 +55,11 @@ struct BindRequest {
 };
 
 struct KernelIo {
-  const void* const* inputs;   ///< one per input; nullptr where left out
+  const void* const* inputs;  ///< one per input; nullptr where left out
   void* const* outputs;
-  void* scratch;               ///< Kernel::scratch_bytes() bytes, 64-byte aligned
+  void* scratch;  ///< Kernel::scratch_bytes() bytes, 64-byte aligned
   ThreadPool* pool;
-  void* stream = nullptr;      ///< of a GPU: run() enqueues there and returns; all pointers are then the device's
+  void* stream = nullptr;  ///< of a GPU: run() enqueues there and returns; all pointers are then the device's
 };
 
 class Kernel {
@@ -90,14 +90,14 @@ bool fits(Fit fit) noexcept {
 /// A kind of kernel, by name ("cpu.conv.direct"). Registered through an explicit generated list (see kernel_list.h).
 struct KernelType {
   std::string_view name;
-  std::unique_ptr<Kernel> (*bind)(const BindRequest& request);   ///< throws Error when the machine or the shapes do not fit
+  std::unique_ptr<Kernel> (*bind)(const BindRequest& request);  ///< throws Error when the machine or the shapes do not fit
   /// CPU features without which bind() refuses ("" = none), e.g. "avx512f"; several separated by spaces.
   std::string_view needs = "";
 };
 
 /// A pure function from source constants to a packed weight blob; the recipe of a blob names it.
 struct PackFunction {
-  std::string_view name;   ///< "cpu.conv.pack_nhwc16"
+  std::string_view name;  ///< "cpu.conv.pack_nhwc16"
   std::vector<std::byte> (*pack)(const ir::Attrs& params, std::span<const Tensor> sources);
 };
 

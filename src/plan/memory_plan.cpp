@@ -30,7 +30,7 @@ MemoryPlan plan_memory(const std::vector<Block>& blocks, bool reuse) {
   std::vector<std::size_t> order(blocks.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return blocks[a].bytes > blocks[b].bytes; });
-  std::vector<std::size_t> placed;   // sorted by offset
+  std::vector<std::size_t> placed;  // sorted by offset
   for (const std::size_t i : order) {
     const std::size_t size = align(blocks[i].bytes);
     if (size == 0) continue;

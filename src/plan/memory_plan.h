@@ -16,9 +16,9 @@ struct Block {
 };
 
 struct MemoryPlan {
-  std::vector<std::size_t> offsets;   ///< one per block, multiples of 64
+  std::vector<std::size_t> offsets;  ///< one per block, multiples of 64
   std::size_t arena_bytes = 0;
-  std::size_t lower_bound = 0;        ///< most bytes that are live at one step: no plan can be smaller
+  std::size_t lower_bound = 0;  ///< most bytes that are live at one step: no plan can be smaller
 };
 
 /// Greedy by size, best fit: the largest blocks first, each into the tightest gap among those already placed whose lifetimes overlap

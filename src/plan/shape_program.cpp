@@ -39,7 +39,7 @@ ShapeProgram::ShapeProgram(const Program& program) : program_(program) {
     const auto found = std::find_if(program.symbols.begin(), program.symbols.end(), [&](const SymbolHint& hint) { return hint.symbol == symbol; });
     hints_.push_back(found == program.symbols.end() ? SymbolHint{symbol} : *found);
   }
-  std::vector<std::uint8_t> state(program.slots.size(), 0);   // 1: its parents are being placed, 2: placed
+  std::vector<std::uint8_t> state(program.slots.size(), 0);  // 1: its parents are being placed, 2: placed
   std::vector<SlotId> chain;
   for (std::size_t i = 0; i < program.slots.size(); ++i) {
     SlotId at = static_cast<SlotId>(i);
@@ -67,11 +67,12 @@ Status ShapeProgram::solve(std::span<const Extents> inputs, ir::Bindings& bindin
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const Io& io = program_.inputs[i];
     const ir::Shape& shape = program_.slots[static_cast<std::size_t>(io.slot)].shape;
-    if (inputs[i].size() != shape.size()) return refuse("input '{}' has rank {}, expected {}: {}", io.name, inputs[i].size(), shape.size(), ir::to_string(shape));
+    if (inputs[i].size() != shape.size())
+      return refuse("input '{}' has rank {}, expected {}: {}", io.name, inputs[i].size(), shape.size(), ir::to_string(shape));
     for (std::size_t axis = 0; axis < shape.size(); ++axis)
       if (inputs[i][axis] < 0) return refuse("input '{}' has the negative extent {} on axis {}", io.name, inputs[i][axis], axis);
   }
-  std::int32_t known = 0;   // symbols are numbered in the order of their first source
+  std::int32_t known = 0;  // symbols are numbered in the order of their first source
   for (const Source& source : sources_) {
     const std::int64_t extent = inputs[static_cast<std::size_t>(source.input)][static_cast<std::size_t>(source.axis)];
     const std::string& symbol = symbols_[static_cast<std::size_t>(source.symbol)];
@@ -80,8 +81,8 @@ Status ShapeProgram::solve(std::span<const Extents> inputs, ir::Bindings& bindin
       value = extent;
       ++known;
     } else if (value != extent) {
-      return refuse("input '{}' has extent {} on axis {}, but '{}' is {} in another input or axis", program_.inputs[static_cast<std::size_t>(source.input)].name, extent,
-                    source.axis, symbol, value);
+      return refuse("input '{}' has extent {} on axis {}, but '{}' is {} in another input or axis",
+                    program_.inputs[static_cast<std::size_t>(source.input)].name, extent, source.axis, symbol, value);
     }
   }
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -92,7 +93,8 @@ Status ShapeProgram::solve(std::span<const Extents> inputs, ir::Bindings& bindin
       const auto expected = shape[axis].evaluate(bindings);
       if (!expected) return refuse("input '{}': the extent {} of axis {} cannot be told from the inputs' shapes", io.name, shape[axis].to_string(), axis);
       if (*expected != inputs[i][axis])
-        return refuse("input '{}' has shape {}, expected {} (axis {} must be {})", io.name, to_string(Dims(inputs[i].begin(), inputs[i].end())), ir::to_string(shape), axis, *expected);
+        return refuse("input '{}' has shape {}, expected {} (axis {} must be {})", io.name, to_string(Dims(inputs[i].begin(), inputs[i].end())),
+                      ir::to_string(shape), axis, *expected);
     }
   }
   for (const SymbolHint& hint : hints_) {
@@ -156,7 +158,8 @@ void ShapeProgram::resolve(const ir::Bindings& bindings, std::vector<ResolvedSlo
     dims.resize(slot.shape.size());
     for (std::size_t axis = 0; axis < dims.size(); ++axis) {
       const auto extent = slot.shape[axis].evaluate(bindings);
-      if (!extent) throw Error(Code::kInvalidArgument, fmt::format("the shape {} cannot be told from the inputs' shapes", ir::to_string(slot.shape))).at_tensor(slot.name);
+      if (!extent)
+        throw Error(Code::kInvalidArgument, fmt::format("the shape {} cannot be told from the inputs' shapes", ir::to_string(slot.shape))).at_tensor(slot.name);
       dims[axis] = *extent;
     }
     if (std::any_of(dims.begin(), dims.end(), [](std::int64_t extent) { return extent < 0; }))
@@ -182,8 +185,7 @@ void ShapeProgram::resolve(const ir::Bindings& bindings, std::vector<ResolvedSlo
     const auto axis = static_cast<std::size_t>(slot.alias_axis);
     const auto offset = slot.alias_offset.evaluate(bindings);
     bool inside = axis < from.desc.dims.size() && from.desc.dims.size() == dims.size() && offset && *offset >= 0;
-    for (std::size_t a = 0; inside && a < dims.size(); ++a)
-      inside = dims[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - dims[a]);
+    for (std::size_t a = 0; inside && a < dims.size(); ++a) inside = dims[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - dims[a]);
     if (!inside) throw corrupt(i, "lies outside the tensor that it is a slice of");
     out.desc.strides = from.desc.strides;
     out.offset += *offset * from.desc.strides[axis];

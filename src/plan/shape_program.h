@@ -19,7 +19,7 @@ using Extents = std::span<const std::int64_t>;
 /// Where a slot's memory is: the slot that owns it, the element offset in it, and the concrete desc.
 struct ResolvedSlot {
   SlotId root = -1;
-  std::int64_t offset = 0;   ///< elements
+  std::int64_t offset = 0;  ///< elements
   TensorDesc desc;
 };
 
@@ -43,15 +43,15 @@ class ShapeProgram {
   void resolve(const ir::Bindings& bindings, std::vector<ResolvedSlot>& slots) const;
 
  private:
-  struct Source {            ///< the axis that a symbol is read from, or (again) compared with
+  struct Source {  ///< the axis that a symbol is read from, or (again) compared with
     std::int32_t input, axis, symbol;
   };
   const Program& program_;
   std::vector<std::string> symbols_;
-  std::vector<SymbolHint> hints_;          ///< one per symbol
-  std::vector<Source> sources_;            ///< in the order of inputs and axes
-  std::vector<SlotId> order_;              ///< parents before their aliases
-  SlotId cycle_ = -1;                      ///< a slot that is an alias of itself
+  std::vector<SymbolHint> hints_;  ///< one per symbol
+  std::vector<Source> sources_;    ///< in the order of inputs and axes
+  std::vector<SlotId> order_;      ///< parents before their aliases
+  SlotId cycle_ = -1;              ///< a slot that is an alias of itself
 };
 
 /// solve() and resolve() once, for callers that have no use for a second time.

@@ -128,9 +128,9 @@ TEST(TensorDesc, KnowsItsLayout) {
   desc.strides = {60, 1, 15, 3};
   EXPECT_TRUE(desc.is_channels_last());
   EXPECT_FALSE(desc.is_dense_row_major());
-  desc.strides = {200, 1, 50, 10};   // a slice of a buffer with 10 channels
+  desc.strides = {200, 1, 50, 10};  // a slice of a buffer with 10 channels
   EXPECT_TRUE(desc.is_channels_last());
-  desc.strides = {200, 1, 50, 2};    // pixels overlap
+  desc.strides = {200, 1, 50, 2};  // pixels overlap
   EXPECT_FALSE(desc.is_channels_last());
 }
 

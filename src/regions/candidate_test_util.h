@@ -22,15 +22,15 @@
 namespace lathe::regions::testing {
 
 struct RunOptions {
-  DType storage = DType::kFloat32;         ///< of run-time float32 values
-  std::map<std::string, DType> storage_of;   ///< exceptions, by name
-  std::int64_t extra = 0;                  ///< elements between rows (pixels) beyond dense
+  DType storage = DType::kFloat32;          ///< of run-time float32 values
+  std::map<std::string, DType> storage_of;  ///< exceptions, by name
+  std::int64_t extra = 0;                   ///< elements between rows (pixels) beyond dense
   int threads = 2;
   std::uint64_t cpu_features = ~0ull;
   bool exact = false;
   ir::Bindings bindings;
-  ir::Bindings run_bindings;               ///< bound at these instead (the plan must serve other shapes); empty: as planned
-  std::map<std::string, Tensor> given;     ///< inputs with set contents
+  ir::Bindings run_bindings;            ///< bound at these instead (the plan must serve other shapes); empty: as planned
+  std::map<std::string, Tensor> given;  ///< inputs with set contents
 };
 
 /// Row-major dense float32 (or the integer type's values) contents.
@@ -231,7 +231,7 @@ class CandidateRunner {
     }
     for (const Tensor& blob : blobs) weights.emplace_back(blob.raw(), blob.bytes());
 
-    std::vector<plan::TensorDesc> ins, outs, planned_ins, planned_outs;   // at the extents of the run, and at those of the plan
+    std::vector<plan::TensorDesc> ins, outs, planned_ins, planned_outs;  // at the extents of the run, and at those of the plan
     std::vector<std::unique_ptr<Memory>> memory;
     std::vector<const void*> in, constants;
     std::vector<void*> out;
@@ -278,7 +278,8 @@ class CandidateRunner {
     Memory scratch(plan::TensorDesc::row_major(DType::kUint8, {static_cast<std::int64_t>(std::max(kernel->scratch_bytes(), moved->scratch_bytes()))}));
     const plan::KernelIo io{in.data(), out.data(), scratch.data(), &pool};
     std::vector<std::vector<double>> first;
-    for (const plan::Kernel* each : {kernel.get(), plan.kernel == "cpu.reference" ? kernel.get() : moved.get()}) {   // nor may a run depend on what one before left
+    for (const plan::Kernel* each :
+         {kernel.get(), plan.kernel == "cpu.reference" ? kernel.get() : moved.get()}) {  // nor may a run depend on what one before left
       const Status status = each->run(io);
       EXPECT_TRUE(status) << status.message();
       for (std::size_t i = 0; i < written.size(); ++i) {
@@ -323,15 +324,13 @@ inline const ir::Node& find_node(const ir::Graph& graph, std::string_view op) {
 }
 
 /// bf16 rounding where the storage says so.
-inline double as_stored(double x, DType dtype) {
-  return dtype == DType::kBFloat16 ? bfloat16_to_float(float_to_bfloat16(static_cast<float>(x))) : x;
-}
+inline double as_stored(double x, DType dtype) { return dtype == DType::kBFloat16 ? bfloat16_to_float(float_to_bfloat16(static_cast<float>(x))) : x; }
 
 /// What a sum of k products with absolute mass `mass` may be off, plus the rounding of bf16 operands and storage.
 inline double bound(std::int64_t k, double mass, double result, bool bf16_products, DType stored, double c = 2) {
   const double eps = 1.0 / (1 << 23);
-  return c * eps * std::sqrt(static_cast<double>(k) + 1) * mass + 1e-6 * (1 + std::fabs(result)) +
-         (bf16_products ? mass / 128 : 0) + (stored == DType::kBFloat16 ? std::fabs(result) / 200 : 0);
+  return c * eps * std::sqrt(static_cast<double>(k) + 1) * mass + 1e-6 * (1 + std::fabs(result)) + (bf16_products ? mass / 128 : 0) +
+         (stored == DType::kBFloat16 ? std::fabs(result) / 200 : 0);
 }
 
 }  // namespace lathe::regions::testing

@@ -82,9 +82,7 @@ const ir::Node* add_behind(const ir::Value* value, const ir::Value*& other) {
   return other == value ? nullptr : node;
 }
 
-bool same_shape(const ir::Value* a, const ir::Value* b) {
-  return a->has_shape() && b->has_shape() && a->shape() == b->shape() && a->dtype() == b->dtype();
-}
+bool same_shape(const ir::Value* a, const ir::Value* b) { return a->has_shape() && b->has_shape() && a->shape() == b->shape() && a->dtype() == b->dtype(); }
 
 }  // namespace
 
@@ -102,8 +100,8 @@ ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes)
       for (ir::Value* captured : ir::captured_values(*nested)) take_input(captured);
     for (ir::Value* output : node->outputs) {
       if (!output) continue;
-      const bool outside = output->is_graph_output() ||
-                           std::any_of(output->uses.begin(), output->uses.end(), [&](const ir::Use& use) { return !members.count(use.node); });
+      const bool outside =
+          output->is_graph_output() || std::any_of(output->uses.begin(), output->uses.end(), [&](const ir::Use& use) { return !members.count(use.node); });
       if (outside) region.outputs.push_back(output);
     }
   }
@@ -135,8 +133,8 @@ std::vector<Tail> tails_behind(const ir::Value* value, int channel_axis) {
     tails.push_back(std::move(next));
   };
   const ir::Value* other = nullptr;
-  if (const ir::Node* add = add_behind(value, other); add && value->has_shape() && is_per_channel(other, value->shape(), channel_axis) &&
-                                                       other->dtype() == value->dtype()) {
+  if (const ir::Node* add = add_behind(value, other);
+      add && value->has_shape() && is_per_channel(other, value->shape(), channel_axis) && other->dtype() == value->dtype()) {
     Tail next = tails.back();
     next.bias = other;
     extend(next, {add}, add->output());
@@ -153,7 +151,8 @@ std::vector<Tail> tails_behind(const ir::Value* value, int channel_axis) {
         continue;
       }
     if (!now.residual)
-      if (const ir::Node* add = add_behind(now.output, other); add && !other->is_constant() && same_shape(other, now.output) && same_shape(add->output(), other)) {
+      if (const ir::Node* add = add_behind(now.output, other);
+          add && !other->is_constant() && same_shape(other, now.output) && same_shape(add->output(), other)) {
         Tail next = now;
         next.residual = other;
         next.residual_after = !now.activation.empty();
@@ -169,9 +168,8 @@ std::vector<Tail> tails_behind(const ir::Value* value, int channel_axis) {
 std::optional<Tail> match_tail(const ops::Region& region, const ir::Node& anchor, int channel_axis) {
   for (Tail& tail : tails_behind(anchor.output(), channel_axis)) {
     if (tail.nodes.size() + 1 != region.nodes.size()) continue;
-    const bool same = std::all_of(tail.nodes.begin(), tail.nodes.end(), [&](const ir::Node* node) {
-      return std::find(region.nodes.begin(), region.nodes.end(), node) != region.nodes.end();
-    });
+    const bool same = std::all_of(tail.nodes.begin(), tail.nodes.end(),
+                                  [&](const ir::Node* node) { return std::find(region.nodes.begin(), region.nodes.end(), node) != region.nodes.end(); });
     if (same) return std::move(tail);
   }
   return std::nullopt;

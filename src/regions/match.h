@@ -17,13 +17,13 @@ ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes)
 
 /// result = act(x + bias [+ residual]) [+ residual]
 struct Tail {
-  std::vector<const ir::Node*> nodes;     ///< in order; empty = nothing behind the anchor
-  const ir::Value* bias = nullptr;        ///< constant, one value per channel
-  std::string activation;                 ///< "" or a name that cpu::find_activation knows: "relu", "silu", ...
+  std::vector<const ir::Node*> nodes;  ///< in order; empty = nothing behind the anchor
+  const ir::Value* bias = nullptr;     ///< constant, one value per channel
+  std::string activation;              ///< "" or a name that cpu::find_activation knows: "relu", "silu", ...
   float alpha = 0, beta = 0;
-  const ir::Value* residual = nullptr;    ///< same shape as the result
-  bool residual_after = false;            ///< added after the activation
-  const ir::Value* output = nullptr;      ///< the value that the region makes
+  const ir::Value* residual = nullptr;  ///< same shape as the result
+  bool residual_after = false;          ///< added after the activation
+  const ir::Value* output = nullptr;    ///< the value that the region makes
 };
 
 /// Tails behind `value` whose inner values nobody else reads, longest first; the last is the empty one. `channel_axis` (negative: from

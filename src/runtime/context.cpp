@@ -50,7 +50,8 @@ struct Context::Memory {
     if (need <= have && data) return;
     const std::size_t bytes = (std::max<std::size_t>(data ? need + need / 4 : need, 1) + kAlignment - 1) / kAlignment * kAlignment;
     release(data, have);
-    data = cuda ? allocator->allocate(bytes, kDeviceAlignment, MemorySpace::kDevice, nullptr) : allocator->allocate(bytes, kAlignment, MemorySpace::kHost, nullptr);
+    data = cuda ? allocator->allocate(bytes, kDeviceAlignment, MemorySpace::kDevice, nullptr)
+                : allocator->allocate(bytes, kAlignment, MemorySpace::kHost, nullptr);
     have = data ? bytes : 0;
     if (!data) throw Error(Code::kOutOfMemory, fmt::format("the allocator gave no {} bytes {}for activations", bytes, cuda ? "of device memory " : ""));
     if (cuda) cuda->clear(data, bytes);
@@ -76,7 +77,9 @@ Context::Context(std::shared_ptr<const Engine> engine, Allocator* allocator)
     : engine_(std::move(engine)),
       cuda_(engine_->cuda() ? std::make_unique<CudaRun>(engine_->cuda()->device()) : nullptr),
       device_allocator_(cuda_ && !allocator ? std::make_unique<cuda::DeviceAllocator>(cuda_->device()) : nullptr),
-      allocator_(allocator ? allocator : device_allocator_ ? device_allocator_.get() : &default_allocator()),
+      allocator_(allocator           ? allocator
+                 : device_allocator_ ? device_allocator_.get()
+                                     : &default_allocator()),
       query_(std::make_unique<Query>(engine_->program())),
       memory_(std::make_unique<Memory>(allocator_, cuda_.get())) {
   memory_->outputs.assign(engine_->program().outputs.size(), {nullptr, 0});
@@ -125,7 +128,7 @@ Specialisation* Context::make_specialisation() {
     if (error.code() != Code::kOutOfMemory) throw;
   } catch (const std::bad_alloc&) {
   }
-  return make(false);   // the largest shape of the class may be far from the one asked for
+  return make(false);  // the largest shape of the class may be far from the one asked for
 }
 
 /// What runs the shapes in query_->inputs, moved there; null and the reason in `status` when nothing can. Puts it in front.
@@ -191,8 +194,10 @@ Status Context::run_on_cuda(Specialisation& spec, std::span<const InputView> inp
     t.output_bytes[i] = dtype_bytes(desc.dtype, desc.elements());
     t.own[i] = memory_->outputs[i].first;
   }
-  const CudaCall call{t.inputs, t.outputs, t.input_bytes, t.output_bytes, t.own, static_cast<std::byte*>(memory_->arena), stream,
-                      profiling_ ? std::span<StepTime>(times_) : std::span<StepTime>()};
+  const CudaCall call{t.inputs,      t.outputs,
+                      t.input_bytes, t.output_bytes,
+                      t.own,         static_cast<std::byte*>(memory_->arena),
+                      stream,        profiling_ ? std::span<StepTime>(times_) : std::span<StepTime>()};
   return cuda_->run(spec, program, call);
 }
 
@@ -229,10 +234,12 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
     if (i >= outputs.size() || !outputs[i].data) continue;
     const plan::Slot& slot = program.slots[static_cast<std::size_t>(program.outputs[i].slot)];
     if (outputs[i].dtype != slot.dtype)
-      return fail(Code::kInvalidArgument, "output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype), dtype_name(slot.dtype));
+      return fail(Code::kInvalidArgument, "output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype),
+                  dtype_name(slot.dtype));
     const Dims& dims = spec->desc(program.outputs[i].slot).dims;
     if (!std::equal(outputs[i].dims.begin(), outputs[i].dims.end(), dims.begin(), dims.end()))
-      return fail(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}", program.outputs[i].name, fmt::join(outputs[i].dims, "x"), fmt::join(dims, "x"));
+      return fail(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}", program.outputs[i].name, fmt::join(outputs[i].dims, "x"),
+                  fmt::join(dims, "x"));
     spec->output_pointers[i] = outputs[i].data;
   }
   if (cuda_) return run_on_cuda(*spec, inputs, outputs, stream);

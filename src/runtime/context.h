@@ -22,7 +22,7 @@ struct InputView {
   std::span<const std::int64_t> dims;
 };
 struct OutputView {
-  void* data = nullptr;   ///< nullptr: the Context's own memory
+  void* data = nullptr;  ///< nullptr: the Context's own memory
   DType dtype = DType::kUndefined;
   std::span<const std::int64_t> dims;
 };
@@ -72,11 +72,11 @@ class Context {
   Status run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
   std::shared_ptr<const Engine> engine_;
-  std::unique_ptr<CudaRun> cuda_;                                   // of an engine for a GPU
+  std::unique_ptr<CudaRun> cuda_;  // of an engine for a GPU
   std::unique_ptr<Allocator> device_allocator_;
   Allocator* allocator_;
   std::unique_ptr<Query> query_;
-  std::vector<std::unique_ptr<Specialisation>> specialisations_;   // most recently used first
+  std::vector<std::unique_ptr<Specialisation>> specialisations_;  // most recently used first
   std::unique_ptr<Memory> memory_;
   bool keep_ = false, profiling_ = false;
   std::vector<StepTime> times_;

@@ -261,7 +261,7 @@ TEST(Context, TakesItsMemoryFromTheCallersAllocator) {
 TEST(Context, TakesTheShapeItselfWhereTheLargestOfItsClassHasNoMemory) {
   CountingAllocator allocator;
   Context context(Engine::create(any_shape()), &allocator);
-  allocator.limit = 33 * 3 * 33 * 2 * sizeof(float) + 64;   // the class ends at 64 x 64
+  allocator.limit = 33 * 3 * 33 * 2 * sizeof(float) + 64;  // the class ends at 64 x 64
   EXPECT_TRUE(copies(context, {33, 3, 33, 2}));
   EXPECT_EQ(context.specialisations(), 1U);
 }

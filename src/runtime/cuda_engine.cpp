@@ -44,7 +44,9 @@ CudaEngine::CudaEngine(const engine::EngineData& data, const plan::Program& prog
   const cuda::Driver& driver = device_->driver();
   for (std::size_t i = 0; i < named.size(); ++i)
     if (named[i] && !data.blob_bytes[i].empty())
-      driver.require(driver.copy_to_device(memory_.address() + static_cast<std::size_t>(offsets_[i]), data.blob_bytes[i].data(), data.blob_bytes[i].size(), stream.handle()), "cuMemcpyHtoDAsync of the weights");
+      driver.require(driver.copy_to_device(memory_.address() + static_cast<std::size_t>(offsets_[i]), data.blob_bytes[i].data(), data.blob_bytes[i].size(),
+                                           stream.handle()),
+                     "cuMemcpyHtoDAsync of the weights");
   if (const Status status = stream.synchronize(); !status) throw Error(status.code(), std::string(status.message()));
 }
 
@@ -57,9 +59,11 @@ std::string cuda_section_unfit(const std::string& device, int ordinal) {
   std::string why;
   const std::vector<cuda::DeviceInfo> devices = cuda::list_devices(&why);
   if (devices.empty()) return fmt::format("the section '{}' needs an NVIDIA GPU: {}", device, why);
-  if (ordinal < 0 || static_cast<std::size_t>(ordinal) >= devices.size()) return fmt::format("the section '{}' was asked for on GPU {}, the driver shows {}", device, ordinal, devices.size());
+  if (ordinal < 0 || static_cast<std::size_t>(ordinal) >= devices.size())
+    return fmt::format("the section '{}' was asked for on GPU {}, the driver shows {}", device, ordinal, devices.size());
   const cuda::DeviceInfo& info = devices[static_cast<std::size_t>(ordinal)];
-  if (device != "cuda:" + info.arch_name()) return fmt::format("the section '{}' is for another architecture than {} ({})", device, info.arch_name(), info.name);
+  if (device != "cuda:" + info.arch_name())
+    return fmt::format("the section '{}' is for another architecture than {} ({})", device, info.arch_name(), info.name);
   return {};
 }
 

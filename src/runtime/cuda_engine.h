@@ -22,7 +22,7 @@ class CudaEngine {
  private:
   std::shared_ptr<cuda::Device> device_;
   cuda::Block memory_;
-  std::vector<std::ptrdiff_t> offsets_;   // by blob; negative: not here
+  std::vector<std::ptrdiff_t> offsets_;  // by blob; negative: not here
 };
 
 /// Why a section of this name ("cuda:sm_90") cannot run here on GPU `ordinal`; empty when it can.

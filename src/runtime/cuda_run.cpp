@@ -67,7 +67,8 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
     touches_host = true;
     if (staged_inputs_[i].bytes() < call.input_bytes[i]) staged_inputs_[i] = cuda::Block(device_, call.input_bytes[i]);
     spec.input_pointers[i] = staged_inputs_[i].data();
-    if (const auto r = driver.copy_to_device(staged_inputs_[i].address(), call.inputs[i], call.input_bytes[i], stream); r != cuda::kSuccess) return driver.status(r, "cuMemcpyHtoDAsync of an input");
+    if (const auto r = driver.copy_to_device(staged_inputs_[i].address(), call.inputs[i], call.input_bytes[i], stream); r != cuda::kSuccess)
+      return driver.status(r, "cuMemcpyHtoDAsync of an input");
   }
   const auto given_on_device = [&](std::size_t i) { return i < call.outputs.size() && call.outputs[i] && cuda::is_device_memory(*device_, call.outputs[i]); };
   for (std::size_t i = 0; i < call.own_outputs.size(); ++i) spec.output_pointers[i] = given_on_device(i) ? call.outputs[i] : call.own_outputs[i];
@@ -92,7 +93,8 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
       if (host_outputs_[i].bytes() < call.output_bytes[i]) host_outputs_[i] = cuda::Block(device_, call.output_bytes[i], MemorySpace::kPinned);
       to = host_outputs_[i].data();
     }
-    if (const auto r = driver.copy_to_host(to, cuda::address_of(spec.output_pointers[i]), call.output_bytes[i], stream); r != cuda::kSuccess) return driver.status(r, "cuMemcpyDtoHAsync of an output");
+    if (const auto r = driver.copy_to_host(to, cuda::address_of(spec.output_pointers[i]), call.output_bytes[i], stream); r != cuda::kSuccess)
+      return driver.status(r, "cuMemcpyDtoHAsync of an output");
   }
   // A caller that keeps everything on the device and gave a stream orders its own work behind ours.
   if (call.stream && !touches_host) return Status::ok();
@@ -146,7 +148,9 @@ Status CudaRun::run_on_host(Specialisation& spec, const BoundStep& step, const C
     if (desc.dtype == DType::kUndefined) return Status::ok();
     copy.resize(dtype_bytes(desc.dtype, plan::span_elements(desc)) + 64);
     const std::size_t bytes = copy.size() - 64;
-    return bytes == 0 ? Status::ok() : driver.status(driver.copy_to_host(aligned(copy), cuda::address_of(address(ref, spec, call.arena)), bytes, stream), "cuMemcpyDtoHAsync for a host step");
+    return bytes == 0 ? Status::ok()
+                      : driver.status(driver.copy_to_host(aligned(copy), cuda::address_of(address(ref, spec, call.arena)), bytes, stream),
+                                      "cuMemcpyDtoHAsync for a host step");
   };
   for (std::size_t i = 0; i < step.inputs.size(); ++i) {
     spec.in[i] = step.constants[i];
@@ -167,7 +171,8 @@ Status CudaRun::run_on_host(Specialisation& spec, const BoundStep& step, const C
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     auto& copy = copies[step.inputs.size() + i];
     if (copy.size() <= 64) continue;
-    if (const auto r = driver.copy_to_device(cuda::address_of(address(step.outputs[i], spec, call.arena)), aligned(copy), copy.size() - 64, stream); r != cuda::kSuccess)
+    if (const auto r = driver.copy_to_device(cuda::address_of(address(step.outputs[i], spec, call.arena)), aligned(copy), copy.size() - 64, stream);
+        r != cuda::kSuccess)
       return driver.status(r, "cuMemcpyHtoDAsync behind a host step");
   }
   return driver.status(driver.stream_synchronize(stream), "cuStreamSynchronize behind a host step");
@@ -193,7 +198,8 @@ void CudaRun::capture(Specialisation& spec, const plan::Program& program, const 
   captured.pointers.push_back(call.arena);
   captured.pointers.insert(captured.pointers.end(), spec.input_pointers.begin(), spec.input_pointers.end());
   captured.pointers.insert(captured.pointers.end(), spec.output_pointers.begin(), spec.output_pointers.end());
-  const Status status = cuda::Graph::capture(device_, stream_.handle(), [&] { return launch_all(spec, program, call, stream_.handle()); }, captured.graph);
+  const Status status = cuda::Graph::capture(
+      device_, stream_.handle(), [&] { return launch_all(spec, program, call, stream_.handle()); }, captured.graph);
   if (!status) {
     log(LogLevel::kWarning, "no CUDA graph could be made: {}", status.message());
     return;

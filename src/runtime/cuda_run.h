@@ -17,13 +17,13 @@ struct StepTime;
 
 /// Pointers of one call. Where the caller's are the device's own memory they are used as they are.
 struct CudaCall {
-  std::span<const void* const> inputs;            ///< as given
-  std::span<void* const> outputs;                 ///< as given; nullptr: stays in the Context
+  std::span<const void* const> inputs;  ///< as given
+  std::span<void* const> outputs;       ///< as given; nullptr: stays in the Context
   std::span<const std::size_t> input_bytes, output_bytes;
-  std::span<void* const> own_outputs;             ///< device memory for those that are not given there
+  std::span<void* const> own_outputs;  ///< device memory for those that are not given there
   std::byte* arena = nullptr;
-  void* stream = nullptr;                         ///< the caller's; nullptr: the Context's own, and the call returns when all is done
-  std::span<StepTime> times;                      ///< not empty: every step is timed
+  void* stream = nullptr;     ///< the caller's; nullptr: the Context's own, and the call returns when all is done
+  std::span<StepTime> times;  ///< not empty: every step is timed
 };
 
 class CudaRun {
@@ -44,8 +44,8 @@ class CudaRun {
 
  private:
   struct Captured {
-    std::uint64_t version = 0;           // of the specialisation
-    std::vector<const void*> pointers;   // arena, inputs, outputs
+    std::uint64_t version = 0;          // of the specialisation
+    std::vector<const void*> pointers;  // arena, inputs, outputs
     cuda::Graph graph;
   };
 
@@ -57,7 +57,7 @@ class CudaRun {
   std::shared_ptr<cuda::Device> device_;
   cuda::Stream stream_;
   std::vector<cuda::Block> staged_inputs_, host_outputs_;
-  std::vector<Captured> graphs_;   // most recently used first
+  std::vector<Captured> graphs_;  // most recently used first
   std::vector<cuda::Event> events_;
   std::int64_t graph_runs_ = 0;
 };

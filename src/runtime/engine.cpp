@@ -37,7 +37,8 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     if (candidate.device.rfind("cuda:", 0) == 0) {
       std::string unfit = cuda_section_unfit(candidate.device, ordinal);
       if (unfit.empty())
-        if (const std::string name = missing_kernel(candidate.program); !name.empty()) unfit = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
+        if (const std::string name = missing_kernel(candidate.program); !name.empty())
+          unfit = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
       if (!unfit.empty()) {
         refused = std::move(unfit);
         continue;

@@ -28,7 +28,7 @@ class Engine {
   const void* address(plan::BlobId id) const { return cuda_ ? cuda_->blob(id) : blob(id).data(); }
   /// What the section's device keeps of the engine; nullptr on the host.
   const CudaEngine* cuda() const noexcept { return cuda_.get(); }
-  std::size_t weight_bytes() const;   ///< of the blobs that the section's steps name
+  std::size_t weight_bytes() const;  ///< of the blobs that the section's steps name
 
  private:
   engine::EngineData data_;

@@ -43,7 +43,8 @@ void Specialisation::find_blocks() {
   std::vector<SlotId> root_of(program_.slots.size());
   for (std::size_t i = 0; i < root_of.size(); ++i) {
     std::size_t at = i;
-    for (std::size_t hops = 0; program_.slots[at].storage == Storage::kAlias && hops <= root_of.size(); ++hops) at = static_cast<std::size_t>(program_.slots[at].parent);
+    for (std::size_t hops = 0; program_.slots[at].storage == Storage::kAlias && hops <= root_of.size(); ++hops)
+      at = static_cast<std::size_t>(program_.slots[at].parent);
     root_of[i] = static_cast<SlotId>(at);
   }
   block_of_.assign(program_.slots.size(), -1);
@@ -148,7 +149,8 @@ void Specialisation::make_steps() {
     BoundStep& bound = steps_[s];
     if (step.kind == plan::StepKind::kKernel || step.kind == plan::StepKind::kCopy || step.kind == plan::StepKind::kHostOp) {
       bound.type = plan::find_kernel(step.kernel);
-      if (!bound.type) throw Error(Code::kUnsupported, fmt::format("this build has no kernel '{}'", step.kernel)).with_remedy("Build the engine again with this version.");
+      if (!bound.type)
+        throw Error(Code::kUnsupported, fmt::format("this build has no kernel '{}'", step.kernel)).with_remedy("Build the engine again with this version.");
     } else if (step.kind != plan::StepKind::kView) {
       throw Error(Code::kUnsupported, "a step of this kind cannot run yet").at_node(step.label, step.kernel);
     }
@@ -170,7 +172,7 @@ void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
   bool same = bound.kernel != nullptr;
   const auto settle = [&](const std::vector<SlotId>& ids, std::vector<Ref>& refs, std::vector<plan::TensorDesc>& descs) {
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (ids[i] < 0) continue;   // left out: stays undefined
+      if (ids[i] < 0) continue;  // left out: stays undefined
       refs[i] = ref(ids[i]);
       if (descs[i] == desc(ids[i])) continue;
       descs[i] = desc(ids[i]);
@@ -184,8 +186,10 @@ void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
     bound.constants[i] = bound.inputs[i].host_constant;
   }
   if (!bound.type || (same && !bound.kernel->reads_symbols())) return;
-  const plan::BindRequest request{step.params, bound.input_descs, bound.output_descs, bound.constants, bound.weights, bindings_, default_pool().size(), &bind_memory_,
-                                  engine_.cuda() && !bound.on_host ? engine_.cuda()->device().get() : nullptr, bound.device_weights};
+  const plan::BindRequest request{step.params,           bound.input_descs, bound.output_descs,
+                                  bound.constants,       bound.weights,     bindings_,
+                                  default_pool().size(), &bind_memory_,     engine_.cuda() && !bound.on_host ? engine_.cuda()->device().get() : nullptr,
+                                  bound.device_weights};
   bind_memory_.reset();
   if (!bound.kernel || !bound.kernel->rebind(request)) bound.kernel = bound.type->bind(request);
   if (!bound.on_host) scratch_bytes_ = std::max(scratch_bytes_, bound.kernel->scratch_bytes());

@@ -20,32 +20,33 @@ namespace lathe::runtime {
 /// A pointer that is known before a run (arena, constant) or that the run supplies (input, output).
 struct Ref {
   enum Kind : std::uint8_t { kNone, kArena, kConstant, kInput, kOutput } kind = kNone;
-  std::int32_t index = -1;        // of the input or output
-  std::size_t offset = 0;         // bytes
-  const void* constant = nullptr; // on the device that runs
+  std::int32_t index = -1;         // of the input or output
+  std::size_t offset = 0;          // bytes
+  const void* constant = nullptr;  // on the device that runs
   const void* host_constant = nullptr;
 };
 
 struct BoundStep {
-  const plan::KernelType* type = nullptr;          // null: a view, nothing to do
+  const plan::KernelType* type = nullptr;  // null: a view, nothing to do
   std::unique_ptr<plan::Kernel> kernel;
   std::vector<Ref> inputs, outputs;
   std::vector<plan::TensorDesc> input_descs, output_descs;
   std::vector<const void*> constants;
   std::vector<std::span<const std::byte>> weights;
-  std::vector<const void*> device_weights;         // empty on the host
-  bool on_host = false;                            // a host-op of a section for another device
+  std::vector<const void*> device_weights;  // empty on the host
+  bool on_host = false;                     // a host-op of a section for another device
 };
 
 struct SpecialisationOptions {
-  bool keep_intermediates = false;   ///< every arena slot has its own bytes
-  bool at_largest = true;            ///< plan memory for the whole class, not for the first shape alone
+  bool keep_intermediates = false;  ///< every arena slot has its own bytes
+  bool at_largest = true;           ///< plan memory for the whole class, not for the first shape alone
 };
 
 class Specialisation {
  public:
   /// `engine` and `shapes` outlive it. Throws Error when a kernel cannot be bound.
-  Specialisation(const Engine& engine, const plan::ShapeProgram& shapes, plan::ShapeClass shape_class, const ir::Bindings& bindings, SpecialisationOptions options);
+  Specialisation(const Engine& engine, const plan::ShapeProgram& shapes, plan::ShapeClass shape_class, const ir::Bindings& bindings,
+                 SpecialisationOptions options);
 
   const plan::ShapeClass& shape_class() const noexcept { return class_; }
   const SpecialisationOptions& options() const noexcept { return options_; }
@@ -66,7 +67,7 @@ class Specialisation {
   // What a run fills in: no other state belongs to it.
   std::vector<const void*> input_pointers;
   std::vector<void*> output_pointers;
-  std::vector<const void*> in;   // for the widest step
+  std::vector<const void*> in;  // for the widest step
   std::vector<void*> out;
 
  private:
@@ -86,9 +87,9 @@ class Specialisation {
   ir::Bindings bindings_;
   std::vector<plan::ResolvedSlot> slots_;
   std::vector<Ref> refs_;
-  std::vector<plan::Block> blocks_;              // lifetimes, and the most bytes that any shape so far needed
-  std::vector<plan::SlotId> block_root_;         // the slot that owns each block
-  std::vector<std::int32_t> block_of_;           // by slot; -1: no block
+  std::vector<plan::Block> blocks_;       // lifetimes, and the most bytes that any shape so far needed
+  std::vector<plan::SlotId> block_root_;  // the slot that owns each block
+  std::vector<std::int32_t> block_of_;    // by slot; -1: no block
   plan::MemoryPlan memory_;
   std::vector<BoundStep> steps_;
   std::size_t scratch_bytes_ = 0;

@@ -113,7 +113,7 @@ TEST(SteadyState, ProcessHasPoolAndCallersOnly) {
   Context context(engine);
   const InputView in[] = {view(x)};
   ASSERT_TRUE(context.run(in, {}));
-  const int pool = default_pool().size();   // counts one caller
+  const int pool = default_pool().size();  // counts one caller
   EXPECT_EQ(threads_of_process(), pool);
   std::atomic<bool> stop{false};
   std::atomic<int> running{0};

@@ -31,7 +31,7 @@ std::shared_ptr<ir::Model> small_model() {
 builder::BuildOptions options() {
   builder::BuildOptions options;
   options.device = "cuda";
-  options.verify = false;       // nothing is computed here
+  options.verify = false;  // nothing is computed here
   options.budget_seconds = 0;
   options.use_cache = false;
   return options;
@@ -93,7 +93,8 @@ TEST_F(FakeEngine, AFailingDriverCallIsAStatusWithItsName) {
     fake_cuda_fail(call, 1, 719);
     const Status status = run(context, std::string_view(call) == "cuLaunchKernelEx" ? 5 : 2);
     EXPECT_FALSE(status) << call;
-    EXPECT_NE(std::string(status.message()).find(std::string_view(call) == "cuStreamSynchronize" ? "running the steps" : call), std::string::npos) << status.message();
+    EXPECT_NE(std::string(status.message()).find(std::string_view(call) == "cuStreamSynchronize" ? "running the steps" : call), std::string::npos)
+        << status.message();
     EXPECT_TRUE(run(context, 2)) << call;
   }
 }

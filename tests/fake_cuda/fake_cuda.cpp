@@ -27,14 +27,14 @@ namespace {
 
 using namespace lathe::cuda;
 
-constexpr std::uint64_t kTag = std::uint64_t{1} << 55;   // no address of the host has it
+constexpr std::uint64_t kTag = std::uint64_t{1} << 55;  // no address of the host has it
 constexpr int kContextDestroyed = 709, kInvalidContext = 201, kInvalidHandle = 400, kCaptureInvalidated = 901, kCaptureUnmatched = 903;
 constexpr std::size_t kGuard = 256;
 constexpr unsigned char kGuardByte = 0xA5;
 
 struct Memory {
   std::size_t bytes = 0;
-  void* real = nullptr;      // guard, block, guard
+  void* real = nullptr;  // guard, block, guard
 };
 struct FakeFunction {
   std::string name;
@@ -60,7 +60,7 @@ struct FakeGraph {
 struct State {
   std::mutex mutex;
   int retained = 0;
-  char context = 0;          // its address is the handle
+  char context = 0;  // its address is the handle
   std::size_t limit = std::size_t{1} << 30, used = 0;
   std::map<DevicePointer, Memory> blocks;
   std::map<void*, std::size_t> pinned;
@@ -75,7 +75,7 @@ struct State {
 };
 
 State& state() {
-  static auto* s = new State;   // outlives every static of the tests
+  static auto* s = new State;  // outlives every static of the tests
   return *s;
 }
 thread_local std::vector<void*> context_stack;
@@ -88,7 +88,8 @@ class Call {
       planned_ = it->second.second;
       state().failures.erase(it);
     }
-    if (planned_ == 0 && needs_context && (context_stack.empty() || context_stack.back() != &state().context)) planned_ = wrong("no context is current", kInvalidContext);
+    if (planned_ == 0 && needs_context && (context_stack.empty() || context_stack.back() != &state().context))
+      planned_ = wrong("no context is current", kInvalidContext);
     if (planned_ == 0 && needs_context && state().retained == 0) planned_ = wrong("the context was released", kContextDestroyed);
   }
   explicit operator bool() const { return planned_ == 0; }
@@ -195,9 +196,17 @@ FAKE cuDeviceTotalMem_v2(std::size_t* bytes, DeviceId id) {
 }
 FAKE cuDeviceGetAttribute(int* value, int which, DeviceId id) {
   Call call("cuDeviceGetAttribute", false);
-  static const std::map<int, int> values{{kClockRate, 1980000}, {kMultiprocessorCount, 132}, {kMemoryClockRate, 2619000}, {kMemoryBusWidth, 5120}, {kL2CacheBytes, 52428800},
-                                         {kMaxThreadsPerMultiprocessor, 2048}, {kComputeCapabilityMajor, 9}, {kComputeCapabilityMinor, 0},
-                                         {kMaxSharedMemoryPerMultiprocessor, 233472}, {kMaxSharedMemoryPerBlockOptin, 232448}, {kMemoryPoolsSupported, 1}};
+  static const std::map<int, int> values{{kClockRate, 1980000},
+                                         {kMultiprocessorCount, 132},
+                                         {kMemoryClockRate, 2619000},
+                                         {kMemoryBusWidth, 5120},
+                                         {kL2CacheBytes, 52428800},
+                                         {kMaxThreadsPerMultiprocessor, 2048},
+                                         {kComputeCapabilityMajor, 9},
+                                         {kComputeCapabilityMinor, 0},
+                                         {kMaxSharedMemoryPerMultiprocessor, 233472},
+                                         {kMaxSharedMemoryPerBlockOptin, 232448},
+                                         {kMemoryPoolsSupported, 1}};
   const auto found = values.find(which);
   if (id != 7 || found == values.end()) return call.wrong("no such device or attribute");
   *value = found->second;
@@ -278,7 +287,7 @@ FAKE cuMemFreeHost(void* pointer) {
 }
 FAKE cuPointerGetAttribute(void* value, int which, DevicePointer pointer) {
   Call call("cuPointerGetAttribute", false);
-  if (!call.covers(pointer, 1)) return kErrorInvalidValue;   // what the driver says of plain host memory: no fault of the caller
+  if (!call.covers(pointer, 1)) return kErrorInvalidValue;  // what the driver says of plain host memory: no fault of the caller
   if (which == kPointerMemoryType) *static_cast<unsigned*>(value) = kMemoryTypeDevice;
   else if (which == kPointerDeviceOrdinal) *static_cast<int*>(value) = 0;
   else return call.wrong("no such attribute");
@@ -428,7 +437,8 @@ FAKE cuEventElapsedTime(float* milliseconds, EventHandle from, EventHandle to) {
   Call call("cuEventElapsedTime");
   if (!call) return call.result();
   const auto *a = reinterpret_cast<FakeEvent*>(from), *b = reinterpret_cast<FakeEvent*>(to);
-  if (state().events.count(const_cast<FakeEvent*>(a)) == 0 || state().events.count(const_cast<FakeEvent*>(b)) == 0) return call.wrong("no such event", kInvalidHandle);
+  if (state().events.count(const_cast<FakeEvent*>(a)) == 0 || state().events.count(const_cast<FakeEvent*>(b)) == 0)
+    return call.wrong("no such event", kInvalidHandle);
   if (!a->timing || !b->timing || a->at < 0 || b->at < 0) return call.wrong("an event without a time", kInvalidHandle);
   *milliseconds = 0.01F * static_cast<float>(b->at - a->at);
   return kSuccess;
@@ -497,7 +507,8 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
   if (const Result r = call.use_stream(spec->stream)) return r;
   const auto* grid = spec->grid;
   const auto* block = spec->block;
-  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 2147483647u || grid[1] > 65535 || grid[2] > 65535) return call.wrong(function->name + ": a grid out of limits");
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[0] > 2147483647u || grid[1] > 65535 || grid[2] > 65535)
+    return call.wrong(function->name + ": a grid out of limits");
   if (block[0] == 0 || block[1] == 0 || block[2] == 0 || block[0] > 1024 || block[1] > 1024 || block[2] > 64 || block[0] * block[1] * block[2] > 1024)
     return call.wrong(function->name + ": a block out of limits");
   if (spec->shared_bytes > static_cast<unsigned>(function->dynamic_shared)) return call.wrong(function->name + ": more dynamic shared memory than was allowed");
@@ -517,7 +528,8 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
   for (unsigned at = 0; at + 8 <= function->parameter_bytes; at += 8) {
     std::uint64_t word = 0;
     std::memcpy(&word, static_cast<const char*>(parameters[0]) + at, 8);
-    if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1)) return call.wrong(function->name + ": a pointer to memory that is not there, at byte " + std::to_string(at));
+    if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1))
+      return call.wrong(function->name + ": a pointer to memory that is not there, at byte " + std::to_string(at));
   }
   ++state().launches;
   return kSuccess;
@@ -528,7 +540,17 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
 FAKE_TEST fake_cuda_live fake_cuda_count() {
   const std::lock_guard lock(state().mutex);
   const State& s = state();
-  return {s.used, s.blocks.size(), s.pinned.size(), s.streams.size(), s.events.size(), s.modules.size(), s.graphs.size() + s.execs.size(), static_cast<std::size_t>(s.retained), s.launches, s.graph_launches, s.captured};
+  return {s.used,
+          s.blocks.size(),
+          s.pinned.size(),
+          s.streams.size(),
+          s.events.size(),
+          s.modules.size(),
+          s.graphs.size() + s.execs.size(),
+          static_cast<std::size_t>(s.retained),
+          s.launches,
+          s.graph_launches,
+          s.captured};
 }
 FAKE_TEST const char* fake_cuda_violations() { return state().violations.c_str(); }
 FAKE_TEST void fake_cuda_reset() {

@@ -32,8 +32,12 @@ class Mirror {
   Mirror(const std::shared_ptr<cuda::Device>& device, StridedTensor& host, std::size_t shift)
       : host_(host), block_(device, host.store().size() + 512), at_((64 - host.begin() % 64) % 64 + shift) {}
   void* data() const { return static_cast<std::byte*>(block_.data()) + at_ + host_.begin(); }
-  void upload(const cuda::Driver& driver, cuda::StreamHandle stream) { driver.require(driver.copy_to_device(block_.address() + at_, host_.store().data(), host_.store().size(), stream), "upload"); }
-  void download(const cuda::Driver& driver, cuda::StreamHandle stream) { driver.require(driver.copy_to_host(host_.store().data(), block_.address() + at_, host_.store().size(), stream), "download"); }
+  void upload(const cuda::Driver& driver, cuda::StreamHandle stream) {
+    driver.require(driver.copy_to_device(block_.address() + at_, host_.store().data(), host_.store().size(), stream), "upload");
+  }
+  void download(const cuda::Driver& driver, cuda::StreamHandle stream) {
+    driver.require(driver.copy_to_host(host_.store().data(), block_.address() + at_, host_.store().size(), stream), "download");
+  }
 
  private:
   StridedTensor& host_;
@@ -82,8 +86,11 @@ void check_region(const std::shared_ptr<cuda::Device>& device, unsigned seed, st
     ASSERT_TRUE(tensor.intact()) << "seed " << seed << ": written beside output " << o << "\n" << c.region.to_string();
     const Tensor actual = tensor.read();
     for (std::int64_t i = 0; i < actual.size(); ++i) {
-      const bool good = is_float(actual.dtype()) ? loops::cpu::testing::close(actual.as_double(i), expected[o].as_double(i), actual.dtype(), mass) : actual.as_int64(i) == expected[o].as_int64(i);
-      ASSERT_TRUE(good) << "seed " << seed << " output " << o << " element " << i << ": " << actual.as_double(i) << " instead of " << expected[o].as_double(i) << "\n" << c.region.to_string();
+      const bool good = is_float(actual.dtype()) ? loops::cpu::testing::close(actual.as_double(i), expected[o].as_double(i), actual.dtype(), mass)
+                                                 : actual.as_int64(i) == expected[o].as_int64(i);
+      ASSERT_TRUE(good) << "seed " << seed << " output " << o << " element " << i << ": " << actual.as_double(i) << " instead of " << expected[o].as_double(i)
+                        << "\n"
+                        << c.region.to_string();
     }
   }
 }
@@ -98,18 +105,21 @@ TEST_F(Gpu, CopiesChangeOrderAndType) {
   const cuda::Stream stream(device);
   const cuda::Driver& driver = device->driver();
   for (int round = 0; round < 60 && !HasFatalFailure(); ++round) {
-    const Dims dims{1 + static_cast<std::int64_t>(random() % 3), 1 + static_cast<std::int64_t>(random() % 70), 1 + static_cast<std::int64_t>(random() % 40), 1 + static_cast<std::int64_t>(random() % 40)};
+    const Dims dims{1 + static_cast<std::int64_t>(random() % 3), 1 + static_cast<std::int64_t>(random() % 70), 1 + static_cast<std::int64_t>(random() % 40),
+                    1 + static_cast<std::int64_t>(random() % 40)};
     static constexpr DType kFloats[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
     static constexpr DType kOthers[] = {DType::kInt64, DType::kUint8, DType::kInt32, DType::kBool};
     const bool real = round % 2 == 0;
     const DType from = real ? kFloats[random() % 3] : kOthers[random() % 4], to = real ? kFloats[random() % 3] : from;
     StridedTensor src(loops::cpu::testing::random_layout(from, dims, random)), dst(loops::cpu::testing::random_layout(to, dims, random));
     Tensor values(from, dims);
-    for (std::int64_t i = 0; i < values.size(); ++i) real ? values.set_from_double(i, static_cast<double>(random() % 4001) / 1000.0 - 2) : values.set_from_int64(i, static_cast<std::int64_t>(random() % 2));
+    for (std::int64_t i = 0; i < values.size(); ++i)
+      real ? values.set_from_double(i, static_cast<double>(random() % 4001) / 1000.0 - 2) : values.set_from_int64(i, static_cast<std::int64_t>(random() % 2));
     src.write(values);
     const plan::TensorDesc in = src.desc(), out = dst.desc();
     const void* none = nullptr;
-    const auto kernel = plan::find_kernel("cuda.copy")->bind({ir::Attrs{}, std::span(&in, 1), std::span(&out, 1), std::span(&none, 1), {}, ir::Bindings{}, 1, nullptr, device.get(), {}});
+    const auto kernel = plan::find_kernel("cuda.copy")
+                            ->bind({ir::Attrs{}, std::span(&in, 1), std::span(&out, 1), std::span(&none, 1), {}, ir::Bindings{}, 1, nullptr, device.get(), {}});
     Mirror a(device, src, 0), b(device, dst, 0);
     a.upload(driver, stream.handle());
     b.upload(driver, stream.handle());
@@ -141,7 +151,7 @@ std::shared_ptr<const runtime::Engine> build(std::string precision = "fp32") {
   builder::BuildOptions options;
   options.device = "cuda";
   options.precision = builder::parse_precision(precision);
-  builder::BuildResult result = builder::build_engine(small_model(), options);   // throws where verification fails
+  builder::BuildResult result = builder::build_engine(small_model(), options);  // throws where verification fails
   EXPECT_TRUE(result.report.verify.passed);
   EXPECT_TRUE(result.report.host_steps.empty());
   return runtime::Engine::create(std::move(result.engine));

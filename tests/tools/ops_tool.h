@@ -20,8 +20,8 @@ Json describe_value(const ir::Value& value);
 
 struct RunRequest {
   std::string model;
-  std::vector<std::string> inputs;   ///< files in the order of the graph's inputs, or "name=file"
-  std::string out;                   ///< folder for output_<i>.bin
+  std::vector<std::string> inputs;  ///< files in the order of the graph's inputs, or "name=file"
+  std::string out;                  ///< folder for output_<i>.bin
   bool oracle = false;
 };
 /// {"status": ok | unsupported | error, "message", "outputs": [{"name", "dtype", "shape", "file" | "strings"}]}. Shape inference runs

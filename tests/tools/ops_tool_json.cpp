@@ -41,12 +41,8 @@ Json schema_json(const ops::Schema& schema) {
   }
   Json constraints = Json::object();
   for (const auto& c : schema.constraints) constraints[c.variable] = c.types;
-  return {{"since", schema.since},
-          {"deprecated", schema.deprecated},
-          {"inputs", formals_json(schema.inputs)},
-          {"outputs", formals_json(schema.outputs)},
-          {"attributes", attributes},
-          {"constraints", constraints}};
+  return {{"since", schema.since},    {"deprecated", schema.deprecated}, {"inputs", formals_json(schema.inputs)}, {"outputs", formals_json(schema.outputs)},
+          {"attributes", attributes}, {"constraints", constraints}};
 }
 
 Json dim_json(const ir::Dim& dim) {

@@ -24,7 +24,7 @@
 
 namespace {
 
-using namespace yolov5;   // NOLINT(google-build-using-namespace): the program's own
+using namespace yolov5;  // NOLINT(google-build-using-namespace): the program's own
 
 constexpr const char* kUsage =
     "usage: detect --engine FILE --source PICTURE|FOLDER [options]\n"
@@ -41,7 +41,7 @@ struct UsageError : std::runtime_error {
 
 struct Options {
   std::filesystem::path engine, source, save = "out/detect";
-  std::vector<std::string> names{"mug", "key", "gear", "bolt", "leaf", "star", "arrow", "fish"};   // the order of shapes.py
+  std::vector<std::string> names{"mug", "key", "gear", "bolt", "leaf", "star", "arrow", "fish"};  // the order of shapes.py
   float conf = 0.25F, iou = 0.45F;
 };
 
@@ -162,7 +162,7 @@ int main(int argc, char** argv) {
   } catch (const UsageError& error) {
     std::fprintf(stderr, "detect: %s\n%s", error.what(), kUsage);
     return 2;
-  } catch (const std::exception& error) {   // lathe::Error, PictureError, file system
+  } catch (const std::exception& error) {  // lathe::Error, PictureError, file system
     std::fprintf(stderr, "detect: %s\n", error.what());
     return 1;
   }

@@ -18,7 +18,7 @@ struct PictureError : std::runtime_error {
 
 struct Picture {
   int width = 0, height = 0;
-  std::vector<std::uint8_t> rgb;   ///< rows from the top, three bytes a pixel
+  std::vector<std::uint8_t> rgb;  ///< rows from the top, three bytes a pixel
 
   Picture() = default;
   Picture(int w, int h, std::uint8_t fill) : width(w), height(h), rgb(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * 3, fill) {}

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint8_t kGrey = 114;
 constexpr std::size_t kMostCandidates = 3000, kMostDetections = 300;
-constexpr int kFixedBits = 22;   // weights of the resize as fixed-point numbers
+constexpr int kFixedBits = 22;  // weights of the resize as fixed-point numbers
 
 /// Which input positions an output position sums up, and with what weights.
 struct Taps {
@@ -43,7 +43,8 @@ std::uint8_t rounded(std::int32_t sum) { return static_cast<std::uint8_t>(std::c
 void apply(const Taps& taps, const std::uint8_t* src, std::size_t step, std::uint8_t* dst) {
   for (int c = 0; c < 3; ++c) {
     std::int32_t sum = 1 << (kFixedBits - 1);
-    for (std::size_t k = 0; k < taps.weights.size(); ++k) sum += taps.weights[k] * src[(static_cast<std::size_t>(taps.first) + k) * step + static_cast<std::size_t>(c)];
+    for (std::size_t k = 0; k < taps.weights.size(); ++k)
+      sum += taps.weights[k] * src[(static_cast<std::size_t>(taps.first) + k) * step + static_cast<std::size_t>(c)];
     dst[c] = rounded(sum);
   }
 }
@@ -99,7 +100,7 @@ std::vector<Detection> detections(std::span<const float> raw, int classes, float
   const std::size_t row = 5 + static_cast<std::size_t>(classes);
   for (std::size_t i = 0; i + row <= raw.size(); i += row) {
     const float* box = raw.data() + i;
-    if (!(box[4] > conf)) continue;   // the product below cannot be larger
+    if (!(box[4] > conf)) continue;  // the product below cannot be larger
     const float* best = std::max_element(box + 5, box + row);
     const float score = box[4] * *best;
     if (!(score > conf)) continue;
@@ -107,10 +108,11 @@ std::vector<Detection> detections(std::span<const float> raw, int classes, float
     all.push_back({box[0] - half_w, box[1] - half_h, box[0] + half_w, box[1] + half_h, score, static_cast<int>(best - (box + 5))});
   }
   std::stable_sort(all.begin(), all.end(), [](const Detection& a, const Detection& b) { return a.score > b.score; });
-  if (all.size() > kMostCandidates) all.resize(kMostCandidates);   // only a very low `conf` lets so many through
+  if (all.size() > kMostCandidates) all.resize(kMostCandidates);  // only a very low `conf` lets so many through
   std::vector<Detection> kept;
   for (const Detection& one : all) {
-    const bool clashes = std::any_of(kept.begin(), kept.end(), [&](const Detection& better) { return better.label == one.label && overlap(better, one) > iou; });
+    const bool clashes =
+        std::any_of(kept.begin(), kept.end(), [&](const Detection& better) { return better.label == one.label && overlap(better, one) > iou; });
     if (!clashes) kept.push_back(one);
     if (kept.size() == kMostDetections) break;
   }

@@ -24,15 +24,15 @@ namespace lathe::cpu {
 
 /// Types are kFloat32 or kBFloat16, in any mix. The weights' type is the type that is multiplied; sums are fp32 always.
 struct ConvProblem {
-  std::int64_t n = 1, h = 1, w = 1;      ///< input
-  std::int64_t cin = 1, cout = 1;        ///< all groups together
+  std::int64_t n = 1, h = 1, w = 1;  ///< input
+  std::int64_t cin = 1, cout = 1;    ///< all groups together
   std::int64_t kh = 1, kw = 1;
   std::int64_t stride_h = 1, stride_w = 1;
   std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   std::int64_t dilation_h = 1, dilation_w = 1;
   std::int64_t groups = 1;
   DType src = DType::kFloat32, weights = DType::kFloat32, dst = DType::kFloat32;
-  bool src_nchw = false;                 ///< the source is dense NCHW (meant for a network's first layer: no reorder step)
+  bool src_nchw = false;  ///< the source is dense NCHW (meant for a network's first layer: no reorder step)
 
   std::int64_t oh() const noexcept { return (h + pad_top + pad_bottom - dilation_h * (kh - 1) - 1) / stride_h + 1; }
   std::int64_t ow() const noexcept { return (w + pad_left + pad_right - dilation_w * (kw - 1) - 1) / stride_w + 1; }
@@ -45,27 +45,27 @@ enum class ConvAlgorithm : std::int32_t { kTiles = 0, kDepthwise = 1, kWinograd2
 /// recomputed for other image sizes by refit_conv_plan without packing again.
 struct ConvPlan {
   ConvAlgorithm algorithm = ConvAlgorithm::kTiles;
-  std::int32_t panel = 32;         ///< output channels in a weight panel: 16 or 32
-  std::int32_t chunk = 0;          ///< input channels of a group summed at a time (a multiple of 16, or all of them)
-  std::int32_t rows = 1;           ///< kTiles: output rows of a task (flat plans: pixels); Winograd: tiles of a task
-  std::int32_t panels = 1;         ///< weight panels of a task
-  std::int32_t patch = 0;          ///< 1: a task copies its input patch, zero-padded, to scratch first; 0: reads the source in place
-  std::int32_t flat = 0;           ///< 1: 1x1 stride 1, all pixels are one row
-  Isa isa = Isa::kGeneric;         ///< level it was planned for; a smaller machine runs the same plan on its best level
+  std::int32_t panel = 32;  ///< output channels in a weight panel: 16 or 32
+  std::int32_t chunk = 0;   ///< input channels of a group summed at a time (a multiple of 16, or all of them)
+  std::int32_t rows = 1;    ///< kTiles: output rows of a task (flat plans: pixels); Winograd: tiles of a task
+  std::int32_t panels = 1;  ///< weight panels of a task
+  std::int32_t patch = 0;   ///< 1: a task copies its input patch, zero-padded, to scratch first; 0: reads the source in place
+  std::int32_t flat = 0;    ///< 1: 1x1 stride 1, all pixels are one row
+  Isa isa = Isa::kGeneric;  ///< level it was planned for; a smaller machine runs the same plan on its best level
   bool fast() const noexcept { return algorithm == ConvAlgorithm::kWinograd2 || algorithm == ConvAlgorithm::kWinograd4; }
 };
 
 struct ConvArgs {
   const void* src = nullptr;
-  std::int64_t src_pixel_stride = 0;   ///< elements; 0 = cin. Not used for an NCHW source
-  const void* weights = nullptr;       ///< what pack_conv_weights wrote, 64-byte aligned
-  const float* bias = nullptr;         ///< cout values or nullptr
-  const void* residual = nullptr;      ///< same extent as dst, or nullptr. May be dst itself
+  std::int64_t src_pixel_stride = 0;  ///< elements; 0 = cin. Not used for an NCHW source
+  const void* weights = nullptr;      ///< what pack_conv_weights wrote, 64-byte aligned
+  const float* bias = nullptr;        ///< cout values or nullptr
+  const void* residual = nullptr;     ///< same extent as dst, or nullptr. May be dst itself
   std::int64_t residual_pixel_stride = 0;
   DType residual_type = DType::kFloat32;
-  void* dst = nullptr;                 ///< must not overlap src
-  std::int64_t dst_pixel_stride = 0;   ///< elements; 0 = cout
-  void* scratch = nullptr;             ///< conv_scratch_bytes(), 64-byte aligned
+  void* dst = nullptr;                ///< must not overlap src
+  std::int64_t dst_pixel_stride = 0;  ///< elements; 0 = cout
+  void* scratch = nullptr;            ///< conv_scratch_bytes(), 64-byte aligned
 };
 
 /// "" when the problem can be run, else the reason why not.
@@ -74,7 +74,7 @@ std::string conv_unsupported(const ConvProblem& problem);
 std::vector<ConvPlan> conv_plans(const ConvProblem& problem, const CpuFeatures& features, int threads, bool exact);
 /// The same packed weights for another image size, batch or thread count.
 ConvPlan refit_conv_plan(const ConvPlan& plan, const ConvProblem& problem, int threads);
-std::string describe(const ConvPlan& plan);   ///< "tiles p32 r4 patch", for --explain
+std::string describe(const ConvPlan& plan);  ///< "tiles p32 r4 patch", for --explain
 
 /// Recipe of the packed blob (a pure function of problem channels/kernel/groups/weight type and plan algorithm/panel/chunk):
 /// kTiles: [group][panel][chunk][row][column][channel][panel width] (NCHW source: [group][panel][channel][row][column][panel
@@ -86,7 +86,6 @@ std::size_t conv_weight_bytes(const ConvProblem& problem, const ConvPlan& plan);
 void pack_conv_weights(const ConvProblem& problem, const ConvPlan& plan, const float* oihw, void* packed);
 
 std::size_t conv_scratch_bytes(const ConvProblem& problem, const ConvPlan& plan, int threads);
-void run_conv(const ConvProblem& problem, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-              ThreadPool& pool) noexcept;
+void run_conv(const ConvProblem& problem, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept;
 
 }  // namespace lathe::cpu

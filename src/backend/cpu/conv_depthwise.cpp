@@ -6,12 +6,9 @@
 
 namespace lathe::cpu {
 
-std::size_t conv_depthwise_scratch(const ConvProblem& p) noexcept {
-  return static_cast<std::size_t>(round_up(p.ow() * 2 * 16 * 4, 64));
-}
+std::size_t conv_depthwise_scratch(const ConvProblem& p) noexcept { return static_cast<std::size_t>(round_up(p.ow() * 2 * 16 * 4, 64)); }
 
-void run_conv_depthwise(const ConvProblem& p, const ConvPlan&, const Epilogue& epilogue, const ConvArgs& args,
-                        ThreadPool& pool) noexcept {
+void run_conv_depthwise(const ConvProblem& p, const ConvPlan&, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept {
   const KernelTable& kernels = kernel_table();
   const std::int64_t oh = p.oh(), ow = p.ow();
   DepthwiseArgs base{};

@@ -13,15 +13,15 @@ enum class KOrder { kPixels, kPlanar };
 
 struct ConvShape {
   std::int64_t group_cin, group_cout, oh, ow;
-  bool bf16;                       ///< products in bf16
+  bool bf16;  ///< products in bf16
   KOrder order;
-  std::int64_t element;            ///< bytes of an element of A as the tiles read it
-  std::int64_t channels;           ///< of a pixel of A within a group, with the padding to a whole step
-  std::int64_t chunk, chunks;      ///< channels summed at a time (kPlanar: all)
+  std::int64_t element;        ///< bytes of an element of A as the tiles read it
+  std::int64_t channels;       ///< of a pixel of A within a group, with the padding to a whole step
+  std::int64_t chunk, chunks;  ///< channels summed at a time (kPlanar: all)
   std::int64_t last_chunk;
-  std::int64_t taps_k;             ///< kPlanar: steps along a kernel row
-  std::int64_t steps;              ///< k steps of a panel
-  std::int64_t panels;             ///< of a group
+  std::int64_t taps_k;  ///< kPlanar: steps along a kernel row
+  std::int64_t steps;   ///< k steps of a panel
+  std::int64_t panels;  ///< of a group
 };
 
 inline ConvShape conv_shape(const ConvProblem& p, const ConvPlan& plan) noexcept {
@@ -79,14 +79,11 @@ inline PatchLayout patch_layout(const ConvProblem& p, const ConvShape& s, std::i
 }
 
 // One function per algorithm; each gets checked arguments.
-void run_conv_tiles(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                    ThreadPool& pool) noexcept;
-std::size_t conv_tiles_scratch(const ConvProblem& p, const ConvPlan& plan) noexcept;   ///< per worker
-void run_conv_depthwise(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                        ThreadPool& pool) noexcept;
+void run_conv_tiles(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept;
+std::size_t conv_tiles_scratch(const ConvProblem& p, const ConvPlan& plan) noexcept;  ///< per worker
+void run_conv_depthwise(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept;
 std::size_t conv_depthwise_scratch(const ConvProblem& p) noexcept;
-void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                       ThreadPool& pool) noexcept;
+void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept;
 std::size_t conv_winograd_scratch(const ConvProblem& p, const ConvPlan& plan) noexcept;
 std::size_t conv_winograd_weight_bytes(const ConvProblem& p, const ConvPlan& plan) noexcept;
 void pack_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const float* oihw, void* packed);
@@ -100,7 +97,7 @@ struct ConvOutput {
 };
 /// Rows and panels of a task, patch or in place, for output that has strides (so never one flat row). Pads may be negative, kernels empty.
 ConvPlan plan_strided_tiles(const ConvPlan& plan, const ConvProblem& p, int threads);
-void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                       const ConvOutput& out, ThreadPool& pool) noexcept;
+void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, const ConvOutput& out,
+                       ThreadPool& pool) noexcept;
 
 }  // namespace lathe::cpu

@@ -14,8 +14,8 @@ namespace {
 bool is_depthwise(const ConvProblem& p) { return p.groups == p.cin && p.cin == p.cout && p.groups > 1 && !p.src_nchw; }
 
 bool is_flat(const ConvProblem& p) {
-  return !p.src_nchw && p.kh == 1 && p.kw == 1 && p.stride_h == 1 && p.stride_w == 1 && p.pad_top == 0 && p.pad_left == 0 &&
-         p.pad_bottom == 0 && p.pad_right == 0;
+  return !p.src_nchw && p.kh == 1 && p.kw == 1 && p.stride_h == 1 && p.stride_w == 1 && p.pad_top == 0 && p.pad_left == 0 && p.pad_bottom == 0 &&
+         p.pad_right == 0;
 }
 
 bool reads_in_place(const ConvProblem& p) {
@@ -31,7 +31,8 @@ double modelled_cycles(const ConvProblem& p, const ConvShape& s, const ConvPlan&
   const std::int64_t images = plan.flat ? 1 : p.n, extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
   const std::int64_t rows = std::min<std::int64_t>(plan.rows, extent);
   const double pixels = static_cast<double>(rows) * (plan.flat ? 1 : s.ow);
-  const double width = static_cast<double>(std::min<std::int64_t>(panels_side_by_side(kernel_table(plan.isa), plan.panel), plan.panels) * plan.panel), panel_bytes = static_cast<double>(s.steps) * width * 4;
+  const double width = static_cast<double>(std::min<std::int64_t>(panels_side_by_side(kernel_table(plan.isa), plan.panel), plan.panels) * plan.panel),
+               panel_bytes = static_cast<double>(s.steps) * width * 4;
   const double units = static_cast<double>(plan.panels) * plan.panel / 16;
   double a_bytes;
   double cycles = 400;
@@ -56,7 +57,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
   const std::int64_t extent = plan.flat ? p.n * s.oh * s.ow : s.oh;
   const std::int64_t smallest = plan.flat ? std::min<std::int64_t>(extent, kMaxTileRows) : 1;
   const std::int64_t largest = std::min<std::int64_t>(extent, plan.flat ? 1024 : std::max<std::int64_t>(1, 2048 / s.ow));
-  std::array<std::int32_t, 8> taken{};   // offers are few, and planning for other extents must not allocate
+  std::array<std::int32_t, 8> taken{};  // offers are few, and planning for other extents must not allocate
   for (int round = 0; round <= skip; ++round) {
     double best = 0;
     ConvPlan winner = plan;
@@ -77,7 +78,7 @@ void block(const ConvProblem& p, int threads, ConvPlan& plan, int skip = 0) {
         }
       }
     }
-    if (best == 0) return;   // nothing further to offer
+    if (best == 0) return;  // nothing further to offer
     plan = winner;
     taken[static_cast<std::size_t>(round)] = plan.rows;
   }
@@ -103,8 +104,8 @@ void block_winograd(const ConvProblem& p, int threads, ConvPlan& plan) {
 }
 
 bool winograd_fits(const ConvProblem& p) {
-  return p.kh == 3 && p.kw == 3 && p.stride_h == 1 && p.stride_w == 1 && p.dilation_h == 1 && p.dilation_w == 1 && p.groups == 1 &&
-         !p.src_nchw && (p.weights == DType::kFloat32 || p.src == DType::kBFloat16) && p.cin >= 16 && p.cout >= 16;
+  return p.kh == 3 && p.kw == 3 && p.stride_h == 1 && p.stride_w == 1 && p.dilation_h == 1 && p.dilation_w == 1 && p.groups == 1 && !p.src_nchw &&
+         (p.weights == DType::kFloat32 || p.src == DType::kBFloat16) && p.cin >= 16 && p.cout >= 16;
 }
 
 }  // namespace

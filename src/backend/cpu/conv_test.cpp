@@ -15,16 +15,19 @@ struct Case {
   Epilogue e;
   bool bias = true, residual = false;
   DType residual_type = kF32;
-  std::int64_t src_extra = 0, dst_extra = 0;   // pixel strides beyond the channels
+  std::int64_t src_extra = 0, dst_extra = 0;  // pixel strides beyond the channels
 };
 
 struct Reference {
-  std::vector<double> value, mass;   // [pixel][cout], before the epilogue
+  std::vector<double> value, mass;  // [pixel][cout], before the epilogue
 };
 
 class ConvCheck {
  public:
-  explicit ConvCheck(const Case& c) : c_(c), p_(c.p), src_(rows(), cols(), cols() + (p_.src_nchw ? 0 : c.src_extra), p_.src),
+  explicit ConvCheck(const Case& c)
+      : c_(c),
+        p_(c.p),
+        src_(rows(), cols(), cols() + (p_.src_nchw ? 0 : c.src_extra), p_.src),
         residual_(p_.n * p_.oh() * p_.ow(), p_.cout, p_.cout + 3, c.residual_type) {
     Random random(static_cast<std::uint64_t>(p_.cin * 131 + p_.cout * 17 + p_.h * 3 + p_.kw));
     src_.fill(random);
@@ -38,8 +41,8 @@ class ConvCheck {
 
   void run(const ConvPlan& plan, int threads, double c) {
     SCOPED_TRACE(describe(plan) + " on " + std::string(isa_name(kernel_table().isa)) + ", " + std::to_string(threads) + " threads, src " +
-                 std::to_string(p_.h) + "x" + std::to_string(p_.w) + "x" + std::to_string(p_.cin) + " -> " + std::to_string(p_.cout) +
-                 " k" + std::to_string(p_.kh) + "x" + std::to_string(p_.kw) + " act " + std::to_string(static_cast<int>(c_.e.activation)));
+                 std::to_string(p_.h) + "x" + std::to_string(p_.w) + "x" + std::to_string(p_.cin) + " -> " + std::to_string(p_.cout) + " k" +
+                 std::to_string(p_.kh) + "x" + std::to_string(p_.kw) + " act " + std::to_string(static_cast<int>(c_.e.activation)));
     const std::size_t weight_bytes = conv_weight_bytes(p_, plan);
     Scratch packed(weight_bytes), scratch(conv_scratch_bytes(p_, plan, threads));
     pack_conv_weights(p_, plan, weights_.data(), packed.data());
@@ -149,8 +152,8 @@ class ConvCheck {
   Reference reference_;
 };
 
-ConvProblem problem(std::int64_t h, std::int64_t w, std::int64_t cin, std::int64_t cout, std::int64_t k, std::int64_t stride = 1,
-                    std::int64_t pad = 0, std::int64_t groups = 1) {
+ConvProblem problem(std::int64_t h, std::int64_t w, std::int64_t cin, std::int64_t cout, std::int64_t k, std::int64_t stride = 1, std::int64_t pad = 0,
+                    std::int64_t groups = 1) {
   ConvProblem p;
   p.h = h, p.w = w, p.cin = cin, p.cout = cout, p.kh = p.kw = k, p.stride_h = p.stride_w = stride;
   p.pad_top = p.pad_left = p.pad_bottom = p.pad_right = pad;
@@ -160,13 +163,28 @@ ConvProblem problem(std::int64_t h, std::int64_t w, std::int64_t cin, std::int64
 
 std::vector<ConvProblem> shapes() {
   std::vector<ConvProblem> list = {
-      problem(1, 1, 1, 1, 1),         problem(5, 7, 3, 5, 1),          problem(9, 31, 16, 32, 1),      problem(6, 5, 64, 255, 1),
-      problem(13, 11, 33, 17, 1, 2),  problem(7, 7, 16, 48, 3, 1, 1),  problem(11, 13, 5, 33, 3, 1, 1), problem(10, 29, 24, 40, 3, 2, 1),
-      problem(20, 20, 3, 32, 6, 2, 2), problem(9, 9, 8, 16, 5, 1, 2),  problem(17, 15, 3, 16, 7, 2, 3), problem(8, 8, 16, 32, 3, 1, 1, 4),
-      problem(9, 8, 6, 9, 3, 1, 1, 3), problem(12, 10, 32, 32, 3, 1, 1, 32), problem(15, 16, 37, 37, 5, 2, 2, 37), problem(3, 40, 70, 70, 3, 1, 1, 70),
-      problem(4, 3, 160, 64, 3, 1, 1), problem(13, 14, 256, 20, 3, 1, 1), problem(2, 2, 512, 40, 1),   problem(3, 3, 16, 16, 3, 1, 0),
+      problem(1, 1, 1, 1, 1),
+      problem(5, 7, 3, 5, 1),
+      problem(9, 31, 16, 32, 1),
+      problem(6, 5, 64, 255, 1),
+      problem(13, 11, 33, 17, 1, 2),
+      problem(7, 7, 16, 48, 3, 1, 1),
+      problem(11, 13, 5, 33, 3, 1, 1),
+      problem(10, 29, 24, 40, 3, 2, 1),
+      problem(20, 20, 3, 32, 6, 2, 2),
+      problem(9, 9, 8, 16, 5, 1, 2),
+      problem(17, 15, 3, 16, 7, 2, 3),
+      problem(8, 8, 16, 32, 3, 1, 1, 4),
+      problem(9, 8, 6, 9, 3, 1, 1, 3),
+      problem(12, 10, 32, 32, 3, 1, 1, 32),
+      problem(15, 16, 37, 37, 5, 2, 2, 37),
+      problem(3, 40, 70, 70, 3, 1, 1, 70),
+      problem(4, 3, 160, 64, 3, 1, 1),
+      problem(13, 14, 256, 20, 3, 1, 1),
+      problem(2, 2, 512, 40, 1),
+      problem(3, 3, 16, 16, 3, 1, 0),
   };
-  ConvProblem p = problem(9, 12, 19, 21, 3, 1, 2);   // dilation, uneven pads, batch
+  ConvProblem p = problem(9, 12, 19, 21, 3, 1, 2);  // dilation, uneven pads, batch
   p.dilation_h = p.dilation_w = 2, p.n = 2, p.pad_bottom = 0, p.pad_right = 3;
   list.push_back(p);
   p = problem(8, 9, 40, 24, 1, 1, 0);
@@ -175,7 +193,7 @@ std::vector<ConvProblem> shapes() {
   p = problem(7, 6, 12, 12, 3, 1, 1, 12);
   p.dilation_w = 2, p.pad_left = p.pad_right = 4, p.n = 2;
   list.push_back(p);
-  p = problem(5, 9, 24, 34, 3, 1, 1);   // Winograd over a batch
+  p = problem(5, 9, 24, 34, 3, 1, 1);  // Winograd over a batch
   p.n = 3;
   list.push_back(p);
   for (std::int64_t k : {3, 6, 7}) {
@@ -186,7 +204,7 @@ std::vector<ConvProblem> shapes() {
   p = problem(9, 10, 6, 8, 3, 1, 1, 2);
   p.src_nchw = true;
   list.push_back(p);
-  p = problem(2, 3, 4, 5, 4, 1, 9);   // padding wider than the image
+  p = problem(2, 3, 4, 5, 4, 1, 9);  // padding wider than the image
   list.push_back(p);
   return list;
 }
@@ -247,7 +265,7 @@ TEST(Conv, ActivationsAndResiduals) {
 TEST(Conv, ResidualMayBeTheDestination) {
   Case c;
   c.p = problem(9, 9, 16, 32, 3, 1, 1);
-  ConvCheck check(c);   // plain call for the data path; in place below
+  ConvCheck check(c);  // plain call for the data path; in place below
   const ConvProblem& p = c.p;
   for (const ConvPlan& plan : conv_plans(p, detect_cpu_features(), 2, false)) {
     Random random(5);

@@ -15,8 +15,8 @@ struct PatchSource {
 };
 
 // One input row of the patch, columns [x0, x0 + valid) of it inside the image.
-void fill_row(const KernelTable& kernels, const PatchSource& src, const char* row, char* dst, std::int64_t pixel, std::int64_t cols,
-              std::int64_t left, std::int64_t valid, std::int64_t channels, std::int64_t padded, DType type) {
+void fill_row(const KernelTable& kernels, const PatchSource& src, const char* row, char* dst, std::int64_t pixel, std::int64_t cols, std::int64_t left,
+              std::int64_t valid, std::int64_t channels, std::int64_t padded, DType type) {
   const std::int64_t element = element_bytes(type);
   if (left > 0) std::memset(dst, 0, static_cast<std::size_t>(left * pixel));
   const std::int64_t right = cols - left - valid;
@@ -33,13 +33,13 @@ void fill_row(const KernelTable& kernels, const PatchSource& src, const char* ro
   kernels.copy({row, src.pixel, dst, pixel, valid, channels, src.type, type});
 }
 
-void fill_patch(const KernelTable& kernels, const ConvProblem& p, const ConvShape& s, const PatchLayout& l, const PatchSource& src,
-                std::int64_t oy0, char* patch) {
+void fill_patch(const KernelTable& kernels, const ConvProblem& p, const ConvShape& s, const PatchLayout& l, const PatchSource& src, std::int64_t oy0,
+                char* patch) {
   const DType type = s.bf16 ? DType::kBFloat16 : DType::kFloat32;
   const std::int64_t iy0 = oy0 * p.stride_h - p.pad_top;
-  const std::int64_t skip = p.pad_left < 0 ? -p.pad_left : 0;   // a phase of a transposed convolution may start inside the image
+  const std::int64_t skip = p.pad_left < 0 ? -p.pad_left : 0;  // a phase of a transposed convolution may start inside the image
   const std::int64_t left = p.pad_left < 0 ? 0 : p.pad_left < l.in_cols ? p.pad_left : l.in_cols;
-  std::int64_t end = p.w + p.pad_left;   // patch column after the image's last
+  std::int64_t end = p.w + p.pad_left;  // patch column after the image's last
   if (end > l.in_cols) end = l.in_cols;
   const std::int64_t valid = end > left ? end - left : 0;
 
@@ -102,8 +102,7 @@ std::size_t conv_tiles_scratch(const ConvProblem& p, const ConvPlan& plan) noexc
   return static_cast<std::size_t>(bytes);
 }
 
-void run_conv_tiles(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                    ThreadPool& pool) noexcept {
+void run_conv_tiles(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept {
   ConvOutput out;
   out.dst = static_cast<char*>(args.dst);
   out.pixel = (args.dst_pixel_stride ? args.dst_pixel_stride : p.cout) * element_bytes(p.dst);
@@ -116,8 +115,8 @@ void run_conv_tiles(const ConvProblem& p, const ConvPlan& plan, const Epilogue& 
   run_conv_tiles_to(p, plan, epilogue, args, out, pool);
 }
 
-void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                       const ConvOutput& out, ThreadPool& pool) noexcept {
+void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, const ConvOutput& out,
+                       ThreadPool& pool) noexcept {
   const KernelTable& kernels = kernel_table();
   const ConvShape s = conv_shape(p, plan);
   const std::int64_t src_element = element_bytes(p.src);
@@ -173,8 +172,7 @@ void run_conv_tiles_to(const ConvProblem& p, const ConvPlan& plan, const Epilogu
     g.cols = plan.flat ? count : s.ow;
     const std::int64_t out_offset = plan.flat ? 0 : image;
     g.dst = out.dst + out_offset * out.image + begin * (plan.flat ? out.pixel : out.row) + first_out * element_bytes(p.dst);
-    g.residual = out.residual ? out.residual + out_offset * out.residual_image +
-                                    begin * (plan.flat ? out.residual_pixel : out.residual_row) +
+    g.residual = out.residual ? out.residual + out_offset * out.residual_image + begin * (plan.flat ? out.residual_pixel : out.residual_row) +
                                     first_out * element_bytes(args.residual_type)
                               : nullptr;
 

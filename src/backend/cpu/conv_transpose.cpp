@@ -18,8 +18,8 @@ namespace {
 
 struct AxisPhase {
   std::int64_t first_tap = 0, tap_step = 1, taps = 0;
-  std::int64_t dilation = 1, pad = 0;     ///< of the convolution; the pad may be negative
-  std::int64_t first = 0, count = 0;      ///< output positions first, first + s, ...
+  std::int64_t dilation = 1, pad = 0;  ///< of the convolution; the pad may be negative
+  std::int64_t first = 0, count = 0;   ///< output positions first, first + s, ...
 };
 
 AxisPhase axis_phase(std::int64_t out, std::int64_t k, std::int64_t s, std::int64_t d, std::int64_t pad, std::int64_t r) {

@@ -20,7 +20,7 @@ namespace lathe::cpu {
 
 struct ConvTransposeProblem {
   std::int64_t n = 1, h = 1, w = 1;
-  std::int64_t cin = 1, cout = 1;        ///< all groups together
+  std::int64_t cin = 1, cout = 1;  ///< all groups together
   std::int64_t kh = 1, kw = 1;
   std::int64_t stride_h = 1, stride_w = 1;
   std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
@@ -36,9 +36,9 @@ struct ConvTransposeProblem {
 struct ConvTransposeArgs {
   const void* src = nullptr;
   std::int64_t src_pixel_stride = 0;
-  const void* weights = nullptr;         ///< what pack_conv_transpose_weights wrote, 64-byte aligned
+  const void* weights = nullptr;  ///< what pack_conv_transpose_weights wrote, 64-byte aligned
   const float* bias = nullptr;
-  const void* residual = nullptr;        ///< same extent as dst, or nullptr. May be dst itself
+  const void* residual = nullptr;  ///< same extent as dst, or nullptr. May be dst itself
   std::int64_t residual_pixel_stride = 0;
   DType residual_type = DType::kFloat32;
   void* dst = nullptr;
@@ -51,7 +51,6 @@ std::string conv_transpose_unsupported(const ConvTransposeProblem& problem);
 std::size_t conv_transpose_weight_bytes(const ConvTransposeProblem& problem);
 void pack_conv_transpose_weights(const ConvTransposeProblem& problem, const float* weights, void* packed);
 std::size_t conv_transpose_scratch_bytes(const ConvTransposeProblem& problem, int threads);
-void run_conv_transpose(const ConvTransposeProblem& problem, const Epilogue& epilogue, const ConvTransposeArgs& args,
-                        ThreadPool& pool) noexcept;
+void run_conv_transpose(const ConvTransposeProblem& problem, const Epilogue& epilogue, const ConvTransposeArgs& args, ThreadPool& pool) noexcept;
 
 }  // namespace lathe::cpu

@@ -72,9 +72,8 @@ void check(const ConvTransposeProblem& p, const Epilogue& epilogue, bool bias, b
           const double r = residual ? added.at(i, o) : 0, x = sum[at] + (bias ? biases[static_cast<std::size_t>(o)] : 0) + r;
           const double want = activate(epilogue, x), error = std::fabs(dst.at(i, o) - want);
           ASSERT_LE(error, tolerance(2, gi * p.kh * p.kw, mass[at] + 1, want, p.dst))
-              << isa_name(isa) << " pixel " << i << " channel " << o << ": " << dst.at(i, o) << " instead of " << want << "; kernel " << p.kh
-              << "x" << p.kw << " stride " << p.stride_h << "x" << p.stride_w << " dilation " << p.dilation_h << " pads " << p.pad_top << ","
-              << p.pad_left;
+              << isa_name(isa) << " pixel " << i << " channel " << o << ": " << dst.at(i, o) << " instead of " << want << "; kernel " << p.kh << "x" << p.kw
+              << " stride " << p.stride_h << "x" << p.stride_w << " dilation " << p.dilation_h << " pads " << p.pad_top << "," << p.pad_left;
         }
       }
     }

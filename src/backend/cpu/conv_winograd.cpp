@@ -20,8 +20,8 @@ namespace {
 
 struct Shape {
   std::int64_t m, tile, planes;
-  std::int64_t cin, v_pixel, v_plane;   ///< channels padded; floats
-  std::int64_t across, down, tiles;     ///< of all images
+  std::int64_t cin, v_pixel, v_plane;  ///< channels padded; floats
+  std::int64_t across, down, tiles;    ///< of all images
   std::int64_t panels, m_plane;
 };
 
@@ -56,12 +56,8 @@ std::size_t conv_winograd_weight_bytes(const ConvProblem& p, const ConvPlan& pla
 
 void pack_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const float* oihw, void* packed) {
   static const double kG2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-  static const double kG4[6][3] = {{1.0 / 4, 0, 0},
-                                   {-1.0 / 6, -1.0 / 6, -1.0 / 6},
-                                   {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                   {1.0 / 24, 1.0 / 12, 1.0 / 6},
-                                   {1.0 / 24, -1.0 / 12, 1.0 / 6},
-                                   {0, 0, 1}};
+  static const double kG4[6][3] = {
+      {1.0 / 4, 0, 0}, {-1.0 / 6, -1.0 / 6, -1.0 / 6}, {-1.0 / 6, 1.0 / 6, -1.0 / 6}, {1.0 / 24, 1.0 / 12, 1.0 / 6}, {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0, 0, 1}};
   const Shape s = winograd_shape(p, plan);
   const auto* g = s.m == 2 ? kG2 : kG4;
   float* out = static_cast<float*>(packed);
@@ -89,8 +85,7 @@ void pack_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const float*
   }
 }
 
-void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args,
-                       ThreadPool& pool) noexcept {
+void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogue& epilogue, const ConvArgs& args, ThreadPool& pool) noexcept {
   const KernelTable& kernels = kernel_table();
   const Shape s = winograd_shape(p, plan);
   const int which = s.m == 2 ? 0 : 1;
@@ -180,8 +175,7 @@ void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogu
           const std::int64_t pixel = (image * oh + oy + y) * ow + ox;
           e.acc = pixels_out + y * s.m * width;
           e.dst = static_cast<char*>(args.dst) + pixel * dst_pixel + first * element_bytes(p.dst);
-          e.residual = args.residual ? static_cast<const char*>(args.residual) + pixel * residual_pixel + first * element_bytes(args.residual_type)
-                                     : nullptr;
+          e.residual = args.residual ? static_cast<const char*>(args.residual) + pixel * residual_pixel + first * element_bytes(args.residual_type) : nullptr;
           kernels.epilogue(e);
         }
       }

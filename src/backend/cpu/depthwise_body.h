@@ -12,8 +12,8 @@ namespace {
 inline std::int64_t div_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 template <class T, int kPixels, int kN, bool kTail>
-inline void depthwise_tile(const DepthwiseArgs& d, std::int64_t ox, std::int64_t c, std::int64_t n, std::int64_t ky0, std::int64_t ky1,
-                           std::int64_t kx0, std::int64_t kx1, float* out, std::int64_t out_stride) {
+inline void depthwise_tile(const DepthwiseArgs& d, std::int64_t ox, std::int64_t c, std::int64_t n, std::int64_t ky0, std::int64_t ky1, std::int64_t kx0,
+                           std::int64_t kx1, float* out, std::int64_t out_stride) {
   V acc[kPixels][kN];
 #pragma GCC unroll 8
   for (int p = 0; p < kPixels; ++p) {

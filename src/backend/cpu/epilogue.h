@@ -20,17 +20,17 @@ enum class Activation : std::uint8_t {
   kGeluErf,
   kGeluTanh,
   kTanh,
-  kElu,          ///< x < 0 ? alpha (exp(x) - 1) : x
-  kMish,         ///< x tanh(log(1 + exp(x)))
+  kElu,   ///< x < 0 ? alpha (exp(x) - 1) : x
+  kMish,  ///< x tanh(log(1 + exp(x)))
 };
 inline constexpr int kActivationCount = 13;
 
 /// result = act(scale * contraction + bias [+ residual_scale * residual]) [+ residual_scale * residual]
 struct Epilogue {
   Activation activation = Activation::kNone;
-  float alpha = 0, beta = 0;        ///< the activation's parameters
-  bool residual_after = false;      ///< the residual is added after the activation instead of before
-  float scale = 1;                  ///< factor on the contraction
+  float alpha = 0, beta = 0;    ///< the activation's parameters
+  bool residual_after = false;  ///< the residual is added after the activation instead of before
+  float scale = 1;              ///< factor on the contraction
   float residual_scale = 1;
 };
 

@@ -24,13 +24,13 @@ inline V activate(V x, V alpha, V beta) {
     const V half = mul(x, set1(0.5f));
     return fma(half, erf_v(mul(x, set1(0.707106781f))), half);
   }
-  if constexpr (kAct == Activation::kGeluTanh) {   // 0.5 x (1 + tanh(u)) = x sigmoid(2u)
+  if constexpr (kAct == Activation::kGeluTanh) {  // 0.5 x (1 + tanh(u)) = x sigmoid(2u)
     const V u = mul(x, fma(mul(x, x), set1(2.0f * 0.7978845608f * 0.044715f), set1(2.0f * 0.7978845608f)));
     return div(x, add(one, exp2_fast(mul(u, set1(-1.44269504f)))));
   }
   if constexpr (kAct == Activation::kTanh) return tanh_v(x);
   if constexpr (kAct == Activation::kElu) return select(lt(x, zero), mul(alpha, sub(exp_v(x), one)), x);
-  if constexpr (kAct == Activation::kMish) {   // tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); 1 for x > 20
+  if constexpr (kAct == Activation::kMish) {  // tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); 1 for x > 20
     const V e = exp_v(min_v(set1(20.0f), x));
     const V n = mul(e, add(e, set1(2.0f)));
     return mul(x, div(n, add(n, set1(2.0f))));
@@ -98,7 +98,7 @@ void epilogue_general(const EpilogueArgs& e) {
     char* dst = e.dst + r * e.dst_stride;
     for (std::int64_t c = 0; c < e.cols; c += kVec) {
       const std::int64_t n = e.cols - c;
-      V v = load(acc + c);   // scratch: whole vectors are always there
+      V v = load(acc + c);  // scratch: whole vectors are always there
       if (scaled) v = mul(v, scale);
       if (e.bias) v = add(v, n >= kVec ? load(e.bias + c) : load_n(e.bias + c, n));
       if (before) v = fma(load_as(e.residual_type, residual, c, n), residual_scale, v);

@@ -21,22 +21,28 @@ struct Name {
   std::uint64_t bit;
 };
 constexpr Name kNames[] = {
-    {"sse4.2", CpuFeatures::kSse42},         {"avx", CpuFeatures::kAvx},
-    {"avx2", CpuFeatures::kAvx2},            {"fma", CpuFeatures::kFma},
-    {"f16c", CpuFeatures::kF16c},            {"avx512f", CpuFeatures::kAvx512F},
-    {"avx512bw", CpuFeatures::kAvx512Bw},    {"avx512dq", CpuFeatures::kAvx512Dq},
-    {"avx512vl", CpuFeatures::kAvx512Vl},    {"avx512_vnni", CpuFeatures::kAvx512Vnni},
-    {"avx512_bf16", CpuFeatures::kAvx512Bf16}, {"avx512_fp16", CpuFeatures::kAvx512Fp16},
-    {"avx_vnni", CpuFeatures::kAvxVnni},     {"neon", CpuFeatures::kNeon},
+    {"sse4.2", CpuFeatures::kSse42},
+    {"avx", CpuFeatures::kAvx},
+    {"avx2", CpuFeatures::kAvx2},
+    {"fma", CpuFeatures::kFma},
+    {"f16c", CpuFeatures::kF16c},
+    {"avx512f", CpuFeatures::kAvx512F},
+    {"avx512bw", CpuFeatures::kAvx512Bw},
+    {"avx512dq", CpuFeatures::kAvx512Dq},
+    {"avx512vl", CpuFeatures::kAvx512Vl},
+    {"avx512_vnni", CpuFeatures::kAvx512Vnni},
+    {"avx512_bf16", CpuFeatures::kAvx512Bf16},
+    {"avx512_fp16", CpuFeatures::kAvx512Fp16},
+    {"avx_vnni", CpuFeatures::kAvxVnni},
+    {"neon", CpuFeatures::kNeon},
 };
 
 constexpr std::uint64_t kNeedAvx2 = CpuFeatures::kAvx | CpuFeatures::kAvx2 | CpuFeatures::kFma | CpuFeatures::kF16c;
-constexpr std::uint64_t kNeedAvx512 =
-    kNeedAvx2 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq | CpuFeatures::kAvx512Vl;
+constexpr std::uint64_t kNeedAvx512 = kNeedAvx2 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq | CpuFeatures::kAvx512Vl;
 constexpr std::uint64_t kNeedAvx512Bf16 = kNeedAvx512 | CpuFeatures::kAvx512Bf16;
 constexpr std::uint64_t kAboveAvx512 = CpuFeatures::kAvx512Bf16 | CpuFeatures::kAvx512Fp16;
-constexpr std::uint64_t kAboveAvx2 = kAboveAvx512 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq |
-                                     CpuFeatures::kAvx512Vl | CpuFeatures::kAvx512Vnni;
+constexpr std::uint64_t kAboveAvx2 =
+    kAboveAvx512 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq | CpuFeatures::kAvx512Vl | CpuFeatures::kAvx512Vnni;
 constexpr std::uint64_t kAboveGeneric = kAboveAvx2 | kNeedAvx2 | CpuFeatures::kAvxVnni;
 
 }  // namespace

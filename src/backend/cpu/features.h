@@ -33,9 +33,9 @@ struct CpuFeatures {
   std::uint64_t mask = 0;
 
   bool has(std::uint64_t bits) const noexcept { return (mask & bits) == bits; }
-  Isa isa() const noexcept;                        ///< the highest kernel level that the mask allows
+  Isa isa() const noexcept;                          ///< the highest kernel level that the mask allows
   CpuFeatures limited_to(Isa level) const noexcept;  ///< without what lies above `level`
-  std::string describe() const;                    ///< "avx512bf16 (avx2 fma f16c avx512f ...)"
+  std::string describe() const;                      ///< "avx512bf16 (avx2 fma f16c avx512f ...)"
 };
 
 /// The hardware's features, unmasked. Operating-system support for the wide registers is part of the answer.

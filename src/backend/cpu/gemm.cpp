@@ -23,11 +23,11 @@ struct Shape {
   std::int64_t lda, ldb, ldc;
   std::int64_t panels;
   bool pack_a, pack_b;
-  std::int64_t rows;                  ///< of a block that stays in cache while the panels pass
-  std::int64_t parts, part;           ///< tasks along m; their rows
-  std::int64_t group;                 ///< panels of a task
-  std::int64_t a_bytes, b_bytes;      ///< scratch of a worker
-  std::int64_t a_pixel;               ///< packed A: bytes between rows
+  std::int64_t rows;              ///< of a block that stays in cache while the panels pass
+  std::int64_t parts, part;       ///< tasks along m; their rows
+  std::int64_t group;             ///< panels of a task
+  std::int64_t a_bytes, b_bytes;  ///< scratch of a worker
+  std::int64_t a_pixel;           ///< packed A: bytes between rows
 };
 
 // Precondition: m and n are at least 1.
@@ -58,7 +58,7 @@ Shape gemm_shape(const GemmProblem& p, int threads) {
     rows = std::min(rows, std::max<std::int64_t>(fit, 4 * kMaxTileRows));
   }
   std::int64_t group = s.panels, parts = ceil_div(p.m, rows);
-  if (s.pack_b) {   // a packed group of panels takes at most a third too, and all rows use it
+  if (s.pack_b) {  // a packed group of panels takes at most a third too, and all rows use it
     group = std::clamp<std::int64_t>(l2 / 3 / std::max<std::int64_t>(s.steps * kPanel * 4, 1), 1, s.panels);
     parts = 1;
   }
@@ -84,8 +84,8 @@ Shape gemm_shape(const GemmProblem& p, int threads) {
 }
 
 // Columns [first, first + cols) of B as one panel of `width`: [step][width] fp32, or [step][width][2] bf16.
-void pack_panel(const KernelTable& kernels, const GemmProblem& p, const Shape& s, DType from, const char* b, std::int64_t first,
-                std::int64_t cols, std::int64_t width, char* out) {
+void pack_panel(const KernelTable& kernels, const GemmProblem& p, const Shape& s, DType from, const char* b, std::int64_t first, std::int64_t cols,
+                std::int64_t width, char* out) {
   const std::int64_t element = element_bytes(from);
   if (!s.bf16) {
     if (cols < width) std::memset(out, 0, static_cast<std::size_t>(p.k * width * 4));
@@ -127,8 +127,7 @@ void pack_panel(const KernelTable& kernels, const GemmProblem& p, const Shape& s
   }
 }
 
-void pack_rows(const KernelTable& kernels, const GemmProblem& p, const Shape& s, const char* a, std::int64_t first, std::int64_t rows,
-               char* out) {
+void pack_rows(const KernelTable& kernels, const GemmProblem& p, const Shape& s, const char* a, std::int64_t first, std::int64_t rows, char* out) {
   const DType type = s.bf16 ? DType::kBFloat16 : DType::kFloat32;
   const std::int64_t element = element_bytes(p.a);
   if (s.k_padded != p.k) {
@@ -150,10 +149,10 @@ std::size_t gemm_packed_b_bytes(const GemmProblem& p) {
 
 void pack_gemm_b(const GemmProblem& p, const void* b, DType from, void* packed) {
   if (p.n <= 0 || p.k <= 0) return;
-  GemmProblem any_rows = p;   // the layout knows no rows
+  GemmProblem any_rows = p;  // the layout knows no rows
   any_rows.m = 1;
   const Shape s = gemm_shape(any_rows, 1);
-  const KernelTable& kernels = kernel_table(Isa::kGeneric);   // a blob must not depend on the machine
+  const KernelTable& kernels = kernel_table(Isa::kGeneric);  // a blob must not depend on the machine
   for (std::int64_t panel = 0; panel < s.panels; ++panel) {
     const std::int64_t first = panel * kPanel;
     pack_panel(kernels, p, s, from, static_cast<const char*>(b), first, std::min(kPanel, p.n - first), panel_width(p.n, kPanel, panel),
@@ -178,7 +177,7 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
 
   TileGrid base{};
   base.chunks = 1;
-  base.outer = p.k > 0 ? 1 : 0;   // an empty k leaves zeros
+  base.outer = p.k > 0 ? 1 : 0;  // an empty k leaves zeros
   base.inner = 1;
   base.k = base.last_k = s.steps;
   base.bf16 = s.bf16;
@@ -211,8 +210,7 @@ void run_gemm(const GemmProblem& p, const Epilogue& epilogue, const GemmArgs& ar
       char* packed = scratch + acc_bytes + s.a_bytes;
       for (std::int64_t panel = panel0; panel < panel1; ++panel) {
         const std::int64_t col = panel * kPanel;
-        pack_panel(kernels, p, s, p.b, b, col, std::min(kPanel, p.n - col), panel_width(p.n, kPanel, panel),
-                   packed + (panel - panel0) * kPanel * s.steps * 4);
+        pack_panel(kernels, p, s, p.b, b, col, std::min(kPanel, p.n - col), panel_width(p.n, kPanel, panel), packed + (panel - panel0) * kPanel * s.steps * 4);
       }
       g.weights = packed - panel0 * kPanel * s.steps * 4;
     } else {

@@ -16,9 +16,9 @@ struct Case {
   GemmProblem p;
   Epilogue e;
   bool bias = false;
-  int residual = 0;              ///< 0 none, 1 per element, 2 one row for all
+  int residual = 0;  ///< 0 none, 1 per element, 2 one row for all
   DType residual_type = kF32;
-  std::int64_t extra = 0;        ///< leading dimensions beyond dense
+  std::int64_t extra = 0;  ///< leading dimensions beyond dense
   int threads = 2;
   DType packed_from = kF32;
 };
@@ -96,8 +96,8 @@ void check(Case c) {
         if (c.e.residual_after) want += r;
         const double got = out.at(i * p.m + m, n);
         ASSERT_LE(std::fabs(got - want), tolerance(2, p.k, mass + std::fabs(r) + 1, want, p.c))
-            << isa_name(kernel_table().isa) << " batch " << i << " row " << m << " column " << n << ": " << got << " instead of " << want << "; " << p.m
-            << "x" << p.n << "x" << p.k << " ta " << p.trans_a << " tb " << p.trans_b << " packed " << p.packed_b;
+            << isa_name(kernel_table().isa) << " batch " << i << " row " << m << " column " << n << ": " << got << " instead of " << want << "; " << p.m << "x"
+            << p.n << "x" << p.k << " ta " << p.trans_a << " tb " << p.trans_b << " packed " << p.packed_b;
       }
     }
   }
@@ -114,8 +114,8 @@ TEST(Gemm, SizesOperandsAndTypes) {
     for (const bool packed : {false, true}) {
       for (const bool trans_a : {false, true}) {
         for (const bool trans_b : {false, true}) {
-          for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {1, 33, 7}, {3, 16, 64}, {5, 17, 9}, {14, 32, 32},
-                                                                                 {29, 100, 31}, {197, 40, 65}, {64, 257, 16}, {2, 1000, 130}}) {
+          for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{
+                   {1, 1, 1}, {1, 33, 7}, {3, 16, 64}, {5, 17, 9}, {14, 32, 32}, {29, 100, 31}, {197, 40, 65}, {64, 257, 16}, {2, 1000, 130}}) {
             Case c;
             c.p.m = m;
             c.p.n = n;
@@ -188,7 +188,7 @@ TEST(Gemm, EmptyExtents) {
       c.p.n = n;
       c.p.k = k;
       c.p.packed_b = packed;
-      c.bias = true;   // an empty sum is the bias
+      c.bias = true;  // an empty sum is the bias
       check_all_levels(c);
     }
   }
@@ -208,7 +208,8 @@ TEST(Gemm, OddPairsDoNotReachTheirNeighbours) {
         p.trans_b = trans_b;
         p.a = p.b = kBF16;
         // One element more along k everywhere, and that one is NaN.
-        Buffer a(trans_a ? 6 : 20, trans_a ? 20 : 6, trans_a ? 20 : 6, kBF16), b(trans_b ? 35 : 6, trans_b ? 6 : 35, trans_b ? 6 : 35, kBF16), c(20, 35, 35, kF32);
+        Buffer a(trans_a ? 6 : 20, trans_a ? 20 : 6, trans_a ? 20 : 6, kBF16), b(trans_b ? 35 : 6, trans_b ? 6 : 35, trans_b ? 6 : 35, kBF16),
+            c(20, 35, 35, kF32);
         Random random(3);
         a.fill(random);
         b.fill(random);

@@ -9,8 +9,7 @@
 namespace lathe::cpu {
 namespace {
 
-std::int64_t out_extent(std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t pad0, std::int64_t pad1,
-                        bool ceil_mode) {
+std::int64_t out_extent(std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t dilation, std::int64_t pad0, std::int64_t pad1, bool ceil_mode) {
   // Division rounds towards minus infinity here: in ceil mode a kernel that overhangs the padded input by less than a stride counts.
   const std::int64_t span = in + pad0 + pad1 - dilation * (k - 1) - 1;
   const std::int64_t below = span >= 0 ? span / stride : -ceil_div(-span, stride);

@@ -24,8 +24,8 @@ struct PoolProblem {
   bool ceil_mode = false;
   bool count_include_pad = false;
   DType src = DType::kFloat32, dst = DType::kFloat32;
-  std::int64_t out_h = 0, out_w = 0;     ///< set where another rule gave the extents (SAME_*); 0 = oh(), ow()
-  std::int64_t src_pixel_stride = 0, dst_pixel_stride = 0;   ///< elements; 0 = c
+  std::int64_t out_h = 0, out_w = 0;                        ///< set where another rule gave the extents (SAME_*); 0 = oh(), ow()
+  std::int64_t src_pixel_stride = 0, dst_pixel_stride = 0;  ///< elements; 0 = c
 
   /// ONNX's rule: with ceil_mode a last window that would start in the right padding is dropped.
   std::int64_t oh() const noexcept;

@@ -22,7 +22,7 @@ double window(const PoolProblem& p, const Buffer& src, std::int64_t n, std::int6
       if (iy < 0 || iy >= p.h || ix < 0 || ix >= p.w) continue;
       ++inside;
       const float v = src.at((n * p.h + iy) * p.w + ix, c);
-      best = best > v ? best : v;   // the later one when either is NaN
+      best = best > v ? best : v;  // the later one when either is NaN
       sum += v;
     }
   }
@@ -59,8 +59,8 @@ void check(PoolProblem p, std::int64_t src_extra, std::int64_t dst_extra, bool s
       for (std::int64_t c = 0; c < p.c; ++c) {
         const double want = window(p, src, i / (oh * ow), i / ow % oh, i % ow, c);
         ASSERT_TRUE(close(dst.at(i, c), want, p.dst, p.kind == PoolKind::kMax))
-            << isa_name(isa) << " pixel " << i << " channel " << c << ": " << dst.at(i, c) << " instead of " << want << ", image " << p.h << "x"
-            << p.w << " kernel " << p.kh << "x" << p.kw;
+            << isa_name(isa) << " pixel " << i << " channel " << c << ": " << dst.at(i, c) << " instead of " << want << ", image " << p.h << "x" << p.w
+            << " kernel " << p.kh << "x" << p.kw;
       }
     }
   });
@@ -73,7 +73,8 @@ TEST(Pool, WindowsOfEveryKind) {
         for (const bool include : {false, true}) {
           if (kind == PoolKind::kMax && include) continue;
           for (const std::int64_t c : {1, 7, 16, 33, 64, 100}) {
-            for (const auto& [k, stride, pad, dilation] : std::vector<std::array<std::int64_t, 4>>{{2, 2, 0, 1}, {3, 2, 1, 1}, {5, 1, 2, 1}, {3, 2, 0, 2}, {1, 1, 0, 1}, {3, 3, 1, 1}}) {
+            for (const auto& [k, stride, pad, dilation] :
+                 std::vector<std::array<std::int64_t, 4>>{{2, 2, 0, 1}, {3, 2, 1, 1}, {5, 1, 2, 1}, {3, 2, 0, 2}, {1, 1, 0, 1}, {3, 3, 1, 1}}) {
               PoolProblem p;
               p.kind = kind;
               p.src = type;
@@ -106,11 +107,11 @@ TEST(Pool, LastWindowOfCeilModeStartsInsideTheImageOrItsLeftPad) {
   p.kh = p.kw = 2;
   p.stride_h = p.stride_w = 3;
   p.ceil_mode = true;
-  p.h = 7, p.w = 6;      // positions 0, 3, 6 and 0, 3: the last window of a row of 6 would start at 6
+  p.h = 7, p.w = 6;  // positions 0, 3, 6 and 0, 3: the last window of a row of 6 would start at 6
   EXPECT_EQ(p.oh(), 3);
   EXPECT_EQ(p.ow(), 2);
   p.h = 1;
-  EXPECT_EQ(p.oh(), 1);   // a window that overhangs still counts in ceil mode
+  EXPECT_EQ(p.oh(), 1);  // a window that overhangs still counts in ceil mode
   p.ceil_mode = false;
   EXPECT_EQ(p.oh(), 0);
 }

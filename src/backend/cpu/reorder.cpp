@@ -33,8 +33,8 @@ void run_transpose(const Transpose& t, const void* src, void* dst, ThreadPool& p
   });
 }
 
-void nchw_to_nhwc(std::int64_t n, std::int64_t c, std::int64_t pixels, DType from, const void* src, DType to, void* dst,
-                  std::int64_t pixel_stride, ThreadPool& pool) noexcept {
+void nchw_to_nhwc(std::int64_t n, std::int64_t c, std::int64_t pixels, DType from, const void* src, DType to, void* dst, std::int64_t pixel_stride,
+                  ThreadPool& pool) noexcept {
   Transpose t;
   t.batch = n;
   t.rows = c;
@@ -45,8 +45,8 @@ void nchw_to_nhwc(std::int64_t n, std::int64_t c, std::int64_t pixels, DType fro
   run_transpose(t, src, dst, pool);
 }
 
-void nhwc_to_nchw(std::int64_t n, std::int64_t c, std::int64_t pixels, DType from, const void* src, std::int64_t pixel_stride, DType to,
-                  void* dst, ThreadPool& pool) noexcept {
+void nhwc_to_nchw(std::int64_t n, std::int64_t c, std::int64_t pixels, DType from, const void* src, std::int64_t pixel_stride, DType to, void* dst,
+                  ThreadPool& pool) noexcept {
   Transpose t;
   t.batch = n;
   t.rows = pixels;
@@ -57,8 +57,8 @@ void nhwc_to_nchw(std::int64_t n, std::int64_t c, std::int64_t pixels, DType fro
   run_transpose(t, src, dst, pool);
 }
 
-void copy_rows(std::int64_t rows, std::int64_t cols, DType from, const void* src, std::int64_t src_stride, DType to, void* dst,
-               std::int64_t dst_stride, ThreadPool& pool) noexcept {
+void copy_rows(std::int64_t rows, std::int64_t cols, DType from, const void* src, std::int64_t src_stride, DType to, void* dst, std::int64_t dst_stride,
+               ThreadPool& pool) noexcept {
   if (rows <= 0 || cols <= 0) return;
   const KernelTable& kernels = kernel_table();
   CopyArgs a;

@@ -26,7 +26,7 @@ GemmProblem input_product(const RnnProblem& p, std::int64_t steps) {
   g.c_inner = p.batch * g.n;
   g.ldc = g.n;
   g.lda = p.x_batch;
-  if (p.x_step == p.batch * p.x_batch || p.batch == 1) {   // all rows in one go
+  if (p.x_step == p.batch * p.x_batch || p.batch == 1) {  // all rows in one go
     g.m = steps * p.batch;
     if (p.batch == 1) g.lda = p.x_step;
   } else {
@@ -57,7 +57,7 @@ std::int64_t recurrent_bytes(const RnnProblem& p) {
 
 // Steps whose input is projected at a time: enough rows for a good product, few enough to stay in cache.
 std::int64_t block_steps(const RnnProblem& p) {
-  if (p.ragged) return p.steps;   // sequences of different length stand at different times
+  if (p.ragged) return p.steps;  // sequences of different length stand at different times
   return std::clamp<std::int64_t>(256 / std::max<std::int64_t>(p.batch, 1), 1, p.steps);
 }
 
@@ -137,8 +137,8 @@ struct Direction {
     kernels.epilogue(e);
   }
   void copy(const void* src, DType from, std::int64_t src_stride, void* dst, DType to, std::int64_t dst_stride) const {
-    kernels.copy({static_cast<const char*>(src), src_stride * element_bytes(from), static_cast<char*>(dst), dst_stride * element_bytes(to), p.batch,
-                  p.hidden, from, to});
+    kernels.copy({static_cast<const char*>(src), src_stride * element_bytes(from), static_cast<char*>(dst), dst_stride * element_bytes(to), p.batch, p.hidden,
+                  from, to});
   }
 
   // New state from the projected input `x` (rows of all gates): h is in s.h afterwards. `rows` selects whose state changes.
@@ -181,7 +181,7 @@ struct Direction {
       product(recurrent_product(p, 2 * hidden), s.h, r, s.gates, wide, x, wide, nullptr, act[0]);
       for (std::int64_t b = 0; b < p.batch; ++b) {
         const float *reset = s.gates + b * wide + hidden, *h = s.h + b * hidden;
-        float* out = s.c + b * hidden;   // a GRU has no cell: its place holds the reset state
+        float* out = s.c + b * hidden;  // a GRU has no cell: its place holds the reset state
         for (std::int64_t j = 0; j < hidden; ++j) out[j] = reset[j] * h[j];
       }
       product(recurrent_product(p, hidden), s.c, r + recurrent_part(p, 2 * hidden), s.extra, hidden, x + 2 * hidden, wide, nullptr, act[1]);
@@ -248,7 +248,7 @@ struct Direction {
         const float* x = s.projected + (reverse && !p.ragged ? count - 1 - i : i) * p.batch * wide;
         if (p.ragged) {
           for (std::int64_t b = 0; b < p.batch; ++b) {
-            const std::int64_t time = step >= length(b) ? 0 : reverse ? length(b) - 1 - step : step;   // past the end: any, it is not used
+            const std::int64_t time = step >= length(b) ? 0 : reverse ? length(b) - 1 - step : step;  // past the end: any, it is not used
             std::memcpy(s.rows + b * wide, s.projected + (time * p.batch + b) * wide, static_cast<std::size_t>(wide) * 4);
           }
           x = s.rows;
@@ -310,9 +310,7 @@ void pack_rnn_bias(const RnnProblem& p, const float* b, float* packed) {
   }
 }
 
-std::size_t rnn_scratch_bytes(const RnnProblem& p, int threads) {
-  return static_cast<std::size_t>(scratch_of(p, threads, nullptr).bytes * p.directions);
-}
+std::size_t rnn_scratch_bytes(const RnnProblem& p, int threads) { return static_cast<std::size_t>(scratch_of(p, threads, nullptr).bytes * p.directions); }
 
 void run_rnn(const RnnProblem& p, const RnnArgs& args, ThreadPool& pool) noexcept {
   if (p.batch <= 0 || p.hidden <= 0) return;

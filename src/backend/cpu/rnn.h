@@ -26,28 +26,28 @@ struct RnnProblem {
   RnnKind kind = RnnKind::kLstm;
   std::int64_t steps = 1, batch = 1, in = 1, hidden = 1;
   int directions = 1;
-  bool first_reverse = false;                 ///< direction 0 runs backwards; a second direction always does
-  bool linear_before_reset = false;           ///< GRU
+  bool first_reverse = false;        ///< direction 0 runs backwards; a second direction always does
+  bool linear_before_reset = false;  ///< GRU
   /// Per direction: gates, candidate, output (LSTM f g h; GRU f g; plain f).
   std::array<std::array<Epilogue, 3>, 2> activations{};
-  DType x = DType::kFloat32, y = DType::kFloat32, state = DType::kFloat32;   ///< state: initial and last h and c
+  DType x = DType::kFloat32, y = DType::kFloat32, state = DType::kFloat32;  ///< state: initial and last h and c
   // Strides in elements; the innermost axis is contiguous.
   std::int64_t x_step = 0, x_batch = 0;
   std::int64_t y_step = 0, y_direction = 0, y_batch = 0;
-  std::int64_t state_direction = 0, state_batch = 0;         ///< of initial h and c
-  std::int64_t last_direction = 0, last_batch = 0;           ///< of the last h and c
-  bool ragged = false;                        ///< sequence lengths are given
+  std::int64_t state_direction = 0, state_batch = 0;  ///< of initial h and c
+  std::int64_t last_direction = 0, last_batch = 0;    ///< of the last h and c
+  bool ragged = false;                                ///< sequence lengths are given
 };
 
 struct RnnArgs {
   const void* x = nullptr;
-  const void* w = nullptr;                    ///< rnn_pack() blobs, directions one after the other
+  const void* w = nullptr;  ///< rnn_pack() blobs, directions one after the other
   const void* r = nullptr;
-  const float* bias = nullptr;                ///< [direction][rnn_bias_count]
-  const std::int32_t* lengths = nullptr;      ///< [batch], clamped to [0, steps]
-  const void *initial_h = nullptr, *initial_c = nullptr;   ///< nullptr: zeros
-  void *y = nullptr, *last_h = nullptr, *last_c = nullptr; ///< nullptr: not wanted
-  void* scratch = nullptr;                    ///< rnn_scratch_bytes(), 64-byte aligned
+  const float* bias = nullptr;                              ///< [direction][rnn_bias_count]
+  const std::int32_t* lengths = nullptr;                    ///< [batch], clamped to [0, steps]
+  const void *initial_h = nullptr, *initial_c = nullptr;    ///< nullptr: zeros
+  void *y = nullptr, *last_h = nullptr, *last_c = nullptr;  ///< nullptr: not wanted
+  void* scratch = nullptr;                                  ///< rnn_scratch_bytes(), 64-byte aligned
 };
 
 /// Packed input weights from ONNX's W [directions][gates * hidden][in]. Bytes of all directions.

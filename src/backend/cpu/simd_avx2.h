@@ -64,7 +64,7 @@ constexpr int kVec = 8;
 [[maybe_unused]] inline V abs_v(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 [[maybe_unused]] inline V round_v(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 [[maybe_unused]] inline V power2(__m256i n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
-[[maybe_unused]] inline V scale2(V a, V n) {   // in two halves, so that results may be denormal
+[[maybe_unused]] inline V scale2(V a, V n) {  // in two halves, so that results may be denormal
   const __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
   return _mm256_mul_ps(_mm256_mul_ps(a, power2(half)), power2(_mm256_sub_epi32(i, half)));
 }
@@ -140,9 +140,7 @@ using Pairs = __m256i;
   return _mm256_set1_epi32(bits);
 }
 [[maybe_unused]] inline V low_half(Pairs p) { return _mm256_castsi256_ps(_mm256_slli_epi32(p, 16)); }
-[[maybe_unused]] inline V high_half(Pairs p) {
-  return _mm256_castsi256_ps(_mm256_and_si256(p, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
+[[maybe_unused]] inline V high_half(Pairs p) { return _mm256_castsi256_ps(_mm256_and_si256(p, _mm256_set1_epi32(static_cast<int>(0xffff0000u)))); }
 
 }  // namespace
 }  // namespace lathe::cpu

@@ -52,8 +52,8 @@ constexpr int kVec = 16;
 [[maybe_unused]] inline V min_v(V a, V b) { return _mm512_min_ps(a, b); }
 [[maybe_unused]] inline V abs_v(V a) { return _mm512_abs_ps(a); }
 [[maybe_unused]] inline V round_v(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-[[maybe_unused]] inline V scale2(V a, V n) { return _mm512_scalef_ps(a, n); }   ///< a * 2^n, n whole
-constexpr float kLeastExponent = -150.0f;   // see simd_avx2.h
+[[maybe_unused]] inline V scale2(V a, V n) { return _mm512_scalef_ps(a, n); }  ///< a * 2^n, n whole
+constexpr float kLeastExponent = -150.0f;                                      // see simd_avx2.h
 struct Whole {
   V value;
 };
@@ -63,8 +63,8 @@ struct Whole {
 [[maybe_unused]] inline M is_nan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 [[maybe_unused]] inline V select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
 [[maybe_unused]] inline V copysign_v(V magnitude, V sign) {
-  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(magnitude), _mm512_castps_si512(sign),
-                                                       _mm512_set1_epi32(static_cast<int>(0x80000000u)), 0xd8));
+  return _mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(_mm512_castps_si512(magnitude), _mm512_castps_si512(sign), _mm512_set1_epi32(static_cast<int>(0x80000000u)), 0xd8));
 }
 /// Whole exponent and mantissa in [1, 2) of positive finite values, denormals included.
 [[maybe_unused]] inline V exponent_of(V a) { return _mm512_getexp_ps(a); }
@@ -82,7 +82,7 @@ struct Whole {
     b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {   // a[i + j]: column j of each 4-column group, rows i .. i + 3
+  for (int i = 0; i < 16; i += 4) {  // a[i + j]: column j of each 4-column group, rows i .. i + 3
     a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
     a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
     a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
@@ -110,18 +110,14 @@ using Pairs = __m512i;
   return _mm512_set1_epi32(bits);
 }
 [[maybe_unused]] inline V low_half(Pairs p) { return _mm512_castsi512_ps(_mm512_slli_epi32(p, 16)); }
-[[maybe_unused]] inline V high_half(Pairs p) {
-  return _mm512_castsi512_ps(_mm512_and_si512(p, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-}
+[[maybe_unused]] inline V high_half(Pairs p) { return _mm512_castsi512_ps(_mm512_and_si512(p, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))); }
 #if defined(__AVX512BF16__)
 #define LATHE_NATIVE_BF16 1
 /// For sums of products: the instruction's own rounding, which takes denormal results for zero.
 [[maybe_unused]] inline void store_sum(std::uint16_t* p, V v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
 }
-[[maybe_unused]] inline V dot_pairs(V acc, Pairs a, Pairs b) {
-  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
-}
+[[maybe_unused]] inline V dot_pairs(V acc, Pairs a, Pairs b) { return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)); }
 #endif
 
 }  // namespace

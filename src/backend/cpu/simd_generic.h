@@ -61,9 +61,9 @@ constexpr int kVec = 4;
 [[maybe_unused]] inline V min_v(V a, V b) { return select(a < b, a, b); }
 [[maybe_unused]] inline V abs_v(V a) { return (V)((U)a & 0x7fffffffu); }
 [[maybe_unused]] inline V copysign_v(V magnitude, V sign) { return (V)(((U)magnitude & 0x7fffffffu) | ((U)sign & 0x80000000u)); }
-[[maybe_unused]] inline V round_v(V a) {   // values below 2^22 are rounded, larger ones are not used
+[[maybe_unused]] inline V round_v(V a) {  // values below 2^22 are rounded, larger ones are not used
   V magic = set1(12582912.0f), t = a + magic;
-  asm("" : "+m"(t));   // keeps the pair of additions under any optimisation
+  asm("" : "+m"(t));  // keeps the pair of additions under any optimisation
   return t - magic;
 }
 [[maybe_unused]] inline M to_int(V n) { return __builtin_convertvector(n, M); }
@@ -72,7 +72,7 @@ constexpr int kVec = 4;
   const M i = to_int(n), half = i >> 1;
   return a * power2(half) * power2(i - half);
 }
-constexpr float kLeastExponent = -127.0f;   // see simd_avx2.h
+constexpr float kLeastExponent = -127.0f;  // see simd_avx2.h
 struct Whole {
   V value, power;
 };

@@ -43,7 +43,11 @@ class Buffer {
  public:
   static constexpr std::size_t kGuard = 256;
   Buffer(std::int64_t rows, std::int64_t cols, std::int64_t stride, DType type)
-      : rows_(rows), cols_(cols), stride_(stride), type_(type), size_(type == kF32 ? 4 : 2),
+      : rows_(rows),
+        cols_(cols),
+        stride_(stride),
+        type_(type),
+        size_(type == kF32 ? 4 : 2),
         bytes_(static_cast<std::size_t>(rows * stride) * size_ + 2 * kGuard, std::byte{0xA5}) {}
   void* data() { return bytes_.data() + kGuard; }
   const void* data() const { return bytes_.data() + kGuard; }
@@ -155,8 +159,7 @@ inline Epilogue make_epilogue(Activation activation) {
 /// What a sum with absolute mass `mass` over k terms may be off, and what storing adds.
 inline double tolerance(double c, std::int64_t k, double mass, double result, DType stored) {
   const double eps = 1.0 / (1 << 23);
-  return c * eps * std::sqrt(static_cast<double>(k) + 1) * mass + 1e-6 * (1 + std::fabs(result)) +
-         (stored == kBF16 ? std::fabs(result) / 256 + 1e-30 : 0);
+  return c * eps * std::sqrt(static_cast<double>(k) + 1) * mass + 1e-6 * (1 + std::fabs(result)) + (stored == kBF16 ? std::fabs(result) / 256 + 1e-30 : 0);
 }
 
 }  // namespace lathe::cpu::testing

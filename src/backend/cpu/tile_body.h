@@ -68,8 +68,7 @@ inline const char* row_address(const char* half, std::int64_t s, std::int64_t s3
 }
 
 template <class Dot, int kRows, int kN, int kRow>
-inline void tile_rows(const char* p, const char* q, std::int64_t s, std::int64_t s3, std::int64_t s5, const typename Dot::W* w,
-                      V (*acc)[kN]) {
+inline void tile_rows(const char* p, const char* q, std::int64_t s, std::int64_t s3, std::int64_t s5, const typename Dot::W* w, V (*acc)[kN]) {
   if constexpr (kRow < kRows) {
     constexpr int kHalf = (kRows + 1) / 2;
     if constexpr (kRow < kHalf) {
@@ -109,7 +108,7 @@ void tile(const TileArgs& t) {
         const char* q = p + second;
         const char* const end = p + bytes;
         do {
-          asm("" : "+r"(p), "+r"(q));   // two running pointers, no fourteen
+          asm("" : "+r"(p), "+r"(q));  // two running pointers, no fourteen
           typename Dot::W wv[kN];
 #pragma GCC unroll 8
           for (int n = 0; n < kN; ++n) wv[n] = Dot::weights(w + n / kUnitVecs * wu + n % kUnitVecs * kVec * 4);

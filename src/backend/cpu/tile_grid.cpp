@@ -5,12 +5,12 @@
 namespace lathe::cpu {
 namespace {
 
-constexpr std::int64_t kBatchPixels = 4 * kMaxTileRows;   // sums that wait for one call of the epilogue
+constexpr std::int64_t kBatchPixels = 4 * kMaxTileRows;  // sums that wait for one call of the epilogue
 
 // The grid's cut into tiles: rows are cut evenly; where two rows fit one tile, they are paired.
 struct Cut {
-  std::int64_t across, base, extra;          ///< tiles in a row; their width, the first `extra` are one wider
-  std::int64_t row_step;                     ///< 1 or 2
+  std::int64_t across, base, extra;  ///< tiles in a row; their width, the first `extra` are one wider
+  std::int64_t row_step;             ///< 1 or 2
   Cut(std::int64_t rows, std::int64_t cols, std::int64_t max_rows) {
     row_step = rows > 1 && cols * 2 <= max_rows ? 2 : 1;
     across = ceil_div(cols, max_rows);
@@ -19,17 +19,16 @@ struct Cut {
   }
 };
 
-void store_tile(const KernelTable& kernels, const TileGrid& g, const float* acc, std::int64_t acc_stride, std::int64_t row,
-                std::int64_t col, std::int64_t pixels, std::int64_t first_col, std::int64_t cols) {
+void store_tile(const KernelTable& kernels, const TileGrid& g, const float* acc, std::int64_t acc_stride, std::int64_t row, std::int64_t col,
+                std::int64_t pixels, std::int64_t first_col, std::int64_t cols) {
   EpilogueArgs e;
   e.acc = acc;
   e.acc_stride = acc_stride;
   e.rows = pixels;
   e.cols = cols;
-  alignas(64) static constexpr float kNoBias[kMaxPanel] = {};   // the epilogue's quick path wants one
+  alignas(64) static constexpr float kNoBias[kMaxPanel] = {};  // the epilogue's quick path wants one
   e.bias = g.bias ? g.bias + first_col : kNoBias;
-  e.residual = g.residual ? g.residual + row * g.residual_row + col * g.residual_pixel + first_col * element_bytes(g.residual_type)
-                          : nullptr;
+  e.residual = g.residual ? g.residual + row * g.residual_row + col * g.residual_pixel + first_col * element_bytes(g.residual_type) : nullptr;
   e.residual_stride = g.residual_pixel;
   e.dst = g.dst + row * g.dst_row + col * g.dst_pixel + first_col * element_bytes(g.dst_type);
   e.dst_stride = g.dst_pixel;
@@ -124,7 +123,7 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
             tiles[in_tile][pixels](t);
           }
           col += now * wide;
-          if (pair) {   // one tile across
+          if (pair) {  // one tile across
             if (last) {
               store_tile(kernels, g, acc, width, row, 0, wide, first_col, cols);
               store_tile(kernels, g, acc + wide * width, width, row + 1, 0, wide, first_col, cols);

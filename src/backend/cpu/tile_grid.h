@@ -30,7 +30,7 @@ inline std::int64_t panels_side_by_side(const KernelTable& kernels, std::int64_t
 
 /// A grid of rows x cols pixels. Byte strides throughout.
 struct TileGrid {
-  const char* a;                             ///< first pixel, first k step of chunk 0
+  const char* a;  ///< first pixel, first k step of chunk 0
   std::int64_t a_pixel, a_row;
   std::int64_t rows, cols;
   // k: `chunks` parts; part i starts a_chunk bytes after the one before, has outer x inner segments of k steps (last_k in the last).
@@ -40,11 +40,11 @@ struct TileGrid {
   // height 0: none is skipped.
   std::int64_t height, top, top_step, tap_step;
   bool bf16;
-  bool prefetch_a;                           ///< A is read in place from cold memory: touch the next tile early
-  const char* weights;                       ///< panel 0
-  std::int64_t panel, n;                     ///< panel width; all columns
+  bool prefetch_a;        ///< A is read in place from cold memory: touch the next tile early
+  const char* weights;    ///< panel 0
+  std::int64_t panel, n;  ///< panel width; all columns
   std::int64_t panel_begin, panel_end;
-  float* acc;                                ///< tile_grid_acc_bytes()
+  float* acc;  ///< tile_grid_acc_bytes()
   // Output: pixel (0,0), column 0 of the grid.
   char* dst;
   std::int64_t dst_pixel, dst_row;

@@ -11,9 +11,9 @@ namespace lathe::cpu {
 namespace {
 
 [[maybe_unused]] inline V exp_v(V x) {
-  x = max_v(set1(-104.0f), min_v(set1(89.0f), x));   // keeps NaN: the second operand
+  x = max_v(set1(-104.0f), min_v(set1(89.0f), x));  // keeps NaN: the second operand
   const V n = round_v(mul(x, set1(1.44269504f)));
-  V f = fnma(n, set1(0.693145752f), x);              // ln 2 in two parts; the first has 16 bits, so n * part is exact
+  V f = fnma(n, set1(0.693145752f), x);  // ln 2 in two parts; the first has 16 bits, so n * part is exact
   f = fnma(n, set1(1.42860677e-6f), f);
   V p = fma(set1(0.00139015269f), f, set1(0.00836373301f));
   p = fma(p, f, set1(0.0416668609f));
@@ -36,9 +36,7 @@ namespace {
   return scale_by(p, n);
 }
 
-[[maybe_unused]] inline V sigmoid_v(V x) {
-  return div(set1(1.0f), add(set1(1.0f), exp2_fast(mul(x, set1(-1.44269504f)))));
-}
+[[maybe_unused]] inline V sigmoid_v(V x) { return div(set1(1.0f), add(set1(1.0f), exp2_fast(mul(x, set1(-1.44269504f))))); }
 [[maybe_unused]] inline V silu_v(V x) { return div(x, add(set1(1.0f), exp2_fast(mul(x, set1(-1.44269504f))))); }
 
 [[maybe_unused]] inline V tanh_v(V x) {
@@ -89,8 +87,8 @@ namespace {
   r = add(r, f);
   r = fma(e, set1(0.693145752f), r);
   const V inf = set1(__builtin_inff());
-  r = select(lt(x, inf), r, x);                                        // +inf and NaN stay
-  r = select(lt(x, set1(1.40129846e-45f)), sub(set1(0.0f), inf), r);   // zero
+  r = select(lt(x, inf), r, x);                                       // +inf and NaN stay
+  r = select(lt(x, set1(1.40129846e-45f)), sub(set1(0.0f), inf), r);  // zero
   return select(lt(x, set1(0.0f)), set1(__builtin_nanf("")), r);
 }
 

@@ -46,7 +46,10 @@ double DeviceInfo::half_flops() const noexcept {
   switch (arch()) {
     case 75: per_clock = 1024; break;
     case 80: per_clock = 2048; break;
-    case 86: case 87: case 89: case 120: per_clock = 1024; break;
+    case 86:
+    case 87:
+    case 89:
+    case 120: per_clock = 1024; break;
     case 90: per_clock = 4096; break;
     case 100: per_clock = 8192; break;
     default: break;
@@ -76,7 +79,8 @@ std::shared_ptr<Device> Device::open(int ordinal) {
   int count = 0;
   driver.require(driver.device_count(&count), "cuDeviceGetCount");
   if (ordinal < 0 || ordinal >= count)
-    throw Error(Code::kMachine, fmt::format("there is no device cuda:{}; the driver shows {} GPU(s)", ordinal, count)).with_remedy("`lathe devices` lists what this machine offers.");
+    throw Error(Code::kMachine, fmt::format("there is no device cuda:{}; the driver shows {} GPU(s)", ordinal, count))
+        .with_remedy("`lathe devices` lists what this machine offers.");
   DeviceId id = 0;
   DeviceInfo info = describe(driver, ordinal, id);
   return std::shared_ptr<Device>(new Device(driver, std::move(info), id));
@@ -125,7 +129,7 @@ std::shared_ptr<const Module> Device::compiled_module(std::string_view source) {
     const std::lock_guard lock(mutex_);
     if (const auto found = modules_.find(key); found != modules_.end()) return found->second;
   }
-  return load_module(key, cached_code(source, arch));   // compiles without the lock: other threads go on
+  return load_module(key, cached_code(source, arch));  // compiles without the lock: other threads go on
 }
 
 }  // namespace lathe::cuda

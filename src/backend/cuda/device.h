@@ -19,18 +19,18 @@ namespace lathe::cuda {
 
 struct DeviceInfo {
   int ordinal = 0;
-  std::string name;                         ///< "NVIDIA H100 80GB HBM3"
-  int major = 0, minor = 0;                 ///< compute capability
+  std::string name;          ///< "NVIDIA H100 80GB HBM3"
+  int major = 0, minor = 0;  ///< compute capability
   int multiprocessors = 0;
   std::size_t memory_bytes = 0, l2_bytes = 0;
   std::size_t shared_per_block = 0, shared_per_multiprocessor = 0;
   int threads_per_multiprocessor = 0;
-  double clock_hz = 0, memory_bytes_per_second = 0;   ///< by the driver's figures; 0 = not told
+  double clock_hz = 0, memory_bytes_per_second = 0;  ///< by the driver's figures; 0 = not told
   bool memory_pools = false;
   int arch() const noexcept { return major * 10 + minor; }
   /// Dense products in float16 a second by the architecture's figures, for floors; 0 for an architecture that is not known.
   double half_flops() const noexcept;
-  std::string arch_name() const;            ///< "sm_90"
+  std::string arch_name() const;  ///< "sm_90"
   /// What to compile for: with the features of this very architecture where it has such ("sm_90a").
   std::string compile_arch() const;
 };

@@ -14,7 +14,7 @@ namespace {
 
 struct Opened {
   Driver driver;
-  std::string why;   // empty when usable
+  std::string why;  // empty when usable
 };
 
 Opened open_driver() {
@@ -27,11 +27,12 @@ Opened open_driver() {
   std::string reason;
   const Library library = Library::open({asked.empty() ? "libcuda.so.1" : asked}, &reason);
   if (!library) {
-    opened.why = fmt::format("the NVIDIA driver's library libcuda.so.1 cannot be opened ({}); it comes with the NVIDIA driver (Debian: package libcuda1)", reason);
+    opened.why =
+        fmt::format("the NVIDIA driver's library libcuda.so.1 cannot be opened ({}); it comes with the NVIDIA driver (Debian: package libcuda1)", reason);
     return opened;
   }
   const char* missing = nullptr;
-#define LATHE_CUDA_LOOK_UP(member, symbol, parameters)                                    \
+#define LATHE_CUDA_LOOK_UP(member, symbol, parameters)                                           \
   opened.driver.member = reinterpret_cast<Result(*) parameters>(library.symbol_or_null(symbol)); \
   if (!opened.driver.member && !missing) missing = symbol;
   LATHE_CUDA_DRIVER(LATHE_CUDA_LOOK_UP)

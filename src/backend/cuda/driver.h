@@ -26,8 +26,8 @@ using GraphHandle = struct GraphTag*;
 using GraphExecHandle = struct GraphExecTag*;
 
 // Numbers of the binary interface.
-inline constexpr Result kSuccess = 0, kErrorInvalidValue = 1, kErrorOutOfMemory = 2, kErrorNoDevice = 100, kErrorInvalidDevice = 101, kErrorNoBinaryForGpu = 209,
-                        kErrorInvalidPtx = 218, kErrorUnsupportedPtxVersion = 222, kErrorNotFound = 500, kErrorNotReady = 600;
+inline constexpr Result kSuccess = 0, kErrorInvalidValue = 1, kErrorOutOfMemory = 2, kErrorNoDevice = 100, kErrorInvalidDevice = 101,
+                        kErrorNoBinaryForGpu = 209, kErrorInvalidPtx = 218, kErrorUnsupportedPtxVersion = 222, kErrorNotFound = 500, kErrorNotReady = 600;
 enum DeviceAttribute : int {
   kClockRate = 13,
   kMultiprocessorCount = 16,
@@ -70,59 +70,59 @@ struct LaunchSpec {
 static_assert(sizeof(LaunchSpec) == 56, "as the driver lays it out");
 
 // X(member, symbol, parameters)
-#define LATHE_CUDA_DRIVER(X)                                                                              \
-  X(init, "cuInit", (unsigned))                                                                           \
-  X(driver_version, "cuDriverGetVersion", (int*))                                                         \
-  X(error_name, "cuGetErrorName", (Result, const char**))                                                 \
-  X(error_string, "cuGetErrorString", (Result, const char**))                                             \
-  X(device_count, "cuDeviceGetCount", (int*))                                                             \
-  X(device_get, "cuDeviceGet", (DeviceId*, int))                                                          \
-  X(device_name, "cuDeviceGetName", (char*, int, DeviceId))                                               \
-  X(device_memory, "cuDeviceTotalMem_v2", (std::size_t*, DeviceId))                                       \
-  X(device_attribute, "cuDeviceGetAttribute", (int*, int, DeviceId))                                      \
-  X(primary_retain, "cuDevicePrimaryCtxRetain", (ContextHandle*, DeviceId))                               \
-  X(primary_release, "cuDevicePrimaryCtxRelease_v2", (DeviceId))                                          \
-  X(context_push, "cuCtxPushCurrent_v2", (ContextHandle))                                                 \
-  X(context_pop, "cuCtxPopCurrent_v2", (ContextHandle*))                                                  \
-  X(memory_info, "cuMemGetInfo_v2", (std::size_t*, std::size_t*))                                         \
-  X(allocate, "cuMemAlloc_v2", (DevicePointer*, std::size_t))                                             \
-  X(release, "cuMemFree_v2", (DevicePointer))                                                             \
-  X(allocate_async, "cuMemAllocAsync", (DevicePointer*, std::size_t, StreamHandle))                       \
-  X(release_async, "cuMemFreeAsync", (DevicePointer, StreamHandle))                                       \
-  X(allocate_host, "cuMemAllocHost_v2", (void**, std::size_t))                                            \
-  X(release_host, "cuMemFreeHost", (void*))                                                               \
-  X(pointer_attribute, "cuPointerGetAttribute", (void*, int, DevicePointer))                              \
-  X(copy_to_device, "cuMemcpyHtoDAsync_v2", (DevicePointer, const void*, std::size_t, StreamHandle))      \
-  X(copy_to_host, "cuMemcpyDtoHAsync_v2", (void*, DevicePointer, std::size_t, StreamHandle))              \
-  X(copy_on_device, "cuMemcpyDtoDAsync_v2", (DevicePointer, DevicePointer, std::size_t, StreamHandle))    \
-  X(fill_bytes, "cuMemsetD8Async", (DevicePointer, unsigned char, std::size_t, StreamHandle))             \
-  X(stream_create, "cuStreamCreate", (StreamHandle*, unsigned))                                           \
-  X(stream_destroy, "cuStreamDestroy_v2", (StreamHandle))                                                 \
-  X(stream_synchronize, "cuStreamSynchronize", (StreamHandle))                                            \
-  X(stream_wait_event, "cuStreamWaitEvent", (StreamHandle, EventHandle, unsigned))                        \
-  X(stream_begin_capture, "cuStreamBeginCapture_v2", (StreamHandle, int))                                 \
-  X(stream_end_capture, "cuStreamEndCapture", (StreamHandle, GraphHandle*))                               \
+#define LATHE_CUDA_DRIVER(X)                                                                               \
+  X(init, "cuInit", (unsigned))                                                                            \
+  X(driver_version, "cuDriverGetVersion", (int*))                                                          \
+  X(error_name, "cuGetErrorName", (Result, const char**))                                                  \
+  X(error_string, "cuGetErrorString", (Result, const char**))                                              \
+  X(device_count, "cuDeviceGetCount", (int*))                                                              \
+  X(device_get, "cuDeviceGet", (DeviceId*, int))                                                           \
+  X(device_name, "cuDeviceGetName", (char*, int, DeviceId))                                                \
+  X(device_memory, "cuDeviceTotalMem_v2", (std::size_t*, DeviceId))                                        \
+  X(device_attribute, "cuDeviceGetAttribute", (int*, int, DeviceId))                                       \
+  X(primary_retain, "cuDevicePrimaryCtxRetain", (ContextHandle*, DeviceId))                                \
+  X(primary_release, "cuDevicePrimaryCtxRelease_v2", (DeviceId))                                           \
+  X(context_push, "cuCtxPushCurrent_v2", (ContextHandle))                                                  \
+  X(context_pop, "cuCtxPopCurrent_v2", (ContextHandle*))                                                   \
+  X(memory_info, "cuMemGetInfo_v2", (std::size_t*, std::size_t*))                                          \
+  X(allocate, "cuMemAlloc_v2", (DevicePointer*, std::size_t))                                              \
+  X(release, "cuMemFree_v2", (DevicePointer))                                                              \
+  X(allocate_async, "cuMemAllocAsync", (DevicePointer*, std::size_t, StreamHandle))                        \
+  X(release_async, "cuMemFreeAsync", (DevicePointer, StreamHandle))                                        \
+  X(allocate_host, "cuMemAllocHost_v2", (void**, std::size_t))                                             \
+  X(release_host, "cuMemFreeHost", (void*))                                                                \
+  X(pointer_attribute, "cuPointerGetAttribute", (void*, int, DevicePointer))                               \
+  X(copy_to_device, "cuMemcpyHtoDAsync_v2", (DevicePointer, const void*, std::size_t, StreamHandle))       \
+  X(copy_to_host, "cuMemcpyDtoHAsync_v2", (void*, DevicePointer, std::size_t, StreamHandle))               \
+  X(copy_on_device, "cuMemcpyDtoDAsync_v2", (DevicePointer, DevicePointer, std::size_t, StreamHandle))     \
+  X(fill_bytes, "cuMemsetD8Async", (DevicePointer, unsigned char, std::size_t, StreamHandle))              \
+  X(stream_create, "cuStreamCreate", (StreamHandle*, unsigned))                                            \
+  X(stream_destroy, "cuStreamDestroy_v2", (StreamHandle))                                                  \
+  X(stream_synchronize, "cuStreamSynchronize", (StreamHandle))                                             \
+  X(stream_wait_event, "cuStreamWaitEvent", (StreamHandle, EventHandle, unsigned))                         \
+  X(stream_begin_capture, "cuStreamBeginCapture_v2", (StreamHandle, int))                                  \
+  X(stream_end_capture, "cuStreamEndCapture", (StreamHandle, GraphHandle*))                                \
   X(graph_instantiate, "cuGraphInstantiateWithFlags", (GraphExecHandle*, GraphHandle, unsigned long long)) \
-  X(graph_destroy, "cuGraphDestroy", (GraphHandle))                                                       \
-  X(graph_launch, "cuGraphLaunch", (GraphExecHandle, StreamHandle))                                       \
-  X(graph_exec_destroy, "cuGraphExecDestroy", (GraphExecHandle))                                          \
-  X(event_create, "cuEventCreate", (EventHandle*, unsigned))                                              \
-  X(event_destroy, "cuEventDestroy_v2", (EventHandle))                                                    \
-  X(event_record, "cuEventRecord", (EventHandle, StreamHandle))                                           \
-  X(event_synchronize, "cuEventSynchronize", (EventHandle))                                               \
-  X(event_elapsed, "cuEventElapsedTime", (float*, EventHandle, EventHandle))                              \
-  X(module_load, "cuModuleLoadData", (ModuleHandle*, const void*))                                        \
-  X(module_unload, "cuModuleUnload", (ModuleHandle))                                                      \
-  X(module_function, "cuModuleGetFunction", (FunctionHandle*, ModuleHandle, const char*))                 \
-  X(function_attribute, "cuFuncGetAttribute", (int*, int, FunctionHandle))                                \
-  X(function_set_attribute, "cuFuncSetAttribute", (FunctionHandle, int, int))                             \
+  X(graph_destroy, "cuGraphDestroy", (GraphHandle))                                                        \
+  X(graph_launch, "cuGraphLaunch", (GraphExecHandle, StreamHandle))                                        \
+  X(graph_exec_destroy, "cuGraphExecDestroy", (GraphExecHandle))                                           \
+  X(event_create, "cuEventCreate", (EventHandle*, unsigned))                                               \
+  X(event_destroy, "cuEventDestroy_v2", (EventHandle))                                                     \
+  X(event_record, "cuEventRecord", (EventHandle, StreamHandle))                                            \
+  X(event_synchronize, "cuEventSynchronize", (EventHandle))                                                \
+  X(event_elapsed, "cuEventElapsedTime", (float*, EventHandle, EventHandle))                               \
+  X(module_load, "cuModuleLoadData", (ModuleHandle*, const void*))                                         \
+  X(module_unload, "cuModuleUnload", (ModuleHandle))                                                       \
+  X(module_function, "cuModuleGetFunction", (FunctionHandle*, ModuleHandle, const char*))                  \
+  X(function_attribute, "cuFuncGetAttribute", (int*, int, FunctionHandle))                                 \
+  X(function_set_attribute, "cuFuncSetAttribute", (FunctionHandle, int, int))                              \
   X(launch, "cuLaunchKernelEx", (const LaunchSpec*, FunctionHandle, void**, void**))
 
 struct Driver {
 #define LATHE_CUDA_MEMBER(member, symbol, parameters) Result(*member) parameters = nullptr;
   LATHE_CUDA_DRIVER(LATHE_CUDA_MEMBER)
 #undef LATHE_CUDA_MEMBER
-  int version = 0;   ///< 13000 for CUDA 13.0
+  int version = 0;  ///< 13000 for CUDA 13.0
 
   /// The driver of this process, opened and initialised by the first call; nullptr where there is none, and `why` says what is missing.
   static const Driver* find(std::string* why = nullptr);

@@ -19,7 +19,8 @@ Result take(const Device& device, std::size_t bytes, MemorySpace space, void* st
   const Driver& driver = device.driver();
   if (space == MemorySpace::kPinned) return driver.allocate_host(&data, bytes);
   DevicePointer pointer = 0;
-  const Result result = stream && device.info().memory_pools ? driver.allocate_async(&pointer, bytes, static_cast<StreamHandle>(stream)) : driver.allocate(&pointer, bytes);
+  const Result result =
+      stream && device.info().memory_pools ? driver.allocate_async(&pointer, bytes, static_cast<StreamHandle>(stream)) : driver.allocate(&pointer, bytes);
   data = reinterpret_cast<void*>(pointer);
   return result;
 }
@@ -51,7 +52,8 @@ Block::Block(std::shared_ptr<Device> device, std::size_t bytes, MemorySpace spac
   if (const Result result = take(*device_, bytes, space, nullptr, data_); result != kSuccess) {
     data_ = nullptr;
     const Status status = device_->driver().status(result, space == MemorySpace::kPinned ? "cuMemAllocHost" : "cuMemAlloc");
-    throw Error(status.code(), fmt::format("{} bytes of {} memory on {}: {}", bytes, space == MemorySpace::kPinned ? "pinned" : "device", device_->info().name, status.message()));
+    throw Error(status.code(), fmt::format("{} bytes of {} memory on {}: {}", bytes, space == MemorySpace::kPinned ? "pinned" : "device", device_->info().name,
+                                           status.message()));
   }
 }
 

@@ -16,10 +16,10 @@ namespace lathe::cuda {
 
 /// One compiled file of kernels. Equal names differ in architecture.
 struct EmbeddedModule {
-  std::string_view name;               ///< the source's name without ".cu"
-  int arch = 0;                        ///< 90
-  bool specific = false;               ///< sm_90a: runs on compute capability 9.0 alone
-  bool ptx = false;                    ///< compiled by the driver when loaded; for any later architecture
+  std::string_view name;  ///< the source's name without ".cu"
+  int arch = 0;           ///< 90
+  bool specific = false;  ///< sm_90a: runs on compute capability 9.0 alone
+  bool ptx = false;       ///< compiled by the driver when loaded; for any later architecture
   std::span<const std::byte> image;
 };
 

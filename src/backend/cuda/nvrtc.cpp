@@ -67,7 +67,8 @@ struct NvrtcOpener {
     std::string reason;
     const Library library = Library::open(library_names(), &reason);
     if (!library) {
-      why = fmt::format("NVRTC's library libnvrtc.so cannot be opened ({}); the PyPI package nvidia-cuda-nvrtc brings it (point LATHE_NVRTC at its libnvrtc.so.13)", reason);
+      why = fmt::format(
+          "NVRTC's library libnvrtc.so cannot be opened ({}); the PyPI package nvidia-cuda-nvrtc brings it (point LATHE_NVRTC at its libnvrtc.so.13)", reason);
       return;
     }
     const auto look_up = [&](auto& member, const char* name) {
@@ -91,7 +92,8 @@ struct NvrtcOpener {
     std::vector<std::string> places;
     if (const std::string folder = library.folder_of("nvrtcVersion"); !folder.empty()) places.push_back((std::filesystem::path(folder) / built_ins).string());
     places.push_back(built_ins);
-    if (!Library::open(places, &reason)) why = fmt::format("NVRTC's library {} cannot be opened ({}); the PyPI package nvidia-cuda-nvrtc brings it", built_ins, reason);
+    if (!Library::open(places, &reason))
+      why = fmt::format("NVRTC's library {} cannot be opened ({}); the PyPI package nvidia-cuda-nvrtc brings it", built_ins, reason);
   }
 };
 
@@ -120,7 +122,8 @@ Compiled Nvrtc::compile(const CompileRequest& request) const {
   options.push_back("--std=c++17");
   for (const std::string& option : request.options) options.push_back(option.c_str());
   ProgramOwner owner;
-  require(functions.create(&owner.program, source.c_str(), request.name.c_str(), static_cast<int>(names.size()), texts.data(), names.data()), "nvrtcCreateProgram");
+  require(functions.create(&owner.program, source.c_str(), request.name.c_str(), static_cast<int>(names.size()), texts.data(), names.data()),
+          "nvrtcCreateProgram");
   const int result = functions.compile(owner.program, static_cast<int>(options.size()), options.data());
   Compiled compiled;
   std::size_t bytes = 0;
@@ -129,7 +132,8 @@ Compiled Nvrtc::compile(const CompileRequest& request) const {
     functions.log(owner.program, compiled.log.data());
     compiled.log.resize(std::strlen(compiled.log.c_str()));
   }
-  if (result != 0) throw Error(Code::kInternal, fmt::format("{} does not compile for {}: {}\n{}", request.name, request.arch, functions.error(result), compiled.log));
+  if (result != 0)
+    throw Error(Code::kInternal, fmt::format("{} does not compile for {}: {}\n{}", request.name, request.arch, functions.error(result), compiled.log));
   const bool ptx = request.arch.rfind("compute_", 0) == 0;
   require((ptx ? functions.ptx_size : functions.cubin_size)(owner.program, &bytes), "nvrtcGetCUBINSize");
   compiled.image.resize(bytes);

@@ -15,15 +15,15 @@ namespace lathe::cuda {
 
 struct CompileRequest {
   std::string_view source;
-  std::string name = "kernel.cu";                                   ///< in messages
-  std::string arch;                                                 ///< "sm_90a" for machine code, "compute_80" for PTX
-  std::vector<std::pair<std::string, std::string>> headers;         ///< name in #include -> text
+  std::string name = "kernel.cu";                            ///< in messages
+  std::string arch;                                          ///< "sm_90a" for machine code, "compute_80" for PTX
+  std::vector<std::pair<std::string, std::string>> headers;  ///< name in #include -> text
   std::vector<std::string> options;
 };
 
 struct Compiled {
-  std::vector<std::byte> image;   ///< cubin, or PTX ending in a zero byte
-  std::string log;                ///< warnings; with --ptxas-options=-v the use of registers and memory
+  std::vector<std::byte> image;  ///< cubin, or PTX ending in a zero byte
+  std::string log;               ///< warnings; with --ptxas-options=-v the use of registers and memory
 };
 
 class Nvrtc {

@@ -46,9 +46,7 @@ struct ScaleParams {
   int count;
 };
 
-std::vector<std::byte> compiled() {
-  return Nvrtc::get().compile({kSource, "scale.cu", "sm_90a", {}, {}}).image;
-}
+std::vector<std::byte> compiled() { return Nvrtc::get().compile({kSource, "scale.cu", "sm_90a", {}, {}}).image; }
 
 TEST_F(CudaServices, DeviceTellsItsLimits) {
   const DeviceInfo& info = device->info();
@@ -113,7 +111,7 @@ TEST_F(CudaServices, GraphsHoldWhatWasEnqueued) {
   if (!Nvrtc::find()) GTEST_SKIP() << "no NVRTC here";
   const Current current(*device);
   const auto module = device->load_module("scale", compiled());
-  EXPECT_EQ(module, device->load_module("scale", {}));   // loaded once
+  EXPECT_EQ(module, device->load_module("scale", {}));  // loaded once
   const Function function = module->function("scale");
   EXPECT_THROW(module->function("absent"), Error);
   Stream stream(device);
@@ -123,14 +121,16 @@ TEST_F(CudaServices, GraphsHoldWhatWasEnqueued) {
   shape.overlaps = true;
   EXPECT_TRUE(function.launch_with(stream.handle(), shape, params));
   Graph graph;
-  EXPECT_TRUE(Graph::capture(device, stream.handle(), [&] { return function.launch_with(stream.handle(), shape, params); }, graph));
+  EXPECT_TRUE(Graph::capture(
+      device, stream.handle(), [&] { return function.launch_with(stream.handle(), shape, params); }, graph));
   ASSERT_TRUE(graph);
   EXPECT_TRUE(graph.launch(stream.handle()));
   EXPECT_EQ(fake_cuda_count().captured, 1u);
   EXPECT_EQ(fake_cuda_count().graph_launches, 1u);
   // A failure inside ends the capture and leaves no graph.
   Graph none;
-  const Status failed = Graph::capture(device, stream.handle(), [] { return Status(Code::kInternal, "stopped"); }, none);
+  const Status failed = Graph::capture(
+      device, stream.handle(), [] { return Status(Code::kInternal, "stopped"); }, none);
   EXPECT_EQ(failed.message(), "stopped");
   EXPECT_FALSE(none);
   EXPECT_TRUE(stream.synchronize());
@@ -198,7 +198,8 @@ TEST(CudaNvrtc, SourceThatDoesNotCompileIsAnErrorWithTheLog) {
 }
 
 TEST(CudaModules, TheBestImageIsChosen) {
-  const EmbeddedModule list[] = {{"a", 80, false, false, {}}, {"a", 86, false, false, {}}, {"a", 90, true, false, {}}, {"a", 80, false, true, {}}, {"b", 90, true, false, {}}};
+  const EmbeddedModule list[] = {
+      {"a", 80, false, false, {}}, {"a", 86, false, false, {}}, {"a", 90, true, false, {}}, {"a", 80, false, true, {}}, {"b", 90, true, false, {}}};
   const auto arch = [&](const char* name, int major, int minor) {
     const EmbeddedModule* m = choose_embedded(list, name, major, minor);
     return m ? m->arch + (m->ptx ? 1000 : 0) : 0;

@@ -178,7 +178,10 @@ class Analyzer {
           if (a.affine && b.affine && a.a.is_constant()) return ranged(scaled(b.a, a.a.c));
           return opaque(kLow, kHigh);
         });
-      case ExprOp::kFloorDiv: case ExprOp::kMod: case ExprOp::kDiv: case ExprOp::kFmod:
+      case ExprOp::kFloorDiv:
+      case ExprOp::kMod:
+      case ExprOp::kDiv:
+      case ExprOp::kFmod:
         return both([&](const IndexValue& a, const IndexValue& b) {
           const bool remainder = e.op == ExprOp::kMod || e.op == ExprOp::kFmod;
           const bool truncates = e.op == ExprOp::kDiv || e.op == ExprOp::kFmod;
@@ -281,7 +284,8 @@ class Analyzer {
     const bool no_point = std::any_of(out_.loops.begin(), out_.loops.end(), [](const LoopAxis& l) { return l.extent == 0; });
     if (split_) return;
     for (const DimIndex& d : out_.store.dims) {
-      if (!d.affine || (!d.in_bounds && !no_point)) throw Error(Code::kInternal, "a region stage stores outside of '" + region_.buffers[out_.stage->target].name + "' or at an index that is not affine");
+      if (!d.affine || (!d.in_bounds && !no_point))
+        throw Error(Code::kInternal, "a region stage stores outside of '" + region_.buffers[out_.stage->target].name + "' or at an index that is not affine");
     }
     visit(out_.stage->value, no_point);
   }
@@ -317,7 +321,8 @@ class Analyzer {
       bool can_miss = false;
       for (const DimIndex& d : a.dims) {
         can_miss |= !d.in_bounds;
-        if (d.affine && !d.in_bounds && !guarded && !no_point) throw Error(Code::kInternal, "a region stage reads outside of '" + region_.buffers[e.index].name + "'");
+        if (d.affine && !d.in_bounds && !guarded && !no_point)
+          throw Error(Code::kInternal, "a region stage reads outside of '" + region_.buffers[e.index].name + "'");
         if (!d.affine) visit(d.expr, no_point);
         if (d.affine && guarded && !d.in_bounds) out_.affine_values.emplace(d.expr, d.value);  // needed if the guard must be computed
       }
@@ -335,7 +340,7 @@ class Analyzer {
   const ir::Bindings& symbols_;
   std::pmr::memory_resource& memory_;
   StageAnalysis out_;
-  std::pmr::vector<Affine> axes_;             ///< original axes over the loops
+  std::pmr::vector<Affine> axes_;  ///< original axes over the loops
   std::pmr::unordered_map<ExprId, IndexValue> memo_;
   std::pmr::vector<bool> visited_;
   std::optional<SplitRequest> split_;

@@ -38,15 +38,15 @@ struct DimIndex {
   ExprId expr = -1;
   std::int64_t extent = 0;
   bool affine = false;
-  bool in_bounds = false;      ///< proven
-  Affine value;                ///< when affine
+  bool in_bounds = false;  ///< proven
+  Affine value;            ///< when affine
 };
 
 struct Access {
   BufferId buffer = -1;
-  ExprId fallback = -1;        ///< guarded load: value where out of bounds
+  ExprId fallback = -1;  ///< guarded load: value where out of bounds
   std::span<DimIndex> dims;
-  Affine offset;               ///< elements, over the affine dims; set by linearize() once the buffer's strides are known
+  Affine offset;  ///< elements, over the affine dims; set by linearize() once the buffer's strides are known
 };
 
 /// All of it lies in the memory that it was given, and is not to be copied: accesses share their dims.
@@ -58,11 +58,11 @@ struct StageAnalysis {
   std::pmr::vector<LoopAxis> loops;
   Access store;
   std::pmr::unordered_map<ExprId, Access> loads;
-  std::pmr::unordered_map<ExprId, Affine> affine_values;   ///< index arithmetic that is needed as a value
-  std::pmr::unordered_map<ExprId, ExprId> alias;           ///< selects whose condition is known
-  std::pmr::unordered_map<ExprId, bool> truths;            ///< conditions that are known
-  Affine position;                                    ///< row-major position in the reduction space
-  bool empty = false;                                 ///< no point to store
+  std::pmr::unordered_map<ExprId, Affine> affine_values;  ///< index arithmetic that is needed as a value
+  std::pmr::unordered_map<ExprId, ExprId> alias;          ///< selects whose condition is known
+  std::pmr::unordered_map<ExprId, bool> truths;           ///< conditions that are known
+  Affine position;                                        ///< row-major position in the reduction space
+  bool empty = false;                                     ///< no point to store
 
   ExprId resolve(ExprId e) const {
     for (auto it = alias.find(e); it != alias.end(); it = alias.find(e)) e = it->second;

@@ -16,9 +16,9 @@
 namespace lathe::loops::cpu {
 namespace {
 
-constexpr std::int64_t kEnoughTasks = 32;        // fewer than these: a reduction is cut
-constexpr std::int64_t kLeastRowApart = 32;      // columns from which on a kernel is called row by row rather than on repeated operands
-constexpr std::int64_t kPiecePoints = 8192;      // least points of a piece
+constexpr std::int64_t kEnoughTasks = 32;    // fewer than these: a reduction is cut
+constexpr std::int64_t kLeastRowApart = 32;  // columns from which on a kernel is called row by row rather than on repeated operands
+constexpr std::int64_t kPiecePoints = 8192;  // least points of a piece
 
 bool is_narrow_integer(DType type) {
   return type == DType::kInt8 || type == DType::kUint8 || type == DType::kInt16 || type == DType::kUint16 || type == DType::kUint32;
@@ -54,7 +54,16 @@ class Compiler {
  public:
   Compiler(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
            StageProgram& into)
-      : region_(region), a_(std::move(analysis)), buffers_(buffers), fusion_(fusion), fused_(fusion.loops), p_(into), memory_(memory), memo_(memory), uses_(memory), spread_(memory) {}
+      : region_(region),
+        a_(std::move(analysis)),
+        buffers_(buffers),
+        fusion_(fusion),
+        fused_(fusion.loops),
+        p_(into),
+        memory_(memory),
+        memo_(memory),
+        uses_(memory),
+        spread_(memory) {}
 
   void run() {
     const bool first = p_.values.capacity() == 0;
@@ -106,8 +115,8 @@ class Compiler {
     if (!p_.store) unsupported(fmt::format("no kernel stores {}", dtype_name(target.dtype)));
     const VmType stored = vm_type(logical);
     p_.fill = k_.fill(p_.values[static_cast<std::size_t>(p_.result)].type);
-    p_.store_same_type = vm_size(stored) == p_.store_size && (target.dtype == DType::kFloat32 || target.dtype == DType::kFloat64 || target.dtype == DType::kInt32 ||
-                                                              target.dtype == DType::kInt64 || target.dtype == DType::kUint64);
+    p_.store_same_type = vm_size(stored) == p_.store_size && (target.dtype == DType::kFloat32 || target.dtype == DType::kFloat64 ||
+                                                              target.dtype == DType::kInt32 || target.dtype == DType::kInt64 || target.dtype == DType::kUint64);
     assign_registers();
     widen_copy();
     finish_nest();
@@ -137,7 +146,8 @@ class Compiler {
       for (std::size_t d = 0; d < access.dims.size(); ++d) {
         if (!access.dims[d].affine) continue;
         access.offset.c += access.dims[d].value.c * desc.strides[d];
-        for (int l = 0; l < kMaxLoops; ++l) access.offset.k[static_cast<std::size_t>(l)] += access.dims[d].value.k[static_cast<std::size_t>(l)] * desc.strides[d];
+        for (int l = 0; l < kMaxLoops; ++l)
+          access.offset.k[static_cast<std::size_t>(l)] += access.dims[d].value.k[static_cast<std::size_t>(l)] * desc.strides[d];
       }
     };
     offset(a_.store);
@@ -166,7 +176,8 @@ class Compiler {
       return best;
     };
     const auto before = [&](int x, int y) {
-      if (a_.loops[static_cast<std::size_t>(x)].reduction != a_.loops[static_cast<std::size_t>(y)].reduction) return !a_.loops[static_cast<std::size_t>(x)].reduction;
+      if (a_.loops[static_cast<std::size_t>(x)].reduction != a_.loops[static_cast<std::size_t>(y)].reduction)
+        return !a_.loops[static_cast<std::size_t>(x)].reduction;
       return distance(x) > distance(y);
     };
     // A stable sort that needs no memory.
@@ -188,7 +199,8 @@ class Compiler {
     const auto found = a_.loads.find(id);
     if (a_.stage->reduce != Reduce::kNone || found == a_.loads.end()) return false;
     const Access& access = found->second;
-    if (std::any_of(access.dims.begin(), access.dims.end(), [&](const DimIndex& d) { return !d.affine || (access.fallback >= 0 && !d.in_bounds); })) return false;
+    if (std::any_of(access.dims.begin(), access.dims.end(), [&](const DimIndex& d) { return !d.affine || (access.fallback >= 0 && !d.in_bounds); }))
+      return false;
     const DType from = buffers_[static_cast<std::size_t>(access.buffer)].dtype, to = buffers_[static_cast<std::size_t>(a_.stage->target)].dtype;
     const std::size_t size = dtype_bytes(from, 1);
     return from == to && (size == 1 || size == 2 || size == 4 || size == 8);
@@ -386,7 +398,7 @@ class Compiler {
       uses_.assign(region_.exprs.size(), 0);
       std::pmr::vector<bool> reached(region_.exprs.size(), false, memory_);
       reached[static_cast<std::size_t>(a_.stage->value)] = true;
-      for (std::size_t e = region_.exprs.size(); e-- > 0;) {   // arguments come before users
+      for (std::size_t e = region_.exprs.size(); e-- > 0;) {  // arguments come before users
         if (!reached[e]) continue;
         for (const ExprId arg : region_.exprs[e].args) {
           reached[static_cast<std::size_t>(arg)] = true;
@@ -486,7 +498,9 @@ class Compiler {
     return p_.instrs.back().dst;
   }
 
-  std::span<GuardedDim> dims_of(const TileRead& r) { return std::span(p_.dims).subspan(static_cast<std::size_t>(r.first_dim), static_cast<std::size_t>(r.dims)); }
+  std::span<GuardedDim> dims_of(const TileRead& r) {
+    return std::span(p_.dims).subspan(static_cast<std::size_t>(r.first_dim), static_cast<std::size_t>(r.dims));
+  }
 
   // Registers ------------------------------------------------------------------------------------------------------------
 
@@ -573,7 +587,7 @@ class Compiler {
   std::span<const plan::TensorDesc> buffers_;
   const Fusion& fusion_;
   int fused_;
-  int full_ = 0;                                  ///< sides of the tile
+  int full_ = 0;  ///< sides of the tile
   const Kernels& k_ = kernels();
   StageProgram& p_;
   std::pmr::memory_resource* memory_;
@@ -602,8 +616,8 @@ void StageProgram::clear() {
   *this = std::move(fresh);
 }
 
-void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
-                   StageProgram& into) {
+void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion,
+                   std::pmr::memory_resource* memory, StageProgram& into) {
   Compiler(region, std::move(analysis), buffers, fusion, memory, into).run();
 }
 

@@ -25,7 +25,8 @@ void check(unsigned seed) {
     for (std::int64_t i = 0; i < expected[o].size(); ++i) {
       if (is_float(expected[o].dtype())) {
         ASSERT_TRUE(close(first[o].as_double(i), expected[o].as_double(i), expected[o].dtype(), mass))
-            << "seed " << seed << " output " << o << " element " << i << ": " << first[o].as_double(i) << " instead of " << expected[o].as_double(i) << "\n" << c.region.to_string();
+            << "seed " << seed << " output " << o << " element " << i << ": " << first[o].as_double(i) << " instead of " << expected[o].as_double(i) << "\n"
+            << c.region.to_string();
       } else {
         ASSERT_EQ(first[o].as_int64(i), expected[o].as_int64(i)) << "seed " << seed << " output " << o << " element " << i << "\n" << c.region.to_string();
       }

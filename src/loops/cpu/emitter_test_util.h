@@ -39,12 +39,16 @@ class StridedTensor {
 
   void write(const Tensor& dense) {
     const Tensor source = dense.dtype() == desc_.dtype ? dense : dense.cast(desc_.dtype);
-    visit([&](std::int64_t i, std::int64_t at) { std::memcpy(data() + static_cast<std::size_t>(at) * element_, source.raw() + static_cast<std::size_t>(i) * element_, element_); });
+    visit([&](std::int64_t i, std::int64_t at) {
+      std::memcpy(data() + static_cast<std::size_t>(at) * element_, source.raw() + static_cast<std::size_t>(i) * element_, element_);
+    });
   }
   Tensor read() {
     Tensor dense(desc_.dtype, desc_.dims);
     std::byte* out = dense.mutable_raw();
-    visit([&](std::int64_t i, std::int64_t at) { std::memcpy(out + static_cast<std::size_t>(i) * element_, data() + static_cast<std::size_t>(at) * element_, element_); });
+    visit([&](std::int64_t i, std::int64_t at) {
+      std::memcpy(out + static_cast<std::size_t>(i) * element_, data() + static_cast<std::size_t>(at) * element_, element_);
+    });
     return dense;
   }
   /// True when only elements of the tensor were written.
@@ -87,7 +91,7 @@ inline plan::TensorDesc random_layout(DType dtype, const Dims& dims, std::mt1993
   if (kind == 0 || dims.empty()) return desc;
   std::vector<std::size_t> order(dims.size());
   for (std::size_t d = 0; d < order.size(); ++d) order[d] = d;
-  if (kind == 1 && dims.size() >= 3) {   // channels-last
+  if (kind == 1 && dims.size() >= 3) {  // channels-last
     order.erase(order.begin() + 1);
     order.push_back(1);
   } else {
@@ -104,8 +108,8 @@ inline plan::TensorDesc random_layout(DType dtype, const Dims& dims, std::mt1993
 struct EmitterCase {
   LoopRegion region;
   ir::Bindings symbols;
-  std::vector<Tensor> inputs;                ///< in the logical types
-  std::vector<plan::TensorDesc> ins, outs;   ///< how they lie in memory
+  std::vector<Tensor> inputs;               ///< in the logical types
+  std::vector<plan::TensorDesc> ins, outs;  ///< how they lie in memory
 };
 
 /// Outputs in the stored types.

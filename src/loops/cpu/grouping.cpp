@@ -8,7 +8,7 @@
 namespace lathe::loops::cpu {
 namespace {
 
-constexpr std::int64_t kFewestSlices = 16;   // below it fusing would leave threads without work
+constexpr std::int64_t kFewestSlices = 16;  // below it fusing would leave threads without work
 
 /// The dimension whose index is just the counter of `loop`, or -1.
 int plain_dim(const StageAnalysis& stage, const Access& access, int loop) {
@@ -32,7 +32,8 @@ std::int64_t inner_points(const StageAnalysis& stage, int from) {
 
 class Grouper {
  public:
-  Grouper(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements, std::pmr::memory_resource* memory)
+  Grouper(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements,
+          std::pmr::memory_resource* memory)
       : region_(region), stages_(stages), buffers_(buffers), elements_(elements), memory_(memory), dim_of_(memory), written_(memory), extents_(memory) {}
 
   std::pmr::vector<StageGroup> run() {
@@ -79,7 +80,9 @@ class Grouper {
       written_.assign(buffers_.size(), false);
       for (std::size_t s = first; s < last; ++s) {
         const StageAnalysis& stage = stages_[s];
-        if (stage.empty || shared >= static_cast<int>(stage.loops.size()) || stage.loops[static_cast<std::size_t>(shared)].reduction || extent(s, shared) != extent(first, shared)) return shared;
+        if (stage.empty || shared >= static_cast<int>(stage.loops.size()) || stage.loops[static_cast<std::size_t>(shared)].reduction ||
+            extent(s, shared) != extent(first, shared))
+          return shared;
         const int d = plain_dim(stage, stage.store, shared);
         const auto target = static_cast<std::size_t>(stage.store.buffer);
         if (d < 0 || (written_[target] && dim_of_[target] != d)) return shared;
@@ -156,8 +159,8 @@ class Grouper {
 
 }  // namespace
 
-std::pmr::vector<StageGroup> plan_groups(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements,
-                                         std::pmr::memory_resource* memory) {
+std::pmr::vector<StageGroup> plan_groups(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers,
+                                         std::span<std::int64_t> elements, std::pmr::memory_resource* memory) {
   for (std::size_t b = 0; b < buffers.size(); ++b) elements[b] = buffers[b].elements();
   return Grouper(region, stages, buffers, elements, memory).run();
 }

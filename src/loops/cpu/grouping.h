@@ -16,14 +16,14 @@ namespace lathe::loops::cpu {
 
 struct StageGroup {
   explicit StageGroup(std::pmr::memory_resource* memory) : fusion(memory) {}
-  std::size_t first = 0, last = 0;   ///< stages [first, last)
-  std::int64_t slices = 0;           ///< of a fused group; 0: one stage by itself
+  std::size_t first = 0, last = 0;  ///< stages [first, last)
+  std::int64_t slices = 0;          ///< of a fused group; 0: one stage by itself
   Fusion fusion;
 };
 
 /// Rewrites the strides of temporaries that exist for one block of a group only (fusion.local tells which); `elements`: how many each
 /// buffer holds then. The groups lie in `memory`, and nothing else is allocated.
-std::pmr::vector<StageGroup> plan_groups(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers, std::span<std::int64_t> elements,
-                                         std::pmr::memory_resource* memory);
+std::pmr::vector<StageGroup> plan_groups(const LoopRegion& region, std::span<const StageAnalysis> stages, std::span<plan::TensorDesc> buffers,
+                                         std::span<std::int64_t> elements, std::pmr::memory_resource* memory);
 
 }  // namespace lathe::loops::cpu

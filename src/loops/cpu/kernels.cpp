@@ -51,15 +51,25 @@ KernelFn cast_of(VmType from, DType to) {
   }
 }
 
-KernelFn select_of(VmType type, int scalars) {
-  return cpu::vm_size(type) == 4 ? select_4_bytes(scalars) : select_8_bytes<std::int64_t>(scalars);
-}
+KernelFn select_of(VmType type, int scalars) { return cpu::vm_size(type) == 4 ? select_4_bytes(scalars) : select_8_bytes<std::int64_t>(scalars); }
 
 KernelFn fill_of(VmType type) { return cpu::vm_size(type) == 4 ? fill_plain<std::int32_t> : fill_plain<std::int64_t>; }
 
 const cpu::Kernels* kernel_table() {
-  static const cpu::Kernels table{hwy::TargetName(HWY_TARGET), unary_of, binary_of, cast_of, mul_add_f32, silu_f32, select_of, fill_of,
-                                  load_of, store_of, store_fill_of, reduce_of, arg_reduce_of, copy_elements};
+  static const cpu::Kernels table{hwy::TargetName(HWY_TARGET),
+                                  unary_of,
+                                  binary_of,
+                                  cast_of,
+                                  mul_add_f32,
+                                  silu_f32,
+                                  select_of,
+                                  fill_of,
+                                  load_of,
+                                  store_of,
+                                  store_fill_of,
+                                  reduce_of,
+                                  arg_reduce_of,
+                                  copy_elements};
   return &table;
 }
 
@@ -88,7 +98,7 @@ std::vector<const Kernels*> tables_of_this_cpu() {
   std::vector<const Kernels*> found;
   const lathe::cpu::Isa isa = lathe::cpu::cpu_features().isa();
   const std::int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
-  for (std::int64_t bits = all; bits != 0; bits &= bits - 1) {   // the lowest bit is the best target
+  for (std::int64_t bits = all; bits != 0; bits &= bits - 1) {  // the lowest bit is the best target
     const std::int64_t target = bits & -bits;
     if (!allowed(target, isa)) continue;
     hwy::GetChosenTarget().Update(target);
@@ -118,8 +128,15 @@ void choose_kernels(const Kernels* table) { chosen = table; }
 VmType vm_type(DType type) noexcept {
   switch (type) {
     case DType::kFloat64: return VmType::kF64;
-    case DType::kBool: case DType::kInt8: case DType::kUint8: case DType::kInt16: case DType::kUint16: case DType::kInt32: return VmType::kI32;
-    case DType::kUint32: case DType::kInt64: case DType::kUint64: return VmType::kI64;
+    case DType::kBool:
+    case DType::kInt8:
+    case DType::kUint8:
+    case DType::kInt16:
+    case DType::kUint16:
+    case DType::kInt32: return VmType::kI32;
+    case DType::kUint32:
+    case DType::kInt64:
+    case DType::kUint64: return VmType::kI64;
     default: return VmType::kF32;
   }
 }

@@ -42,16 +42,16 @@ struct Kernels {
   std::string_view target;
   KernelFn (*unary)(ExprOp op, VmType type);
   KernelFn (*binary)(ExprOp op, VmType type, Mode mode);
-  KernelFn (*cast)(VmType from, DType to);            ///< nullptr: nothing to do
+  KernelFn (*cast)(VmType from, DType to);  ///< nullptr: nothing to do
   /// a * b + c in f32; bit 0: b is scalar, bit 1: c is scalar.
   KernelFn (*mul_add)(int scalars);
-  KernelFn (*silu)();                                 ///< a * sigmoid(a)
+  KernelFn (*silu)();  ///< a * sigmoid(a)
   /// condition a (i32), b or c; bit 0: b is scalar, bit 1: c is scalar.
   KernelFn (*select)(VmType type, int scalars);
-  KernelFn (*fill)(VmType type);                      ///< n copies of a's element
-  MoveFn (*load)(DType from);                         ///< memory to register
-  MoveFn (*store)(DType to);                          ///< register to memory
-  MoveFn (*store_fill)(DType to);                     ///< one register element to n in memory
+  KernelFn (*fill)(VmType type);   ///< n copies of a's element
+  MoveFn (*load)(DType from);      ///< memory to register
+  MoveFn (*store)(DType to);       ///< register to memory
+  MoveFn (*store_fill)(DType to);  ///< one register element to n in memory
   ReduceFn (*reduce)(Reduce reduce, VmType type);
   ArgReduceFn (*arg_reduce)(Reduce reduce, VmType type);
   /// Memory to memory, elements of `size` bytes: rows, broadcast or blocked transpose as the strides ask.

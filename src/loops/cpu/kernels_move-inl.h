@@ -90,7 +90,8 @@ inline MoveFn load_of(DType from) {
     case DType::kUint16: return load_plain<std::uint16_t, std::int32_t>;
     case DType::kInt32: return load_plain<std::int32_t, std::int32_t>;
     case DType::kUint32: return load_plain<std::uint32_t, std::int64_t>;
-    case DType::kInt64: case DType::kUint64: return load_plain<std::int64_t, std::int64_t>;
+    case DType::kInt64:
+    case DType::kUint64: return load_plain<std::int64_t, std::int64_t>;
     default: return nullptr;
   }
 }
@@ -145,29 +146,29 @@ inline void store_half(void* dst, const void* src, std::size_t n, std::int64_t s
   store_plain<Half, float>(dst, src, n, stride);
 }
 
-#define LATHE_STORE_CASES(F)                                             \
-  case DType::kFloat32: return F<float, float>;                          \
-  case DType::kFloat64: return F<double, double>;                        \
-  case DType::kBFloat16: return F<BHalf, float>;                         \
-  case DType::kBool: case DType::kUint8: return F<std::uint8_t, std::int32_t>; \
-  case DType::kInt8: return F<std::int8_t, std::int32_t>;                \
-  case DType::kInt16: return F<std::int16_t, std::int32_t>;              \
-  case DType::kUint16: return F<std::uint16_t, std::int32_t>;            \
-  case DType::kInt32: return F<std::int32_t, std::int32_t>;              \
-  case DType::kUint32: return F<std::uint32_t, std::int64_t>;            \
-  case DType::kInt64: case DType::kUint64: return F<std::int64_t, std::int64_t>;
+#define LATHE_STORE_CASES(F)                                  \
+  case DType::kFloat32: return F<float, float>;               \
+  case DType::kFloat64: return F<double, double>;             \
+  case DType::kBFloat16: return F<BHalf, float>;              \
+  case DType::kBool:                                          \
+  case DType::kUint8: return F<std::uint8_t, std::int32_t>;   \
+  case DType::kInt8: return F<std::int8_t, std::int32_t>;     \
+  case DType::kInt16: return F<std::int16_t, std::int32_t>;   \
+  case DType::kUint16: return F<std::uint16_t, std::int32_t>; \
+  case DType::kInt32: return F<std::int32_t, std::int32_t>;   \
+  case DType::kUint32: return F<std::uint32_t, std::int64_t>; \
+  case DType::kInt64:                                         \
+  case DType::kUint64: return F<std::int64_t, std::int64_t>;
 
 inline MoveFn store_of(DType to) {
   switch (to) {
-    case DType::kFloat16: return store_half;
-    LATHE_STORE_CASES(store_plain)
+    case DType::kFloat16: return store_half; LATHE_STORE_CASES(store_plain)
     default: return nullptr;
   }
 }
 inline MoveFn store_fill_of(DType to) {
   switch (to) {
-    case DType::kFloat16: return store_fill_plain<Half, float>;
-    LATHE_STORE_CASES(store_fill_plain)
+    case DType::kFloat16: return store_fill_plain<Half, float>; LATHE_STORE_CASES(store_fill_plain)
     default: return nullptr;
   }
 }
@@ -184,7 +185,9 @@ void transpose_plain(T* dst, std::int64_t dst_row, const T* src, std::int64_t sr
     for (std::size_t c0 = 0; c0 < cols; c0 += 8) {
       const std::size_t c1 = std::min(cols, c0 + 8);
       for (std::size_t r = r0; r < r1; ++r) {
-        for (std::size_t c = c0; c < c1; ++c) dst[static_cast<std::int64_t>(r) * dst_row + static_cast<std::int64_t>(c)] = src[static_cast<std::int64_t>(c) * src_col + static_cast<std::int64_t>(r)];
+        for (std::size_t c = c0; c < c1; ++c)
+          dst[static_cast<std::int64_t>(r) * dst_row + static_cast<std::int64_t>(c)] =
+              src[static_cast<std::int64_t>(c) * src_col + static_cast<std::int64_t>(r)];
       }
     }
   }
@@ -215,7 +218,7 @@ HWY_INLINE void transpose_8x8(float* dst, std::int64_t dst_row, const float* src
 inline void transpose_f32(float* dst, std::int64_t dst_row, const float* src, std::int64_t src_col, std::size_t rows, std::size_t cols) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
   const std::size_t whole_rows = rows / 8 * 8, whole_cols = cols / 8 * 8;
-  for (std::size_t r0 = 0; r0 < whole_rows; r0 += 16) {   // two blocks: a whole cache line of the source
+  for (std::size_t r0 = 0; r0 < whole_rows; r0 += 16) {  // two blocks: a whole cache line of the source
     for (std::size_t c = 0; c < whole_cols; c += 8) {
       const std::int64_t ci = static_cast<std::int64_t>(c);
       for (std::size_t r = r0; r < std::min(r0 + 16, whole_rows); r += 8) {
@@ -223,7 +226,8 @@ inline void transpose_f32(float* dst, std::int64_t dst_row, const float* src, st
       }
     }
   }
-  if (whole_cols < cols) transpose_plain(dst + whole_cols, dst_row, src + static_cast<std::int64_t>(whole_cols) * src_col, src_col, whole_rows, cols - whole_cols);
+  if (whole_cols < cols)
+    transpose_plain(dst + whole_cols, dst_row, src + static_cast<std::int64_t>(whole_cols) * src_col, src_col, whole_rows, cols - whole_cols);
   if (whole_rows < rows) transpose_plain(dst + static_cast<std::int64_t>(whole_rows) * dst_row, dst_row, src + whole_rows, src_col, rows - whole_rows, cols);
 #else
   transpose_plain(dst, dst_row, src, src_col, rows, cols);
@@ -360,7 +364,7 @@ void reduce_f32(void* accumulators, const void* values, std::size_t rows, std::s
   const F32 d;
   const std::size_t lanes = hn::Lanes(d);
   std::size_t c = 0;
-  for (; c + 4 * lanes <= cols; c += 4 * lanes) {   // four columns of vectors hide the latency of one
+  for (; c + 4 * lanes <= cols; c += 4 * lanes) {  // four columns of vectors hide the latency of one
     VF a[4];
     for (std::size_t u = 0; u < 4; ++u) a[u] = hn::LoadU(d, v + c + u * lanes);
     for (std::size_t r = 1; r < rows; ++r)
@@ -397,17 +401,35 @@ void reduce_any(void* accumulators, const void* values, std::size_t rows, std::s
 }
 
 template <class T>
-struct TSum { T operator()(T a, T b) const { if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Bits<T>>(a) + static_cast<Bits<T>>(b)); else return a + b; } };
+struct TSum {
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Bits<T>>(a) + static_cast<Bits<T>>(b));
+    else return a + b;
+  }
+};
 template <class T>
-struct TProd { T operator()(T a, T b) const { if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Bits<T>>(a) * static_cast<Bits<T>>(b)); else return a * b; } };
+struct TProd {
+  T operator()(T a, T b) const {
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<Bits<T>>(a) * static_cast<Bits<T>>(b));
+    else return a * b;
+  }
+};
 template <class T>
-struct TMax { T operator()(T a, T b) const { return a != a ? a : b != b ? b : a > b ? a : b; } };
+struct TMax {
+  T operator()(T a, T b) const { return a != a ? a : b != b ? b : a > b ? a : b; }
+};
 template <class T>
-struct TMin { T operator()(T a, T b) const { return a != a ? a : b != b ? b : a < b ? a : b; } };
+struct TMin {
+  T operator()(T a, T b) const { return a != a ? a : b != b ? b : a < b ? a : b; }
+};
 template <class T>
-struct TAnd { T operator()(T a, T b) const { return (a != 0) & (b != 0); } };
+struct TAnd {
+  T operator()(T a, T b) const { return (a != 0) & (b != 0); }
+};
 template <class T>
-struct TOr { T operator()(T a, T b) const { return (a != 0) | (b != 0); } };
+struct TOr {
+  T operator()(T a, T b) const { return (a != 0) | (b != 0); }
+};
 
 template <class T>
 ReduceFn reduce_plain(Reduce reduce) {
@@ -437,8 +459,8 @@ inline ReduceFn reduce_of(Reduce reduce, VmType type) {
 
 /// Positions below 0 mark an accumulator that has seen nothing. NaN ranks above all for both directions.
 template <class T, bool kMaximum, bool kLast>
-void arg_reduce_any(void* best, std::int64_t* positions, const void* values, std::size_t rows, std::size_t cols, bool rows_kept, bool cols_kept, std::int64_t first,
-                    std::int64_t row_step, std::int64_t col_step) {
+void arg_reduce_any(void* best, std::int64_t* positions, const void* values, std::size_t rows, std::size_t cols, bool rows_kept, bool cols_kept,
+                    std::int64_t first, std::int64_t row_step, std::int64_t col_step) {
   const T* v = static_cast<const T*>(values);
   for (std::size_t r = 0; r < rows; ++r) {
     for (std::size_t c = 0; c < cols; ++c) {

@@ -60,7 +60,9 @@ template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
 template <class T>
-constexpr DType kTypeOf = std::is_same_v<T, double> ? DType::kFloat64 : sizeof(T) == 4 ? DType::kInt32 : DType::kInt64;
+constexpr DType kTypeOf = std::is_same_v<T, double> ? DType::kFloat64
+                          : sizeof(T) == 4          ? DType::kInt32
+                                                    : DType::kInt64;
 
 /// Rare operators by way of the definition of the language.
 template <class T, ExprOp kOp>
@@ -80,7 +82,8 @@ T defined_unary(T a) {
   }
 }
 
-#define LATHE_DEFINED(op) case ExprOp::op: return plain_binary<T, T>(mode, [](T a, T b) { return defined_binary<T, ExprOp::op>(a, b); })
+#define LATHE_DEFINED(op) \
+  case ExprOp::op: return plain_binary<T, T>(mode, [](T a, T b) { return defined_binary<T, ExprOp::op>(a, b); })
 template <class T>
 KernelFn binary_plain(ExprOp op, Mode mode) {
   switch (op) {
@@ -89,12 +92,13 @@ KernelFn binary_plain(ExprOp op, Mode mode) {
     case ExprOp::kGreater: return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return a > b; });
     case ExprOp::kGreaterEqual: return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return a >= b; });
     case ExprOp::kEqual: return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return a == b; });
-    case ExprOp::kNotEqual: return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return a != b; });
-    LATHE_DEFINED(kDiv);
-    LATHE_DEFINED(kFloorDiv);
-    LATHE_DEFINED(kMod);
-    LATHE_DEFINED(kFmod);
-    LATHE_DEFINED(kPow);
+    case ExprOp::kNotEqual:
+      return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return a != b; });
+      LATHE_DEFINED(kDiv);
+      LATHE_DEFINED(kFloorDiv);
+      LATHE_DEFINED(kMod);
+      LATHE_DEFINED(kFmod);
+      LATHE_DEFINED(kPow);
     default: break;
   }
   if constexpr (std::is_same_v<T, double>) {
@@ -119,9 +123,10 @@ KernelFn binary_plain(ExprOp op, Mode mode) {
       case ExprOp::kXor: return plain_binary<T, std::int32_t>(mode, [](T a, T b) { return (a != 0) ^ (b != 0); });
       case ExprOp::kBitAnd: return plain_binary<T, T>(mode, [](T a, T b) { return a & b; });
       case ExprOp::kBitOr: return plain_binary<T, T>(mode, [](T a, T b) { return a | b; });
-      case ExprOp::kBitXor: return plain_binary<T, T>(mode, [](T a, T b) { return a ^ b; });
-      LATHE_DEFINED(kShiftLeft);
-      LATHE_DEFINED(kShiftRight);
+      case ExprOp::kBitXor:
+        return plain_binary<T, T>(mode, [](T a, T b) { return a ^ b; });
+        LATHE_DEFINED(kShiftLeft);
+        LATHE_DEFINED(kShiftRight);
       default: return nullptr;
     }
   }
@@ -138,7 +143,8 @@ KernelFn plain_unary(F) {
   };
 }
 
-#define LATHE_DEFINED(op) case ExprOp::op: return plain_unary<T, T>([](T a) { return defined_unary<T, ExprOp::op>(a); })
+#define LATHE_DEFINED(op) \
+  case ExprOp::op: return plain_unary<T, T>([](T a) { return defined_unary<T, ExprOp::op>(a); })
 template <class T>
 KernelFn unary_plain(ExprOp op) {
   if (op == ExprOp::kNot) return plain_unary<T, std::int32_t>([](T a) { return a == 0; });
@@ -148,11 +154,30 @@ KernelFn unary_plain(ExprOp op) {
       case ExprOp::kAbs: return plain_unary<T, T>([](T a) { return std::fabs(a); });
       case ExprOp::kSqrt: return plain_unary<T, T>([](T a) { return std::sqrt(a); });
       case ExprOp::kIsNan: return plain_unary<T, std::int32_t>([](T a) { return a != a; });
-      case ExprOp::kIsInf: return plain_unary<T, std::int32_t>([](T a) { return std::fabs(a) == std::numeric_limits<T>::infinity(); });
-      LATHE_DEFINED(kSign); LATHE_DEFINED(kFloor); LATHE_DEFINED(kCeil); LATHE_DEFINED(kRound); LATHE_DEFINED(kRsqrt); LATHE_DEFINED(kReciprocal);
-      LATHE_DEFINED(kExp); LATHE_DEFINED(kLog); LATHE_DEFINED(kSin); LATHE_DEFINED(kCos); LATHE_DEFINED(kTan); LATHE_DEFINED(kAsin);
-      LATHE_DEFINED(kAcos); LATHE_DEFINED(kAtan); LATHE_DEFINED(kSinh); LATHE_DEFINED(kCosh); LATHE_DEFINED(kTanh); LATHE_DEFINED(kAsinh);
-      LATHE_DEFINED(kAcosh); LATHE_DEFINED(kAtanh); LATHE_DEFINED(kErf); LATHE_DEFINED(kSigmoid);
+      case ExprOp::kIsInf:
+        return plain_unary<T, std::int32_t>([](T a) { return std::fabs(a) == std::numeric_limits<T>::infinity(); });
+        LATHE_DEFINED(kSign);
+        LATHE_DEFINED(kFloor);
+        LATHE_DEFINED(kCeil);
+        LATHE_DEFINED(kRound);
+        LATHE_DEFINED(kRsqrt);
+        LATHE_DEFINED(kReciprocal);
+        LATHE_DEFINED(kExp);
+        LATHE_DEFINED(kLog);
+        LATHE_DEFINED(kSin);
+        LATHE_DEFINED(kCos);
+        LATHE_DEFINED(kTan);
+        LATHE_DEFINED(kAsin);
+        LATHE_DEFINED(kAcos);
+        LATHE_DEFINED(kAtan);
+        LATHE_DEFINED(kSinh);
+        LATHE_DEFINED(kCosh);
+        LATHE_DEFINED(kTanh);
+        LATHE_DEFINED(kAsinh);
+        LATHE_DEFINED(kAcosh);
+        LATHE_DEFINED(kAtanh);
+        LATHE_DEFINED(kErf);
+        LATHE_DEFINED(kSigmoid);
       default: return nullptr;
     }
   } else {
@@ -161,10 +186,17 @@ KernelFn unary_plain(ExprOp op) {
       case ExprOp::kNeg: return plain_unary<T, T>([](T a) { return static_cast<T>(U{0} - static_cast<U>(a)); });
       case ExprOp::kAbs: return plain_unary<T, T>([](T a) { return a < 0 ? static_cast<T>(U{0} - static_cast<U>(a)) : a; });
       case ExprOp::kSign: return plain_unary<T, T>([](T a) { return (a > 0) - (a < 0); });
-      case ExprOp::kBitNot: return plain_unary<T, T>([](T a) { return ~a; });
-      // A real function of an integer goes through double and truncates.
-      LATHE_DEFINED(kSqrt); LATHE_DEFINED(kExp); LATHE_DEFINED(kLog); LATHE_DEFINED(kErf); LATHE_DEFINED(kTanh); LATHE_DEFINED(kSigmoid); LATHE_DEFINED(kReciprocal);
-      LATHE_DEFINED(kRsqrt);
+      case ExprOp::kBitNot:
+        return plain_unary<T, T>([](T a) { return ~a; });
+        // A real function of an integer goes through double and truncates.
+        LATHE_DEFINED(kSqrt);
+        LATHE_DEFINED(kExp);
+        LATHE_DEFINED(kLog);
+        LATHE_DEFINED(kErf);
+        LATHE_DEFINED(kTanh);
+        LATHE_DEFINED(kSigmoid);
+        LATHE_DEFINED(kReciprocal);
+        LATHE_DEFINED(kRsqrt);
       default: return nullptr;
     }
   }
@@ -193,7 +225,8 @@ KernelFn cast_from(DType to) {
   switch (to) {
     case DType::kFloat32: return std::is_same_v<From, float> ? nullptr : plain_unary<From, float>([](From x) { return static_cast<float>(x); });
     case DType::kFloat64: return std::is_same_v<From, double> ? nullptr : plain_unary<From, double>([](From x) { return static_cast<double>(x); });
-    case DType::kFloat16: case DType::kBFloat16:
+    case DType::kFloat16:
+    case DType::kBFloat16:
       return to == DType::kFloat16 ? plain_unary<From, float>([](From x) { return static_cast<float>(round_to(static_cast<double>(x), DType::kFloat16)); })
                                    : plain_unary<From, float>([](From x) { return static_cast<float>(round_to(static_cast<double>(x), DType::kBFloat16)); });
     case DType::kBool: return plain_unary<From, std::int32_t>([](From x) { return x != 0; });
@@ -210,13 +243,14 @@ KernelFn cast_from(DType to) {
 template <class T>
 KernelFn select_8_bytes(int scalars) {
   switch (scalars) {
-#define LATHE_SELECT(bits, A, B)                                                                                                   \
-  case bits: return [](void* d, const void* m, const void* a, const void* b, std::size_t n) {                                      \
-    T* out = static_cast<T*>(d);                                                                                                   \
-    const std::int32_t* c = static_cast<const std::int32_t*>(m);                                                                   \
-    const T *x = static_cast<const T*>(a), *y = static_cast<const T*>(b);                                                          \
-    for (std::size_t i = 0; i < n; ++i) out[i] = c[i] ? x[A] : y[B];                                                               \
-  };
+#define LATHE_SELECT(bits, A, B)                                                     \
+  case bits:                                                                         \
+    return [](void* d, const void* m, const void* a, const void* b, std::size_t n) { \
+      T* out = static_cast<T*>(d);                                                   \
+      const std::int32_t* c = static_cast<const std::int32_t*>(m);                   \
+      const T *x = static_cast<const T*>(a), *y = static_cast<const T*>(b);          \
+      for (std::size_t i = 0; i < n; ++i) out[i] = c[i] ? x[A] : y[B];               \
+    };
     LATHE_SELECT(0, i, i)
     LATHE_SELECT(1, 0, i)
     LATHE_SELECT(2, i, 0)

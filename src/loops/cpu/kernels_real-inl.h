@@ -106,18 +106,42 @@ HWY_INLINE VF as_flag(hn::Mask<F32> m) {
 HWY_INLINE VF min_nan(VF a, VF b) { return hn::IfThenElse(hn::IsNaN(a), a, hn::IfThenElse(hn::IsNaN(b), b, hn::Min(a, b))); }
 HWY_INLINE VF max_nan(VF a, VF b) { return hn::IfThenElse(hn::IsNaN(a), a, hn::IfThenElse(hn::IsNaN(b), b, hn::Max(a, b))); }
 
-struct FAdd { HWY_INLINE VF operator()(VF a, VF b) const { return hn::Add(a, b); } };
-struct FSub { HWY_INLINE VF operator()(VF a, VF b) const { return hn::Sub(a, b); } };
-struct FMul { HWY_INLINE VF operator()(VF a, VF b) const { return hn::Mul(a, b); } };
-struct FDiv { HWY_INLINE VF operator()(VF a, VF b) const { return hn::Div(a, b); } };
-struct FMin { HWY_INLINE VF operator()(VF a, VF b) const { return min_nan(a, b); } };
-struct FMax { HWY_INLINE VF operator()(VF a, VF b) const { return max_nan(a, b); } };
-struct FLess { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Lt(a, b)); } };
-struct FLessEqual { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Le(a, b)); } };
-struct FEqual { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Eq(a, b)); } };
-struct FNotEqual { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Not(hn::Eq(a, b))); } };
-struct FGreater { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Lt(b, a)); } };
-struct FGreaterEqual { HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Le(b, a)); } };
+struct FAdd {
+  HWY_INLINE VF operator()(VF a, VF b) const { return hn::Add(a, b); }
+};
+struct FSub {
+  HWY_INLINE VF operator()(VF a, VF b) const { return hn::Sub(a, b); }
+};
+struct FMul {
+  HWY_INLINE VF operator()(VF a, VF b) const { return hn::Mul(a, b); }
+};
+struct FDiv {
+  HWY_INLINE VF operator()(VF a, VF b) const { return hn::Div(a, b); }
+};
+struct FMin {
+  HWY_INLINE VF operator()(VF a, VF b) const { return min_nan(a, b); }
+};
+struct FMax {
+  HWY_INLINE VF operator()(VF a, VF b) const { return max_nan(a, b); }
+};
+struct FLess {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Lt(a, b)); }
+};
+struct FLessEqual {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Le(a, b)); }
+};
+struct FEqual {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Eq(a, b)); }
+};
+struct FNotEqual {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Not(hn::Eq(a, b))); }
+};
+struct FGreater {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Lt(b, a)); }
+};
+struct FGreaterEqual {
+  HWY_INLINE VF operator()(VF a, VF b) const { return as_flag(hn::Le(b, a)); }
+};
 
 template <class F>
 KernelFn binary_modes(Mode mode) {
@@ -184,9 +208,13 @@ void sincos_kernel(void* dst, const void* a, const void*, const void*, std::size
   each1(dst, a, n, [](VF x) { return vsincos<kShift>(F32(), x); });
 }
 
-#define LATHE_UNARY(expression)                                                               \
-  return [](void* dst, const void* a, const void*, const void*, std::size_t n) {              \
-    each1(dst, a, n, [](VF x) HWY_ATTR { const F32 d; (void)d; return expression; });         \
+#define LATHE_UNARY(expression)                                                  \
+  return [](void* dst, const void* a, const void*, const void*, std::size_t n) { \
+    each1(dst, a, n, [](VF x) HWY_ATTR {                                         \
+      const F32 d;                                                               \
+      (void)d;                                                                   \
+      return expression;                                                         \
+    });                                                                          \
   }
 
 inline KernelFn unary_f32(ExprOp op) {
@@ -249,7 +277,9 @@ inline KernelFn binary_f32(ExprOp op, Mode mode) {
 inline KernelFn silu_f32() { LATHE_UNARY(hn::Div(x, hn::Add(hn::Set(d, 1.0f), vexp<true>(d, x)))); }
 #undef LATHE_UNARY
 
-struct FMulAdd { HWY_INLINE VF operator()(VF a, VF b, VF c) const { return hn::MulAdd(a, b, c); } };
+struct FMulAdd {
+  HWY_INLINE VF operator()(VF a, VF b, VF c) const { return hn::MulAdd(a, b, c); }
+};
 
 inline KernelFn mul_add_f32(int scalars) {
   switch (scalars) {

@@ -25,8 +25,8 @@ using loops::cpu::StageAnalysis;
 using loops::cpu::StageProgram;
 using loops::cpu::TileMemory;
 
-constexpr std::int64_t kSerialWork = 16384;     // points x instructions below which waking threads costs more than it brings
-constexpr std::int64_t kGrain = 32768;          // the same per task group
+constexpr std::int64_t kSerialWork = 16384;  // points x instructions below which waking threads costs more than it brings
+constexpr std::int64_t kGrain = 32768;       // the same per task group
 constexpr std::size_t kRawBytes = static_cast<std::size_t>(loops::cpu::kTilePoints) * 8;
 constexpr std::size_t kMaxBuffers = 64;
 
@@ -34,10 +34,10 @@ std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Group {
   std::size_t first = 0, last = 0;
-  std::int64_t slices = 0;          ///< of fused stages; 0: one stage, task by task
-  std::int64_t chunk = 1;           ///< tasks (or slices) per call
+  std::int64_t slices = 0;  ///< of fused stages; 0: one stage, task by task
+  std::int64_t chunk = 1;   ///< tasks (or slices) per call
   bool serial = false;
-  std::size_t first_local = 0, last_local = 0;           ///< its temporaries of one block, in locals_
+  std::size_t first_local = 0, last_local = 0;  ///< its temporaries of one block, in locals_
 };
 
 /// Does a region use symbols anywhere, as an extent or as a value?
@@ -70,7 +70,9 @@ class LoopsKernel final : public Kernel {
     fit(request);
   }
 
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
   bool reads_symbols() const noexcept override { return symbolic_; }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
@@ -134,14 +136,15 @@ class LoopsKernel final : public Kernel {
     const std::size_t one = loops::cpu::partial_bytes(stage);
     std::byte* partials = scratch + partial_offset_;
     pool->parallel_for(stage.tasks * stage.pieces, [&](std::int64_t unit, int worker) {
-      note(group.first, loops::cpu::run_piece(stage, memory_of(pointers, scratch, worker), unit / stage.pieces, unit % stage.pieces, partials + static_cast<std::size_t>(unit) * one));
+      note(group.first, loops::cpu::run_piece(stage, memory_of(pointers, scratch, worker), unit / stage.pieces, unit % stage.pieces,
+                                              partials + static_cast<std::size_t>(unit) * one));
     });
     for (std::int64_t task = 0; task < stage.tasks; ++task)
       loops::cpu::combine_pieces(stage, memory_of(pointers, scratch, 0), task, partials + static_cast<std::size_t>(task * stage.pieces) * one);
   }
 
   void fit(const BindRequest& request) {
-    Arena own;   // for callers that bind once
+    Arena own;  // for callers that bind once
     std::pmr::memory_resource* memory = request.memory ? request.memory : &own;
     settle_descs(request);
     std::pmr::vector<StageAnalysis> analyses(memory);
@@ -204,7 +207,8 @@ class LoopsKernel final : public Kernel {
     local_bytes_ = std::max(local_bytes_, bytes);
     const std::int64_t units = plan.slices > 0 ? plan.slices : stages_[plan.first].tasks;
     const double per_unit = work / static_cast<double>(std::max<std::int64_t>(1, units));
-    group.chunk = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(kGrain) / std::max(per_unit, 1.0)), 1, std::max<std::int64_t>(1, units / threads));
+    group.chunk = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(kGrain) / std::max(per_unit, 1.0)), 1,
+                                           std::max<std::int64_t>(1, units / threads));
     group.serial = work < kSerialWork;
     groups_.push_back(group);
   }
@@ -233,11 +237,11 @@ class LoopsKernel final : public Kernel {
   LoopRegion region_;
   bool symbolic_ = is_symbolic(region_);
   std::vector<BufferId> inputs_, outputs_;
-  std::vector<TensorDesc> descs_;                                ///< one per buffer
+  std::vector<TensorDesc> descs_;  ///< one per buffer
   std::vector<std::int64_t> elements_;
   std::vector<StageProgram> stages_;
   std::vector<Group> groups_;
-  std::vector<std::pair<BufferId, std::size_t>> locals_;         ///< temporaries of one block, and where they are in a worker's memory
+  std::vector<std::pair<BufferId, std::size_t>> locals_;  ///< temporaries of one block, and where they are in a worker's memory
   std::vector<std::size_t> temporary_offset_;
   Dims dims_;
   std::size_t scratch_ = 0, partial_offset_ = 0, worker_offset_ = 0, per_worker_ = 0, registers_ = 0, local_bytes_ = 0;

@@ -23,14 +23,14 @@
 namespace lathe::loops::cpu {
 
 inline constexpr std::int64_t kTilePoints = 1024;
-inline constexpr int kMaxValues = 192;       ///< values of one tile program
+inline constexpr int kMaxValues = 192;  ///< values of one tile program
 inline constexpr int kMaxAccesses = 48;
 
 /// c + sum over the nest's loops of k[l] * start of loop l, then `row` and `col` per step inside the tile.
 struct TileAffine {
   std::int64_t c = 0;
   std::int64_t row = 0, col = 0;
-  int loops = 0;                    ///< how many of k count
+  int loops = 0;  ///< how many of k count
   std::array<std::int64_t, kMaxLoops> k{};
 };
 
@@ -41,21 +41,21 @@ struct NestLoop {
 
 /// A guarded or computed dimension of a read.
 struct GuardedDim {
-  TileAffine index;                 ///< when affine
-  int value = -1;                   ///< else: the int64 value that holds it
+  TileAffine index;  ///< when affine
+  int value = -1;    ///< else: the int64 value that holds it
   std::int64_t extent = 0, stride = 0;
-  bool check = false;               ///< may miss
+  bool check = false;  ///< may miss
 };
 
 struct TileRead {
   BufferId buffer = -1;
-  TileAffine offset;                ///< elements, over the affine dimensions
+  TileAffine offset;  ///< elements, over the affine dimensions
   MoveFn load = nullptr;
-  std::size_t size = 0;             ///< bytes of an element in memory
-  bool same_type = false;           ///< memory holds what a register holds
-  std::int32_t first_dim = 0, dims = 0;   ///< in StageProgram::dims, those that must be checked or computed; none: plain
-  int fallback = -1;                ///< value where out of bounds; -1 with a check: an error of the data
-  bool computed = false;            ///< some dimension is a value: element by element
+  std::size_t size = 0;                  ///< bytes of an element in memory
+  bool same_type = false;                ///< memory holds what a register holds
+  std::int32_t first_dim = 0, dims = 0;  ///< in StageProgram::dims, those that must be checked or computed; none: plain
+  int fallback = -1;                     ///< value where out of bounds; -1 with a check: an error of the data
+  bool computed = false;                 ///< some dimension is a value: element by element
 };
 
 /// Along which sides of the tile a value varies: 0 (one element), rows, columns, both.
@@ -65,25 +65,25 @@ struct TileValue {
   VmType type = VmType::kF32;
   int varies = 0;
   bool scalar() const { return varies == 0; }
-  std::int32_t reg = -1;            ///< byte offset of its register; -1: a constant or read in place
-  std::int64_t constant = 0;        ///< bit pattern
+  std::int32_t reg = -1;      ///< byte offset of its register; -1: a constant or read in place
+  std::int64_t constant = 0;  ///< bit pattern
 };
 
 struct TileInstr {
   /// kSpread: repeats a value that varies along one side, or neither, over the sides of dst.
   enum class Kind : std::uint8_t { kConstant, kRead, kIota, kSpread, kKernel } kind = Kind::kKernel;
   KernelFn fn = nullptr;
-  bool by_row = false;              ///< called once per row: operands may vary along one side only
+  bool by_row = false;  ///< called once per row: operands may vary along one side only
   std::int32_t dst = -1, a = -1, b = -1, c = -1;
-  std::int32_t read = -1;           ///< kRead: index into reads; kIota: into iotas
+  std::int32_t read = -1;  ///< kRead: index into reads; kIota: into iotas
 };
 
 struct StageProgram {
-  const std::string* source = nullptr;            ///< of the region's stage
-  std::vector<NestLoop> kept, reduced;            ///< kept: the outermost `fused` first
-  std::vector<int> kept_loop, reduced_loop;       ///< index into TileAffine::k
-  int fused = 0;                                  ///< leading kept loops shared with the group's other stages
-  int row_loop = -1, col_loop = -1;               ///< index into k; -1: one row / one column
+  const std::string* source = nullptr;       ///< of the region's stage
+  std::vector<NestLoop> kept, reduced;       ///< kept: the outermost `fused` first
+  std::vector<int> kept_loop, reduced_loop;  ///< index into TileAffine::k
+  int fused = 0;                             ///< leading kept loops shared with the group's other stages
+  int row_loop = -1, col_loop = -1;          ///< index into k; -1: one row / one column
   std::int64_t row_extent = 1, row_step = 1, col_extent = 1, col_step = 1;
   bool row_kept = true, col_kept = true;
 
@@ -100,23 +100,23 @@ struct StageProgram {
   MoveFn store = nullptr, store_fill = nullptr;
   KernelFn fill = nullptr;
   bool store_same_type = false;
-  bool pure_copy = false;                         ///< result is one plain read of the same type
+  bool pure_copy = false;  ///< result is one plain read of the same type
 
   Reduce reduce = Reduce::kNone;
   ReduceFn reduce_fn = nullptr;
   ArgReduceFn arg_fn = nullptr;
   VmType accumulate = VmType::kF32;
-  std::int64_t identity = 0;                      ///< bit pattern
-  TileAffine position;                            ///< of arg reductions
+  std::int64_t identity = 0;                                    ///< bit pattern
+  TileAffine position;                                          ///< of arg reductions
   std::int32_t accumulators = -1, positions = -1, filled = -1;  ///< registers
 
   std::int32_t register_bytes = 0;
-  std::int64_t tasks = 1;                         ///< product of kept counts
-  std::int64_t pieces = 1;                        ///< a long reduction to few results: each task in so many parts, combined afterwards
-  int piece_loop = -1;                            ///< index into `reduced` of the loop that is cut
-  std::int64_t tasks_per_outer = 1;               ///< of those behind the fused loops
+  std::int64_t tasks = 1;            ///< product of kept counts
+  std::int64_t pieces = 1;           ///< a long reduction to few results: each task in so many parts, combined afterwards
+  int piece_loop = -1;               ///< index into `reduced` of the loop that is cut
+  std::int64_t tasks_per_outer = 1;  ///< of those behind the fused loops
   std::int64_t points_per_task = 1;
-  int weight = 1;                                 ///< rough cost per point
+  int weight = 1;  ///< rough cost per point
 
   /// As new, but the vectors keep their memory.
   void clear();
@@ -133,8 +133,8 @@ struct Fusion {
 
 /// `buffers`: how each buffer of the region lies in memory. `into` is overwritten and keeps its vectors' memory; what compiling itself
 /// needs comes from `memory`, which need not take it back (Arena). The region must outlive the program.
-void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion, std::pmr::memory_resource* memory,
-                   StageProgram& into);
+void compile_stage(const LoopRegion& region, StageAnalysis analysis, std::span<const plan::TensorDesc> buffers, const Fusion& fusion,
+                   std::pmr::memory_resource* memory, StageProgram& into);
 
 /// Where a run's data is; `pointers` per buffer. `registers` holds register_bytes, `raw` kTilePoints elements of 8 bytes.
 struct TileMemory {

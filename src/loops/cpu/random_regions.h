@@ -33,7 +33,7 @@ class Generator {
   }
 
  private:
-  struct Made {             ///< a value that a stage stores: which axes it has
+  struct Made {  ///< a value that a stage stores: which axes it has
     int buffer;
     std::vector<int> axes;
   };
@@ -91,7 +91,7 @@ class Generator {
         const std::int64_t by = 1 + below(5);
         return {pool_.binary(ExprOp::kMod, i, index(by)), by};
       }
-      case 5: {   // two axes as one, divided anew
+      case 5: {  // two axes as one, divided anew
         const int b = below(extents_.size());
         const std::int64_t f = std::max<std::int64_t>(extents_[static_cast<std::size_t>(b)], 1), by = 1 + below(7);
         const ExprId flat = pool_.binary(ExprOp::kAdd, pool_.binary(ExprOp::kMul, i, index(f)), pool_.axis(b));
@@ -119,7 +119,7 @@ class Generator {
         if (below(5) == 0) e = index(0), n = 1;
       }
       if (elements * n > 40000) e = index(0), n = 1;
-      if (below(10) == 0 && elements < 2000) {   // the index comes from a tensor
+      if (below(10) == 0 && elements < 2000) {  // the index comes from a tensor
         const int table = add_buffer(DType::kInt64, {ir::Dim(n)}, Role::kInput);
         limit_[table] = 7;
         e = pool_.load(table, DType::kInt64, {e}, -1);
@@ -149,7 +149,7 @@ class Generator {
     switch (below(8)) {
       case 0: return constant(1 + below(3), type_);
       case 1: return extents_.empty() ? constant(1, type_) : pool_.cast(pool_.binary(ExprOp::kMod, pool_.axis(below(extents_.size())), index(3)), type_);
-      case 2: {   // another type, converted
+      case 2: {  // another type, converted
         const DType other = is_float(type_) ? (below(2) ? DType::kInt32 : DType::kUint8) : DType::kInt16;
         return pool_.cast(fresh_read(other), type_);
       }
@@ -164,11 +164,12 @@ class Generator {
     if (below(3) == 0 && !extents_.empty()) c = pool_.binary(op, index_map().first, index(3));
     else c = pool_.binary(op, fresh_read(DType::kInt32), pool_.integer(1, DType::kInt32));
     if (below(4) == 0) c = pool_.unary(ExprOp::kNot, c);
-    if (below(4) == 0) c = pool_.binary(below(2) ? ExprOp::kAnd : ExprOp::kOr, c, pool_.binary(ExprOp::kGreater, fresh_read(DType::kInt8), pool_.integer(0, DType::kInt8)));
+    if (below(4) == 0)
+      c = pool_.binary(below(2) ? ExprOp::kAnd : ExprOp::kOr, c, pool_.binary(ExprOp::kGreater, fresh_read(DType::kInt8), pool_.integer(0, DType::kInt8)));
     return c;
   }
 
-  ExprId bounded(ExprId x) {   // real values back into [-4, 4]
+  ExprId bounded(ExprId x) {  // real values back into [-4, 4]
     return pool_.binary(ExprOp::kMax, pool_.binary(ExprOp::kMin, x, constant(4, type_)), constant(-4, type_));
   }
 
@@ -234,7 +235,7 @@ class Generator {
       static constexpr Reduce kReal[] = {Reduce::kSum, Reduce::kSum, Reduce::kMax, Reduce::kMin, Reduce::kArgMax, Reduce::kArgMinLast};
       static constexpr Reduce kWhole[] = {Reduce::kSum, Reduce::kMax, Reduce::kMin, Reduce::kProd, Reduce::kArgMin, Reduce::kArgMaxLast};
       s.reduce = real() ? kReal[below(6)] : kWhole[below(6)];
-      if (is_arg_reduce(s.reduce)) {   // ties and rounding: over exact values only
+      if (is_arg_reduce(s.reduce)) {  // ties and rounding: over exact values only
         s.value = fresh_read(type_);
         stored = DType::kInt64;
       }
@@ -274,7 +275,7 @@ class Generator {
       const bool symbolic = symbolic_;
       if (axis == 0) symbolic_ = false;
       extents_[static_cast<std::size_t>(axis)] = own;
-      if (own != whole) made_.clear();   // temporaries have the extents of the others
+      if (own != whole) made_.clear();  // temporaries have the extents of the others
       for (int a = 0; a < static_cast<int>(extents_.size()); ++a) {
         s.axes.push_back({extent(a), false});
         s.store_index.push_back(a == axis ? pool_.binary(ExprOp::kAdd, pool_.axis(a), index(offset)) : pool_.axis(a));
@@ -358,7 +359,7 @@ class Generator {
   int depth_ = 0;
   ir::Bindings symbols_;
   std::vector<Buffer> buffers_;
-  std::unordered_map<int, std::int64_t> limit_;   ///< index tensors: values below this
+  std::unordered_map<int, std::int64_t> limit_;  ///< index tensors: values below this
   std::vector<Stage> stages_;
   std::vector<Made> made_;
 };

@@ -98,8 +98,8 @@ class Runner {
   void copy(const Tile& tile) noexcept {
     const TileRead& r = p_.reads[0];
     const View src{static_cast<std::byte*>(m_.pointers[r.buffer]) + base_of(r.offset, tile) * static_cast<std::int64_t>(r.size), r.offset.row, r.offset.col};
-    const View dst{static_cast<std::byte*>(m_.pointers[p_.target]) + base_of(p_.store_offset, tile) * static_cast<std::int64_t>(p_.store_size), p_.store_offset.row,
-                   p_.store_offset.col};
+    const View dst{static_cast<std::byte*>(m_.pointers[p_.target]) + base_of(p_.store_offset, tile) * static_cast<std::int64_t>(p_.store_size),
+                   p_.store_offset.row, p_.store_offset.col};
     kernels_.copy(dst, src, static_cast<std::size_t>(tile.rows), static_cast<std::size_t>(tile.cols), r.size);
   }
 
@@ -116,7 +116,7 @@ class Runner {
       counter[i] = first(i);
       empty |= first(i) >= last(i) || p_.reduced[i].extent == 0;
     }
-    if (p_.arg_fn) std::fill_n(positions, kept, empty ? 0 : -1);   // -1: nothing seen yet
+    if (p_.arg_fn) std::fill_n(positions, kept, empty ? 0 : -1);  // -1: nothing seen yet
     const bool rows_kept = p_.row_kept && p_.row_loop >= 0, cols_kept = p_.col_kept && p_.col_loop >= 0;
     while (!empty) {
       for (std::size_t i = 0; i < p_.reduced.size(); ++i)
@@ -193,13 +193,17 @@ class Runner {
       }
       const std::int64_t a_step = row_step_of(instr.a, tile), b_step = row_step_of(instr.b, tile), c_step = row_step_of(instr.c, tile);
       auto* out = static_cast<std::byte*>(to);
-      const auto *a = static_cast<const std::byte*>(operand(instr.a)), *b = static_cast<const std::byte*>(operand(instr.b)), *c = static_cast<const std::byte*>(operand(instr.c));
-      for (std::int64_t row = 0; row < tile.rows; ++row, out += row_step, a += a_step, b += b_step, c += c_step) instr.fn(out, a, b, c, static_cast<std::size_t>(tile.cols));
+      const auto *a = static_cast<const std::byte*>(operand(instr.a)), *b = static_cast<const std::byte*>(operand(instr.b)),
+                 *c = static_cast<const std::byte*>(operand(instr.c));
+      for (std::int64_t row = 0; row < tile.rows; ++row, out += row_step, a += a_step, b += b_step, c += c_step)
+        instr.fn(out, a, b, c, static_cast<std::size_t>(tile.cols));
     }
   }
 
   /// The part of the tile that a value has elements for.
-  static Tile sides(const TileValue& v, const Tile& tile) noexcept { return {tile.start, v.varies & kByRow ? tile.rows : 1, v.varies & kByCol ? tile.cols : 1}; }
+  static Tile sides(const TileValue& v, const Tile& tile) noexcept {
+    return {tile.start, v.varies & kByRow ? tile.rows : 1, v.varies & kByCol ? tile.cols : 1};
+  }
   static std::size_t points_of(const TileValue& v, const Tile& tile) noexcept {
     return static_cast<std::size_t>((v.varies & kByRow ? tile.rows : 1) * (v.varies & kByCol ? tile.cols : 1));
   }
@@ -219,7 +223,8 @@ class Runner {
     if (source.scalar()) {
       instr.fn(to, from, nullptr, nullptr, points_of(v, tile));
     } else if (source.varies == kByRow) {
-      for (std::int64_t row = 0; row < tile.rows; ++row, to += cols * element) instr.fn(to, from + static_cast<std::size_t>(row) * element, nullptr, nullptr, cols);
+      for (std::int64_t row = 0; row < tile.rows; ++row, to += cols * element)
+        instr.fn(to, from + static_cast<std::size_t>(row) * element, nullptr, nullptr, cols);
     } else {
       for (std::int64_t row = 0; row < tile.rows; ++row, to += cols * element) std::memcpy(to, from, cols * element);
     }
@@ -244,7 +249,8 @@ class Runner {
         return to;
       }
       if (r.same_type && r.offset.row == 1 && r.offset.col != 1 && tile.rows > 1) {
-        kernels_.copy({to, tile.cols, 1}, {const_cast<std::byte*>(from), r.offset.row, r.offset.col}, static_cast<std::size_t>(tile.rows), static_cast<std::size_t>(tile.cols), r.size);
+        kernels_.copy({to, tile.cols, 1}, {const_cast<std::byte*>(from), r.offset.row, r.offset.col}, static_cast<std::size_t>(tile.rows),
+                      static_cast<std::size_t>(tile.cols), r.size);
         return to;
       }
       if (tile.cols == 1) {
@@ -279,7 +285,7 @@ class Runner {
     const bool scalar_fallback = p_.values[static_cast<std::size_t>(r.fallback)].scalar();
     const KernelFn fill = kernels_.fill(v.type);
     for (std::int64_t row = 0; row < tile.rows; ++row, out += static_cast<std::size_t>(tile.cols) * element) {
-      std::int64_t first = 0, last = tile.cols;   // [first, last) is inside
+      std::int64_t first = 0, last = tile.cols;  // [first, last) is inside
       for (const GuardedDim& d : dims_of(r)) {
         const std::int64_t at = base_of(d.index, tile) + row * d.index.row, k = d.index.col;
         if (k == 0) {
@@ -303,8 +309,8 @@ class Runner {
       };
       outside(0, first);
       if (last > first)
-        r.load(out + static_cast<std::size_t>(first) * element, memory + (base + row * r.offset.row + first * r.offset.col) * size, static_cast<std::size_t>(last - first),
-               r.offset.col);
+        r.load(out + static_cast<std::size_t>(first) * element, memory + (base + row * r.offset.row + first * r.offset.col) * size,
+               static_cast<std::size_t>(last - first), r.offset.col);
       outside(last, tile.cols);
     }
   }
@@ -343,7 +349,8 @@ class Runner {
       return;
     }
     for (std::int64_t i = 0; i < point; ++i)
-      if (missed[static_cast<std::size_t>(i)]) std::memcpy(static_cast<std::byte*>(to) + static_cast<std::size_t>(i) * element, fallback_at(r, element, i), element);
+      if (missed[static_cast<std::size_t>(i)])
+        std::memcpy(static_cast<std::byte*>(to) + static_cast<std::size_t>(i) * element, fallback_at(r, element, i), element);
   }
 
   void store(const Tile& tile) noexcept {
@@ -357,7 +364,8 @@ class Runner {
       return;
     }
     for (std::int64_t row = 0; row < tile.rows; ++row)
-      p_.store_fill(to + (base + row * p_.store_offset.row) * static_cast<std::int64_t>(p_.store_size), value, static_cast<std::size_t>(tile.cols), p_.store_offset.col);
+      p_.store_fill(to + (base + row * p_.store_offset.row) * static_cast<std::int64_t>(p_.store_size), value, static_cast<std::size_t>(tile.cols),
+                    p_.store_offset.col);
   }
 
   void store_rows(std::int64_t base, const void* values, std::size_t element, std::int64_t rows, std::int64_t cols) noexcept {
@@ -372,10 +380,12 @@ class Runner {
     } else if (cols == 1) {
       p_.store(to + base * size, from, static_cast<std::size_t>(rows), p_.store_offset.row);
     } else if (p_.store_same_type && p_.store_offset.row == 1 && rows > 1) {
-      kernels_.copy({to + base * size, p_.store_offset.row, p_.store_offset.col}, {const_cast<std::byte*>(from), cols, 1}, static_cast<std::size_t>(rows), static_cast<std::size_t>(cols), p_.store_size);
+      kernels_.copy({to + base * size, p_.store_offset.row, p_.store_offset.col}, {const_cast<std::byte*>(from), cols, 1}, static_cast<std::size_t>(rows),
+                    static_cast<std::size_t>(cols), p_.store_size);
     } else {
       for (std::int64_t row = 0; row < rows; ++row)
-        p_.store(to + (base + row * p_.store_offset.row) * size, from + static_cast<std::size_t>(row * cols) * element, static_cast<std::size_t>(cols), p_.store_offset.col);
+        p_.store(to + (base + row * p_.store_offset.row) * size, from + static_cast<std::size_t>(row * cols) * element, static_cast<std::size_t>(cols),
+                 p_.store_offset.col);
     }
   }
 

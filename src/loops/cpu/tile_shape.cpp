@@ -12,12 +12,12 @@ namespace lathe::loops::cpu {
 namespace {
 
 // Nanoseconds, from a machine of 3 GHz; only their relations matter.
-constexpr double kTileCost = 40;          // per tile, and per access of it
+constexpr double kTileCost = 40;  // per tile, and per access of it
 constexpr double kAccessCost = 8;
-constexpr double kRowCost = 5;            // per row of an access that is not one run
-constexpr double kDense = 0.05;           // per point
+constexpr double kRowCost = 5;   // per row of an access that is not one run
+constexpr double kDense = 0.05;  // per point
 constexpr double kStrided = 0.5;
-constexpr double kFarStrided = 1.2;       // each point in a cache line of its own
+constexpr double kFarStrided = 1.2;  // each point in a cache line of its own
 constexpr double kTransposed = 0.2;
 constexpr double kGathered = 3;
 
@@ -86,7 +86,7 @@ TileShape choose_tile(const TileQuestion& q) {
           const bool col_reduced = a.loops[static_cast<std::size_t>(col)].reduction, row_reduced = row >= 0 && a.loops[static_cast<std::size_t>(row)].reduction;
           cost += points * kDense;
           if (col_reduced && !row_reduced) cost += kRowCost * static_cast<double>(shape.row_step);
-          if (!col_reduced && !row_reduced) cost += points * kDense;   // accumulators come and go with every tile
+          if (!col_reduced && !row_reduced) cost += points * kDense;  // accumulators come and go with every tile
         }
         cost /= points;
         if (cost < best_cost * 0.999) {

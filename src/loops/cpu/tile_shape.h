@@ -11,16 +11,16 @@
 namespace lathe::loops::cpu {
 
 struct TileShape {
-  int row_loop = -1, col_loop = -1;               ///< -1: one row / one column
+  int row_loop = -1, col_loop = -1;  ///< -1: one row / one column
   std::int64_t row_step = 1, col_step = 1;
 };
 
 struct TileQuestion {
-  const StageAnalysis& stage;                     ///< offsets set
-  int first_loop = 0;                             ///< loops before it stay apart
-  int block_loop = -1;                            ///< a loop that must be a side of the tile, with `block` points
+  const StageAnalysis& stage;  ///< offsets set
+  int first_loop = 0;          ///< loops before it stay apart
+  int block_loop = -1;         ///< a loop that must be a side of the tile, with `block` points
   std::int64_t block = 1;
-  bool pure_copy = false;                         ///< memory to memory, no registers in between
+  bool pure_copy = false;  ///< memory to memory, no registers in between
 };
 
 TileShape choose_tile(const TileQuestion& question);

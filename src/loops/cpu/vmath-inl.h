@@ -86,14 +86,14 @@ HWY_INLINE Vec<D> vtanh(D d, Vec<D> x) {
 
 template <class D>
 HWY_INLINE Vec<D> verf(D d, Vec<D> x) {
-  const auto a = hn::Min(hn::Abs(x), hn::Set(d, 4.05f));   // erf(4.05) rounds to 1
+  const auto a = hn::Min(hn::Abs(x), hn::Set(d, 4.05f));  // erf(4.05) rounds to 1
   const auto z = hn::Mul(x, x);
   auto p = hn::MulAdd(hn::Set(d, 8.362302976e-5f), z, hn::Set(d, -8.141479156e-4f));
   p = hn::MulAdd(p, z, hn::Set(d, 5.200989853e-3f));
   p = hn::MulAdd(p, z, hn::Set(d, -2.685941342e-2f));
   p = hn::MulAdd(p, z, hn::Set(d, 1.128369649e-1f));
   p = hn::MulAdd(p, z, hn::Set(d, -3.761263386e-1f));
-  const auto small = hn::MulAdd(hn::MulAdd(p, z, hn::Set(d, 1.28379167e-1f)), x, x);   // x + x * (q - 1)
+  const auto small = hn::MulAdd(hn::MulAdd(p, z, hn::Set(d, 1.28379167e-1f)), x, x);  // x + x * (q - 1)
   auto q = hn::MulAdd(hn::Set(d, -1.862813794e-5f), a, hn::Set(d, 4.019870180e-4f));
   q = hn::MulAdd(q, a, hn::Set(d, -3.993796202e-3f));
   q = hn::MulAdd(q, a, hn::Set(d, 2.459916011e-2f));
@@ -134,7 +134,7 @@ HWY_INLINE Vec<D> vlog(D d, Vec<D> x) {
   const auto inf = hn::Set(d, INFINITY);
   r = hn::IfThenElse(hn::Eq(x, inf), x, r);
   r = hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Neg(inf), r);
-  return hn::IfThenElse(hn::Ge(x, hn::Zero(d)), r, hn::Set(d, NAN));   // negative or NaN
+  return hn::IfThenElse(hn::Ge(x, hn::Zero(d)), r, hn::Set(d, NAN));  // negative or NaN
 }
 
 /// sin (shift 0) or cos (shift 1) for |x| <= 8192.
@@ -142,7 +142,7 @@ template <int kShift, class D>
 HWY_INLINE Vec<D> vsincos(D d, Vec<D> x) {
   const hn::RebindToSigned<D> di;
   const auto n = hn::Round(hn::Mul(x, hn::Set(d, 0.636619772367581343f)));
-  auto r = hn::NegMulAdd(n, hn::Set(d, 1.5703125f), x);                     // pi/2 in four pieces, the first three exact in products
+  auto r = hn::NegMulAdd(n, hn::Set(d, 1.5703125f), x);  // pi/2 in four pieces, the first three exact in products
   r = hn::NegMulAdd(n, hn::Set(d, 4.83751296997e-4f), r);
   r = hn::NegMulAdd(n, hn::Set(d, 7.54953362047672e-8f), r);
   r = hn::NegMulAdd(n, hn::Set(d, 2.56334406825708960298e-12f), r);

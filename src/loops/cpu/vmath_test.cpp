@@ -19,8 +19,27 @@ std::vector<float> sweep(std::uint32_t step) {
     if (!std::isnan(x)) values.push_back(x);
   }
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  for (const float x : {0.0f, -0.0f, kInf, -kInf, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max(),
-                        std::numeric_limits<float>::lowest(), 1.0f, -1.0f, 0.625f, -0.625f, 0.922f, -0.922f, 4.05f, 88.72f, 88.73f, -87.33f, -103.9f, -104.1f, 8192.0f})
+  for (const float x : {0.0f,
+                        -0.0f,
+                        kInf,
+                        -kInf,
+                        std::numeric_limits<float>::quiet_NaN(),
+                        std::numeric_limits<float>::denorm_min(),
+                        std::numeric_limits<float>::max(),
+                        std::numeric_limits<float>::lowest(),
+                        1.0f,
+                        -1.0f,
+                        0.625f,
+                        -0.625f,
+                        0.922f,
+                        -0.922f,
+                        4.05f,
+                        88.72f,
+                        88.73f,
+                        -87.33f,
+                        -103.9f,
+                        -104.1f,
+                        8192.0f})
     values.push_back(x);
   // Where the functions change most.
   for (int i = -20000; i <= 20000; ++i) values.push_back(static_cast<float>(i) * 5e-3f + 1e-4f);
@@ -31,7 +50,8 @@ std::vector<float> sweep(std::uint32_t step) {
 double ulps(float got, double exact) {
   if (std::isnan(exact)) return std::isnan(got) ? 0 : 1e30;
   const double limit = 0x1.ffffffp127;
-  if (std::fabs(exact) >= limit) return (std::isinf(got) || std::fabs(got) == std::numeric_limits<float>::max()) && std::signbit(got) == std::signbit(exact) ? 0 : 1e30;
+  if (std::fabs(exact) >= limit)
+    return (std::isinf(got) || std::fabs(got) == std::numeric_limits<float>::max()) && std::signbit(got) == std::signbit(exact) ? 0 : 1e30;
   const double unit = std::fabs(exact) < 0x1p-126 ? 0x1p-149 : std::ldexp(1.0, std::ilogb(exact) - 23);
   return std::fabs(static_cast<double>(got) - exact) / unit;
 }
@@ -59,13 +79,34 @@ void hold(ExprOp op, double (*exact)(double), double limit, double absolute = 0)
   });
 }
 
-TEST(VectorMath, Exp) { hold(ExprOp::kExp, [](double x) { return std::exp(x); }, 4); }
-TEST(VectorMath, Log) { hold(ExprOp::kLog, [](double x) { return std::log(x); }, 4); }
-TEST(VectorMath, Erf) { hold(ExprOp::kErf, [](double x) { return std::erf(x); }, 4); }
-TEST(VectorMath, Tanh) { hold(ExprOp::kTanh, [](double x) { return std::tanh(x); }, 4); }
-TEST(VectorMath, Sigmoid) { hold(ExprOp::kSigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, 4, 0x1p-126); }
-TEST(VectorMath, Sin) { hold(ExprOp::kSin, [](double x) { return std::sin(x); }, 4, 1e-6); }
-TEST(VectorMath, Cos) { hold(ExprOp::kCos, [](double x) { return std::cos(x); }, 4, 1e-6); }
+TEST(VectorMath, Exp) {
+  hold(
+      ExprOp::kExp, [](double x) { return std::exp(x); }, 4);
+}
+TEST(VectorMath, Log) {
+  hold(
+      ExprOp::kLog, [](double x) { return std::log(x); }, 4);
+}
+TEST(VectorMath, Erf) {
+  hold(
+      ExprOp::kErf, [](double x) { return std::erf(x); }, 4);
+}
+TEST(VectorMath, Tanh) {
+  hold(
+      ExprOp::kTanh, [](double x) { return std::tanh(x); }, 4);
+}
+TEST(VectorMath, Sigmoid) {
+  hold(
+      ExprOp::kSigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, 4, 0x1p-126);
+}
+TEST(VectorMath, Sin) {
+  hold(
+      ExprOp::kSin, [](double x) { return std::sin(x); }, 4, 1e-6);
+}
+TEST(VectorMath, Cos) {
+  hold(
+      ExprOp::kCos, [](double x) { return std::cos(x); }, 4, 1e-6);
+}
 
 TEST(VectorMath, SiluIsTheProductWithTheSigmoid) {
   std::vector<float> x = sweep(40009), y(x.size());
@@ -73,7 +114,7 @@ TEST(VectorMath, SiluIsTheProductWithTheSigmoid) {
     kernels().silu()(y.data(), x.data(), nullptr, nullptr, x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double e = x[i] == -std::numeric_limits<float>::infinity() ? NAN : static_cast<double>(x[i]) / (1 + std::exp(-static_cast<double>(x[i])));
-      if (std::isinf(x[i])) continue;   // inf * 0: the two forms differ
+      if (std::isinf(x[i])) continue;  // inf * 0: the two forms differ
       ASSERT_TRUE(ulps(y[i], e) <= 4 || std::fabs(y[i] - e) <= 0x1p-120) << target << " at " << x[i] << ": " << y[i] << " instead of " << e;
     }
   });

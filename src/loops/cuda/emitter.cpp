@@ -19,7 +19,7 @@
 namespace lathe::loops::cuda {
 namespace {
 
-constexpr std::int64_t kNarrow = std::int64_t{1} << 30;   // counters and offsets below it fit in 32 bits, steps included
+constexpr std::int64_t kNarrow = std::int64_t{1} << 30;  // counters and offsets below it fit in 32 bits, steps included
 
 /// The numbers of one kernel's parameters.
 struct Parameters {
@@ -32,7 +32,8 @@ struct Parameters {
 
 class KernelWriter {
  public:
-  KernelWriter(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const Wave& wave, bool wide) : region_(region), buffers_(buffers), wave_(wave), wide_(wide) {
+  KernelWriter(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const Wave& wave, bool wide)
+      : region_(region), buffers_(buffers), wave_(wave), wide_(wide) {
     around_.buffers = buffers;
     around_.number = [this](std::int64_t v) { return v == 0 || v == 1 ? fmt::format("{}", v) : parameters_.add(v); };
     around_.pointer = [this](BufferId b) {
@@ -44,7 +45,9 @@ class KernelWriter {
       for (const Part& part : wave)
         for (const ScheduledStage& stage : part.stages) {
           const auto id = static_cast<BufferId>(b);
-          if (stage.nest->store.buffer == id || std::any_of(stage.nest->loads.begin(), stage.nest->loads.end(), [&](const auto& load) { return load.second.buffer == id; })) around_.pointer(id);
+          if (stage.nest->store.buffer == id ||
+              std::any_of(stage.nest->loads.begin(), stage.nest->loads.end(), [&](const auto& load) { return load.second.buffer == id; }))
+            around_.pointer(id);
         }
   }
 
@@ -60,7 +63,8 @@ class KernelWriter {
       } else {
         body += "  {\n";
       }
-      body += fmt::format("    const idx block = (idx)blockIdx.x - {}, blocks = {};\n", begin == 0 ? "0" : parameters_.add(begin), parameters_.add(part.blocks));
+      body +=
+          fmt::format("    const idx block = (idx)blockIdx.x - {}, blocks = {};\n", begin == 0 ? "0" : parameters_.add(begin), parameters_.add(part.blocks));
       body += part.slices > 0 ? sliced(part) : whole(part.stages.front());
       body += "  }\n";
       begin += part.blocks;
@@ -73,9 +77,10 @@ class KernelWriter {
       else pointers += fmt::format("  {0}* b{1} = ({0}*)p.b[{2}];\n", type, b, i);
     }
     return fmt::format(
-        "struct Parameters_{0} {{ void* b[{1}]; idx n[{2}]; }};\nextern \"C\" __global__ void __launch_bounds__({3}) {0}(const Parameters_{0} p) {{\n  LATHE_BEGIN\n{4}{5}{6}}}\n", name,
-        std::max<std::size_t>(pointers_.size(), 1), std::max<std::size_t>(parameters_.numbers.size(), 1), kThreads, shared_ ? fmt::format("  __shared__ double shared[{}];\n", kThreads * 2) : "",
-        pointers, body);
+        "struct Parameters_{0} {{ void* b[{1}]; idx n[{2}]; }};\nextern \"C\" __global__ void __launch_bounds__({3}) {0}(const Parameters_{0} p) {{\n  "
+        "LATHE_BEGIN\n{4}{5}{6}}}\n",
+        name, std::max<std::size_t>(pointers_.size(), 1), std::max<std::size_t>(parameters_.numbers.size(), 1), kThreads,
+        shared_ ? fmt::format("  __shared__ double shared[{}];\n", kThreads * 2) : "", pointers, body);
   }
 
   const std::vector<BufferId>& pointers() const { return pointers_; }
@@ -110,14 +115,17 @@ class KernelWriter {
         text += fmt::format("      const idx i{} = {}{};\n", l, times.empty() ? flat : "(" + flat + ")", times);
         break;
       }
-      const std::int64_t extent = std::max<std::int64_t>(stage.nest->loops[static_cast<std::size_t>(l)].extent / (times.empty() ? 1 : last_step), 1);   // of nothing, nothing is cut
+      const std::int64_t extent =
+          std::max<std::int64_t>(stage.nest->loops[static_cast<std::size_t>(l)].extent / (times.empty() ? 1 : last_step), 1);  // of nothing, nothing is cut
       const std::string e = parameters_.add(extent), quotient = fmt::format("q{}", next_++);
       if (wide_) {
         text += fmt::format("      const idx {} = ({}) / {};\n", quotient, flat, e);
       } else {
         const int shift = std::bit_width(static_cast<std::uint64_t>(extent - 1));
-        const std::uint64_t magic = ((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - static_cast<std::uint64_t>(extent))) / static_cast<std::uint64_t>(extent) + 1;
-        text += fmt::format("      const idx {} = divide({}, {}, {});\n", quotient, flat, parameters_.add(static_cast<std::int64_t>(magic)), parameters_.add(shift));
+        const std::uint64_t magic =
+            ((std::uint64_t{1} << 32) * ((std::uint64_t{1} << shift) - static_cast<std::uint64_t>(extent))) / static_cast<std::uint64_t>(extent) + 1;
+        text += fmt::format("      const idx {} = divide({}, {}, {});\n", quotient, flat, parameters_.add(static_cast<std::int64_t>(magic)),
+                            parameters_.add(shift));
       }
       text += fmt::format("      const idx i{} = (({}) - {} * {}){};\n", l, flat, quotient, e, times);
       flat = quotient;
@@ -127,14 +135,16 @@ class KernelWriter {
 
   /// One stage over the whole grid.
   std::string whole(const ScheduledStage& stage) {
-    if (stage.nest->stage->reduce != Reduce::kNone) return reduction(stage, fmt::format("block * {}", kThreads / stage.lanes), "blocks", kThreads, "__syncthreads();");
+    if (stage.nest->stage->reduce != Reduce::kNone)
+      return reduction(stage, fmt::format("block * {}", kThreads / stage.lanes), "blocks", kThreads, "__syncthreads();");
     return points(stage, fmt::format("block * {} + (idx)threadIdx.x", kThreads), fmt::format("blocks * {}", kThreads));
   }
 
   std::string sliced(const Part& part) {
     const char* sync = part.group == kThreads ? "__syncthreads();" : "__syncwarp();";
     const int at_once = kThreads / part.group;
-    std::string text = fmt::format("    for (idx slice = block * {0} + (idx)threadIdx.x / {1}; slice < {2}; slice += blocks * {0}) {{\n", at_once, part.group, parameters_.add(part.slices));
+    std::string text = fmt::format("    for (idx slice = block * {0} + (idx)threadIdx.x / {1}; slice < {2}; slice += blocks * {0}) {{\n", at_once, part.group,
+                                   parameters_.add(part.slices));
     for (const ScheduledStage& stage : part.stages) {
       text += "    {\n" + counters(stage, "slice", 0, stage.shared);
       if (stage.nest->stage->reduce != Reduce::kNone) text += reduction(stage, "0", "1", part.group, sync);
@@ -155,15 +165,20 @@ class KernelWriter {
     if (v == 1) {
       const std::string value = e.value(s.value), offset = e.offset(stage.nest->store);
       text += e.take();
-      return text + fmt::format("      {}[{}] = {};\n    }}\n", around_.pointer(stage.nest->store.buffer), offset, stored_text(value, value_type, logical, stored));
+      return text +
+             fmt::format("      {}[{}] = {};\n    }}\n", around_.pointer(stage.nest->store.buffer), offset, stored_text(value, value_type, logical, stored));
     }
     const int last = to - 1;
     const std::string where = fmt::format("{} + ({})", around_.pointer(stage.nest->store.buffer), e.offset(stage.nest->store));
     text += e.load_packs();
-    text += fmt::format("      Pack<{0}, {1}> result;\n      const idx base = i{2};\n      #pragma unroll\n      for (int u = 0; u < {1}; ++u) {{\n      const idx i{2} = base + u; (void)i{2};\n", storage_type(stored), v, last);
+    text += fmt::format(
+        "      Pack<{0}, {1}> result;\n      const idx base = i{2};\n      #pragma unroll\n      for (int u = 0; u < {1}; ++u) {{\n      const idx i{2} = base "
+        "+ u; (void)i{2};\n",
+        storage_type(stored), v, last);
     const std::string value = e.value(s.value);
     text += e.take();
-    text += fmt::format("      result.v[u] = {};\n      }}\n      *(Pack<{}, {}>*)({}) = result;\n    }}\n", stored_text(value, value_type, logical, stored), storage_type(stored), v, where);
+    text += fmt::format("      result.v[u] = {};\n      }}\n      *(Pack<{}, {}>*)({}) = result;\n    }}\n", stored_text(value, value_type, logical, stored),
+                        storage_type(stored), v, where);
     for (const auto& [buffer, bytes] : e.alignment()) align(buffer, bytes);
     align(stage.nest->store.buffer, static_cast<std::uint32_t>(std::min<std::size_t>(16, dtype_bytes(stored, v))));
     return text;
@@ -189,7 +204,8 @@ class KernelWriter {
                                     : fmt::format("      const int lane = me / {0};\n      const idx k = k0 + me % {0};\n", side);
     if (stage.kept > 0) text += counters(stage, "k", stage.shared, stage.shared + stage.kept);
     const Scalar identity = is_arg ? Scalar{} : reduce_identity(s.reduce, type);
-    text += is_arg ? fmt::format("      {} total = {{{}, -1}};\n", running, literal(type, 0, 0)) : fmt::format("      {} total = {};\n", running, literal(type, identity.real, identity.whole));
+    text += is_arg ? fmt::format("      {} total = {{{}, -1}};\n", running, literal(type, 0, 0))
+                   : fmt::format("      {} total = {};\n", running, literal(type, identity.real, identity.whole));
     text += fmt::format("      if (k < {}) for (idx r = lane; r < {}; r += {}) {{\n", n, parameters_.add(stage.reduction), lanes);
     if (stage.reduced > 0) text += counters(stage, "r", stage.shared + stage.kept, stage.shared + stage.kept + stage.reduced);
     const std::string value = e.value(s.value);
@@ -200,7 +216,8 @@ class KernelWriter {
     if (lanes > 1) {
       shared_ = true;
       text += fmt::format(
-          "      {{ {0}* all = ({0}*)shared; {1} all[threadIdx.x] = total;\n      for (int half = {2}; half > 0; half /= 2) {{ {1} if (lane < half) {{ total = {3}; all[threadIdx.x] = total; }} }} {1} }}\n",
+          "      {{ {0}* all = ({0}*)shared; {1} all[threadIdx.x] = total;\n      for (int half = {2}; half > 0; half /= 2) {{ {1} if (lane < half) {{ total = "
+          "{3}; all[threadIdx.x] = total; }} }} {1} }}\n",
           running, sync, lanes / 2, combined(s.reduce, type, "total", fmt::format("all[(int)threadIdx.x + half * {}]", stage.reduction_fastest ? 1 : side)));
     }
     const std::string offset = e.offset(stage.nest->store), result = is_arg ? "(total.at < 0 ? (i64)0 : total.at)" : "total";
@@ -251,7 +268,8 @@ bool needs_wide(const Wave& wave, std::span<const plan::TensorDesc> buffers) {
       bool large = false;
       const auto check = [&](const cpu::Affine& a) {
         large |= std::abs(a.c) >= kNarrow;
-        for (std::size_t l = 0; l < stage.nest->loops.size(); ++l) large |= std::abs(a.k[l]) * std::max<std::int64_t>(stage.nest->loops[l].extent, 1) >= kNarrow;
+        for (std::size_t l = 0; l < stage.nest->loops.size(); ++l)
+          large |= std::abs(a.k[l]) * std::max<std::int64_t>(stage.nest->loops[l].extent, 1) >= kNarrow;
       };
       stage.nest->for_each_affine([&](cpu::Affine& a) { check(a); });
       if (large) return true;
@@ -266,7 +284,9 @@ std::uint32_t blocks_of(const Wave& wave) {
 }
 
 bool has_vectors(const Wave& wave) {
-  return std::any_of(wave.begin(), wave.end(), [](const Part& part) { return std::any_of(part.stages.begin(), part.stages.end(), [](const ScheduledStage& s) { return s.vector > 1; }); });
+  return std::any_of(wave.begin(), wave.end(), [](const Part& part) {
+    return std::any_of(part.stages.begin(), part.stages.end(), [](const ScheduledStage& s) { return s.vector > 1; });
+  });
 }
 
 }  // namespace

@@ -18,27 +18,27 @@ namespace lathe::loops::cuda {
 
 struct EmitOptions {
   int multiprocessors = 132;
-  std::int64_t enough_threads = 16384;       ///< below it a thread makes one element, however much it could
-  std::string prefix = "k";                  ///< of kernel names
+  std::int64_t enough_threads = 16384;  ///< below it a thread makes one element, however much it could
+  std::string prefix = "k";             ///< of kernel names
 };
 
-inline constexpr int kThreads = 256;   ///< of a block, in every kernel
+inline constexpr int kThreads = 256;  ///< of a block, in every kernel
 
 struct Launch {
-  std::string kernel;                        ///< its name in the source
+  std::string kernel;  ///< its name in the source
   std::uint32_t blocks = 1;
   /// Parameters: one pointer per entry of `pointers` (to be filled in for a run), then the numbers.
   std::vector<BufferId> pointers;
   std::vector<std::byte> parameters;
   /// Parallel to `pointers`: bytes to which the kernel needs each aligned. Where one is not, `unaligned_kernel` takes the same parameters.
   std::vector<std::uint32_t> alignment;
-  std::string unaligned_kernel;              ///< "" = the kernel needs no more than each element's own alignment
+  std::string unaligned_kernel;  ///< "" = the kernel needs no more than each element's own alignment
   std::uint32_t unaligned_blocks = 1;
   std::vector<std::byte> unaligned_parameters;
 };
 
 struct Emitted {
-  std::string source;                        ///< without the prelude; empty when there is nothing to compute
+  std::string source;  ///< without the prelude; empty when there is nothing to compute
   std::vector<Launch> launches;
 };
 

@@ -62,7 +62,8 @@ void run_and_compare(const Prepared& p, const testing::HostModule& module, bool 
     const Tensor actual = tensors[b].read();
     const Tensor& want = expected[o++];
     for (std::int64_t i = 0; i < want.size(); ++i) {
-      const bool good = is_float(want.dtype()) ? cpu::testing::close(actual.as_double(i), want.as_double(i), want.dtype(), mass) : actual.as_int64(i) == want.as_int64(i);
+      const bool good =
+          is_float(want.dtype()) ? cpu::testing::close(actual.as_double(i), want.as_double(i), want.dtype(), mass) : actual.as_int64(i) == want.as_int64(i);
       ASSERT_TRUE(good) << what << " output " << o - 1 << " element " << i << ": " << actual.as_double(i) << " instead of " << want.as_double(i) << "\n"
                         << p.c.region.to_string() << p.emitted.source;
     }

@@ -239,8 +239,10 @@ std::string Expressions::load_packs() {
     for (const DimIndex& dim : access.dims) fits = fits && dim.affine && (dim.in_bounds || dim.value.k[last] == 0);
     if (!fits) continue;
     const std::string name = fmt::format("pack{}", packs_.size()), condition = guard(access);
-    const std::string fetch = fmt::format("{} = *(const Pack<{}, {}>*)({} + ({}));", name, storage_type(stored), v, around_.pointer(access.buffer), offset(access));
-    text += fmt::format("      Pack<{}, {}> {};\n      {}{}\n", storage_type(stored), v, name, condition.empty() ? "" : fmt::format("if ({}) ", condition), fetch);
+    const std::string fetch =
+        fmt::format("{} = *(const Pack<{}, {}>*)({} + ({}));", name, storage_type(stored), v, around_.pointer(access.buffer), offset(access));
+    text +=
+        fmt::format("      Pack<{}, {}> {};\n      {}{}\n", storage_type(stored), v, name, condition.empty() ? "" : fmt::format("if ({}) ", condition), fetch);
     packs_[id] = name;
     std::uint32_t& needed = alignment_[access.buffer];
     needed = std::max(needed, static_cast<std::uint32_t>(std::min<std::size_t>(bytes, 16)));

@@ -27,8 +27,8 @@ std::string unary_text(ExprOp op, DType type, const std::string& a);
 
 /// What expressions need of the kernel around them.
 struct Surroundings {
-  std::function<std::string(std::int64_t)> number;     ///< a parameter that holds it (a literal for 0 and 1)
-  std::function<std::string(BufferId)> pointer;        ///< the buffer's name
+  std::function<std::string(std::int64_t)> number;  ///< a parameter that holds it (a literal for 0 and 1)
+  std::function<std::string(BufferId)> pointer;     ///< the buffer's name
   std::span<const plan::TensorDesc> buffers;
 };
 

@@ -21,7 +21,7 @@ using loops::LoopRegion;
 using loops::Role;
 using loops::cuda::Launch;
 
-constexpr std::size_t kMaxParameterBytes = 4096;   // of a kernel, on every architecture
+constexpr std::size_t kMaxParameterBytes = 4096;  // of a kernel, on every architecture
 constexpr std::size_t kMaxBuffers = 64;
 
 std::size_t align(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -47,7 +47,8 @@ class LoopsKernel final : public Kernel {
       const auto list = is_input ? inputs : outputs;
       const std::size_t at = is_input ? in++ : out++;
       if (at >= list.size()) throw Error(Code::kCorruptFile, "a loops step has fewer tensors than its region has buffers");
-      if (list[at].dims != *dims) throw Error(Code::kInternal, fmt::format("'{}' has the extents {}, its region says {}", buffer.name, to_string(list[at].dims), to_string(*dims)));
+      if (list[at].dims != *dims)
+        throw Error(Code::kInternal, fmt::format("'{}' has the extents {}, its region says {}", buffer.name, to_string(list[at].dims), to_string(*dims)));
       descs.push_back(list[at]);
       places_.push_back({is_input ? Place::kInput : Place::kOutput, at});
     }
@@ -59,7 +60,8 @@ class LoopsKernel final : public Kernel {
     if (emitted.launches.empty()) return;
     module_ = device.compiled_module(std::string(loops::cuda::device_prelude()) + emitted.source);
     for (Launch& launch : emitted.launches) {
-      if (std::max(launch.parameters.size(), launch.unaligned_parameters.size()) > kMaxParameterBytes) throw Error(Code::kUnsupported, "a fused region with more parameters than a kernel takes");
+      if (std::max(launch.parameters.size(), launch.unaligned_parameters.size()) > kMaxParameterBytes)
+        throw Error(Code::kUnsupported, "a fused region with more parameters than a kernel takes");
       Ready ready;
       ready.function = module_->function(launch.kernel.c_str());
       if (!launch.unaligned_kernel.empty()) ready.unaligned = module_->function(launch.unaligned_kernel.c_str());
@@ -91,7 +93,8 @@ class LoopsKernel final : public Kernel {
       shape.block = loops::cuda::kThreads;
       shape.overlaps = overlaps_;
       void* arguments[] = {parameters.data()};
-      if (const Status status = (plain ? ready.unaligned : ready.function).launch(static_cast<cuda::StreamHandle>(io.stream), shape, arguments); !status) return status;
+      if (const Status status = (plain ? ready.unaligned : ready.function).launch(static_cast<cuda::StreamHandle>(io.stream), shape, arguments); !status)
+        return status;
     }
     return Status::ok();
   }
@@ -99,7 +102,7 @@ class LoopsKernel final : public Kernel {
  private:
   struct Place {
     enum Kind { kInput, kOutput, kScratch } kind;
-    std::size_t at;   // index of the tensor, or offset in the scratch
+    std::size_t at;  // index of the tensor, or offset in the scratch
   };
   struct Ready {
     Launch launch;
@@ -140,7 +143,8 @@ DType carrier(DType type) {
 
 std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   TensorDesc src = request.inputs[0], dst = request.outputs[0];
-  if (src.dims != dst.dims) throw Error(Code::kInternal, fmt::format("cuda.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
+  if (src.dims != dst.dims)
+    throw Error(Code::kInternal, fmt::format("cuda.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
   DType logical = DType::kFloat32;
   if (src.dtype == dst.dtype) logical = src.dtype = dst.dtype = carrier(src.dtype);
   else if (!is_float(src.dtype) || !is_float(dst.dtype) || dtype_bits(src.dtype) < 16 || dtype_bits(dst.dtype) < 16)

@@ -16,7 +16,7 @@ using cpu::Affine;
 using cpu::DimIndex;
 using cpu::StageAnalysis;
 
-constexpr std::int64_t kMaxBlocks = 1 << 20;          // blocks beyond walk on in a loop
+constexpr std::int64_t kMaxBlocks = 1 << 20;  // blocks beyond walk on in a loop
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -67,14 +67,15 @@ std::int64_t product(const StageAnalysis& stage, const std::vector<int>& loops) 
 
 class Scheduler {
  public:
-  Scheduler(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const EmitOptions& options) : region_(region), buffers_(buffers), options_(options) {}
+  Scheduler(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const EmitOptions& options)
+      : region_(region), buffers_(buffers), options_(options) {}
 
   std::vector<Wave> run(const ir::Bindings& symbols, std::pmr::memory_resource* memory) {
     std::vector<StageAnalysis> stages;
     for (const Stage& stage : region_.stages)
       if (StageAnalysis a = cpu::analyze(region_, stage, symbols, memory); !a.empty) stages.push_back(std::move(a));
     std::vector<Wave> waves;
-    std::vector<bool> written(buffers_.size(), false);   // by the wave in the making
+    std::vector<bool> written(buffers_.size(), false);  // by the wave in the making
     for (std::size_t first = 0; first < stages.size();) {
       std::size_t last = first + 1;
       Shared shared;
@@ -114,7 +115,8 @@ class Scheduler {
         const std::int64_t points = std::max<std::int64_t>(stage.points, 1);
         stage.lanes = points >= part.group ? 1 : part.group / static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(points)));
         if (stage.reduction_fastest && stage.reduction >= 32) stage.lanes = std::max(stage.lanes, 32);
-        if (points > 1) stage.lanes = std::min(stage.lanes, static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(stage.reduction, 1)))));
+        if (points > 1)
+          stage.lanes = std::min(stage.lanes, static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(stage.reduction, 1)))));
       }
       return;
     }
@@ -183,7 +185,7 @@ class Scheduler {
     for (auto& [id, access] : nest.loads) linear(access);
     if (!is_arg_reduce(nest.stage->reduce)) nest.position = Affine{};
 
-    std::vector<int> order(nest.loops.size()), place(nest.loops.size(), 1);   // 0 shared, 1 kept, 2 reduced
+    std::vector<int> order(nest.loops.size()), place(nest.loops.size(), 1);  // 0 shared, 1 kept, 2 reduced
     std::iota(order.begin(), order.end(), 0);
     for (std::size_t l = 0; l < nest.loops.size(); ++l)
       if (nest.loops[l].reduction) place[l] = 2;

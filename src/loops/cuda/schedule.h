@@ -16,18 +16,18 @@ namespace lathe::loops::cuda {
 /// are in elements; indices that need no check are forgotten.
 struct ScheduledStage {
   std::shared_ptr<cpu::StageAnalysis> nest;
-  int shared = 0, kept = 0, reduced = 0;     ///< how many loops of each kind
-  std::int64_t points = 1, reduction = 1;    ///< per slice
-  int lanes = 1;                             ///< threads that share one reduction
-  bool reduction_fastest = false;            ///< neighbouring threads walk the reduction (else the kept loops)
-  int vector = 1;                            ///< elements that one thread makes at once, along the last kept loop
+  int shared = 0, kept = 0, reduced = 0;   ///< how many loops of each kind
+  std::int64_t points = 1, reduction = 1;  ///< per slice
+  int lanes = 1;                           ///< threads that share one reduction
+  bool reduction_fastest = false;          ///< neighbouring threads walk the reduction (else the kept loops)
+  int vector = 1;                          ///< elements that one thread makes at once, along the last kept loop
 };
 
 /// Stages that run one after the other in the same threads.
 struct Part {
   std::vector<ScheduledStage> stages;
-  std::int64_t slices = 0;                   ///< points of the shared loops; 0: one stage over the whole grid
-  int group = kThreads;                      ///< threads that share a slice: a warp or a block
+  std::int64_t slices = 0;  ///< points of the shared loops; 0: one stage over the whole grid
+  int group = kThreads;     ///< threads that share a slice: a warp or a block
   std::uint32_t blocks = 1;
 };
 

@@ -100,9 +100,7 @@ void store_real(Tensor& out, std::int64_t i, double v, bool saturate, std::strin
     case DType::kFloat8E4M3FN:
     case DType::kFloat8E4M3FNUZ:
     case DType::kFloat8E5M2:
-    case DType::kFloat8E5M2FNUZ:
-      out.mutable_raw()[i] = static_cast<std::byte>(float_to_float8(static_cast<float>(v), out.dtype(), saturate));
-      break;
+    case DType::kFloat8E5M2FNUZ: out.mutable_raw()[i] = static_cast<std::byte>(float_to_float8(static_cast<float>(v), out.dtype(), saturate)); break;
     case DType::kFloat8E8M0: out.mutable_raw()[i] = static_cast<std::byte>(to_e8m0(static_cast<float>(v), saturate, round_mode)); break;
     case DType::kBool: out.set_from_int64(i, v != 0); break;
     default:
@@ -132,8 +130,8 @@ Tensor convert_tensor(const Tensor& input, DType to, bool saturate, std::string_
       const bool whole = text.find_first_of(".eEnNiI") == std::string::npos;
       if (is_integer(to) && whole && !text.empty()) {  // 64-bit integers do not survive a double
         parse_real(text);
-        out.set_from_int64(i, to == DType::kUint64 ? static_cast<std::int64_t>(std::strtoull(text.c_str(), nullptr, 10))
-                                                   : std::strtoll(text.c_str(), nullptr, 10));
+        out.set_from_int64(
+            i, to == DType::kUint64 ? static_cast<std::int64_t>(std::strtoull(text.c_str(), nullptr, 10)) : std::strtoll(text.c_str(), nullptr, 10));
       } else {
         store_real(out, i, parse_real(text), saturate, round_mode);
       }

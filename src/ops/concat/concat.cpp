@@ -62,8 +62,8 @@ void concat_infer(InferContext& ctx) {
       if (a == axis) continue;
       const Dim& d = (*shape)[a];
       if (set[a] && out[a].is_constant() && d.is_constant() && out[a] != d) {
-        ctx.fail("joins " + ir::to_string(*ctx.shape(0)) + " and " + ir::to_string(*shape) + " ('" + ctx.node().input(i)->name +
-                 "') along axis " + std::to_string(axis) + ", but axis " + std::to_string(a) + " differs");
+        ctx.fail("joins " + ir::to_string(*ctx.shape(0)) + " and " + ir::to_string(*shape) + " ('" + ctx.node().input(i)->name + "') along axis " +
+                 std::to_string(axis) + ", but axis " + std::to_string(a) + " differs");
       }
       if (!set[a] || d.is_constant()) out[a] = d;
       set[a] = true;
@@ -223,9 +223,7 @@ void split_reference(RefContext& ctx) {
     Dims dims = in.dims();
     dims[static_cast<std::size_t>(axis)] = size;
     const std::int64_t run = size * view.inner;
-    ctx.set_output(i, remap(in, dims, [&](std::int64_t k) {
-                     return k / run * view.extent * view.inner + start * view.inner + k % run;
-                   }));
+    ctx.set_output(i, remap(in, dims, [&](std::int64_t k) { return k / run * view.extent * view.inner + start * view.inner + k % run; }));
     start += size;
   }
 }

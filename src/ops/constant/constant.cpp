@@ -171,8 +171,7 @@ void range_reference(RefContext& ctx) {
 
 bool range_lower(const Node& node, loops::RegionBuilder& builder) {
   const DType dtype = node.output()->dtype();
-  const std::size_t ranks[] = {node.input(0)->has_shape() ? node.input(0)->shape().size() : 9,
-                               node.input(2)->has_shape() ? node.input(2)->shape().size() : 9};
+  const std::size_t ranks[] = {node.input(0)->has_shape() ? node.input(0)->shape().size() : 9, node.input(2)->has_shape() ? node.input(2)->shape().size() : 9};
   if (ranks[0] > 1 || ranks[1] > 1) {
     builder.decline("Range with bounds of unknown rank");
     return false;

@@ -26,10 +26,10 @@ ConvGeometry conv_geometry(const Attrs& attrs, const Dims& input, const Dims& we
   g.channels_in = input[1];
   g.channels_out = weight[0];
   g.groups = attrs.get_int("group", 1);
-  if (g.groups < 1 || g.channels_out % g.groups != 0)
-    fail(fmt::format("{} output channels cannot be split into {} groups", g.channels_out, g.groups));
+  if (g.groups < 1 || g.channels_out % g.groups != 0) fail(fmt::format("{} output channels cannot be split into {} groups", g.channels_out, g.groups));
   if (weight[1] * g.groups != g.channels_in)
-    fail(fmt::format("the input has {} channels, the weight {} of shape {} takes {} x {} groups", g.channels_in, "tensor", to_string(weight), weight[1], g.groups));
+    fail(fmt::format("the input has {} channels, the weight {} of shape {} takes {} x {} groups", g.channels_in, "tensor", to_string(weight), weight[1],
+                     g.groups));
   g.input.assign(input.begin() + 2, input.end());
   const Window window = read_window(attrs, Dims(weight.begin() + 2, weight.end()), input.size() - 2);
   g.window = window.concrete(g.input);
@@ -218,8 +218,7 @@ void conv_oracle(RefContext& ctx) {
   ctx.set_output(0, from_doubles(ctx.input(0).dtype(), output_dims(g), y));
 }
 
-constexpr std::string_view kAttributes =
-    "auto_pad:string=NOTSET dilations:ints? group:int=1 kernel_shape:ints? pads:ints? strides:ints?";
+constexpr std::string_view kAttributes = "auto_pad:string=NOTSET dilations:ints? group:int=1 kernel_shape:ints? pads:ints? strides:ints?";
 
 }  // namespace
 

@@ -10,8 +10,8 @@ namespace lathe::ops {
 /// Concrete extents of one convolution. Spatial lists have one entry per spatial axis.
 struct ConvGeometry {
   std::int64_t batch = 1, channels_in = 1, channels_out = 1, groups = 1;
-  Dims input, output;       ///< spatial
-  Window window;            ///< pads concrete
+  Dims input, output;  ///< spatial
+  Window window;       ///< pads concrete
 };
 
 /// Throws Error(kInvalidModel) when weight and input do not fit.

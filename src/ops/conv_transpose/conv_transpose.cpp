@@ -18,7 +18,7 @@ namespace {
 struct Geometry {
   std::vector<std::int64_t> kernel, strides, dilations, output_padding, pads_begin;
   std::int64_t groups = 1;
-  Dims input, output;   ///< spatial
+  Dims input, output;  ///< spatial
 };
 
 std::vector<std::int64_t> list_of(const Attrs& attrs, const char* name, std::size_t length, std::int64_t fallback) {
@@ -76,7 +76,8 @@ Geometry geometry_of(RefContext& ctx) {
   Geometry g;
   const std::size_t rank = x.size() - 2;
   g.groups = ctx.attrs().get_int("group", 1);
-  if (w[0] != x[1] || g.groups < 1 || w[0] % g.groups != 0) ctx.fail(fmt::format("the input has {} channels, the weight {} takes {} in {} groups", x[1], to_string(w), w[0], g.groups));
+  if (w[0] != x[1] || g.groups < 1 || w[0] % g.groups != 0)
+    ctx.fail(fmt::format("the input has {} channels, the weight {} takes {} in {} groups", x[1], to_string(w), w[0], g.groups));
   g.kernel.assign(w.begin() + 2, w.end());
   g.input.assign(x.begin() + 2, x.end());
   try {
@@ -160,15 +161,19 @@ void conv_transpose_run(RefContext& ctx) {
             [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const double* c) {
               for (std::int64_t r = 0; r < rows; ++r) std::copy_n(c + r * count, count, columns.data() + (row + r) * width + column);
             });
-        scatter(g, out_per_group, [&](std::int64_t position, std::int64_t o, std::int64_t tap) { return columns[static_cast<std::size_t>(position * width + o * taps + tap)]; }, planes);
+        scatter(
+            g, out_per_group,
+            [&](std::int64_t position, std::int64_t o, std::int64_t tap) { return columns[static_cast<std::size_t>(position * width + o * taps + tap)]; },
+            planes);
       } else {
-        scatter(g, out_per_group,
-                [&](std::int64_t position, std::int64_t o, std::int64_t tap) {
-                  double sum = 0;
-                  for (std::int64_t c = 0; c < per_group; ++c) sum += image[c * in_area + position] * weights[(c * out_per_group + o) * taps + tap];
-                  return sum;
-                },
-                planes);
+        scatter(
+            g, out_per_group,
+            [&](std::int64_t position, std::int64_t o, std::int64_t tap) {
+              double sum = 0;
+              for (std::int64_t c = 0; c < per_group; ++c) sum += image[c * in_area + position] * weights[(c * out_per_group + o) * taps + tap];
+              return sum;
+            },
+            planes);
       }
     }
   Dims out{batch, cout};

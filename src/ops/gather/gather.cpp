@@ -12,7 +12,7 @@
 
 namespace lathe::ops {
 
-std::vector<OpDef> selection_ops();   // selection.cpp: OneHot, NonZero, Compress
+std::vector<OpDef> selection_ops();  // selection.cpp: OneHot, NonZero, Compress
 
 namespace {
 

@@ -36,7 +36,7 @@ void matmul_infer(InferContext& ctx) {
 /// The stack of products as extents: batch index -> offsets of the two matrices.
 struct Stack {
   std::int64_t m = 1, n = 1, k = 1, count = 1;
-  std::vector<std::int64_t> a_offset, b_offset;   // in matrices' elements, per product
+  std::vector<std::int64_t> a_offset, b_offset;  // in matrices' elements, per product
   Dims out;
 };
 
@@ -50,8 +50,7 @@ Stack stack_of(RefContext& ctx) {
   s.m = a[a.size() - 2];
   s.k = a.back();
   s.n = b.back();
-  if (b[b.size() - 2] != s.k)
-    ctx.fail(fmt::format("the inner extents differ: {} times {}", to_string(ctx.input(0).dims()), to_string(ctx.input(1).dims())));
+  if (b[b.size() - 2] != s.k) ctx.fail(fmt::format("the inner extents differ: {} times {}", to_string(ctx.input(0).dims()), to_string(ctx.input(1).dims())));
   const std::size_t rank = std::max(a.size(), b.size()) - 2;
   Dims batch(rank), a_batch(rank, 1), b_batch(rank, 1);
   std::copy(a.begin(), a.end() - 2, a_batch.end() - static_cast<std::ptrdiff_t>(a.size() - 2));
@@ -151,7 +150,8 @@ void gemm_infer(InferContext& ctx) {
   if (b) shape[1] = (*b)[tb ? 0 : 1];
   if (a && b) {
     if (const auto x = (*a)[ta ? 0 : 1].constant(), y = (*b)[tb ? 1 : 0].constant(); x && y && *x != *y)
-      ctx.fail(fmt::format("the inner extents differ: {}{} times {}{}", ir::to_string(*a), ta ? " transposed" : "", ir::to_string(*b), tb ? " transposed" : ""));
+      ctx.fail(
+          fmt::format("the inner extents differ: {}{} times {}{}", ir::to_string(*a), ta ? " transposed" : "", ir::to_string(*b), tb ? " transposed" : ""));
   }
   if (ctx.has_input(2) && ctx.shape(2)) {
     const Shape& c = *ctx.shape(2);
@@ -221,8 +221,8 @@ void gemm_oracle(RefContext& ctx) {
   const auto a = to_doubles(ctx.input(0)), b = to_doubles(ctx.input(1));
   std::vector<double> y(static_cast<std::size_t>(g.m * g.n), 0.0);
   if (!y.empty())
-    product(g.ta ? Strided{a.data(), 1, g.m} : Strided{a.data(), g.k, 1}, g.tb ? Strided{b.data(), 1, g.k} : Strided{b.data(), g.n, 1}, y.data(), g.m, g.n,
-            g.k, g.alpha);
+    product(g.ta ? Strided{a.data(), 1, g.m} : Strided{a.data(), g.k, 1}, g.tb ? Strided{b.data(), 1, g.k} : Strided{b.data(), g.n, 1}, y.data(), g.m, g.n, g.k,
+            g.alpha);
   finish_gemm(ctx, g, y);
 }
 

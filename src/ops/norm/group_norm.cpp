@@ -40,7 +40,8 @@ void group_norm_reference(RefContext& ctx) {
   if (in.rank() < 2) ctx.fail("takes rank 2 or more");
   const std::int64_t batch = in.dims()[0], channels = in.dims()[1];
   const std::int64_t groups = ctx.node().op == "GroupNormalization" ? ctx.attrs().get_int("num_groups", 1) : channels;
-  if (channels && (groups < 1 || channels % groups != 0)) ctx.fail(std::to_string(channels) + " channels do not split into " + std::to_string(groups) + " groups");
+  if (channels && (groups < 1 || channels % groups != 0))
+    ctx.fail(std::to_string(channels) + " channels do not split into " + std::to_string(groups) + " groups");
   if (ctx.input(1).size() != channels || ctx.input(2).size() != channels) ctx.fail("scale and bias need one element a channel");
   const std::int64_t pixels = around_axis(in.dims(), 1).inner, per_group = channels ? channels / groups : 0, length = per_group * pixels;
   const double epsilon = ctx.attrs().get_float("epsilon", 1e-5f);

@@ -66,7 +66,8 @@ std::function<double(const Dims&)> broadcast_reader(RefContext& ctx, std::size_t
   if (t.dims().size() > dims.size()) ctx.fail("input " + std::to_string(i) + " has more axes than X");
   Dims step(dims.size(), 0);
   for (std::size_t a = 0; a < t.dims().size(); ++a) {
-    if (t.dims()[a] != 1 && t.dims()[a] != dims[a + skip]) ctx.fail("input " + std::to_string(i) + " of shape " + lathe::to_string(t.dims()) + " does not broadcast to X");
+    if (t.dims()[a] != 1 && t.dims()[a] != dims[a + skip])
+      ctx.fail("input " + std::to_string(i) + " of shape " + lathe::to_string(t.dims()) + " does not broadcast to X");
     if (t.dims()[a] != 1) step[a + skip] = strides[a];
   }
   return [values = to_doubles(t), step](const Dims& index) {
@@ -182,14 +183,14 @@ bool row_norm_lower(const Node& node, loops::RegionBuilder& builder) {
 }  // namespace
 
 OpDef layer_normalization() {
-  return {.name = "LayerNormalization",
-          .versions = {{17, "X:T Scale:T B?:T -> Y:T Mean?:U InvStdDev?:U", "axis:int=-1 epsilon:float=1e-5 stash_type:int=1",
-                        "T: @float13; U: float bfloat16"}},
-          .infer = layer_norm_infer,
-          .reference = layer_norm_reference,
-          .tolerance = kNormTolerance,
-          .lower = row_norm_lower<true>,
-          .doc = "normalisation of each row by its mean and variance"};
+  return {
+      .name = "LayerNormalization",
+      .versions = {{17, "X:T Scale:T B?:T -> Y:T Mean?:U InvStdDev?:U", "axis:int=-1 epsilon:float=1e-5 stash_type:int=1", "T: @float13; U: float bfloat16"}},
+      .infer = layer_norm_infer,
+      .reference = layer_norm_reference,
+      .tolerance = kNormTolerance,
+      .lower = row_norm_lower<true>,
+      .doc = "normalisation of each row by its mean and variance"};
 }
 
 OpDef rms_normalization() {

@@ -8,8 +8,8 @@ namespace lathe::ops {
 
 std::span<const OpDef> ops_norm() {
   static const std::vector<OpDef> ops{
-      batch_normalization(),    layer_normalization(), rms_normalization(),           instance_normalization(),
-      group_normalization(),    lp_normalization(),    mean_variance_normalization(), local_response_normalization(),
+      batch_normalization(), layer_normalization(), rms_normalization(),           instance_normalization(),
+      group_normalization(), lp_normalization(),    mean_variance_normalization(), local_response_normalization(),
   };
   return ops;
 }

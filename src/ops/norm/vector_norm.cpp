@@ -87,7 +87,8 @@ void mvn_reference(RefContext& ctx) {
   Dims strides = strides_of(kept);
   for (std::size_t a = 0; a < kept.size(); ++a) strides[a] = reduced[a] ? 0 : strides[a];
   std::vector<std::size_t> group;
-  for_each_index(in.dims(), [&](const Dims& i) { group.push_back(static_cast<std::size_t>(std::inner_product(i.begin(), i.end(), strides.begin(), std::int64_t{0}))); });
+  for_each_index(in.dims(),
+                 [&](const Dims& i) { group.push_back(static_cast<std::size_t>(std::inner_product(i.begin(), i.end(), strides.begin(), std::int64_t{0}))); });
   const auto groups = static_cast<std::size_t>(element_count(kept));
   auto x = to_doubles(in);
   std::vector<double> mean(groups), squares(groups);

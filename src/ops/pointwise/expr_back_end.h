@@ -27,8 +27,8 @@ class ExprBackEnd {
   Pool& pool;
   const Row& row;
   const ir::Attrs& attrs;
-  DType type;                                                      ///< T
-  std::function<std::optional<loops::ExprId>(const std::string&)> input;   ///< nullopt: no such input, or left out
+  DType type;                                                             ///< T
+  std::function<std::optional<loops::ExprId>(const std::string&)> input;  ///< nullopt: no such input, or left out
 
   Value number(double v) { return {-1, true, v}; }
   bool has(const std::string& name) { return input(name).has_value(); }
@@ -81,9 +81,7 @@ class ExprBackEnd {
   }
 
   /// The value as an expression of type `result`.
-  loops::ExprId finish(const Value& v, DType result) {
-    return v.literal ? literal(v.number, result) : pool.cast(v.id, result);
-  }
+  loops::ExprId finish(const Value& v, DType result) { return v.literal ? literal(v.number, result) : pool.cast(v.id, result); }
 
  private:
   DType type_of(loops::ExprId e) {

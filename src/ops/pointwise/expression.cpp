@@ -22,12 +22,12 @@ struct Infix {
 };
 
 // Longer tokens first, so that "<=" is not read as "<".
-constexpr std::array kInfix = {
-    Infix{"||", 1, ExprOp::kOr}, Infix{"&&", 2, ExprOp::kAnd}, Infix{"==", 3, ExprOp::kEqual}, Infix{"!=", 3, ExprOp::kNotEqual},
-    Infix{"<<", 8, ExprOp::kShiftLeft}, Infix{">>", 8, ExprOp::kShiftRight}, Infix{"<=", 4, ExprOp::kLessEqual}, Infix{">=", 4, ExprOp::kGreaterEqual},
-    Infix{"<", 4, ExprOp::kLess}, Infix{">", 4, ExprOp::kGreater}, Infix{"|", 5, ExprOp::kBitOr}, Infix{"^", 6, ExprOp::kBitXor},
-    Infix{"&", 7, ExprOp::kBitAnd}, Infix{"+", 9, ExprOp::kAdd}, Infix{"-", 9, ExprOp::kSub}, Infix{"*", 10, ExprOp::kMul},
-    Infix{"/", 10, ExprOp::kDiv}, Infix{"%", 10, ExprOp::kMod}};
+constexpr std::array kInfix = {Infix{"||", 1, ExprOp::kOr},        Infix{"&&", 2, ExprOp::kAnd},          Infix{"==", 3, ExprOp::kEqual},
+                               Infix{"!=", 3, ExprOp::kNotEqual},  Infix{"<<", 8, ExprOp::kShiftLeft},    Infix{">>", 8, ExprOp::kShiftRight},
+                               Infix{"<=", 4, ExprOp::kLessEqual}, Infix{">=", 4, ExprOp::kGreaterEqual}, Infix{"<", 4, ExprOp::kLess},
+                               Infix{">", 4, ExprOp::kGreater},    Infix{"|", 5, ExprOp::kBitOr},         Infix{"^", 6, ExprOp::kBitXor},
+                               Infix{"&", 7, ExprOp::kBitAnd},     Infix{"+", 9, ExprOp::kAdd},           Infix{"-", 9, ExprOp::kSub},
+                               Infix{"*", 10, ExprOp::kMul},       Infix{"/", 10, ExprOp::kDiv},          Infix{"%", 10, ExprOp::kMod}};
 
 class Parser {
  public:

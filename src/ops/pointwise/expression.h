@@ -23,14 +23,14 @@ struct AstNode {
   AstKind kind = AstKind::kNumber;
   loops::ExprOp op = loops::ExprOp::kConst;
   double number = 0;
-  std::string name, text;             ///< kName, kStringEqual (attribute, literal), kGiven (input)
-  std::vector<int> args;              ///< earlier nodes
+  std::string name, text;  ///< kName, kStringEqual (attribute, literal), kGiven (input)
+  std::vector<int> args;   ///< earlier nodes
 };
 
 struct Ast {
-  std::vector<AstNode> nodes;         ///< arguments first; shared parts are shared
+  std::vector<AstNode> nodes;  ///< arguments first; shared parts are shared
   int root = -1;
-  int finish = -1;                    ///< variadic: root of the part after "then"
+  int finish = -1;  ///< variadic: root of the part after "then"
   bool fold = false;
 };
 

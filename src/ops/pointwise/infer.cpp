@@ -21,7 +21,7 @@ struct DimBackEnd {
   using Value = std::optional<Dim>;
   const Row& row;
   const Attrs& attrs;
-  std::function<const Value*(const std::string&)> input;   ///< nullptr: left out
+  std::function<const Value*(const std::string&)> input;  ///< nullptr: left out
 
   Value number(double v) {
     const auto whole = static_cast<std::int64_t>(v);
@@ -58,7 +58,8 @@ struct DimBackEnd {
     if (!a || !b) return std::nullopt;
     const bool divides = op == ExprOp::kDiv || op == ExprOp::kMod || op == ExprOp::kFmod;
     if (divides && b->constant() == 0) return std::nullopt;
-    if (a->constant() && b->constant()) return Dim(loops::apply_binary(op, DType::kInt64, loops::Scalar::of(*a->constant()), loops::Scalar::of(*b->constant())).whole);
+    if (a->constant() && b->constant())
+      return Dim(loops::apply_binary(op, DType::kInt64, loops::Scalar::of(*a->constant()), loops::Scalar::of(*b->constant())).whole);
     switch (op) {
       case ExprOp::kAdd: return *a + *b;
       case ExprOp::kSub: return *a - *b;
@@ -75,7 +76,8 @@ struct DimBackEnd {
       case ExprOp::kFmod:
         if (at_least(*a, 0) && at_least(*b, 1)) return Dim::mod(*a, *b);
         return std::nullopt;
-      case ExprOp::kEqual: case ExprOp::kNotEqual: {
+      case ExprOp::kEqual:
+      case ExprOp::kNotEqual: {
         if (*a == *b) return Dim(op == ExprOp::kEqual);
         const Dim difference = *a - *b;
         const bool differs = at_least(difference, 1) || at_least(Dim(0) - difference, 1);

@@ -49,7 +49,7 @@ std::optional<std::string_view> take_bracketed(std::string_view& s, char open, c
 struct Table {
   std::vector<Row> rows;
   std::unordered_map<std::string_view, std::size_t> by_name;
-  std::deque<std::string> texts;       ///< what the string_views of `defs` point to
+  std::deque<std::string> texts;  ///< what the string_views of `defs` point to
   std::vector<OpDef> defs;
 
   std::string_view keep(std::string text) { return texts.emplace_back(std::move(text)); }

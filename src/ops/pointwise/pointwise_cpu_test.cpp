@@ -16,19 +16,20 @@
 namespace lathe::ops::pointwise {
 namespace {
 
-DType dtype_of(const std::string& type) {   // "tensor(float)"
+DType dtype_of(const std::string& type) {  // "tensor(float)"
   const std::string inner = type.substr(7, type.size() - 8);
-  for (const DType t : {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kBool, DType::kInt8, DType::kUint8, DType::kInt16, DType::kUint16, DType::kInt32,
-                        DType::kUint32, DType::kInt64, DType::kUint64})
+  for (const DType t : {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kBool, DType::kInt8, DType::kUint8, DType::kInt16,
+                        DType::kUint16, DType::kInt32, DType::kUint32, DType::kInt64, DType::kUint64})
     if (inner == dtype_name(t)) return t;
-  return DType::kUndefined;   // strings, complex, packed and 8-bit floating types have no loops
+  return DType::kUndefined;  // strings, complex, packed and 8-bit floating types have no loops
 }
 
 /// Special values first, then ordinary ones of both signs.
 Tensor contents(DType dtype, Dims dims, unsigned seed, bool with_special) {
   Tensor t(dtype, std::move(dims));
   constexpr double kInf = std::numeric_limits<double>::infinity();
-  static constexpr double kSpecial[] = {0.0, -0.0, 1.0, -1.0, kInf, -kInf, NAN, 1e-40, -1e-40, 3e38, -3e38, 88.6, -87.5, -103.0, 20.0, -20.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-6, 9000.0, 1.17549435e-38};
+  static constexpr double kSpecial[] = {0.0,   -0.0,   1.0,  -1.0,  kInf, -kInf, NAN, 1e-40, -1e-40, 3e38, -3e38,  88.6,
+                                        -87.5, -103.0, 20.0, -20.0, 0.5,  -0.5,  1.5, 2.5,   -2.5,   1e-6, 9000.0, 1.17549435e-38};
   std::mt19937 gen(seed);
   for (std::int64_t i = 0; i < t.size(); ++i) {
     const bool special = with_special && i < static_cast<std::int64_t>(std::size(kSpecial)) * 2 && i % 2 == 0;
@@ -67,7 +68,8 @@ struct Instance {
 
 std::string describe(const Instance& instance) {
   std::string text = instance.op + "(";
-  for (std::size_t i = 0; i < instance.types.size(); ++i) text += std::string(i ? ", " : "") + std::string(dtype_name(instance.types[i])) + " " + to_string(instance.shapes[i]);
+  for (std::size_t i = 0; i < instance.types.size(); ++i)
+    text += std::string(i ? ", " : "") + std::string(dtype_name(instance.types[i])) + " " + to_string(instance.shapes[i]);
   return text + ")";
 }
 
@@ -183,7 +185,7 @@ int sweep_row(const Row& row, DType type) {
       else instance.shapes.push_back(formals == 1 ? Dims{3, 37} : broadcast[i]);
     }
     if (row.name == "PRelu") instance.shapes = {{2, 3, 4, 17}, {3, 1, 1}};
-    instance.special = !row.variadic;   // sums of huge numbers overflow in float32 only
+    instance.special = !row.variadic;  // sums of huge numbers overflow in float32 only
     checked += check(instance);
     if (row.name == "Pow")
       for (const DType exponent : {DType::kFloat32, DType::kInt32, DType::kInt64}) {

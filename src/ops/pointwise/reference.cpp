@@ -89,7 +89,7 @@ bool run_without_arithmetic(RefContext& context, const Row& row, const std::vect
 
 /// The row's expression over loads of the operands, flattened to a straight program.
 struct Program {
-  loops::LoopRegion holder;            ///< only its expressions are used
+  loops::LoopRegion holder;  ///< only its expressions are used
   std::vector<ExprId> order;
   ExprId root;
 };
@@ -129,7 +129,8 @@ Program compile(RefContext& context, const Row& row, const std::vector<const Ten
   return program;
 }
 
-void step(const loops::Expr& e, const std::vector<loops::Expr>& all, std::vector<Scalar>& now, const std::vector<const Tensor*>& operands, const Walker& at, ExprId id) {
+void step(const loops::Expr& e, const std::vector<loops::Expr>& all, std::vector<Scalar>& now, const std::vector<const Tensor*>& operands, const Walker& at,
+          ExprId id) {
   switch (e.op) {
     case ExprOp::kConst: return;
     case ExprOp::kLoad: {

@@ -16,15 +16,15 @@ namespace lathe::ops::pointwise {
 
 struct Row {
   std::string_view name, expression;
-  std::vector<std::string> inputs;    ///< formal names; a variadic row has one
+  std::vector<std::string> inputs;  ///< formal names; a variadic row has one
   bool variadic = false;
   bool gives_bool = false;
-  std::vector<std::pair<std::string, std::string>> defaults;   ///< attribute, its default as text
+  std::vector<std::pair<std::string, std::string>> defaults;  ///< attribute, its default as text
   Ast ast;
   Tolerance tolerance;
 
   /// The input that decides T: the first that is not a condition.
-  const std::string& attribute_default(std::string_view attribute) const;   ///< throws Error(kInternal) for a name without one
+  const std::string& attribute_default(std::string_view attribute) const;  ///< throws Error(kInternal) for a name without one
   std::size_t type_input() const { return inputs.front() == "condition" ? 1 : 0; }
 };
 

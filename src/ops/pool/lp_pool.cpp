@@ -27,8 +27,7 @@ void lp_pool_reference(RefContext& ctx) {
     std::int64_t position = 0;
     for_each_index(e.spatial_out, [&](const Dims& at) {
       double sum = 0;
-      visit_window(window, e, at,
-                   [&](std::int64_t offset) { sum += std::pow(std::fabs(values[static_cast<std::size_t>(plane * e.in_area + offset)]), p); });
+      visit_window(window, e, at, [&](std::int64_t offset) { sum += std::pow(std::fabs(values[static_cast<std::size_t>(plane * e.in_area + offset)]), p); });
       y[static_cast<std::size_t>(plane * e.out_area + position++)] = std::pow(sum, 1 / p);
     });
   }

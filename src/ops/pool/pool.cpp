@@ -187,12 +187,9 @@ bool global_lower(const Node& node, RegionBuilder& b, bool maximum) {
   return true;
 }
 
-constexpr std::string_view kMax8 =
-    "auto_pad:string=NOTSET kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
-constexpr std::string_view kMax10 =
-    "auto_pad:string=NOTSET ceil_mode:int=0 dilations:ints? kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
-constexpr std::string_view kAverage10 =
-    "auto_pad:string=NOTSET ceil_mode:int=0 count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?";
+constexpr std::string_view kMax8 = "auto_pad:string=NOTSET kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
+constexpr std::string_view kMax10 = "auto_pad:string=NOTSET ceil_mode:int=0 dilations:ints? kernel_shape:ints pads:ints? storage_order:int=0 strides:ints?";
+constexpr std::string_view kAverage10 = "auto_pad:string=NOTSET ceil_mode:int=0 count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?";
 constexpr std::string_view kAverage19 =
     "auto_pad:string=NOTSET ceil_mode:int=0 count_include_pad:int=0 dilations:ints? kernel_shape:ints pads:ints? strides:ints?";
 
@@ -201,42 +198,42 @@ constexpr std::string_view kAverage19 =
 std::span<const OpDef> ops_pool() {
   static const std::vector<OpDef> ops = [] {
     std::vector<OpDef> list{
-      {.name = "MaxPool",
-       .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
-                    {8, "X:T -> Y:T Indices?:I", kMax8, "T: @float; I: int64"},
-                    {10, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
-                    {11, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
-                    {12, "X:T -> Y:T Indices?:I", kMax10, "T: @float int8 uint8; I: int64"},
-                    {22, "X:T -> Y:T Indices?:I", kMax10, "T: @float13 int8 uint8; I: int64"}},
-       .infer = pool_infer,
-       .reference = max_pool_reference,
-       .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, true); },
-       .doc = "Maximum over a sliding window, with the maxima's positions on request."},
-      {.name = "AveragePool",
-       .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
-                    {7, "X:T -> Y:T", "auto_pad:string=NOTSET count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
-                    {10, "X:T -> Y:T", kAverage10, "T: @float"},
-                    {11, "X:T -> Y:T", kAverage10, "T: @float"},
-                    {19, "X:T -> Y:T", kAverage19, "T: @float"},
-                    {22, "X:T -> Y:T", kAverage19, "T: @float13"}},
-       .infer = pool_infer,
-       .reference = average_pool_reference,
-       .tolerance = {.relative = 1e-6, .absolute = 1e-6},
-       .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, false); },
-       .doc = "Mean over a sliding window, with or without the pads."},
-      {.name = "GlobalAveragePool",
-       .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
-       .infer = global_pool_infer,
-       .reference = global_reference<false>,
-       .tolerance = {.relative = 1e-6, .absolute = 1e-6},
-       .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, false); },
-       .doc = "Mean over all spatial axes."},
-      {.name = "GlobalMaxPool",
-       .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
-       .infer = global_pool_infer,
-       .reference = global_reference<true>,
-       .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, true); },
-       .doc = "Maximum over all spatial axes."},
+        {.name = "MaxPool",
+         .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                      {8, "X:T -> Y:T Indices?:I", kMax8, "T: @float; I: int64"},
+                      {10, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
+                      {11, "X:T -> Y:T Indices?:I", kMax10, "T: @float; I: int64"},
+                      {12, "X:T -> Y:T Indices?:I", kMax10, "T: @float int8 uint8; I: int64"},
+                      {22, "X:T -> Y:T Indices?:I", kMax10, "T: @float13 int8 uint8; I: int64"}},
+         .infer = pool_infer,
+         .reference = max_pool_reference,
+         .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, true); },
+         .doc = "Maximum over a sliding window, with the maxima's positions on request."},
+        {.name = "AveragePool",
+         .versions = {{1, "X:T -> Y:T", "auto_pad:string=NOTSET kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                      {7, "X:T -> Y:T", "auto_pad:string=NOTSET count_include_pad:int=0 kernel_shape:ints pads:ints? strides:ints?", "T: @float"},
+                      {10, "X:T -> Y:T", kAverage10, "T: @float"},
+                      {11, "X:T -> Y:T", kAverage10, "T: @float"},
+                      {19, "X:T -> Y:T", kAverage19, "T: @float"},
+                      {22, "X:T -> Y:T", kAverage19, "T: @float13"}},
+         .infer = pool_infer,
+         .reference = average_pool_reference,
+         .tolerance = {.relative = 1e-6, .absolute = 1e-6},
+         .lower = [](const Node& node, RegionBuilder& b) { return window_lower(node, b, false); },
+         .doc = "Mean over a sliding window, with or without the pads."},
+        {.name = "GlobalAveragePool",
+         .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
+         .infer = global_pool_infer,
+         .reference = global_reference<false>,
+         .tolerance = {.relative = 1e-6, .absolute = 1e-6},
+         .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, false); },
+         .doc = "Mean over all spatial axes."},
+        {.name = "GlobalMaxPool",
+         .versions = {{1, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
+         .infer = global_pool_infer,
+         .reference = global_reference<true>,
+         .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, true); },
+         .doc = "Maximum over all spatial axes."},
     };
     for (auto& op : lp_pool_ops()) list.push_back(std::move(op));
     return list;

@@ -78,13 +78,20 @@ bool arg_lower(const Node& node, loops::RegionBuilder& builder) {
 }  // namespace
 
 std::vector<OpDef> arg_ops() {
-  constexpr std::string_view kIo = "data:T -> reduced:int64", kOld = "axis:int=0 keepdims:int=1",
-                             kNew = "axis:int=0 keepdims:int=1 select_last_index:int=0";
+  constexpr std::string_view kIo = "data:T -> reduced:int64", kOld = "axis:int=0 keepdims:int=1", kNew = "axis:int=0 keepdims:int=1 select_last_index:int=0";
   const std::vector<VersionDef> versions{{1, kIo, kOld, "T: @num"}, {11, kIo, kOld, "T: @num"}, {12, kIo, kNew, "T: @num"}, {13, kIo, kNew, "T: @num13"}};
   return {
-      {.name = "ArgMax", .versions = versions, .infer = arg_infer, .reference = arg_reference<true>, .lower = arg_lower<true>,
+      {.name = "ArgMax",
+       .versions = versions,
+       .infer = arg_infer,
+       .reference = arg_reference<true>,
+       .lower = arg_lower<true>,
        .doc = "position of the largest element"},
-      {.name = "ArgMin", .versions = versions, .infer = arg_infer, .reference = arg_reference<false>, .lower = arg_lower<false>,
+      {.name = "ArgMin",
+       .versions = versions,
+       .infer = arg_infer,
+       .reference = arg_reference<false>,
+       .lower = arg_lower<false>,
        .doc = "position of the smallest element"},
   };
 }

@@ -14,8 +14,8 @@
 
 namespace lathe::ops {
 
-std::vector<OpDef> arg_ops();          // arg.cpp: ArgMax, ArgMin
-std::vector<OpDef> cumulative_ops();   // cumulative.cpp: CumSum, CumProd
+std::vector<OpDef> arg_ops();         // arg.cpp: ArgMax, ArgMin
+std::vector<OpDef> cumulative_ops();  // cumulative.cpp: CumSum, CumProd
 
 namespace {
 
@@ -191,7 +191,8 @@ void reduce_reference(RefContext& ctx) {
   }
   const auto target = target_of(in.dims(), reduced);
   const bool whole = is_integer(in.dtype()) || in.dtype() == DType::kBool;
-  constexpr bool kStaysWhole = kKind == Kind::kSum || kKind == Kind::kProd || kKind == Kind::kMax || kKind == Kind::kMin || kKind == Kind::kL1 || kKind == Kind::kSumSquare;
+  constexpr bool kStaysWhole =
+      kKind == Kind::kSum || kKind == Kind::kProd || kKind == Kind::kMax || kKind == Kind::kMin || kKind == Kind::kL1 || kKind == Kind::kSumSquare;
   if (whole && kStaysWhole) {
     ctx.set_output(0, from_int64s(in.dtype(), dims, fold_whole<kKind>(in, target, static_cast<std::size_t>(outputs))));
     return;

@@ -107,9 +107,7 @@ void reshape_reference(RefContext& ctx) {
       known *= dims[i];
     }
   }
-  const auto mismatch = [&] {
-    ctx.fail("cannot reshape " + lathe::to_string(in.dims()) + " to " + lathe::to_string(ctx.input(1).to_int64_vector()));
-  };
+  const auto mismatch = [&] { ctx.fail("cannot reshape " + lathe::to_string(in.dims()) + " to " + lathe::to_string(ctx.input(1).to_int64_vector())); };
   if (inferred) {
     if (known == 0 ? in.size() != 0 : in.size() % known != 0) mismatch();
     dims[*inferred] = known == 0 ? 0 : in.size() / known;
@@ -239,8 +237,7 @@ std::span<const OpDef> ops_reshape() {
   constexpr std::string_view kFlat = "input:T -> output:T", kAxis = "axis:int=1";
   constexpr std::string_view kSqueeze1 = "data:T -> squeezed:T", kSqueeze = "data:T axes?:int64 -> squeezed:T";
   constexpr std::string_view kUnsqueeze1 = "data:T -> expanded:T", kUnsqueeze = "data:T axes:int64 -> expanded:T";
-  constexpr std::string_view kAll = "T: @all", k13 = "T: @all13", k19 = "T: @all19", k21 = "T: @all21", k23 = "T: @all23", k24 = "T: @all24",
-                             k25 = "T: @all25";
+  constexpr std::string_view kAll = "T: @all", k13 = "T: @all13", k19 = "T: @all19", k21 = "T: @all21", k23 = "T: @all23", k24 = "T: @all24", k25 = "T: @all25";
   static const std::vector<OpDef> ops{
       {.name = "Reshape",
        .versions = {{1, "data:T -> reshaped:T", "shape:ints? consumed_inputs:ints?", "T: @float"},

@@ -23,8 +23,7 @@ int smaller_side(const ir::Dim& left, const ir::Dim& right) {
 
 }  // namespace
 
-loops::RegionBuilder::Indices view_indices(loops::RegionBuilder& b, const ir::Shape& from, const ir::Shape& to,
-                                           const loops::RegionBuilder::Indices& indices) {
+loops::RegionBuilder::Indices view_indices(loops::RegionBuilder& b, const ir::Shape& from, const ir::Shape& to, const loops::RegionBuilder::Indices& indices) {
   loops::RegionBuilder::Indices out(from.size(), b.integer(0));
   std::size_t i = 0, j = 0;
   while (true) {

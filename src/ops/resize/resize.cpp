@@ -59,7 +59,8 @@ std::vector<std::int64_t> resized_axes(const ResizeMode& mode, std::size_t rank)
     for (std::size_t i = 0; i < rank; ++i) axes.push_back(static_cast<std::int64_t>(i));
   for (std::int64_t& axis : axes) {
     if (axis < 0) axis += static_cast<std::int64_t>(rank);
-    if (axis < 0 || axis >= static_cast<std::int64_t>(rank)) throw Error(Code::kInvalidModel, fmt::format("axis {} is outside the input's rank {}", axis, rank));
+    if (axis < 0 || axis >= static_cast<std::int64_t>(rank))
+      throw Error(Code::kInvalidModel, fmt::format("axis {} is outside the input's rank {}", axis, rank));
   }
   return axes;
 }
@@ -88,7 +89,10 @@ void resize_infer(InferContext& ctx) {
         bool known = true;
         for (std::size_t i = 0; i < axes.size(); ++i) {
           const auto size = (*sizes)[i].constant(), in = (*x)[static_cast<std::size_t>(axes[i])].constant();
-          if (!size || !in || *in == 0) { known = false; break; }
+          if (!size || !in || *in == 0) {
+            known = false;
+            break;
+          }
           const double f = static_cast<double>(*size) / static_cast<double>(*in);
           factor = factor < 0 ? f : mode.aspect == "not_larger" ? std::min(factor, f) : std::max(factor, f);
         }
@@ -220,7 +224,8 @@ void resize_reference(RefContext& ctx) {
         out[axis] = static_cast<std::int64_t>(std::floor(factor * static_cast<double>(x.dims()[axis]) + 0.5));
       }
   } else if (ctx.has_input(2) && ctx.input(2).size() > 0) {
-    if (ctx.input(2).size() != static_cast<std::int64_t>(axes.size())) ctx.fail(fmt::format("'scales' has {} elements for {} axes", ctx.input(2).size(), axes.size()));
+    if (ctx.input(2).size() != static_cast<std::int64_t>(axes.size()))
+      ctx.fail(fmt::format("'scales' has {} elements for {} axes", ctx.input(2).size(), axes.size()));
     for (std::size_t i = 0; i < axes.size(); ++i) {
       const auto axis = static_cast<std::size_t>(axes[i]);
       scales[axis] = ctx.input(2).as_double(static_cast<std::int64_t>(i));

@@ -24,8 +24,8 @@ struct ResizeMode {
   std::string nearest = "round_prefer_floor";
   double cubic_a = -0.75, extrapolation = 0;
   bool exclude_outside = false, antialias = false;
-  std::vector<std::int64_t> axes;        ///< empty: all
-  std::string aspect = "stretch";        ///< stretch, not_larger, not_smaller
+  std::vector<std::int64_t> axes;  ///< empty: all
+  std::string aspect = "stretch";  ///< stretch, not_larger, not_smaller
 };
 
 /// Throws Error(kInvalidModel) on an unknown mode; the caller adds the node.

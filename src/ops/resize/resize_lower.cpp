@@ -20,7 +20,7 @@ using loops::RegionBuilder;
 /// scale = p / q of one axis.
 struct Scale {
   Dim p, q;
-  std::optional<std::int64_t> whole;   ///< when it is an integer
+  std::optional<std::int64_t> whole;  ///< when it is an integer
 };
 
 std::optional<Scale> scale_of(const Node& node, const ResizeMode& mode, std::size_t axis) {
@@ -31,7 +31,8 @@ std::optional<Scale> scale_of(const Node& node, const ResizeMode& mode, std::siz
     std::size_t at = axis;
     if (!mode.axes.empty()) {
       const auto rank = static_cast<std::int64_t>(node.input(0)->shape().size());
-      const auto found = std::find_if(mode.axes.begin(), mode.axes.end(), [&](std::int64_t a) { return (a < 0 ? a + rank : a) == static_cast<std::int64_t>(axis); });
+      const auto found =
+          std::find_if(mode.axes.begin(), mode.axes.end(), [&](std::int64_t a) { return (a < 0 ? a + rank : a) == static_cast<std::int64_t>(axis); });
       at = static_cast<std::size_t>(found - mode.axes.begin());
     }
     const auto fraction = as_fraction(scales->constant.as_double(static_cast<std::int64_t>(at)));
@@ -149,8 +150,7 @@ bool resize_lower(const Node& node, RegionBuilder& b) {
     for (std::size_t corner = 0; corner < (std::size_t{1} << moving.size()); ++corner) values.push_back(read(corner));
     for (std::size_t i = 0; i < moving.size(); ++i) {
       std::vector<ExprId> next;
-      for (std::size_t k = 0; k + 1 < values.size(); k += 2)
-        next.push_back(add(r, values[k], mul(r, sub(r, values[k + 1], values[k]), shares[i])));
+      for (std::size_t k = 0; k + 1 < values.size(); k += 2) next.push_back(add(r, values[k], mul(r, sub(r, values[k + 1], values[k]), shares[i])));
       values = std::move(next);
     }
     return r.cast(values.front(), out_type);

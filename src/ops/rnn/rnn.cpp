@@ -33,7 +33,8 @@ void rnn_infer(InferContext& ctx) {
   if (r && r->size() != 3) ctx.fail(fmt::format("R has rank {}, expected 3", r->size()));
   const auto given = ctx.attrs().get_int("hidden_size", 0);
   const Dim hidden = r ? (*r)[2] : given > 0 ? Dim(given) : ctx.fresh_symbol();
-  if (given > 0 && hidden.constant() && *hidden.constant() != given) ctx.fail(fmt::format("attribute 'hidden_size' is {}, R holds {}", given, *hidden.constant()));
+  if (given > 0 && hidden.constant() && *hidden.constant() != given)
+    ctx.fail(fmt::format("attribute 'hidden_size' is {}, R holds {}", given, *hidden.constant()));
   const Dim steps = x ? (*x)[batch_first ? 1 : 0] : ctx.fresh_symbol(), batch = x ? (*x)[batch_first ? 0 : 1] : ctx.fresh_symbol();
   if (ctx.node().output(0)) ctx.set(0, type, batch_first ? Shape{batch, steps, directions, hidden} : Shape{steps, directions, batch, hidden});
   for (std::size_t i = 1; i < (kKind == Kind::kLstm ? 3 : 2); ++i)
@@ -55,7 +56,7 @@ struct Activation {
     if (name == "HardSigmoid") return std::clamp(alpha * x + beta, 0.0, 1.0);
     if (name == "Elu") return x < 0 ? alpha * (std::exp(x) - 1) : x;
     if (name == "Softsign") return x / (1 + std::fabs(x));
-    return std::log1p(std::exp(x));   // Softplus
+    return std::log1p(std::exp(x));  // Softplus
   }
 };
 
@@ -64,9 +65,9 @@ Activation make_activation(RefContext& ctx, const std::string& given) {
     std::string_view name;
     double alpha, beta;
   };
-  static constexpr Known kKnown[] = {{"Sigmoid", 0, 0},   {"Tanh", 0, 0},          {"Relu", 0, 0},       {"Affine", 1, 0},
-                                     {"LeakyRelu", 0.01, 0}, {"ThresholdedRelu", 1, 0}, {"ScaledTanh", 1, 1}, {"HardSigmoid", 0.2, 0.5},
-                                     {"Elu", 1, 0},       {"Softsign", 0, 0},      {"Softplus", 0, 0}};
+  static constexpr Known kKnown[] = {
+      {"Sigmoid", 0, 0},         {"Tanh", 0, 0}, {"Relu", 0, 0},     {"Affine", 1, 0},  {"LeakyRelu", 0.01, 0}, {"ThresholdedRelu", 1, 0}, {"ScaledTanh", 1, 1},
+      {"HardSigmoid", 0.2, 0.5}, {"Elu", 1, 0},  {"Softsign", 0, 0}, {"Softplus", 0, 0}};
   const auto lower = [](std::string_view text) {
     std::string out(text);
     std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -106,7 +107,8 @@ void rnn_reference(RefContext& ctx) {
   const std::int64_t h = l.hidden, gates = gates_of(kKind);
   if (l.directions != (direction == "bidirectional" ? 2 : 1) || w_tensor.dims() != Dims{l.directions, gates * h, l.input} ||
       r_tensor.dims() != Dims{l.directions, gates * h, h})
-    ctx.fail(fmt::format("W {} and R {} do not fit X {}, {} gate(s) and direction {}", to_string(w_tensor.dims()), to_string(r_tensor.dims()), to_string(x_tensor.dims()), gates, direction));
+    ctx.fail(fmt::format("W {} and R {} do not fit X {}, {} gate(s) and direction {}", to_string(w_tensor.dims()), to_string(r_tensor.dims()),
+                         to_string(x_tensor.dims()), gates, direction));
   const auto x = to_doubles(x_tensor), w = to_doubles(w_tensor), r = to_doubles(r_tensor);
   const auto optional = [&](std::size_t i) { return ctx.has_input(i) ? to_doubles(ctx.input(i)) : std::vector<double>(); };
   const auto b = optional(3), initial_h = optional(5), initial_c = kKind == Kind::kLstm ? optional(6) : std::vector<double>(),
@@ -119,7 +121,8 @@ void rnn_reference(RefContext& ctx) {
   if (names.empty())
     for (std::int64_t d = 0; d < l.directions; ++d)
       for (std::size_t i = 0; i < kEach; ++i) names.emplace_back(kKind != Kind::kPlain && i == 0 ? "Sigmoid" : "Tanh");
-  if (names.size() < kEach * static_cast<std::size_t>(l.directions)) ctx.fail(fmt::format("{} activations where {} belong", names.size(), kEach * static_cast<std::size_t>(l.directions)));
+  if (names.size() < kEach * static_cast<std::size_t>(l.directions))
+    ctx.fail(fmt::format("{} activations where {} belong", names.size(), kEach * static_cast<std::size_t>(l.directions)));
   const auto alphas = attrs.get_floats("activation_alpha"), betas = attrs.get_floats("activation_beta");
   std::vector<Activation> activations;
   std::size_t alpha_at = 0, beta_at = 0;
@@ -141,7 +144,8 @@ void rnn_reference(RefContext& ctx) {
     return static_cast<std::size_t>((l.batch_first ? (n * l.steps + t) * l.directions + d : (t * l.directions + d) * l.batch + n) * h);
   };
   const auto state_at = [&](std::int64_t d, std::int64_t n) { return static_cast<std::size_t>((l.batch_first ? n * l.directions + d : d * l.batch + n) * h); };
-  std::vector<double> y(static_cast<std::size_t>(l.steps * l.directions * l.batch * h), 0.0), y_h(static_cast<std::size_t>(l.directions * l.batch * h), 0.0), y_c = y_h;
+  std::vector<double> y(static_cast<std::size_t>(l.steps * l.directions * l.batch * h), 0.0), y_h(static_cast<std::size_t>(l.directions * l.batch * h), 0.0),
+      y_c = y_h;
   std::vector<double> gate(static_cast<std::size_t>(gates * h)), recurrent(static_cast<std::size_t>(gates * h));
   for (std::int64_t d = 0; d < l.directions; ++d) {
     const bool reversed = l.reverse_first || d == 1;
@@ -175,8 +179,8 @@ void rnn_reference(RefContext& ctx) {
           for (std::size_t j = 0; j < gated.size(); ++j) gated[j] = reset[j] * state[j];
           for (std::int64_t j = 0; j < h; ++j) {
             const auto k = static_cast<std::size_t>(j);
-            const double through = linear_before_reset ? reset[k] * recurrent[at(2, j)]
-                                                       : dot(gated.data(), rd + (2 * h + j) * h, h) + (bd ? bd[gates * h + 2 * h + j] : 0);
+            const double through =
+                linear_before_reset ? reset[k] * recurrent[at(2, j)] : dot(gated.data(), rd + (2 * h + j) * h, h) + (bd ? bd[gates * h + 2 * h + j] : 0);
             const double candidate = f[1](clip(gate[at(2, j)] + through));
             next[k] = (1 - z[k]) * candidate + z[k] * state[k];
           }

@@ -154,8 +154,7 @@ std::span<const OpDef> ops_shape() {
   constexpr std::string_view kT[] = {"T: @all; T1: int64",   "T: @all13; T1: int64", "T: @all19; T1: int64", "T: @all21; T1: int64",
                                      "T: @all23; T1: int64", "T: @all24; T1: int64", "T: @all25; T1: int64"};
   constexpr std::string_view kId = "input:T -> output:T", kIdV = "input:V -> output:V";
-  constexpr std::string_view kDrop = "data:T -> output:T mask?:T",
-                             kDrop12 = "data:T ratio?:T1 training_mode?:T2 -> output:T mask?:T2";
+  constexpr std::string_view kDrop = "data:T -> output:T mask?:T", kDrop12 = "data:T ratio?:T1 training_mode?:T2 -> output:T mask?:T2";
   static const std::vector<OpDef> ops{
       {.name = "Shape",
        .versions = {{1, kShape, "", kT[0]},

@@ -159,8 +159,7 @@ bool slice_lower(const Node& node, loops::RegionBuilder& builder) {
   }
   const auto rank = static_cast<std::int64_t>(in->shape().size());
   const auto p = slice_parameters(
-      node, in->shape().size(), [&](std::size_t i) { return known_content(*node.input(i)); },
-      [&](std::int64_t axis) { return axis < 0 ? axis + rank : axis; });
+      node, in->shape().size(), [&](std::size_t i) { return known_content(*node.input(i)); }, [&](std::int64_t axis) { return axis < 0 ? axis + rank : axis; });
   std::vector<std::pair<std::size_t, Window>> cuts;
   for (std::size_t i = 0; p && i < p->axes.size(); ++i) {
     const auto axis = static_cast<std::size_t>(p->axes[i]);
@@ -229,7 +228,8 @@ void reverse_sequence_reference(RefContext& ctx) {
   const auto lengths = ctx.input(1).to_int64_vector();
   const auto batch = static_cast<std::size_t>(batch_axis), time = static_cast<std::size_t>(time_axis);
   if (batch == time) ctx.fail("batch_axis and time_axis are the same");
-  if (static_cast<std::int64_t>(lengths.size()) != in.dims()[batch]) ctx.fail("has " + std::to_string(lengths.size()) + " lengths for " + lathe::to_string(in.dims()));
+  if (static_cast<std::int64_t>(lengths.size()) != in.dims()[batch])
+    ctx.fail("has " + std::to_string(lengths.size()) + " lengths for " + lathe::to_string(in.dims()));
   const Dims strides = strides_of(in.dims());
   ctx.set_output(0, remap_nd(in, in.dims(), [&](const Dims& i) {
                    const std::int64_t length = lengths[static_cast<std::size_t>(i[batch])];

@@ -70,9 +70,7 @@ bool softmax_lower(const Node& node, loops::RegionBuilder& builder) {
     return true;
   }
   const Value* largest = reduce_to_temporary(builder, "largest", Reduce::kMax, wide, shape, axes, x);
-  const auto shifted = [=](loops::RegionBuilder& b, const auto& i) {
-    return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i)));
-  };
+  const auto shifted = [=](loops::RegionBuilder& b, const auto& i) { return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i))); };
   if (kKind == Kind::kLogSoftmax) {
     const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes,
                                            [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
@@ -84,7 +82,8 @@ bool softmax_lower(const Node& node, loops::RegionBuilder& builder) {
   // The sum is at least 1 (the largest element's part), so multiplying by its reciprocal is safe.
   const Value* power = builder.temporary("power", wide, shape);
   builder.define(power, [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
-  const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes, [=](loops::RegionBuilder& b, const auto& i) { return b.read(power, i); });
+  const Value* sum =
+      reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes, [=](loops::RegionBuilder& b, const auto& i) { return b.read(power, i); });
   builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
     const auto scale = b.unary(ExprOp::kReciprocal, b.read(sum, axes.kept_indices(b, i)));
     return b.cast(b.binary(ExprOp::kMul, b.read(power, i), scale), out->dtype());

@@ -35,7 +35,8 @@ void topk_infer(InferContext& ctx) {
   if (k && k->front().constant()) {
     const std::int64_t wanted = *k->front().constant();
     if (wanted < 0) ctx.fail("K is negative");
-    if (const auto there = extent.constant(); there && wanted > *there) ctx.fail("K = " + std::to_string(wanted) + " of " + std::to_string(*there) + " elements");
+    if (const auto there = extent.constant(); there && wanted > *there)
+      ctx.fail("K = " + std::to_string(wanted) + " of " + std::to_string(*there) + " elements");
   }
   extent = k && ctx.is_extent(k->front()) ? k->front() : ctx.fresh_symbol();
   ctx.set(0, ctx.dtype(0), out);

@@ -66,18 +66,33 @@ void expect_sorted_selection(const Case& c, const Dense& x, const RunResult& res
 }
 
 TEST(TopK, SelectsAsASortDoes) {
-  const Case cases[] = {
-      {"float", {1, 1000}, -1, 5}, {"float", {3, 7, 300}, 2, 300}, {"float", {2, 9, 5}, 1, 4, false}, {"float", {4}, 0, 1},
-      {"float", {2, 5000}, 1, 700}, {"float", {5, 400}, 1, 3, false, DType::kBFloat16, 3}, {"double", {2, 500}, 1, 100}, {"double", {3, 200}, 0, 2, false},
-      {"float16", {2, 400}, 1, 9}, {"float16", {2, 400}, 1, 9, false}, {"int64", {2, 600}, -1, 40}, {"int32", {3, 600}, 1, 2, false}, {"uint8", {2, 600}, 1, 300},
-      {"uint64", {600}, 0, 7}, {"int8", {2, 300, 2}, 1, 30, false}, {"uint32", {4, 4}, 0, 0}, {"int16", {0, 4}, 1, 2}, {"uint16", {300, 70}, 1, 1},
-      {"float", {2, 3000}, 1, 8, true, DType::kFloat32, 0, "i"}, {"float", {2, 3000}, 1, 8, true, DType::kFloat32, 2, "v"}};
+  const Case cases[] = {{"float", {1, 1000}, -1, 5},
+                        {"float", {3, 7, 300}, 2, 300},
+                        {"float", {2, 9, 5}, 1, 4, false},
+                        {"float", {4}, 0, 1},
+                        {"float", {2, 5000}, 1, 700},
+                        {"float", {5, 400}, 1, 3, false, DType::kBFloat16, 3},
+                        {"double", {2, 500}, 1, 100},
+                        {"double", {3, 200}, 0, 2, false},
+                        {"float16", {2, 400}, 1, 9},
+                        {"float16", {2, 400}, 1, 9, false},
+                        {"int64", {2, 600}, -1, 40},
+                        {"int32", {3, 600}, 1, 2, false},
+                        {"uint8", {2, 600}, 1, 300},
+                        {"uint64", {600}, 0, 7},
+                        {"int8", {2, 300, 2}, 1, 30, false},
+                        {"uint32", {4, 4}, 0, 0},
+                        {"int16", {0, 4}, 1, 2},
+                        {"uint16", {300, 70}, 1, 1},
+                        {"float", {2, 3000}, 1, 8, true, DType::kFloat32, 0, "i"},
+                        {"float", {2, 3000}, 1, 8, true, DType::kFloat32, 2, "v"}};
   for (const Case& c : cases) {
     SCOPED_TRACE(fmt::format("{} [{}] axis {} k {} {} {}", c.type, fmt::join(c.dims, ", "), c.axis, c.k, c.largest ? "largest" : "smallest", c.outputs));
     auto out = c.dims;
     out[static_cast<std::size_t>(c.axis < 0 ? c.axis + static_cast<std::int64_t>(c.dims.size()) : c.axis)] = c.k;
-    const auto graph = ir::parse_graph(fmt::format("graph g(x: {}[{}]) -> ({}) {{\n  k: int64[1] = const {{{}}}\n  v: {}[{}], i: int64[{}] = TopK(x, k) {{axis={}, largest={}}}\n}}\n", c.type,
-                                                   fmt::join(c.dims, ", "), c.outputs, c.k, c.type, fmt::join(out, ", "), fmt::join(out, ", "), c.axis, c.largest ? 1 : 0));
+    const auto graph = ir::parse_graph(
+        fmt::format("graph g(x: {}[{}]) -> ({}) {{\n  k: int64[1] = const {{{}}}\n  v: {}[{}], i: int64[{}] = TopK(x, k) {{axis={}, largest={}}}\n}}\n", c.type,
+                    fmt::join(c.dims, ", "), c.outputs, c.k, c.type, fmt::join(out, ", "), fmt::join(out, ", "), c.axis, c.largest ? 1 : 0));
     const auto region = make_region("TopK", {&find_node(*graph, "TopK")});
     RunOptions options;
     options.storage = c.storage;
@@ -88,7 +103,13 @@ TEST(TopK, SelectsAsASortDoes) {
     for (std::int64_t i = 0; i < x.size(); ++i) {
       state = state * 6364136223846793005ull + 1442695040888963407ull;
       const auto draw = static_cast<std::int64_t>(state >> 33) % 97;
-      if (is_float(x.dtype())) x.set_from_double(i, draw == 0 ? std::nan("") : draw == 1 ? -0.0 : draw == 2 ? 0.0 : draw == 3 ? INFINITY : draw == 4 ? -INFINITY : 0.25 * static_cast<double>(draw - 40));
+      if (is_float(x.dtype()))
+        x.set_from_double(i, draw == 0   ? std::nan("")
+                             : draw == 1 ? -0.0
+                             : draw == 2 ? 0.0
+                             : draw == 3 ? INFINITY
+                             : draw == 4 ? -INFINITY
+                                         : 0.25 * static_cast<double>(draw - 40));
       else x.set_from_int64(i, draw - (is_signed_integer(x.dtype()) ? 50 : 0));
     }
     options.given["x"] = x;

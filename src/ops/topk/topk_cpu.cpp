@@ -77,7 +77,7 @@ void select(const T* src, std::int64_t stride, std::int64_t n, std::int64_t k, E
   };
   std::int64_t count = 0;
   bool full = false;
-  Key least = 0;   // of the best k so far, once there were more
+  Key least = 0;  // of the best k so far, once there were more
   const auto drop_the_worse = [&] {
     std::nth_element(kept, kept + (k - 1), kept + count, std::greater<>());
     count = k;
@@ -92,7 +92,7 @@ void select(const T* src, std::int64_t stride, std::int64_t n, std::int64_t k, E
         const Key key = key_of(src[begin + j]);
         best = std::max(best, kLargest ? key : static_cast<Key>(~key));
       }
-      if (best <= least) continue;   // an equal element comes later and loses
+      if (best <= least) continue;  // an equal element comes later and loses
     }
     for (std::int64_t i = begin; i < end; ++i) {
       const Key key = key_at(i);

@@ -79,7 +79,7 @@ bool transpose_lower(const Node& node, loops::RegionBuilder& builder) {
 
 struct Blocks {
   std::int64_t size;
-  bool channel_first;   // CRD
+  bool channel_first;  // CRD
 };
 
 Blocks blocks_of(const Node& node) { return {node.attrs.get_int("blocksize", 0), node.attrs.get_string("mode", "DCR") == "CRD"}; }

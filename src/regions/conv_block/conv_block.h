@@ -10,7 +10,7 @@ namespace lathe::regions {
 
 struct ConvBlock {
   const ir::Node* conv = nullptr;
-  ir::Value *x = nullptr, *weight = nullptr, *bias = nullptr;   ///< weight and bias (may be nullptr) are constants
+  ir::Value *x = nullptr, *weight = nullptr, *bias = nullptr;  ///< weight and bias (may be nullptr) are constants
   Tail tail;
 };
 

@@ -30,7 +30,8 @@ class ConvKernel final : public Kernel {
     tuned_plan_ = regions::read_plan(params);
     if (const Dims hint = params.get_ints("hint"); hint.size() == tuned_for_.size()) std::copy(hint.begin(), hint.end(), tuned_for_.begin());
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
-    if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
+    if (!activation)
+      throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
     epilogue_.activation = *activation;
     epilogue_.alpha = params.get_float("alpha", 0);
     epilogue_.beta = params.get_float("beta", 0);
@@ -46,7 +47,9 @@ class ConvKernel final : public Kernel {
     }
   }
 
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -80,7 +83,8 @@ class ConvKernel final : public Kernel {
     empty_ = y.elements() == 0;
     if (empty_) return;
     if (const std::string why = cpu::conv_unsupported(p); !why.empty()) throw Error(Code::kUnsupported, why);
-    if (x.dims[1] != p.cin || y.dims.size() != x.dims.size() || y.dims[0] != p.n || y.dims[1] != p.cout || y.dims[last] != p.ow() || (last == 3 && y.dims[2] != p.oh()))
+    if (x.dims[1] != p.cin || y.dims.size() != x.dims.size() || y.dims[0] != p.n || y.dims[1] != p.cout || y.dims[last] != p.ow() ||
+        (last == 3 && y.dims[2] != p.oh()))
       throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
     if (tuned_for_ != std::array{p.n, p.h, p.w}) plan_ = cpu::refit_conv_plan(tuned_plan_, p, request.threads);
     require(p.src_nchw ? x.is_dense_row_major() : x.is_channels_last(), "input");
@@ -100,7 +104,7 @@ class ConvKernel final : public Kernel {
   ops::Window window_;
   cpu::ConvProblem problem_;
   cpu::ConvPlan tuned_plan_, plan_;
-  std::array<std::int64_t, 3> tuned_for_{-1, -1, -1};   ///< batch, height, width
+  std::array<std::int64_t, 3> tuned_for_{-1, -1, -1};  ///< batch, height, width
   cpu::Epilogue epilogue_;
   cpu::ConvArgs args_;
   std::size_t scratch_ = 0;

@@ -38,8 +38,8 @@ inline cpu::ConvProblem conv_problem(const ir::Attrs& attrs, const Dims& input, 
 }
 
 inline void write_plan(const cpu::ConvPlan& plan, ir::Attrs& params) {
-  params.set("plan", std::vector<std::int64_t>{static_cast<std::int64_t>(plan.algorithm), plan.panel, plan.chunk, plan.rows, plan.panels, plan.patch,
-                                               plan.flat, static_cast<std::int64_t>(plan.isa)});
+  params.set("plan", std::vector<std::int64_t>{static_cast<std::int64_t>(plan.algorithm), plan.panel, plan.chunk, plan.rows, plan.panels, plan.patch, plan.flat,
+                                               static_cast<std::int64_t>(plan.isa)});
 }
 
 inline cpu::ConvPlan read_plan(const ir::Attrs& params) {

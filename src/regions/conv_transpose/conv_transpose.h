@@ -10,7 +10,7 @@ namespace lathe::regions {
 
 struct ConvTransposeBlock {
   const ir::Node* node = nullptr;
-  ir::Value *x = nullptr, *weight = nullptr, *bias = nullptr;   ///< bias may be nullptr
+  ir::Value *x = nullptr, *weight = nullptr, *bias = nullptr;  ///< bias may be nullptr
   Tail tail;
 };
 

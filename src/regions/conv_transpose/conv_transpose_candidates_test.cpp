@@ -101,7 +101,8 @@ TEST(ConvTransposeRegion, AttributesTypesAndTails) {
 TEST(ConvTransposeRegion, ProposesOnlyConstantWeights) {
   const auto graph = ir::parse_graph("graph g(x: float[1, 2, 4, 4], w: float[2, 3, 2, 2]) -> (y) {\n  y: float[1, 3, 5, 5] = ConvTranspose(x, w)\n}\n");
   EXPECT_TRUE(propose_conv_transpose(*graph->nodes().front()).empty());
-  const auto cube = ir::parse_graph("graph g(x: float[1, 2, 4, 4, 4]) -> (y) {\n  w: float[2, 3, 2, 2, 2] = const random(1)\n  y: float[1, 3, 5, 5, 5] = ConvTranspose(x, w)\n}\n");
+  const auto cube = ir::parse_graph(
+      "graph g(x: float[1, 2, 4, 4, 4]) -> (y) {\n  w: float[2, 3, 2, 2, 2] = const random(1)\n  y: float[1, 3, 5, 5, 5] = ConvTranspose(x, w)\n}\n");
   const auto regions = propose_conv_transpose(find_node(*cube, "ConvTranspose"));
   ASSERT_EQ(regions.size(), 1u);
   EXPECT_FALSE(CandidateRunner(regions[0], find_candidate(ops::candidates_conv_transpose(), "cpu.conv_transpose"), {}).verdict().yes);

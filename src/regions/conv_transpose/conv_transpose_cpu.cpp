@@ -23,7 +23,8 @@ class ConvTransposeKernel final : public Kernel {
     require(request.inputs[0].dims.size() >= 3, "input");
     geometry_ = regions::TransposeGeometry(params, params.get_ints("weight_dims"));
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
-    if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
+    if (!activation)
+      throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
     epilogue_.activation = *activation;
     epilogue_.alpha = params.get_float("alpha", 0);
     epilogue_.beta = params.get_float("beta", 0);
@@ -32,7 +33,9 @@ class ConvTransposeKernel final : public Kernel {
     fit(request);
   }
 
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {

@@ -25,9 +25,10 @@ class TransposeGeometry {
     same_upper_ = automatic == "SAME_UPPER";
     pads_from_output_ = automatic.starts_with("SAME") || !attrs.get_ints("output_shape").empty();
     const std::size_t rank = weight.size() < 2 ? 0 : weight.size() - 2;
-    if (rank > 2) return;   // problem() refuses it
+    if (rank > 2) return;  // problem() refuses it
     const auto item = [](const std::vector<std::int64_t>& list, std::size_t i, std::int64_t fallback) { return i < list.size() ? list[i] : fallback; };
-    const auto pads = attrs.get_ints("pads"), strides = attrs.get_ints("strides"), dilations = attrs.get_ints("dilations"), padding = attrs.get_ints("output_padding");
+    const auto pads = attrs.get_ints("pads"), strides = attrs.get_ints("strides"), dilations = attrs.get_ints("dilations"),
+               padding = attrs.get_ints("output_padding");
     for (std::size_t axis = 0; axis < rank; ++axis) {
       Axis& a = axes_[axis];
       a.kernel = weight[axis + 2];
@@ -46,7 +47,8 @@ class TransposeGeometry {
     cpu::ConvTransposeProblem p = base_;
     if (weight_.size() != input.size() || output.size() != input.size() || rank < 1 || rank > 2 || weight_[0] != input[1] || output[0] != input[0] ||
         output[1] != weight_[1] * p.groups)
-      throw Error(Code::kInvalidModel, fmt::format("a transposed convolution of {} with weights {} does not give {}", to_string(input), to_string(weight_), to_string(output)));
+      throw Error(Code::kInvalidModel,
+                  fmt::format("a transposed convolution of {} with weights {} does not give {}", to_string(input), to_string(weight_), to_string(output)));
     p.n = input[0];
     p.cin = input[1];
     p.cout = output[1];
@@ -70,7 +72,8 @@ class TransposeGeometry {
       p.output_pad_h = y.output_pad;
     }
     if (p.ow() != output[last] || (rank == 2 && p.oh() != output[2]))
-      throw Error(Code::kInvalidModel, fmt::format("a transposed convolution of {} with weights {} gives {}x{}, not {}", to_string(input), to_string(weight_), p.oh(), p.ow(), to_string(output)));
+      throw Error(Code::kInvalidModel, fmt::format("a transposed convolution of {} with weights {} gives {}x{}, not {}", to_string(input), to_string(weight_),
+                                                   p.oh(), p.ow(), to_string(output)));
     return p;
   }
 
@@ -92,7 +95,7 @@ class TransposeGeometry {
   }
 
   Dims weight_;
-  cpu::ConvTransposeProblem base_;   // groups alone
+  cpu::ConvTransposeProblem base_;  // groups alone
   std::array<Axis, 2> axes_;
   bool pads_from_output_ = false, same_upper_ = false;
 };

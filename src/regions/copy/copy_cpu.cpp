@@ -19,7 +19,7 @@ namespace lathe::plan {
 namespace {
 
 struct Loop {
-  std::int64_t extent, src, dst;   // strides in elements
+  std::int64_t extent, src, dst;  // strides in elements
 };
 
 constexpr std::int64_t kBlock = 16;
@@ -35,13 +35,21 @@ struct F16 {
   std::uint16_t bits;
 };
 template <>
-Bf16 convert(float value) noexcept { return {float_to_bfloat16(value)}; }
+Bf16 convert(float value) noexcept {
+  return {float_to_bfloat16(value)};
+}
 template <>
-float convert(Bf16 value) noexcept { return bfloat16_to_float(value.bits); }
+float convert(Bf16 value) noexcept {
+  return bfloat16_to_float(value.bits);
+}
 template <>
-F16 convert(float value) noexcept { return {float_to_half(value)}; }
+F16 convert(float value) noexcept {
+  return {float_to_half(value)};
+}
 template <>
-float convert(F16 value) noexcept { return half_to_float(value.bits); }
+float convert(F16 value) noexcept {
+  return half_to_float(value.bits);
+}
 
 /// `rows` x `columns` with dst contiguous along columns and src contiguous along rows.
 template <class S, class D>
@@ -169,8 +177,7 @@ class CopyKernel final : public Kernel {
 std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   const TensorDesc& src = request.inputs[0];
   const TensorDesc& dst = request.outputs[0];
-  if (src.dims != dst.dims)
-    throw Error(Code::kInternal, fmt::format("cpu.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
+  if (src.dims != dst.dims) throw Error(Code::kInternal, fmt::format("cpu.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
   const auto is = [&](DType a, DType b) { return src.dtype == a && dst.dtype == b; };
   if (src.dtype == dst.dtype) {
     switch (dtype_bits(src.dtype)) {

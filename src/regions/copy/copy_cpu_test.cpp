@@ -52,7 +52,8 @@ TEST(CopyCpu, MovesEveryElementOnceInEveryLayout) {
   ThreadPool pool(2);
   const ir::Attrs attrs;
   const ir::Bindings symbols;
-  for (const Dims& dims : {Dims{1, 3, 5, 7}, Dims{2, 64, 33, 17}, Dims{1, 255, 20, 20}, Dims{3, 1, 4, 4}, Dims{2, 5, 1, 1}, Dims{1, 16, 9}, Dims{2, 4, 3, 5, 6}})
+  for (const Dims& dims :
+       {Dims{1, 3, 5, 7}, Dims{2, 64, 33, 17}, Dims{1, 255, 20, 20}, Dims{3, 1, 4, 4}, Dims{2, 5, 1, 1}, Dims{1, 16, 9}, Dims{2, 4, 3, 5, 6}})
     for (const bool src_last : {false, true})
       for (const bool dst_last : {false, true})
         for (const std::int64_t extra : {0, 5})
@@ -70,7 +71,8 @@ TEST(CopyCpu, MovesEveryElementOnceInEveryLayout) {
               const float value = input[static_cast<std::size_t>(offset(index, src.strides))];
               unsigned char* at = expected.data() + guard + static_cast<std::size_t>(offset(index, dst.strides)) * width;
               const std::uint16_t bits = float_to_bfloat16(value);
-              if (to_bf16) std::memcpy(at, &bits, 2); else std::memcpy(at, &value, 4);
+              if (to_bf16) std::memcpy(at, &bits, 2);
+              else std::memcpy(at, &value, 4);
             });
             const TensorDesc ins[] = {src}, outs[] = {dst};
             const void* constants[] = {nullptr};

@@ -15,7 +15,7 @@ namespace {
 
 struct Lowered {
   loops::LoopRegion region;
-  std::vector<ir::Value*> inputs;   ///< those that the region reads (a scalar constant becomes part of an expression)
+  std::vector<ir::Value*> inputs;  ///< those that the region reads (a scalar constant becomes part of an expression)
   std::string reason;
 };
 
@@ -75,7 +75,8 @@ Verdict supports(const PlanRequest& request) {
   const StepPlan step = step_of(request, std::move(lowered));
   std::vector<plan::TensorDesc> inputs;
   for (const ir::Value* value : step.inputs)
-    inputs.push_back(request.inputs[static_cast<std::size_t>(std::find(request.region.inputs.begin(), request.region.inputs.end(), value) - request.region.inputs.begin())]);
+    inputs.push_back(
+        request.inputs[static_cast<std::size_t>(std::find(request.region.inputs.begin(), request.region.inputs.end(), value) - request.region.inputs.begin())]);
   const std::vector<const void*> constants(inputs.size(), nullptr);
   try {
     if (request.device) {
@@ -90,9 +91,7 @@ Verdict supports(const PlanRequest& request) {
   return Verdict::accept();
 }
 
-std::vector<StepPlan> plan_loops(const PlanRequest& request) {
-  return {step_of(request, lower(request.region))};
-}
+std::vector<StepPlan> plan_loops(const PlanRequest& request) { return {step_of(request, lower(request.region))}; }
 
 Layout any(const Region&, bool, std::size_t) { return Layout::kAny; }
 

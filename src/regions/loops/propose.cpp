@@ -57,9 +57,8 @@ class Fuser {
       if (input && input->producer)
         if (const auto found = group_of_.find(input->producer); found != group_of_.end())
           if (std::find(wanted.begin(), wanted.end(), found->second) == wanted.end()) wanted.push_back(found->second);
-    std::sort(wanted.begin(), wanted.end(), [&](std::size_t a, std::size_t b) {
-      return position_.at(groups_[a].nodes.back()) > position_.at(groups_[b].nodes.back());
-    });
+    std::sort(wanted.begin(), wanted.end(),
+              [&](std::size_t a, std::size_t b) { return position_.at(groups_[a].nodes.back()) > position_.at(groups_[b].nodes.back()); });
     for (const std::size_t g : wanted) {
       if (!can_join(groups_[g], node)) continue;
       // Other producers' regions come along where that makes no cycle.

@@ -10,9 +10,7 @@
 namespace lathe::regions {
 namespace {
 
-bool contains(const std::vector<const ir::Node*>& nodes, const ir::Node* node) {
-  return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
-}
+bool contains(const std::vector<const ir::Node*>& nodes, const ir::Node* node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
 
 bool read_once(const ir::Value* value) { return value->uses.size() == 1 && !value->is_graph_output(); }
 
@@ -73,7 +71,8 @@ Prologue prologue_of(ir::Value* value, const ir::Graph* graph, const std::vector
     if (node->is("Transpose")) {
       const auto perm = permutation(*node);
       if (p.perm.empty()) p.perm = perm;
-      else for (std::int64_t& axis : p.perm) axis = perm[static_cast<std::size_t>(axis)];
+      else
+        for (std::int64_t& axis : p.perm) axis = perm[static_cast<std::size_t>(axis)];
       p.source = node->input(0);
     } else {
       ir::Value* operand = nullptr;

@@ -11,13 +11,13 @@ namespace lathe::regions {
 
 struct MatMulBlock {
   const ir::Node* node = nullptr;
-  ir::Value *a = nullptr, *b = nullptr;              ///< operands as the region reads them, before perm_a and perm_b
+  ir::Value *a = nullptr, *b = nullptr;                ///< operands as the region reads them, before perm_a and perm_b
   std::vector<std::int64_t> perm_a, perm_b, perm_out;  ///< as Transpose's perm, Gemm's transA included; empty = none
-  bool trans_b = false;                              ///< Gemm's transB, not in perm_b
-  float scale = 1;                                   ///< on the product
-  ir::Value* c = nullptr;                            ///< Gemm's third input, or nullptr
+  bool trans_b = false;                                ///< Gemm's transB, not in perm_b
+  float scale = 1;                                     ///< on the product
+  ir::Value* c = nullptr;                              ///< Gemm's third input, or nullptr
   float c_scale = 1;
-  Tail tail;                                         ///< its bias varies along the columns
+  Tail tail;  ///< its bias varies along the columns
 };
 
 /// Alternatives for a MatMul or Gemm, widest first; empty for any other node.

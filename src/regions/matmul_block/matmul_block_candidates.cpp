@@ -202,7 +202,8 @@ std::vector<StepPlan> plan_generic(const PlanRequest& request) {
   if (block.c) step.inputs.push_back(block.c);
   step.outputs = {request.region.outputs.at(0)};
   const plan::TensorDesc& a = *desc_of(request, block.a);
-  const double k = static_cast<double>(a.dims.empty() ? 1 : a.dims[static_cast<std::size_t>(block.perm_a.empty() ? static_cast<std::int64_t>(a.dims.size()) - 1 : block.perm_a.back())]);
+  const double k = static_cast<double>(
+      a.dims.empty() ? 1 : a.dims[static_cast<std::size_t>(block.perm_a.empty() ? static_cast<std::int64_t>(a.dims.size()) - 1 : block.perm_a.back())]);
   step.flops = 2.0 * k * static_cast<double>(request.outputs[0].elements());
   for (const auto* list : {&request.inputs, &request.outputs})
     for (const plan::TensorDesc& desc : *list) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));

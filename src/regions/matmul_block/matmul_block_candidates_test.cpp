@@ -46,11 +46,21 @@ TEST(MatMulBlock, ProductsOfEveryRankAndSize) {
     Dims a, b, c;
   };
   // Broadcast batches, vectors, empty and single extents.
-  const std::vector<Shape> shapes = {{{5, 7}, {7, 9}, {5, 9}},          {{1, 64}, {64, 33}, {1, 33}},        {{2, 3, 5, 8}, {2, 3, 8, 6}, {2, 3, 5, 6}},
-                                     {{4, 5, 8}, {8, 6}, {4, 5, 6}},    {{5, 8}, {3, 8, 6}, {3, 5, 6}},      {{2, 1, 5, 8}, {3, 8, 6}, {2, 3, 5, 6}},
-                                     {{8}, {8, 6}, {6}},                {{5, 8}, {8}, {5}},                  {{8}, {8}, {}},
-                                     {{3, 8}, {2, 4, 8, 1}, {2, 4, 3, 1}}, {{0, 8}, {8, 4}, {0, 4}},          {{3, 0}, {0, 4}, {3, 4}},
-                                     {{2, 2, 2, 3, 4}, {2, 1, 2, 4, 5}, {2, 2, 2, 3, 5}},  {{8}, {2, 8, 3}, {2, 3}}, {{70, 130}, {130, 1}, {70, 1}}};
+  const std::vector<Shape> shapes = {{{5, 7}, {7, 9}, {5, 9}},
+                                     {{1, 64}, {64, 33}, {1, 33}},
+                                     {{2, 3, 5, 8}, {2, 3, 8, 6}, {2, 3, 5, 6}},
+                                     {{4, 5, 8}, {8, 6}, {4, 5, 6}},
+                                     {{5, 8}, {3, 8, 6}, {3, 5, 6}},
+                                     {{2, 1, 5, 8}, {3, 8, 6}, {2, 3, 5, 6}},
+                                     {{8}, {8, 6}, {6}},
+                                     {{5, 8}, {8}, {5}},
+                                     {{8}, {8}, {}},
+                                     {{3, 8}, {2, 4, 8, 1}, {2, 4, 3, 1}},
+                                     {{0, 8}, {8, 4}, {0, 4}},
+                                     {{3, 0}, {0, 4}, {3, 4}},
+                                     {{2, 2, 2, 3, 4}, {2, 1, 2, 4, 5}, {2, 2, 2, 3, 5}},
+                                     {{8}, {2, 8, 3}, {2, 3}},
+                                     {{70, 130}, {130, 1}, {70, 1}}};
   for (const Shape& s : shapes)
     for (const bool constant : {false, true})
       for (const DType type : {kF32, kBF16})
@@ -109,7 +119,8 @@ TEST(MatMulBlock, GemmWithEveryThirdInput) {
   for (const bool trans_a : {false, true})
     for (const bool trans_b : {false, true})
       for (const bool constant : {false, true})
-        for (const std::string c : {"", "c: float[6]", "c: float[5, 6]", "c: float[1, 6]", "c: float[1]", "const float[6]", "const float[1, 6]", "const float[5, 6]", "const float[]"}) {
+        for (const std::string c : {"", "c: float[6]", "c: float[5, 6]", "c: float[1, 6]", "c: float[1]", "const float[6]", "const float[1, 6]",
+                                    "const float[5, 6]", "const float[]"}) {
           std::string inputs = trans_a ? "a: float[8, 5]" : "a: float[5, 8]", body;
           const std::string b_shape = trans_b ? "[6, 8]" : "[8, 6]";
           if (constant) body += "  b: float" + b_shape + " = const random(3)\n";
@@ -117,8 +128,9 @@ TEST(MatMulBlock, GemmWithEveryThirdInput) {
           const bool constant_c = c.starts_with("const");
           if (constant_c) body += "  c: " + c.substr(6) + " = const random(5)\n";
           else if (!c.empty()) inputs += ", " + c;
-          const auto graph = ir::parse_graph(fmt::format("graph g({}) -> (y) {{\n{}  g: float[5, 6] = Gemm(a, b{}) {{transA={}, transB={}, alpha=0.5, beta=1.5}}\n  y: float[5, 6] = Relu(g)\n}}\n",
-                                                         inputs, body, c.empty() ? "" : ", c", static_cast<int>(trans_a), static_cast<int>(trans_b)));
+          const auto graph = ir::parse_graph(fmt::format(
+              "graph g({}) -> (y) {{\n{}  g: float[5, 6] = Gemm(a, b{}) {{transA={}, transB={}, alpha=0.5, beta=1.5}}\n  y: float[5, 6] = Relu(g)\n}}\n",
+              inputs, body, c.empty() ? "" : ", c", static_cast<int>(trans_a), static_cast<int>(trans_b)));
           const auto regions = propose_matmul_block(find_node(*graph, "Gemm"));
           ASSERT_EQ(regions.size(), 2u);
           for (const auto& region : regions)
@@ -127,7 +139,7 @@ TEST(MatMulBlock, GemmWithEveryThirdInput) {
               const auto verdict = runner.verdict();
               const bool generic = std::string_view(name) == "cpu.matmul.generic";
               bool expected = generic ? region.nodes.size() == 1 : constant == (std::string_view(name) == "cpu.matmul.packed");
-              if (!generic && c == "c: float[1]") expected = false;   // one run-time number for all: only the loop
+              if (!generic && c == "c: float[1]") expected = false;  // one run-time number for all: only the loop
               ASSERT_EQ(verdict.yes, expected) << name << " " << verdict.reason << " c " << c << " nodes " << region.nodes.size();
               if (!verdict.yes) continue;
               SCOPED_TRACE(fmt::format("{} ta {} tb {} c '{}'", name, trans_a, trans_b, c));
@@ -300,7 +312,7 @@ TEST(MatMulBlock, ChainsOfTransposesAndFactors) {
   const auto chained = propose_matmul_block(find_node(*chain, "MatMul")).front();
   CandidateRunner first(chained, candidate("cpu.matmul.dynamic"), {});
   ASSERT_EQ(chained.nodes.size(), 3u);
-  ASSERT_TRUE(first.verdict().yes) << first.verdict().reason;   // channels-last makes the rows contiguous
+  ASSERT_TRUE(first.verdict().yes) << first.verdict().reason;  // channels-last makes the rows contiguous
   compare(first, "y", kF32, false, [&](std::int64_t i) {
     const std::int64_t n = i % 6, m = i / 6 % 3, c = i / 18 % 5, b = i / 90;
     Expected e{0, 1, 4};
@@ -334,7 +346,8 @@ TEST(MatMulBlock, ChainsOfTransposesAndFactors) {
 {}  two: float[] = const {{2.0}}
   g: float[5, 6] = Gemm(a, b, c) {{alpha=0.5, beta=1.5}}
   y: float[5, 6] = Mul(g, two)
-}})", constant ? "" : ", " + c, constant ? "  c: float[6] = const random(5)\n" : ""));
+}})",
+                                                  constant ? "" : ", " + c, constant ? "  c: float[6] = const random(5)\n" : ""));
     const auto regions = propose_matmul_block(find_node(*gemm, "Gemm"));
     ASSERT_EQ(regions.front().nodes.size(), 2u);
     CandidateRunner scaled(regions.front(), candidate("cpu.matmul.packed"), {});

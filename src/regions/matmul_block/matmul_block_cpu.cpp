@@ -35,7 +35,8 @@ class MatMulKernel final : public Kernel {
     if (packed_) {
       const Dims weight = params.get_ints("weight_dims");
       const bool transposed = params.get_int("trans_b", 0) != 0;
-      if (weight.empty() || weight.size() > 2 || (transposed && weight.size() == 1)) throw Error(Code::kCorruptFile, "the weight of a matrix product step is no matrix");
+      if (weight.empty() || weight.size() > 2 || (transposed && weight.size() == 1))
+        throw Error(Code::kCorruptFile, "the weight of a matrix product step is no matrix");
       r.packed_vector = weight.size() == 1;
       r.packed_k = transposed ? weight[1] : weight[0];
       r.packed_n = r.packed_vector ? 1 : transposed ? weight[0] : weight[1];
@@ -47,7 +48,8 @@ class MatMulKernel final : public Kernel {
     if (request.inputs.size() > operands) r.residual.emplace();
 
     const auto activation = cpu::find_activation(params.get_string("activation", ""));
-    if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
+    if (!activation)
+      throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
     epilogue_.activation = *activation;
     epilogue_.alpha = params.get_float("alpha", 0);
     epilogue_.beta = params.get_float("beta", 0);
@@ -117,7 +119,8 @@ class MatMulKernel final : public Kernel {
     p.b = packed_ ? product_ : request.inputs[1].dtype;
     p.c = c.dtype;
     for (const DType dtype : {p.a, p.b, p.c, r.residual ? r.residual->dtype : p.c})
-      if (dtype != DType::kFloat32 && dtype != DType::kBFloat16) throw Error(Code::kUnsupported, fmt::format("a matrix product on {} elements", dtype_name(dtype)));
+      if (dtype != DType::kFloat32 && dtype != DType::kBFloat16)
+        throw Error(Code::kUnsupported, fmt::format("a matrix product on {} elements", dtype_name(dtype)));
     if (r.residual) {
       args_.residual_type = r.residual->dtype;
       args_.residual_stride = layout_.residual_stride;
@@ -155,7 +158,7 @@ std::unique_ptr<Kernel> bind_matmul(const BindRequest& request) { return std::ma
 
 template <class T>
 struct Element {
-  using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;   // integers wrap
+  using Wide = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;  // integers wrap
   static Wide read(const char* p) {
     T value;
     std::memcpy(&value, p, sizeof(T));
@@ -206,12 +209,15 @@ class LoopKernel final : public Kernel {
   using E = Element<T>;
 
  public:
-  LoopKernel(const BindRequest& request, DType dtype) : element_(bytes_each(dtype)), perm_a_(request.params.get_ints("perm_a")), perm_b_(request.params.get_ints("perm_b")) {
+  LoopKernel(const BindRequest& request, DType dtype)
+      : element_(bytes_each(dtype)), perm_a_(request.params.get_ints("perm_a")), perm_b_(request.params.get_ints("perm_b")) {
     scale_ = request.params.get_float("scale", 1);
     c_scale_ = request.params.get_float("c_scale", 1);
     fit(request);
   }
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
 
   Status run(const KernelIo& io) const noexcept override {
     if (n_ == 0) return Status::ok();
@@ -250,13 +256,15 @@ class LoopKernel final : public Kernel {
     const TensorDesc& c = request.outputs[0];
     const bool rows = a.dims.size() > 1, columns = b.dims.size() > 1;
     const std::size_t batch = std::max(rows ? a.dims.size() - 2 : 0, columns ? b.dims.size() - 2 : 0);
-    if (a.dims.empty() || b.dims.empty() || c.dims.size() != batch + rows + columns) throw Error(Code::kInternal, "a matrix product loop between ranks that do not fit");
+    if (a.dims.empty() || b.dims.empty() || c.dims.size() != batch + rows + columns)
+      throw Error(Code::kInternal, "a matrix product loop between ranks that do not fit");
     k_ = a.dims.back();
     if (b.dims[columns ? b.dims.size() - 2 : 0] != k_) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
     m_ = rows ? c.dims[batch] : 1;
     n_ = columns ? c.dims.back() : 1;
     batch_.assign(c.dims.begin(), c.dims.begin() + static_cast<std::ptrdiff_t>(batch));
-    if ((rows && a.dims[a.dims.size() - 2] != m_) || (columns && b.dims.back() != n_)) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+    if ((rows && a.dims[a.dims.size() - 2] != m_) || (columns && b.dims.back() != n_))
+      throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
     const auto set = [&](LoopStrides& strides, const TensorDesc& desc, std::size_t own, std::int64_t m, std::int64_t n, std::int64_t k) {
       strides.batch.assign(batch, 0);
       for (std::size_t i = 0; i < own; ++i) {
@@ -273,7 +281,7 @@ class LoopKernel final : public Kernel {
     set(c_, c, batch, rows ? c.strides[batch] : 0, columns ? c.strides.back() : 0, 0);
     z_.m = z_.n = 0;
     if (request.inputs.size() > 2 && request.inputs[2].dtype != DType::kUndefined) {
-      const TensorDesc& z = request.inputs[2];   // Gemm: rank at most 2, broadcast in one direction
+      const TensorDesc& z = request.inputs[2];  // Gemm: rank at most 2, broadcast in one direction
       const std::size_t rank = z.dims.size();
       third_ = true;
       if (rank > 2 || (rank >= 1 && z.dims[rank - 1] != 1 && z.dims[rank - 1] != n_) || (rank == 2 && z.dims[0] != 1 && z.dims[0] != m_))
@@ -297,7 +305,7 @@ class LoopKernel final : public Kernel {
 
   std::int64_t element_;
   std::vector<std::int64_t> perm_a_, perm_b_;
-  TensorDesc left_, right_;                       // in the product's order
+  TensorDesc left_, right_;  // in the product's order
   std::int64_t m_ = 0, n_ = 0, k_ = 0, total_ = 0;
   Dims batch_;
   LoopStrides a_, b_, c_, z_;

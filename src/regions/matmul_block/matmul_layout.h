@@ -14,24 +14,24 @@
 namespace lathe::regions {
 
 struct MatMulLoop {
-  std::int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;   ///< strides in elements
+  std::int64_t extent = 1, a = 0, b = 0, c = 0, residual = 0;  ///< strides in elements
 };
 
 struct MatMulLayout {
-  cpu::GemmProblem problem;                ///< without element types
+  cpu::GemmProblem problem;  ///< without element types
   std::int64_t residual_stride = 0, residual_outer = 0, residual_inner = 0;
-  std::vector<MatMulLoop> loops;           ///< batch axes beyond the problem's two, outermost first
-  bool empty = false;                      ///< no output element
+  std::vector<MatMulLoop> loops;  ///< batch axes beyond the problem's two, outermost first
+  bool empty = false;             ///< no output element
   double flops = 0;
 };
 
 struct MatMulRequest {
-  plan::TensorDesc a;                              ///< axes in the product's order (permuted())
-  std::optional<plan::TensorDesc> b;               ///< nullopt: packed, and its extents are these
+  plan::TensorDesc a;                 ///< axes in the product's order (permuted())
+  std::optional<plan::TensorDesc> b;  ///< nullopt: packed, and its extents are these
   std::int64_t packed_k = 0, packed_n = 0;
-  bool packed_vector = false;                      ///< the packed B was a vector: the product has no column axis
+  bool packed_vector = false;  ///< the packed B was a vector: the product has no column axis
   plan::TensorDesc c;
-  std::optional<plan::TensorDesc> residual;        ///< broadcast to c's rank and extents by numpy's rule
+  std::optional<plan::TensorDesc> residual;  ///< broadcast to c's rank and extents by numpy's rule
 };
 
 /// The same memory with axes in another order: axis i is desc's axis perm[i]. Empty perm: unchanged. `into` keeps its memory.

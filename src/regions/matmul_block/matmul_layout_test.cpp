@@ -16,7 +16,7 @@ TensorDesc dense(Dims dims) { return TensorDesc::row_major(DType::kFloat32, std:
 /// Every (batch, row) of the layout must address the same A row, C row and residual row as the tensors do, each C row once.
 void check(const MatMulRequest& request, const MatMulLayout& layout) {
   const cpu::GemmProblem& p = layout.problem;
-  const auto row_offsets = [](const TensorDesc& desc, const TensorDesc& like) {   // of each [batch ..., row] of `like`
+  const auto row_offsets = [](const TensorDesc& desc, const TensorDesc& like) {  // of each [batch ..., row] of `like`
     std::vector<std::int64_t> offsets{0};
     for (std::size_t axis = 0; axis + 1 < like.dims.size(); ++axis) {
       std::vector<std::int64_t> next;
@@ -58,8 +58,8 @@ void check(const MatMulRequest& request, const MatMulLayout& layout) {
 }
 
 TEST(MatMulLayout, RowsBatchesAndLoopsCoverEachRowOnce) {
-  const TensorDesc padded{DType::kFloat32, {2, 3, 5, 8}, {3 * 5 * 8 + 40, 5 * 8, 8, 1}};       // images apart
-  const TensorDesc heads{DType::kFloat32, {2, 3, 5, 8}, {3 * 5 * 8, 8, 3 * 8, 1}};            // [b, s, h, d] seen as [b, h, s, d]
+  const TensorDesc padded{DType::kFloat32, {2, 3, 5, 8}, {3 * 5 * 8 + 40, 5 * 8, 8, 1}};  // images apart
+  const TensorDesc heads{DType::kFloat32, {2, 3, 5, 8}, {3 * 5 * 8, 8, 3 * 8, 1}};        // [b, s, h, d] seen as [b, h, s, d]
   const TensorDesc mixed{DType::kFloat32, {2, 3, 5, 8}, {8, 16, 48, 1}};
   for (const TensorDesc& a : {dense({2, 3, 5, 8}), padded, heads, mixed})
     for (const TensorDesc& shape : {dense({2, 3, 5, 6}), TensorDesc{DType::kFloat32, {2, 3, 5, 6}, {6, 12, 36, 1}}})
@@ -71,7 +71,7 @@ TEST(MatMulLayout, RowsBatchesAndLoopsCoverEachRowOnce) {
         request.c = shape;
         if (residual == 1) request.residual = dense({2, 3, 5, 6});
         if (residual == 2) request.residual = TensorDesc{DType::kFloat32, {2, 3, 5, 6}, {3 * 5 * 6 + 7, 5 * 6, 6, 1}};
-        if (residual == 3) request.residual = dense({2, 1, 5, 6});   // one for all heads
+        if (residual == 3) request.residual = dense({2, 1, 5, 6});  // one for all heads
         std::string why;
         const auto layout = matmul_layout(request, why);
         ASSERT_TRUE(layout) << why;
@@ -83,7 +83,7 @@ TEST(MatMulLayout, RowsBatchesAndLoopsCoverEachRowOnce) {
   all.packed_n = 6;
   all.c = dense({2, 3, 5, 6});
   std::string why;
-  EXPECT_EQ(matmul_layout(all, why)->problem.m, 30);   // dense: one product
+  EXPECT_EQ(matmul_layout(all, why)->problem.m, 30);  // dense: one product
 }
 
 TEST(MatMulLayout, SaysWhyNot) {

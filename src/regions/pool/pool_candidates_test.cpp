@@ -42,7 +42,8 @@ double pool(const Dense& x, bool maximum, bool include, const Axis& v, const Axi
 }
 
 void check(const std::string& node, const Dims& in, const Dims& out, bool maximum, bool include, const Axis& v, const Axis& h, DType type, std::int64_t extra) {
-  const auto graph = ir::parse_graph(fmt::format("graph g(x: float[{}]) -> (y) {{\n  y: float[{}] = {}\n}}\n", fmt::join(in, ", "), fmt::join(out, ", "), node));
+  const auto graph =
+      ir::parse_graph(fmt::format("graph g(x: float[{}]) -> (y) {{\n  y: float[{}] = {}\n}}\n", fmt::join(in, ", "), fmt::join(out, ", "), node));
   const auto regions = propose_pool(*graph->nodes().front());
   ASSERT_EQ(regions.size(), 1u);
   RunOptions options;
@@ -71,7 +72,8 @@ TEST(PoolRegion, WindowsAttributesAndTypes) {
         check("MaxPool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]}", {2, c, 9, 8}, {2, c, 5, 4}, true, false, k3, k3, type, extra);
         check("MaxPool(x) {kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1}", {1, c, 5, 7}, {1, c, 3, 4}, true, false, k2, k2, type, extra);
         check("AveragePool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]}", {2, c, 9, 8}, {2, c, 5, 4}, false, false, k3, k3, type, extra);
-        check("AveragePool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1}", {2, c, 9, 8}, {2, c, 5, 4}, false, true, k3, k3, type, extra);
+        check("AveragePool(x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1}", {2, c, 9, 8}, {2, c, 5, 4}, false, true, k3, k3,
+              type, extra);
         check("AveragePool(x) {kernel_shape=[2, 2], strides=[2, 2], auto_pad=\"SAME_UPPER\"}", {1, c, 4, 5}, {1, c, 2, 3}, false, false, k2, k2r, type, extra);
         check("MaxPool(x) {kernel_shape=[3], strides=[1], dilations=[2]}", {2, c, 11}, {2, c, 7}, true, false, {1, 1, 1, 0, 0}, {3, 1, 2, 0, 0}, type, extra);
         if (HasFatalFailure()) return;
@@ -97,10 +99,14 @@ TEST(PoolRegion, DeclinesWhatItCannotDo) {
     const auto graph = ir::parse_graph(text);
     return propose_pool(*graph->nodes().front()).size();
   };
-  EXPECT_EQ(propose("graph g(x: float[1, 2, 4, 4]) -> (y, i) {\n  y: float[1, 2, 2, 2], i: int64[1, 2, 2, 2] = MaxPool(x) {kernel_shape=[2, 2], strides=[2, 2]}\n}\n"), 0u);
+  EXPECT_EQ(
+      propose(
+          "graph g(x: float[1, 2, 4, 4]) -> (y, i) {\n  y: float[1, 2, 2, 2], i: int64[1, 2, 2, 2] = MaxPool(x) {kernel_shape=[2, 2], strides=[2, 2]}\n}\n"),
+      0u);
   EXPECT_EQ(propose("graph g(x: float[1, 2, 4, 4]) -> (y) {\n  y: float[1, 2, 4, 1] = ReduceMean(x) {axes=[3], keepdims=1}\n}\n"), 0u);
   EXPECT_EQ(propose("graph g(x: float[1, 2, 4, 4]) -> (y) {\n  y: float[1, 1, 4, 4] = ReduceMean(x) {axes=[1, 2], keepdims=1}\n}\n"), 0u);
-  const auto graph = ir::parse_graph("graph g(x: float[1, 2, 4, 4, 4]) -> (y) {\n  y: float[1, 2, 2, 2, 2] = MaxPool(x) {kernel_shape=[2, 2, 2], strides=[2, 2, 2]}\n}\n");
+  const auto graph =
+      ir::parse_graph("graph g(x: float[1, 2, 4, 4, 4]) -> (y) {\n  y: float[1, 2, 2, 2, 2] = MaxPool(x) {kernel_shape=[2, 2, 2], strides=[2, 2, 2]}\n}\n");
   const auto regions = propose_pool(*graph->nodes().front());
   ASSERT_EQ(regions.size(), 1u);
   CandidateRunner runner(regions[0], find_candidate(ops::candidates_pool(), "cpu.pool"), {});

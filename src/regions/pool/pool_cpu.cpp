@@ -45,7 +45,9 @@ class WindowKernel final : public Kernel {
     p.dst = request.outputs[0].dtype;
     fit(request);
   }
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
 
   Status run(const KernelIo& io) const noexcept override {
     if (!empty_) cpu::run_pool(problem_, io.inputs[0], io.outputs[0], *io.pool);
@@ -83,7 +85,9 @@ class WindowKernel final : public Kernel {
 class GlobalKernel final : public Kernel {
  public:
   GlobalKernel(const BindRequest& request, cpu::PoolKind kind) : kind_(kind) { fit(request); }
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
 
   Status run(const KernelIo& io) const noexcept override {
     cpu::run_global_pool(problem_, io.inputs[0], io.outputs[0], *io.pool);
@@ -95,7 +99,8 @@ class GlobalKernel final : public Kernel {
     const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
     require(x.is_channels_last(), "input");
     require(y.dims.size() >= 2 && y.dims[0] == x.dims[0] && y.dims[1] == x.dims[1] && y.elements() == x.dims[0] * x.dims[1] &&
-                (y.dims[1] <= 1 || y.strides[1] == 1), "output");
+                (y.dims[1] <= 1 || y.strides[1] == 1),
+            "output");
     problem_ = {kind_, x.dims[0], 1, x.dims[1], x.dtype, y.dtype, x.strides.back(), y.strides[0]};
     for (std::size_t axis = 2; axis < x.dims.size(); ++axis) problem_.pixels *= x.dims[axis];
   }

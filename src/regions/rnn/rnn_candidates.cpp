@@ -63,8 +63,8 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
     ir::Value* output = node.output(i);
     step.outputs.push_back(output && (!output->uses.empty() || output->is_graph_output()) ? output : nullptr);
   }
-  for (const auto& [pack, source] : {std::pair{"cpu.rnn.pack_input", node.input(1)}, std::pair{"cpu.rnn.pack_recurrent", node.input(2)},
-                                     std::pair{"cpu.rnn.pack_bias", node.input(3)}}) {
+  for (const auto& [pack, source] :
+       {std::pair{"cpu.rnn.pack_input", node.input(1)}, std::pair{"cpu.rnn.pack_recurrent", node.input(2)}, std::pair{"cpu.rnn.pack_bias", node.input(3)}}) {
     WeightRequest weights;
     weights.pack = pack;
     describe(weights.params);
@@ -75,7 +75,8 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
     const plan::TensorDesc& desc = request.inputs[i];
     if (!desc.dims.empty()) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
     if (request.region.inputs[i] == node.input(0) && desc.dims.size() == 3)
-      step.flops = 2.0 * static_cast<double>(desc.dims[0] * desc.dims[1]) * static_cast<double>(w[0] * w[1]) * static_cast<double>(w[2] + w[1] / cpu::rnn_gates(p.kind));
+      step.flops =
+          2.0 * static_cast<double>(desc.dims[0] * desc.dims[1]) * static_cast<double>(w[0] * w[1]) * static_cast<double>(w[2] + w[1] / cpu::rnn_gates(p.kind));
   }
   return {step};
 }

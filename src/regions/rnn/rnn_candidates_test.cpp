@@ -25,7 +25,7 @@ struct Case {
   std::string op, direction = "forward";
   std::int64_t steps = 5, batch = 3, in = 7, hidden = 9;
   bool bias = true, lengths = false, initial = true, batch_first = false, linear = false;
-  std::string activations;   ///< "" or the attribute's text
+  std::string activations;  ///< "" or the attribute's text
   std::string f = "Sigmoid", g = "Tanh", h = "Tanh";
 };
 
@@ -36,7 +36,7 @@ double act(const std::string& name, double x) {
 }
 
 struct Reference {
-  std::vector<double> y, h, c;   ///< [steps][dirs][batch][hidden], [dirs][batch][hidden]
+  std::vector<double> y, h, c;  ///< [steps][dirs][batch][hidden], [dirs][batch][hidden]
 };
 
 Reference reference(const Case& k, CandidateRunner& run, const std::vector<std::int64_t>& lengths) {
@@ -225,7 +225,8 @@ TEST(RnnRegion, DeclinesWithTheReason) {
   r: float[1, 20, 5] = const random(2)
   p: float[1, 15] = const random(3)
   y: float[2, 1, 3, 5] = LSTM(x, w, r{}) {{hidden_size=5{}}}
-}})", more, attrs));
+}})",
+                                                   more, attrs));
     const auto regions = propose_rnn(find_node(*graph, "LSTM"));
     return CandidateRunner(regions.at(0), find_candidate(ops::candidates_rnn(), "cpu.rnn"), {}).verdict().reason;
   };

@@ -38,7 +38,9 @@ class RnnKernel final : public Kernel {
     args_.bias = reinterpret_cast<const float*>(request.weights[2].data());
   }
 
-  bool rebind(const BindRequest& request) noexcept override { return fits([&] { fit(request); }); }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
   std::size_t scratch_bytes() const noexcept override { return scratch_; }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -71,7 +73,8 @@ class RnnKernel final : public Kernel {
       // [seq, directions, batch, hidden], or [batch, seq, directions, hidden].
       const std::size_t ys = batch_first_ ? 1 : 0, yd = batch_first_ ? 2 : 1, yb = batch_first_ ? 0 : 2;
       require(y.dims.size() == 4 && y.dims[ys] == p.steps && y.dims[yd] == p.directions && y.dims[yb] == p.batch && y.dims[3] == p.hidden &&
-                  (p.hidden == 1 || y.strides[3] == 1) && stored(y), "Y");
+                  (p.hidden == 1 || y.strides[3] == 1) && stored(y),
+              "Y");
       p.y = y.dtype;
       p.y_step = y.strides[ys];
       p.y_direction = y.strides[yd];
@@ -81,7 +84,9 @@ class RnnKernel final : public Kernel {
     const auto state = [&](const TensorDesc& s, const char* name, std::int64_t& direction_stride, std::int64_t& batch_stride) {
       if (s.dtype == DType::kUndefined) return;
       const std::size_t sd = batch_first_ ? 1 : 0, sb = 1 - sd;
-      require(s.dims.size() == 3 && s.dims[sd] == p.directions && s.dims[sb] == p.batch && s.dims[2] == p.hidden && (p.hidden == 1 || s.strides[2] == 1) && stored(s), name);
+      require(s.dims.size() == 3 && s.dims[sd] == p.directions && s.dims[sb] == p.batch && s.dims[2] == p.hidden && (p.hidden == 1 || s.strides[2] == 1) &&
+                  stored(s),
+              name);
       require(!typed || p.state == s.dtype, name);
       p.state = s.dtype;
       typed = true;
@@ -96,7 +101,8 @@ class RnnKernel final : public Kernel {
     state(request.outputs[1], "Y_h", p.last_direction, p.last_batch);
     state(request.outputs[2], "Y_c", p.last_direction, p.last_batch);
     if (const TensorDesc& lengths = request.inputs[1]; lengths.dtype != DType::kUndefined) {
-      require(lengths.dtype == DType::kInt32 && lengths.dims.size() == 1 && lengths.dims[0] == p.batch && (p.batch <= 1 || lengths.strides[0] == 1), "sequence_lens");
+      require(lengths.dtype == DType::kInt32 && lengths.dims.size() == 1 && lengths.dims[0] == p.batch && (p.batch <= 1 || lengths.strides[0] == 1),
+              "sequence_lens");
       p.ragged = true;
     }
     empty_ = p.batch == 0;
@@ -121,7 +127,8 @@ std::unique_ptr<Kernel> bind_rnn(const BindRequest& request) { return std::make_
 
 Tensor as_floats(const Tensor& source, const Dims& dims) {
   const Tensor values = source.cast(DType::kFloat32).make_aligned();
-  if (values.dims() != dims) throw Error(Code::kInvalidModel, fmt::format("recurrent weights of shape {} where {} belongs", to_string(values.dims()), to_string(dims)));
+  if (values.dims() != dims)
+    throw Error(Code::kInvalidModel, fmt::format("recurrent weights of shape {} where {} belongs", to_string(values.dims()), to_string(dims)));
   return values;
 }
 
@@ -156,7 +163,8 @@ std::vector<std::byte> pack_bias(const ir::Attrs& params, std::span<const Tensor
 }
 
 constexpr std::array<KernelType, 1> kKernels{{{"cpu.rnn", bind_rnn, ""}}};
-constexpr std::array<PackFunction, 3> kPacks{{{"cpu.rnn.pack_input", pack_input}, {"cpu.rnn.pack_recurrent", pack_recurrent}, {"cpu.rnn.pack_bias", pack_bias}}};
+constexpr std::array<PackFunction, 3> kPacks{
+    {{"cpu.rnn.pack_input", pack_input}, {"cpu.rnn.pack_recurrent", pack_recurrent}, {"cpu.rnn.pack_bias", pack_bias}}};
 
 }  // namespace
 

@@ -16,7 +16,10 @@ namespace {
 
 class ReferenceKernel final : public Kernel {
  public:
-  explicit ReferenceKernel(const BindRequest& request) : inputs_(request.inputs.begin(), request.inputs.end()), outputs_(request.outputs.begin(), request.outputs.end()), half_storage_(request.params.get_int("half_storage", 0) != 0) {
+  explicit ReferenceKernel(const BindRequest& request)
+      : inputs_(request.inputs.begin(), request.inputs.end()),
+        outputs_(request.outputs.begin(), request.outputs.end()),
+        half_storage_(request.params.get_int("half_storage", 0) != 0) {
     ir::Attrs attrs;
     for (const auto& [name, attribute] : request.params)
       if (name.starts_with("attr:")) attrs.set(name.substr(5), attribute);
@@ -31,7 +34,9 @@ class ReferenceKernel final : public Kernel {
       ir::Shape shape(desc.dims.begin(), desc.dims.end());
       const void* constant = i < request.constants.size() ? request.constants[i] : nullptr;
       const std::string name = fmt::format("in{}", i);
-      if (constant) values.push_back(graph_.add_constant(name, Tensor::view(desc.dtype, desc.dims, constant, dtype_bytes(desc.dtype, desc.elements()), nullptr).make_aligned()));
+      if (constant)
+        values.push_back(
+            graph_.add_constant(name, Tensor::view(desc.dtype, desc.dims, constant, dtype_bytes(desc.dtype, desc.elements()), nullptr).make_aligned()));
       else values.push_back(graph_.add_input(name, ir::Type::tensor(widened(desc.dtype), shape)));
     }
     std::vector<std::string> names;
@@ -42,7 +47,8 @@ class ReferenceKernel final : public Kernel {
         output->type = ir::Type::tensor(widened(outputs_[i].dtype), ir::Shape(outputs_[i].dims.begin(), outputs_[i].dims.end()));
     if (!ops::can_evaluate(*node_)) throw Error(Code::kUnsupported, fmt::format("this build has no definition of the op '{}'", node_->op));
     for (const TensorDesc& desc : outputs_)
-      if (desc.dtype != DType::kUndefined && !desc.is_dense_row_major()) throw Error(Code::kInternal, "a reference step writes a tensor that is not dense row-major");
+      if (desc.dtype != DType::kUndefined && !desc.is_dense_row_major())
+        throw Error(Code::kInternal, "a reference step writes a tensor that is not dense row-major");
   }
 
   Status run(const KernelIo& io) const noexcept override try {

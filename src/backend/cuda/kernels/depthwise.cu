@@ -11,10 +11,8 @@ namespace lathe::cuda {
 
 template <int kChannels>
 __device__ inline void load_channels(float (&v)[kChannels], const void* p, long long at, int type) {
-  if constexpr (kChannels == 8)
-    load8(v, p, at, type);
-  else
-    v[0] = load_element(p, at, type);
+  if constexpr (kChannels == 8) load8(v, p, at, type);
+  else v[0] = load_element(p, at, type);
 }
 
 /// kKernel, kStride: of both axes, undilated; kKernel 0: as the parameters say, one output a thread.
@@ -37,7 +35,8 @@ __device__ inline void depthwise(const DepthwiseParams& p) {
       if (static_cast<unsigned>(y0 + ky) >= static_cast<unsigned>(w.height)) continue;
       float weights[kKernel][kChannels];
 #pragma unroll
-      for (int kx = 0; kx < kKernel; ++kx) load_channels(weights[kx], p.weights, static_cast<long long>(ky * kKernel + kx) * w.channels + channel, kElementFloat32);
+      for (int kx = 0; kx < kKernel; ++kx)
+        load_channels(weights[kx], p.weights, static_cast<long long>(ky * kKernel + kx) * w.channels + channel, kElementFloat32);
       const long long row = src + static_cast<long long>(y0 + ky) * w.src_row;
 #pragma unroll
       for (int j = 0; j < (kOutputs - 1) * kStride + kKernel; ++j) {
@@ -77,16 +76,14 @@ __device__ inline void depthwise(const DepthwiseParams& p) {
     if (p.residual) load_channels(residual, p.residual, (pixel + o) * p.residual_pixel + channel, p.epilogue.stored_type);
     finish(sum[o], bias, residual, p.epilogue);
     const long long at = (pixel + o) * w.dst_pixel + channel;
-    if constexpr (kChannels == 8)
-      store8(w.dst, at, p.epilogue.stored_type, sum[o]);
-    else
-      store_element(w.dst, at, p.epilogue.stored_type, sum[o][0]);
+    if constexpr (kChannels == 8) store8(w.dst, at, p.epilogue.stored_type, sum[o]);
+    else store_element(w.dst, at, p.epilogue.stored_type, sum[o][0]);
   }
 }
 
-#define LATHE_DEPTHWISE(name, kernel, stride, outputs, channels)                                                            \
+#define LATHE_DEPTHWISE(name, kernel, stride, outputs, channels)                                                               \
   extern "C" __global__ void __launch_bounds__(128) depthwise_##name(const __grid_constant__ lathe::cuda::DepthwiseParams p) { \
-    lathe::cuda::depthwise<kernel, stride, outputs, channels>(p);                                                            \
+    lathe::cuda::depthwise<kernel, stride, outputs, channels>(p);                                                              \
   }
 
 }  // namespace lathe::cuda

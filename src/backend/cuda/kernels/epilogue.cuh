@@ -38,7 +38,7 @@ __device__ __noinline__ float rare_activation(float x, int kind, float alpha, fl
     case kActGeluTanh: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
     case kActTanh: return tanhf(x);
     case kActElu: return x < 0 ? alpha * expm1f(x) : x;
-    default: {   // kActMish: tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); from 20 on it is 1 in float32
+    default: {  // kActMish: tanh(log(1 + e)) = (e^2 + 2e) / (e^2 + 2e + 2); from 20 on it is 1 in float32
       const float e = __expf(fminf(x, 20.0f)), n = e * (e + 2);
       return x * __fdividef(n, n + 2);
     }
@@ -50,7 +50,7 @@ template <int kCount>
 __device__ inline void activate(float (&v)[kCount], int kind, float alpha, float beta) {
   switch (kind) {
     case kActNone: break;
-    case kActRelu: each(v, [](float x) { return x < 0 ? 0.0f : x; }); break;   // NaN stays
+    case kActRelu: each(v, [](float x) { return x < 0 ? 0.0f : x; }); break;  // NaN stays
     case kActClip: each(v, [=](float x) { return x < alpha ? alpha : x > beta ? beta : x; }); break;
     case kActSilu: each(v, [](float x) { return x * sigmoid(x); }); break;
     case kActSigmoid: each(v, [](float x) { return sigmoid(x); }); break;
@@ -73,8 +73,8 @@ __device__ inline void finish(float (&v)[kCount], const float (&bias)[kCount], c
 
 /// Where a tile of C lies.
 struct TileTarget {
-  int row, column;          ///< first of the tile
-  long long c, residual;    ///< element offset of the batch item
+  int row, column;        ///< first of the tile
+  long long c, residual;  ///< element offset of the batch item
   int bias;
 };
 
@@ -87,7 +87,7 @@ __device__ inline float load_bias(const GemmParams& p, const TileTarget& t) {
 
 /// Eight stored values as they come from memory: little to hold while others are on their way.
 struct Stored8 {
-  uint4 low, high;   // high: float32 only
+  uint4 low, high;  // high: float32 only
   __device__ void load(const void* p, long long i, int type) {
     if (type == kElementFloat32) {
       low = reinterpret_cast<const uint4*>(static_cast<const float*>(p) + i)[0];
@@ -113,7 +113,7 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
   const EpilogueParams& e = p.epilogue;
   const int columns = min(kTileN, p.columns - t.column);
   last = min(last, p.rows - t.row);
-  if (e.vectors) {   // rows are then a multiple of 8 elements apart, so that pieces never leave their row
+  if (e.vectors) {  // rows are then a multiple of 8 elements apart, so that pieces never leave their row
     constexpr int kPieces = kTileN / 8, kEach = kTileM * kPieces / kThreads, kBatch = kEach < 4 ? kEach : 4;
 #pragma unroll 1
     for (int base = first * kPieces + threadIdx.x; base < last * kPieces; base += kThreads * kBatch) {
@@ -171,7 +171,10 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
     for (int b = 0; b < kBatch; ++b) {
       const int i = base + b * kThreads, row = min(i / kTileN, kTileM - 1), column = i % kTileN;
       const bool valid = i < last * kTileN && column < columns;
-      residual[b] = p.residual && valid ? e.residual_scale * load_element(p.residual, t.residual + static_cast<long long>(t.row + row) * p.residual_pixel + t.column + column, e.stored_type) : 0.0f;
+      residual[b] = p.residual && valid
+                        ? e.residual_scale *
+                              load_element(p.residual, t.residual + static_cast<long long>(t.row + row) * p.residual_pixel + t.column + column, e.stored_type)
+                        : 0.0f;
       v[b] = e.scale * tile[row * kPitch + column] + bias[column] + (e.residual_after ? 0.0f : residual[b]);
     }
     activate(v, e.activation, e.alpha, e.beta);
@@ -179,7 +182,8 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
     for (int b = 0; b < kBatch; ++b) {
       const int i = base + b * kThreads, row = i / kTileN, column = i % kTileN;
       if (i < last * kTileN && column < columns)
-        store_element(p.c, t.c + static_cast<long long>(t.row + row) * p.c_pixel + t.column + column, e.stored_type, v[b] + (e.residual_after ? residual[b] : 0.0f));
+        store_element(p.c, t.c + static_cast<long long>(t.row + row) * p.c_pixel + t.column + column, e.stored_type,
+                      v[b] + (e.residual_after ? residual[b] : 0.0f));
     }
   }
 }
@@ -200,10 +204,10 @@ __device__ inline void add_cluster(float* tile, int splits, int first, int last)
     float4 sum = parts[0];
 #pragma unroll
     for (int s = 1; s < 8; ++s) add4(sum, parts[s]);
-    *reinterpret_cast<float4*>(at) = sum;   // no other block reads these rows
+    *reinterpret_cast<float4*>(at) = sum;  // no other block reads these rows
   }
   __syncwarp();
-  cluster_arrive();   // nobody leaves while others read: see cluster_wait at the end
+  cluster_arrive();  // nobody leaves while others read: see cluster_wait at the end
 }
 
 /// Every block leaves its sums in device memory; the last to come adds all. False for the others.

@@ -8,7 +8,7 @@
 
 namespace lathe::cuda {
 
-constexpr int kOutside = -(1 << 29);   ///< a coordinate that no tap brings inside
+constexpr int kOutside = -(1 << 29);  ///< a coordinate that no tap brings inside
 
 /// Position in the depth: which tap and channel the thread's piece starts at. Advances chunk by chunk.
 struct DepthWalk {
@@ -117,10 +117,10 @@ template <int kRows, int kThreads, int kType>
 struct ElementGather {
   static constexpr int kBytes = kType == kProductF16 || kType == kProductBF16 ? 2 : 4;
   static constexpr int kElements = 128 / kBytes, kPiece = 16 / kBytes;
-  static constexpr int kGroups = kThreads / kRows, kPerThread = 8 / kGroups;   ///< groups of threads over the 8 pieces of a row
+  static constexpr int kGroups = kThreads / kRows, kPerThread = 8 / kGroups;  ///< groups of threads over the 8 pieces of a row
   static_assert(kThreads % kRows == 0 && kRows % 32 == 0);
   const char* base;
-  long long image;   // elements
+  long long image;  // elements
   int y, x, row, group, chunk;
 
   __device__ void start(const GemmParams& p, const char* a, int first_row, int first_chunk) {
@@ -139,7 +139,8 @@ struct ElementGather {
     const int dy = at.ky * p.dilation_h, dx = at.kx * p.dilation_w;
     const bool valid = at.ky < p.kernel_h && static_cast<u32>(y + dy) < static_cast<u32>(p.height) && static_cast<u32>(x + dx) < static_cast<u32>(p.width);
     if (!valid) return 0;
-    const long long i = image + static_cast<long long>(dy) * p.a_row + static_cast<long long>(dx) * p.a_pixel + static_cast<long long>(at.channel) * p.a_channel;
+    const long long i =
+        image + static_cast<long long>(dy) * p.a_row + static_cast<long long>(dx) * p.a_pixel + static_cast<long long>(at.channel) * p.a_channel;
     if constexpr (kBytes == 4) return __float_as_uint(load_element(base, i, p.a_type));
     if (p.a_type == kElementFloat32) {
       const float v = reinterpret_cast<const float*>(base)[i];
@@ -160,10 +161,10 @@ struct ElementGather {
         at.next_element(p);
       }
       uint4 packed;
-      if constexpr (kBytes == 4)
-        packed = make_uint4(values[0], values[1], values[2], values[3]);
+      if constexpr (kBytes == 4) packed = make_uint4(values[0], values[1], values[2], values[3]);
       else
-        packed = make_uint4(values[0] | values[1] << 16, values[2] | values[3] << 16, values[kPiece - 4] | values[kPiece - 3] << 16, values[kPiece - 2] | values[kPiece - 1] << 16);
+        packed = make_uint4(values[0] | values[1] << 16, values[2] | values[3] << 16, values[kPiece - 4] | values[kPiece - 3] << 16,
+                            values[kPiece - 2] | values[kPiece - 1] << 16);
       store_shared16(tile + row * 128 + ((piece ^ (row & 7)) << 4), packed);
     }
     ++chunk;
@@ -176,7 +177,7 @@ struct PackedColumns {
   static constexpr int kPerThread = kColumns * 8 / kThreads;
   const char* from;
   long long step;
-  int limit;   ///< pieces of the tile that exist
+  int limit;  ///< pieces of the tile that exist
 
   __device__ void start(const GemmParams& p, const char* b, int first_column, int chunk) {
     step = static_cast<long long>(p.packed_columns) * 128;
@@ -216,7 +217,7 @@ struct StridedColumns {
       const int index = threadIdx.x + i * kThreads, piece = index & 7;
       int n, k;
       u32 to;
-      if constexpr (kAcross) {   // index = (block of columns, depth, piece)
+      if constexpr (kAcross) {  // index = (block of columns, depth, piece)
         const int d = (index >> 3) % kElements, block = (index >> 3) / kElements;
         k = chunk * kElements + d;
         n = first_column + block * kElements + piece * kPiece;
@@ -229,7 +230,7 @@ struct StridedColumns {
       }
       const long long at = kAcross ? static_cast<long long>(k) * row + n : static_cast<long long>(n) * row + k;
       if constexpr (kVector) {
-        const int along = kAcross ? columns - n : depth - k;   // what is left of the line
+        const int along = kAcross ? columns - n : depth - k;  // what is left of the line
         const bool line = kAcross ? k < depth : n < columns;
         copy16(to, base + at * kBytes, line ? max(0, min(16, along * kBytes)) : 0);
       } else {

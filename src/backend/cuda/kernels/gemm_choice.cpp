@@ -16,7 +16,7 @@ namespace {
 struct Tile {
   GemmCore core;
   int rows, columns, threads, stages, blocks;
-  bool everywhere;   ///< exists for every way of loading A and B, not only 16-byte copies and packed weights
+  bool everywhere;  ///< exists for every way of loading A and B, not only 16-byte copies and packed weights
 };
 
 #define LATHE_TILE_MMA(rows, columns, warps_m, warps_n, stages, blocks) {GemmCore::kMma, rows, columns, warps_m * warps_n * 32, stages, blocks, false},
@@ -89,14 +89,17 @@ double modelled_time(const GemmSetup& setup, const GemmPlan& plan, const GpuLimi
   if (!tile) return INFINITY;
   const GemmParams& p = setup.params;
   // Cycles of one multiprocessor. Compute: tile rows x columns x 128 bytes of depth.
-  const double rate = (setup.product == kProductF32 ? 1.0 / 6 : setup.product == kProductTF32 ? 0.5 : 1.0) * (tile->core == GemmCore::kWgmma ? 1700 : 1150) *
-                      (setup.a == kElementA ? 0.4 : 1.0);
+  const double rate = (setup.product == kProductF32    ? 1.0 / 6
+                       : setup.product == kProductTF32 ? 0.5
+                                                       : 1.0) *
+                      (tile->core == GemmCore::kWgmma ? 1700 : 1150) * (setup.a == kElementA ? 0.4 : 1.0);
   const double elements = setup.product == kProductF16 || setup.product == kProductBF16 ? 64 : 32;
   const double compute = tile->rows * tile->columns * elements / rate / (setup.product == kProductTF32 || setup.product == kProductF32 ? 1.0 : 1.0);
   const double load = (tile->rows + tile->columns) * 128 / 40.0;
   const double busy = std::max(compute, load);
   const double latency = std::max(busy, 280.0 + compute * 0.7);
-  const double resident = std::max<double>(1, std::min<double>(tile->blocks, std::floor(static_cast<double>(gpu.shared_per_multiprocessor) / (shared_bytes(*tile) + 2048))));
+  const double resident =
+      std::max<double>(1, std::min<double>(tile->blocks, std::floor(static_cast<double>(gpu.shared_per_multiprocessor) / (shared_bytes(*tile) + 2048))));
   const double blocks = static_cast<double>(up(p.rows, tile->rows) * up(p.columns, tile->columns)) * setup.items * plan.splits;
   const double per_sm = std::ceil(blocks / gpu.multiprocessors);
   const double chunks = static_cast<double>(up(p.chunks, plan.splits));
@@ -123,7 +126,7 @@ GemmPlan refit_gemm_plan(const GemmSetup& setup, const GemmPlan& plan, const Gpu
   GemmPlan best = plan;
   best.splits = 1;
   best.cluster = 0;
-  if (!find_tile(setup, best, gpu)) {   // other ways of loading have other tiles
+  if (!find_tile(setup, best, gpu)) {  // other ways of loading have other tiles
     const std::vector<GemmPlan> plans = gemm_plans(setup, gpu, 1);
     return plans.empty() ? plan : plans.front();
   }
@@ -160,7 +163,8 @@ GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan) {
   launch.shared_bytes = shared_bytes(*tile);
   if (plan.splits > 1 && !plan.cluster) {
     launch.counters = static_cast<std::size_t>(tiles) * static_cast<std::size_t>(setup.items);
-    launch.partial_bytes = launch.counters * static_cast<std::size_t>(plan.splits) * static_cast<std::size_t>(plan.rows) * static_cast<std::size_t>(plan.columns) * 4;
+    launch.partial_bytes =
+        launch.counters * static_cast<std::size_t>(plan.splits) * static_cast<std::size_t>(plan.rows) * static_cast<std::size_t>(plan.columns) * 4;
   }
   return launch;
 }

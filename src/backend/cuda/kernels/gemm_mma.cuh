@@ -72,7 +72,7 @@ struct WarpProduct {
   }
 
   __device__ void add(u32 tile_a, u32 tile_b, int row, int column) {
-    constexpr int kUnroll = kType == kProductF32 ? 1 : 4;   // the float32 product keeps three sets of fragments
+    constexpr int kUnroll = kType == kProductF32 ? 1 : 4;  // the float32 product keeps three sets of fragments
 #pragma unroll kUnroll
     for (int step = 0; step < 4; ++step) {
       u32 a[kM][4], b[kN][2];
@@ -240,10 +240,10 @@ __device__ inline void gemm_mma(const GemmParams& p) {
   finish_tile<kTileM, kTileN, kThreads>(p, item.target, sums, bias, blockIdx.x);
 }
 
-#define LATHE_GEMM_MMA(type_name, type, suffix, a, b, m, n, warps_m, warps_n, stages, blocks)                                            \
-  extern "C" __global__ void __launch_bounds__(warps_m * warps_n * 32, blocks)                                                           \
-      gemm_mma_##type_name##_##m##x##n##_##suffix(const __grid_constant__ lathe::cuda::GemmParams p) {                                   \
-    lathe::cuda::gemm_mma<lathe::cuda::type, m, n, warps_m, warps_n, stages, lathe::cuda::a, lathe::cuda::b>(p);                         \
+#define LATHE_GEMM_MMA(type_name, type, suffix, a, b, m, n, warps_m, warps_n, stages, blocks)                    \
+  extern "C" __global__ void __launch_bounds__(warps_m* warps_n * 32, blocks)                                    \
+      gemm_mma_##type_name##_##m##x##n##_##suffix(const __grid_constant__ lathe::cuda::GemmParams p) {           \
+    lathe::cuda::gemm_mma<lathe::cuda::type, m, n, warps_m, warps_n, stages, lathe::cuda::a, lathe::cuda::b>(p); \
   }
 
 }  // namespace lathe::cuda

@@ -29,7 +29,19 @@ enum ElementType : int { kElementFloat32 = 0, kElementFloat16 = 1, kElementBFloa
 
 /// In the order of the CPU back end's list, so that a step's parameter means the same activation everywhere.
 enum ActivationKind : int {
-  kActNone, kActRelu, kActLeakyRelu, kActClip, kActSilu, kActHardSwish, kActHardSigmoid, kActSigmoid, kActGeluErf, kActGeluTanh, kActTanh, kActElu, kActMish,
+  kActNone,
+  kActRelu,
+  kActLeakyRelu,
+  kActClip,
+  kActSilu,
+  kActHardSwish,
+  kActHardSigmoid,
+  kActSigmoid,
+  kActGeluErf,
+  kActGeluTanh,
+  kActTanh,
+  kActElu,
+  kActMish,
   kActCount
 };
 
@@ -39,43 +51,43 @@ struct EpilogueParams {
   int residual_after = 0;
   float alpha = 0, beta = 0;
   float scale = 1, residual_scale = 1;
-  int stored_type = kElementFloat32;    ///< of C and of the residual
-  int vectors = 0;                      ///< addresses and strides of C and the residual allow accesses of 8 columns
+  int stored_type = kElementFloat32;  ///< of C and of the residual
+  int vectors = 0;                    ///< addresses and strides of C and the residual allow accesses of 8 columns
 };
 
 struct GemmParams {
   const void* a = nullptr;
-  const void* b = nullptr;              ///< 16-byte aligned
-  const float* bias = nullptr;          ///< per column, or null
-  const void* residual = nullptr;       ///< rows like C's, or null; may be C itself
+  const void* b = nullptr;         ///< 16-byte aligned
+  const float* bias = nullptr;     ///< per column, or null
+  const void* residual = nullptr;  ///< rows like C's, or null; may be C itself
   void* c = nullptr;
-  float* partials = nullptr;            ///< splits > 1 without a cluster: [item][tile][split][tile rows][tile columns]
-  unsigned* counters = nullptr;         ///< one per item and tile, zero before the launch and after it
+  float* partials = nullptr;     ///< splits > 1 without a cluster: [item][tile][split][tile rows][tile columns]
+  unsigned* counters = nullptr;  ///< one per item and tile, zero before the launch and after it
 
   int rows = 0, columns = 0;
-  int chunks = 0;                       ///< pieces of 128 bytes of depth
-  int splits = 1, chunks_per_split = 0; ///< grid.y
-  int cluster = 0;                      ///< the splits of a tile form a cluster and add through distributed shared memory
-  FastDivisor tiles_n;                  ///< grid.x = tiles_m * tiles_n, columns fastest
-  FastDivisor batch_inner;              ///< grid.z = outer * inner
-  long long a_outer = 0, a_inner = 0;   ///< elements between batch items; B packed: bytes
+  int chunks = 0;                        ///< pieces of 128 bytes of depth
+  int splits = 1, chunks_per_split = 0;  ///< grid.y
+  int cluster = 0;                       ///< the splits of a tile form a cluster and add through distributed shared memory
+  FastDivisor tiles_n;                   ///< grid.x = tiles_m * tiles_n, columns fastest
+  FastDivisor batch_inner;               ///< grid.z = outer * inner
+  long long a_outer = 0, a_inner = 0;    ///< elements between batch items; B packed: bytes
   long long b_outer = 0, b_inner = 0, c_outer = 0, c_inner = 0, residual_outer = 0, residual_inner = 0;
   int bias_inner = 0;
 
   // How A is gathered.
-  int plain = 0;                        ///< 1: 1x1, stride 1, no padding, so row m starts at m * a_pixel and everything is inside
+  int plain = 0;  ///< 1: 1x1, stride 1, no padding, so row m starts at m * a_pixel and everything is inside
   int height = 1, width = 1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
-  int channels = 0;                     ///< per tap; depth = kernel_h * kernel_w * channels
+  int channels = 0;  ///< per tap; depth = kernel_h * kernel_w * channels
   /// 1: channels are a multiple of a chunk, chunks run over (channel block, tap).
   /// 0: depth runs over (tap, channel) and is padded with zeros to a whole chunk.
   int chunk_major = 0;
-  FastDivisor out_width, out_pixels;    ///< row -> image, y, x
+  FastDivisor out_width, out_pixels;  ///< row -> image, y, x
   FastDivisor channels_div, kernel_w_div;
-  long long a_image = 0;                ///< elements
+  long long a_image = 0;  ///< elements
   int a_row = 0, a_pixel = 0;
-  int a_channel = 1;                    ///< element-wise gather only
-  int a_type = kElementFloat32;         ///< element-wise gather only: float32 is converted to the product's type
+  int a_channel = 1;             ///< element-wise gather only
+  int a_type = kElementFloat32;  ///< element-wise gather only: float32 is converted to the product's type
 
   // B.
   int packed_columns = 0;               ///< packed: columns rounded up to 8

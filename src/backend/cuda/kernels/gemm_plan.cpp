@@ -16,9 +16,7 @@ namespace {
 constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
 
 int element_bytes(ProductType product) { return product == kProductF16 || product == kProductBF16 ? 2 : 4; }
-ElementType element_of(ProductType product) {
-  return product == kProductF16 ? kElementFloat16 : product == kProductBF16 ? kElementBFloat16 : kElementFloat32;
-}
+ElementType element_of(ProductType product) { return product == kProductF16 ? kElementFloat16 : product == kProductBF16 ? kElementBFloat16 : kElementFloat32; }
 bool known_source(ProductType product, ElementType type) { return type == element_of(product) || type == kElementFloat32; }
 
 void finish_epilogue(GemmParams& p, ElementType stored, bool residual, int alignment) {
@@ -30,7 +28,7 @@ void finish_epilogue(GemmParams& p, ElementType stored, bool residual, int align
 
 std::uint32_t tf32_bits(float value) {
   std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7f800000u) != 0x7f800000u) bits += 0x1000u;   // to nearest, ties away from zero
+  if ((bits & 0x7f800000u) != 0x7f800000u) bits += 0x1000u;  // to nearest, ties away from zero
   return bits & ~0x1fffu;
 }
 
@@ -48,7 +46,8 @@ std::string conv_unsupported(const ConvShape& s, const ConvOperands& o) {
   if (s.groups < 1 || s.cin % s.groups || s.cout % s.groups) return "channels are no multiple of the groups";
   if (s.n < 1 || s.oh() < 1 || s.ow() < 1) return "the output is empty";
   if (!known_source(o.product, o.src)) return "the source's type is neither the product's nor float32";
-  if (s.n * s.oh() * s.ow() > kMost || (s.cin / s.groups) * s.kh * s.kw > kMost || s.w * std::max(s.cin, o.src_pixel) > kMost) return "an extent does not fit 31 bits";
+  if (s.n * s.oh() * s.ow() > kMost || (s.cin / s.groups) * s.kh * s.kw > kMost || s.w * std::max(s.cin, o.src_pixel) > kMost)
+    return "an extent does not fit 31 bits";
   if (s.groups > 65535) return "more than 65535 groups";
   if (s.kh * s.dilation_h > 30000 || s.kw * s.dilation_w > 30000 || s.pad_top > 30000 || s.pad_left > 30000) return "the window is too large";
   return "";
@@ -63,12 +62,10 @@ std::string matmul_unsupported(const MatMulShape& s, const MatMulOperands& o) {
   return "";
 }
 
-bool pairs_pixels(const ConvShape& s) noexcept {
-  return s.groups == 1 && s.cin <= 4 && s.dilation_w == 1 && s.stride_w % 2 == 0 && s.w % 2 == 0;
-}
+bool pairs_pixels(const ConvShape& s) noexcept { return s.groups == 1 && s.cin <= 4 && s.dilation_w == 1 && s.stride_w % 2 == 0 && s.w % 2 == 0; }
 
 ConvShape paired_shape(const ConvShape& s) noexcept {
-  const std::int64_t shift = s.pad_left % 2;   // a column of zero weights on the left where the window starts within a pair
+  const std::int64_t shift = s.pad_left % 2;  // a column of zero weights on the left where the window starts within a pair
   ConvShape p = s;
   p.cin = 8;
   p.w = s.w / 2;
@@ -87,7 +84,8 @@ std::vector<float> paired_weights(const ConvShape& s, const float* oihw) {
     for (std::int64_t c = 0; c < s.cin; ++c)
       for (std::int64_t ky = 0; ky < s.kh; ++ky)
         for (std::int64_t kx = 0; kx < s.kw; ++kx)
-          weights[static_cast<std::size_t>(((n * 8 + (kx + shift) % 2 * 4 + c) * p.kh + ky) * p.kw + (kx + shift) / 2)] = oihw[((n * s.cin + c) * s.kh + ky) * s.kw + kx];
+          weights[static_cast<std::size_t>(((n * 8 + (kx + shift) % 2 * 4 + c) * p.kh + ky) * p.kw + (kx + shift) / 2)] =
+              oihw[((n * s.cin + c) * s.kh + ky) * s.kw + kx];
   return weights;
 }
 
@@ -125,14 +123,16 @@ GemmSetup conv_setup(const ConvShape& s, const ConvOperands& o) {
     p.a_pixel = static_cast<int>(src_pixel);
     p.a_channel = 1;
   }
-  p.plain = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.pad_bottom == 0 && s.pad_right == 0 && !o.src_planar;
+  p.plain = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.pad_bottom == 0 && s.pad_right == 0 &&
+            !o.src_planar;
   p.batch_inner = fast_divisor(static_cast<std::uint32_t>(s.groups));
   p.a_inner = channels * p.a_channel;
   if (s.groups > 1) p.c_inner = p.residual_inner = p.bias_inner = p.columns;
   p.c_pixel = static_cast<int>(o.dst_pixel ? o.dst_pixel : s.cout);
   p.residual_pixel = static_cast<int>(o.residual_pixel ? o.residual_pixel : s.cout);
   const int piece = 16 / element_bytes(o.product);
-  const bool vectors = !o.src_planar && o.src == element_of(o.product) && (p.plain ? s.groups == 1 : channels % piece == 0) && src_pixel % piece == 0 && o.src_alignment % 16 == 0;
+  const bool vectors = !o.src_planar && o.src == element_of(o.product) && (p.plain ? s.groups == 1 : channels % piece == 0) && src_pixel % piece == 0 &&
+                       o.src_alignment % 16 == 0;
   setup.a = vectors ? kVectorA : kElementA;
   finish_epilogue(p, o.stored, o.residual, o.dst_alignment);
 
@@ -174,7 +174,8 @@ GemmSetup matmul_setup(const MatMulShape& s, const MatMulOperands& o) {
   p.residual_pixel = static_cast<int>(o.residual_row);
   const int bytes = element_bytes(o.product), piece = 16 / bytes, elements = 128 / bytes;
   const auto pieces = [&](std::int64_t v) { return v % piece == 0; };
-  const bool vectors = o.a_type == element_of(o.product) && o.a_column == 1 && pieces(p.a_pixel) && pieces(o.a_outer) && pieces(o.a_inner) && o.a_alignment % 16 == 0;
+  const bool vectors =
+      o.a_type == element_of(o.product) && o.a_column == 1 && pieces(p.a_pixel) && pieces(o.a_outer) && pieces(o.a_inner) && o.a_alignment % 16 == 0;
   setup.a = vectors ? kVectorA : kElementA;
   p.chunks = (p.channels + elements - 1) / elements;
   p.chunk_major = p.channels % elements == 0;
@@ -190,7 +191,7 @@ GemmSetup matmul_setup(const MatMulShape& s, const MatMulOperands& o) {
     p.b_outer = o.b_outer;
     p.b_inner = o.b_inner;
     const bool vector_b = pieces(p.b_row) && pieces(o.b_outer) && pieces(o.b_inner) && o.b_alignment % 16 == 0;
-    if (!vector_b) setup.a = kElementA;   // the kernels have both or neither
+    if (!vector_b) setup.a = kElementA;  // the kernels have both or neither
     setup.b = setup.a == kVectorA ? (o.b_across ? kAcrossB : kRowsB) : (o.b_across ? kAcrossElementB : kRowsElementB);
   }
   finish_epilogue(p, o.stored, o.residual, o.c_alignment);
@@ -203,7 +204,8 @@ WeightStrides oihw_strides(const ConvShape& s) noexcept {
 }
 
 std::size_t packed_bytes(const GemmSetup& setup) noexcept {
-  return static_cast<std::size_t>(setup.packed_items) * static_cast<std::size_t>(setup.params.chunks) * static_cast<std::size_t>(setup.params.packed_columns) * 128;
+  return static_cast<std::size_t>(setup.packed_items) * static_cast<std::size_t>(setup.params.chunks) * static_cast<std::size_t>(setup.params.packed_columns) *
+         128;
 }
 
 void pack_weights(const GemmSetup& setup, const float* weights, const WeightStrides& strides, std::span<std::byte> packed) {

@@ -18,7 +18,7 @@ namespace lathe::cuda {
 FastDivisor fast_divisor(std::uint32_t divisor) noexcept;
 
 struct GpuLimits {
-  int arch = 90;                          ///< 90 = compute capability 9.0
+  int arch = 90;  ///< 90 = compute capability 9.0
   int multiprocessors = 132;
   std::size_t shared_per_block = 232448, shared_per_multiprocessor = 233472;
 };
@@ -35,25 +35,25 @@ struct ConvShape {
 /// counts are not: rows of 255 channels 256 apart are read and written by wide accesses, 255 apart one by one.
 struct ConvOperands {
   ProductType product = kProductF16;
-  ElementType src = kElementFloat16, stored = kElementFloat16;   ///< stored: of dst and residual
+  ElementType src = kElementFloat16, stored = kElementFloat16;  ///< stored: of dst and residual
   std::int64_t src_pixel = 0, dst_pixel = 0, residual_pixel = 0;
-  bool src_planar = false;                ///< the source is dense NCHW
+  bool src_planar = false;  ///< the source is dense NCHW
   bool residual = false;
-  int src_alignment = 16, dst_alignment = 16;   ///< bytes that the addresses of src; of dst and residual are known to be multiples of
+  int src_alignment = 16, dst_alignment = 16;  ///< bytes that the addresses of src; of dst and residual are known to be multiples of
 };
 
 struct MatMulShape {
   std::int64_t rows = 1, columns = 1, depth = 1;
-  std::int64_t outer = 1, inner = 1;      ///< two batch dimensions
+  std::int64_t outer = 1, inner = 1;  ///< two batch dimensions
 };
 
 struct MatMulOperands {
   ProductType product = kProductF16;
-  ElementType a_type = kElementFloat16, stored = kElementFloat16;   ///< B not packed has the product's type
-  std::int64_t a_row = 0, a_column = 1, a_outer = 0, a_inner = 0;   ///< elements; a_row 0 = dense
+  ElementType a_type = kElementFloat16, stored = kElementFloat16;  ///< B not packed has the product's type
+  std::int64_t a_row = 0, a_column = 1, a_outer = 0, a_inner = 0;  ///< elements; a_row 0 = dense
   bool packed_b = true;
-  bool b_across = false;                  ///< B is stored [depth][columns], else [columns][depth]
-  std::int64_t b_row = 0, b_outer = 0, b_inner = 0;                 ///< packed: 0 or 1, one packed matrix per batch item or one for all
+  bool b_across = false;                             ///< B is stored [depth][columns], else [columns][depth]
+  std::int64_t b_row = 0, b_outer = 0, b_inner = 0;  ///< packed: 0 or 1, one packed matrix per batch item or one for all
   std::int64_t c_row = 0, c_outer = 0, c_inner = 0;
   bool residual = false;
   std::int64_t residual_row = 0, residual_outer = 0, residual_inner = 0;
@@ -74,8 +74,8 @@ struct GemmSetup {
   ProductType product = kProductF16;
   OperandA a = kVectorA;
   OperandB b = kPackedB;
-  int items = 1;                          ///< groups or batch
-  int packed_items = 1;                   ///< matrices in the packed weights
+  int items = 1;         ///< groups or batch
+  int packed_items = 1;  ///< matrices in the packed weights
   double flops = 0;
 };
 
@@ -90,12 +90,12 @@ enum class GemmCore : std::int32_t { kMma = 0, kWgmma = 1 };
 /// Plain data, stored in the engine field by field.
 struct GemmPlan {
   GemmCore core = GemmCore::kMma;
-  std::int32_t rows = 64, columns = 64;   ///< tile
-  std::int32_t splits = 1;                ///< of the depth
-  std::int32_t cluster = 0;               ///< 1: the splits of a tile are a cluster (compute capability 9.0 and later)
+  std::int32_t rows = 64, columns = 64;  ///< tile
+  std::int32_t splits = 1;               ///< of the depth
+  std::int32_t cluster = 0;              ///< 1: the splits of a tile are a cluster (compute capability 9.0 and later)
   bool operator==(const GemmPlan&) const = default;
 };
-std::string describe(const GemmPlan& plan);   ///< "wgmma 128x64 /4c", for --explain
+std::string describe(const GemmPlan& plan);  ///< "wgmma 128x64 /4c", for --explain
 
 /// Every plan worth trying.
 std::vector<GemmPlan> all_gemm_plans(const GemmSetup& setup, const GpuLimits& gpu);
@@ -110,11 +110,11 @@ bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gp
 GemmPlan refit_gemm_plan(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu);
 
 struct GemmLaunch {
-  std::string module, kernel;             ///< "gemm_mma_f16", "gemm_mma_f16_64x64_vec_packed"
+  std::string module, kernel;  ///< "gemm_mma_f16", "gemm_mma_f16_64x64_vec_packed"
   std::uint32_t grid[3] = {1, 1, 1}, block = 128, cluster_y = 1;
   std::uint32_t shared_bytes = 0;
-  GemmParams params;                      ///< pointers and epilogue are the caller's to fill in
-  std::size_t partial_bytes = 0, counters = 0;   ///< device memory for the splits; counters are zero at first
+  GemmParams params;                            ///< pointers and epilogue are the caller's to fill in
+  std::size_t partial_bytes = 0, counters = 0;  ///< device memory for the splits; counters are zero at first
 };
 GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan);
 

@@ -64,7 +64,8 @@ double by_setup(const GemmSetup& setup, const std::vector<std::byte>& packed, co
         }
         continue;
       }
-      const long long at = item * p.a_inner + image * p.a_image + static_cast<long long>(y) * p.a_row + static_cast<long long>(x) * p.a_pixel + static_cast<long long>(channel) * p.a_channel;
+      const long long at = item * p.a_inner + image * p.a_image + static_cast<long long>(y) * p.a_row + static_cast<long long>(x) * p.a_pixel +
+                           static_cast<long long>(channel) * p.a_channel;
       sum += static_cast<double>(src[static_cast<std::size_t>(at)]) * w;
     }
   return sum;
@@ -78,12 +79,14 @@ struct ConvCase {
 };
 
 TEST(GemmPlan, SetUpAndPackedWeightsMakeTheConvolution) {
-  const std::vector<ConvCase> cases = {
-      {{1, 5, 6, 64, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, kProductF16},           {{2, 7, 5, 3, 8, 6, 6, 2, 2, 2, 2, 2, 2, 1, 1, 1}, kProductF16, true},
-      {{1, 6, 7, 24, 15, 3, 2, 2, 1, 1, 0, 0, 1, 1, 2, 3}, kProductBF16, false, 8}, {{2, 4, 4, 40, 5, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1}, kProductTF32},
-      {{1, 6, 6, 64, 12, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 2}, kProductF32},          {{1, 9, 8, 7, 3, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1}, kProductF32, false, 2}};
+  const std::vector<ConvCase> cases = {{{1, 5, 6, 64, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1}, kProductF16},
+                                       {{2, 7, 5, 3, 8, 6, 6, 2, 2, 2, 2, 2, 2, 1, 1, 1}, kProductF16, true},
+                                       {{1, 6, 7, 24, 15, 3, 2, 2, 1, 1, 0, 0, 1, 1, 2, 3}, kProductBF16, false, 8},
+                                       {{2, 4, 4, 40, 5, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1}, kProductTF32},
+                                       {{1, 6, 6, 64, 12, 3, 3, 1, 1, 2, 2, 2, 2, 2, 2, 2}, kProductF32},
+                                       {{1, 9, 8, 7, 3, 3, 3, 1, 1, 0, 0, 0, 0, 1, 1, 1}, kProductF32, false, 2}};
   std::mt19937 random(3);
-  std::uniform_int_distribution<int> small(-8, 8);   // exact in every type
+  std::uniform_int_distribution<int> small(-8, 8);  // exact in every type
   for (const ConvCase& c : cases) {
     const ConvShape& s = c.shape;
     ConvOperands operands;
@@ -106,13 +109,15 @@ TEST(GemmPlan, SetUpAndPackedWeightsMakeTheConvolution) {
         for (std::int64_t ky = 0; ky < s.kh; ++ky)
           for (std::int64_t kx = 0; kx < s.kw; ++kx)
             for (std::int64_t ch = 0; ch < channels; ++ch) {
-              const std::int64_t y = oy * s.stride_h - s.pad_top + ky * s.dilation_h, x = ox * s.stride_w - s.pad_left + kx * s.dilation_w, full = group * channels + ch;
+              const std::int64_t y = oy * s.stride_h - s.pad_top + ky * s.dilation_h, x = ox * s.stride_w - s.pad_left + kx * s.dilation_w,
+                                 full = group * channels + ch;
               if (y < 0 || y >= s.h || x < 0 || x >= s.w) continue;
               const std::int64_t at = c.planar ? ((image * s.cin + full) * s.h + y) * s.w + x : ((image * s.h + y) * s.w + x) * pixel + full;
               want += static_cast<double>(src[static_cast<std::size_t>(at)]) * weights[static_cast<std::size_t>(((n * channels + ch) * s.kh + ky) * s.kw + kx)];
             }
         const int per = static_cast<int>(s.cout / s.groups);
-        ASSERT_EQ(by_setup(setup, packed, src, static_cast<int>(group), static_cast<int>(row), static_cast<int>(n) % per), want) << "row " << row << " channel " << n;
+        ASSERT_EQ(by_setup(setup, packed, src, static_cast<int>(group), static_cast<int>(row), static_cast<int>(n) % per), want)
+            << "row " << row << " channel " << n;
       }
   }
 }
@@ -120,15 +125,15 @@ TEST(GemmPlan, SetUpAndPackedWeightsMakeTheConvolution) {
 TEST(GemmPlan, PairsOfPixelsMakeTheSameConvolution) {
   std::mt19937 random(11);
   std::uniform_int_distribution<int> small(-8, 8);
-  for (const ConvShape& s : {ConvShape{2, 9, 10, 3, 4, 6, 6, 2, 2, 2, 2, 2, 2, 1, 1, 1}, ConvShape{1, 11, 12, 3, 5, 7, 7, 2, 2, 3, 3, 3, 3, 1, 1, 1}, ConvShape{1, 8, 8, 1, 3, 3, 3, 4, 4, 0, 1, 0, 0, 1, 1, 1},
-                             ConvShape{1, 16, 16, 4, 8, 16, 16, 16, 16, 0, 0, 0, 0, 1, 1, 1}}) {
+  for (const ConvShape& s : {ConvShape{2, 9, 10, 3, 4, 6, 6, 2, 2, 2, 2, 2, 2, 1, 1, 1}, ConvShape{1, 11, 12, 3, 5, 7, 7, 2, 2, 3, 3, 3, 3, 1, 1, 1},
+                             ConvShape{1, 8, 8, 1, 3, 3, 3, 4, 4, 0, 1, 0, 0, 1, 1, 1}, ConvShape{1, 16, 16, 4, 8, 16, 16, 16, 16, 0, 0, 0, 0, 1, 1, 1}}) {
     ASSERT_TRUE(pairs_pixels(s));
     const ConvShape paired = paired_shape(s);
     EXPECT_EQ(paired.oh(), s.oh());
     EXPECT_EQ(paired.ow(), s.ow());
     std::vector<float> weights(static_cast<std::size_t>(s.cout * s.cin * s.kh * s.kw)), src(static_cast<std::size_t>(s.n * s.h * s.w * 4));
     for (float& v : weights) v = static_cast<float>(small(random));
-    for (float& v : src) v = static_cast<float>(small(random));   // the surplus channels too: their weights are zero
+    for (float& v : src) v = static_cast<float>(small(random));  // the surplus channels too: their weights are zero
     const GemmSetup setup = conv_setup(paired, {});
     EXPECT_EQ(setup.a, kVectorA);
     std::vector<std::byte> packed(packed_bytes(setup));
@@ -142,7 +147,8 @@ TEST(GemmPlan, PairsOfPixelsMakeTheSameConvolution) {
             for (std::int64_t c = 0; c < s.cin; ++c) {
               const std::int64_t y = oy * s.stride_h - s.pad_top + ky, x = ox * s.stride_w - s.pad_left + kx;
               if (y < 0 || y >= s.h || x < 0 || x >= s.w) continue;
-              want += static_cast<double>(src[static_cast<std::size_t>(((image * s.h + y) * s.w + x) * 4 + c)]) * weights[static_cast<std::size_t>(((n * s.cin + c) * s.kh + ky) * s.kw + kx)];
+              want += static_cast<double>(src[static_cast<std::size_t>(((image * s.h + y) * s.w + x) * 4 + c)]) *
+                      weights[static_cast<std::size_t>(((n * s.cin + c) * s.kh + ky) * s.kw + kx)];
             }
         ASSERT_EQ(by_setup(setup, packed, src, 0, static_cast<int>(row), static_cast<int>(n)), want) << "row " << row << " channel " << n;
       }
@@ -219,7 +225,8 @@ TEST(GemmPlan, EveryPlanIsALegalLaunchOfAKernelThatExists) {
     ConvOperands o;
     o.product = product;
     o.src = o.stored = product == kProductF16 ? kElementFloat16 : product == kProductBF16 ? kElementBFloat16 : kElementFloat32;
-    setups.push_back(conv_setup({.n = 1, .h = 11, .w = 13, .cin = 512, .cout = 512, .kh = 3, .kw = 3, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1}, o));
+    setups.push_back(
+        conv_setup({.n = 1, .h = 11, .w = 13, .cin = 512, .cout = 512, .kh = 3, .kw = 3, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1}, o));
     setups.push_back(conv_setup({.n = 2, .h = 64, .w = 64, .cin = 3, .cout = 255}, o));
     MatMulOperands m;
     m.product = product;

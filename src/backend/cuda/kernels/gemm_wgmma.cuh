@@ -10,17 +10,22 @@ namespace lathe::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void barrier_init(u32 barrier, u32 arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory"); }
+__device__ inline void barrier_init(u32 barrier, u32 arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
 __device__ inline void barrier_wait(u32 barrier, u32 parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
       "again:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n @done bra.uni over;\n bra.uni again;\n"
-      "over:\n}" ::"r"(barrier), "r"(parity) : "memory");
+      "over:\n}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
 }
 /// One thread: `bytes` (a multiple of 16) from device memory; the barrier's phase ends when they have arrived.
 __device__ inline void bulk_copy(u32 to, const void* from, u32 bytes, u32 barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier) : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
 }
 /// What this thread wrote to shared memory is visible to the tensor cores and the copy engine (after a barrier, to all of the block's).
 __device__ inline void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -42,33 +47,35 @@ __device__ inline void wgmma_wait() {
 #define LATHE_R0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define LATHE_R32 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define LATHE_R64 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define LATHE_R96                                                                                                                     \
+#define LATHE_R96                                                                                                                       \
   "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122," \
   "%123,%124,%125,%126,%127"
 
 /// d[64 x kN] += a[64 x 32 bytes] b[32 bytes x kN]; asynchronous.
 template <int kType, int kN>
 struct Wgmma;
-#define LATHE_WGMMA(type, text, more)                                                                                                                \
-  template <>                                                                                                                                        \
-  struct Wgmma<type, 64> {                                                                                                                           \
-    __device__ static void run(float (&d)[32], u64 a, u64 b) {                                                                                       \
-      asm volatile("wgmma.mma_async.sync.aligned.m64n64" text " {" LATHE_R0 "}, %32, %33, 1, 1, 1" more ";" : LATHE_D32(0) : "l"(a), "l"(b));          \
-    }                                                                                                                                                \
-  };                                                                                                                                                 \
-  template <>                                                                                                                                        \
-  struct Wgmma<type, 128> {                                                                                                                          \
-    __device__ static void run(float (&d)[64], u64 a, u64 b) {                                                                                       \
-      asm volatile("wgmma.mma_async.sync.aligned.m64n128" text " {" LATHE_R0 "," LATHE_R32 "}, %64, %65, 1, 1, 1" more ";"                            \
-                   : LATHE_D32(0), LATHE_D32(32) : "l"(a), "l"(b));                                                                                  \
-    }                                                                                                                                                \
-  };                                                                                                                                                 \
-  template <>                                                                                                                                        \
-  struct Wgmma<type, 256> {                                                                                                                          \
-    __device__ static void run(float (&d)[128], u64 a, u64 b) {                                                                                      \
+#define LATHE_WGMMA(type, text, more)                                                                                                                    \
+  template <>                                                                                                                                            \
+  struct Wgmma<type, 64> {                                                                                                                               \
+    __device__ static void run(float (&d)[32], u64 a, u64 b) {                                                                                           \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n64" text " {" LATHE_R0 "}, %32, %33, 1, 1, 1" more ";" : LATHE_D32(0) : "l"(a), "l"(b));            \
+    }                                                                                                                                                    \
+  };                                                                                                                                                     \
+  template <>                                                                                                                                            \
+  struct Wgmma<type, 128> {                                                                                                                              \
+    __device__ static void run(float (&d)[64], u64 a, u64 b) {                                                                                           \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n128" text " {" LATHE_R0 "," LATHE_R32 "}, %64, %65, 1, 1, 1" more ";"                               \
+                   : LATHE_D32(0), LATHE_D32(32)                                                                                                         \
+                   : "l"(a), "l"(b));                                                                                                                    \
+    }                                                                                                                                                    \
+  };                                                                                                                                                     \
+  template <>                                                                                                                                            \
+  struct Wgmma<type, 256> {                                                                                                                              \
+    __device__ static void run(float (&d)[128], u64 a, u64 b) {                                                                                          \
       asm volatile("wgmma.mma_async.sync.aligned.m64n256" text " {" LATHE_R0 "," LATHE_R32 "," LATHE_R64 "," LATHE_R96 "}, %128, %129, 1, 1, 1" more ";" \
-                   : LATHE_D32(0), LATHE_D32(32), LATHE_D32(64), LATHE_D32(96) : "l"(a), "l"(b));                                                    \
-    }                                                                                                                                                \
+                   : LATHE_D32(0), LATHE_D32(32), LATHE_D32(64), LATHE_D32(96)                                                                           \
+                   : "l"(a), "l"(b));                                                                                                                    \
+    }                                                                                                                                                    \
   };
 LATHE_WGMMA(kProductF16, "k16.f32.f16.f16", ", 0, 0")
 LATHE_WGMMA(kProductBF16, "k16.f32.bf16.bf16", ", 0, 0")
@@ -77,7 +84,7 @@ LATHE_WGMMA(kProductTF32, "k8.f32.tf32.tf32", "")
 template <int kType, int kTileM, int kTileN, int kGroups, int kStages, int kInFlight>
 __device__ inline void gemm_wgmma(const GemmParams& p) {
   constexpr int kThreads = kGroups * 128, kBytes = ProductBytes<kType>::value, kM = kTileM / kGroups / 64;
-  constexpr int kAhead = kStages - 1 - kInFlight;   ///< chunks on their way while one is multiplied
+  constexpr int kAhead = kStages - 1 - kInFlight;  ///< chunks on their way while one is multiplied
   using Memory = TileMemory<kTileM, kTileN, kStages>;
   extern __shared__ __align__(1024) char shared[];
   __shared__ __align__(8) u64 barriers[kStages];
@@ -121,7 +128,7 @@ __device__ inline void gemm_wgmma(const GemmParams& p) {
     copies_wait<kAhead - 1>();
     proxy_fence();
     wgmma_wait<kInFlight>();
-    __syncthreads();   // A has arrived for all, and the stage that is filled next has been multiplied
+    __syncthreads();  // A has arrived for all, and the stage that is filled next has been multiplied
     barrier_wait(barrier + read * 8, phase);
     const u32 from_a = tiles + read * Memory::kStageBytes + group_row * 128, from_b = tiles + read * Memory::kStageBytes + kTileM * 128;
     wgmma_begin();
@@ -158,10 +165,10 @@ __device__ inline void gemm_wgmma(const GemmParams& p) {
   finish_tile<kTileM, kTileN, kThreads>(p, item.target, sums, bias, blockIdx.x);
 }
 
-#define LATHE_GEMM_WGMMA(type_name, type, m, n, groups, stages, blocks, in_flight)                                                     \
-  extern "C" __global__ void __launch_bounds__(groups * 128, blocks)                                                                   \
-      gemm_wgmma_##type_name##_##m##x##n##_vec_packed(const __grid_constant__ lathe::cuda::GemmParams p) {                              \
-    lathe::cuda::gemm_wgmma<lathe::cuda::type, m, n, groups, stages, in_flight>(p);                                                    \
+#define LATHE_GEMM_WGMMA(type_name, type, m, n, groups, stages, blocks, in_flight)                         \
+  extern "C" __global__ void __launch_bounds__(groups * 128, blocks)                                       \
+      gemm_wgmma_##type_name##_##m##x##n##_vec_packed(const __grid_constant__ lathe::cuda::GemmParams p) { \
+    lathe::cuda::gemm_wgmma<lathe::cuda::type, m, n, groups, stages, in_flight>(p);                        \
   }
 
 #endif

@@ -12,17 +12,13 @@ namespace lathe::cuda {
 
 template <int kChannels>
 __device__ inline void pool_load(float (&v)[kChannels], const void* p, long long at, int type) {
-  if constexpr (kChannels == 8)
-    load8(v, p, at, type);
-  else
-    v[0] = load_element(p, at, type);
+  if constexpr (kChannels == 8) load8(v, p, at, type);
+  else v[0] = load_element(p, at, type);
 }
 template <int kChannels>
 __device__ inline void pool_store(void* p, long long at, int type, const float (&v)[kChannels]) {
-  if constexpr (kChannels == 8)
-    store8(p, at, type, v);
-  else
-    store_element(p, at, type, v[0]);
+  if constexpr (kChannels == 8) store8(p, at, type, v);
+  else store_element(p, at, type, v[0]);
 }
 __device__ inline float later_maximum(float old, float now) { return old > now ? old : now; }
 

@@ -15,7 +15,7 @@ struct WindowParams {
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1;
   long long src_image = 0, dst_image = 0;
   int src_row = 0, src_pixel = 0, dst_row = 0, dst_pixel = 0;
-  int type = kElementFloat32;           ///< stored type of src and dst
+  int type = kElementFloat32;  ///< stored type of src and dst
   // Thread -> (image, y, group of outputs along x, channels); channels fastest.
   int threads = 0;
   FastDivisor channel_groups, x_groups, rows;
@@ -23,18 +23,18 @@ struct WindowParams {
 
 struct DepthwiseParams {
   WindowParams window;
-  const float* weights = nullptr;       ///< [tap][channel], 16-byte aligned
+  const float* weights = nullptr;  ///< [tap][channel], 16-byte aligned
   const float* bias = nullptr;
-  const void* residual = nullptr;       ///< rows, pixels as dst's strides say, but its own pixel stride
+  const void* residual = nullptr;  ///< rows, pixels as dst's strides say, but its own pixel stride
   int residual_pixel = 0;
   EpilogueParams epilogue;
 };
 
 struct PoolParams {
   WindowParams window;
-  int maximum = 1;                      ///< else the mean
+  int maximum = 1;  ///< else the mean
   int count_padding = 0;
-  int pad_bottom = 0, pad_right = 0;    ///< taps in the padding count where count_padding; beyond it never
+  int pad_bottom = 0, pad_right = 0;  ///< taps in the padding count where count_padding; beyond it never
 };
 
 /// [images][pixels][channels] -> [images][channels].

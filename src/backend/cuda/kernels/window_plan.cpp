@@ -15,7 +15,8 @@ constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
 
 /// Threads of a launch over (image, y, group of outputs, group of channels).
 std::int64_t spread(WindowParams& w, int outputs, int channels) {
-  const std::uint32_t groups = static_cast<std::uint32_t>((w.channels + channels - 1) / channels), columns = static_cast<std::uint32_t>((w.out_width + outputs - 1) / outputs);
+  const std::uint32_t groups = static_cast<std::uint32_t>((w.channels + channels - 1) / channels),
+                      columns = static_cast<std::uint32_t>((w.out_width + outputs - 1) / outputs);
   w.channel_groups = fast_divisor(groups);
   w.x_groups = fast_divisor(columns);
   w.rows = fast_divisor(static_cast<std::uint32_t>(w.out_height));
@@ -34,7 +35,8 @@ std::string depthwise_unsupported(const ConvShape& s, const ConvOperands& o) {
   if (s.n < 1 || s.oh() < 1 || s.ow() < 1) return "the output is empty";
   if (o.src_planar) return "the source is not channels-last";
   if (o.src != o.stored) return "source and result differ in type";
-  if (s.n * s.oh() * s.ow() * s.cout > kMost || s.w * std::max(s.cin, o.src_pixel) > kMost || s.ow() * std::max(s.cout, o.dst_pixel) > kMost) return "an extent does not fit 31 bits";
+  if (s.n * s.oh() * s.ow() * s.cout > kMost || s.w * std::max(s.cin, o.src_pixel) > kMost || s.ow() * std::max(s.cout, o.dst_pixel) > kMost)
+    return "an extent does not fit 31 bits";
   return "";
 }
 
@@ -42,7 +44,8 @@ WindowLaunch<DepthwiseParams> depthwise_launch(const ConvShape& s, const ConvOpe
   WindowLaunch<DepthwiseParams> launch;
   launch.module = "depthwise";
   WindowParams& w = launch.params.window;
-  const std::int64_t src_pixel = o.src_pixel ? o.src_pixel : s.cin, dst_pixel = o.dst_pixel ? o.dst_pixel : s.cout, residual_pixel = o.residual_pixel ? o.residual_pixel : s.cout;
+  const std::int64_t src_pixel = o.src_pixel ? o.src_pixel : s.cin, dst_pixel = o.dst_pixel ? o.dst_pixel : s.cout,
+                     residual_pixel = o.residual_pixel ? o.residual_pixel : s.cout;
   w.images = static_cast<int>(s.n);
   w.height = static_cast<int>(s.h);
   w.width = static_cast<int>(s.w);
@@ -66,8 +69,10 @@ WindowLaunch<DepthwiseParams> depthwise_launch(const ConvShape& s, const ConvOpe
   w.type = o.src;
   launch.params.residual_pixel = static_cast<int>(residual_pixel);
   launch.params.epilogue.stored_type = o.stored;
-  const bool vectors = wide(o.src, s.cin, src_pixel, dst_pixel, std::min(o.src_alignment, o.dst_alignment)) && (!o.residual || wide(o.src, s.cin, residual_pixel, residual_pixel, o.dst_alignment));
-  const bool square = s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1 && (s.kh == 3 || s.kh == 5) && (s.stride_h == 1 || s.stride_h == 2);
+  const bool vectors = wide(o.src, s.cin, src_pixel, dst_pixel, std::min(o.src_alignment, o.dst_alignment)) &&
+                       (!o.residual || wide(o.src, s.cin, residual_pixel, residual_pixel, o.dst_alignment));
+  const bool square =
+      s.kh == s.kw && s.stride_h == s.stride_w && s.dilation_h == 1 && s.dilation_w == 1 && (s.kh == 3 || s.kh == 5) && (s.stride_h == 1 || s.stride_h == 2);
   int outputs = 1;
   if (vectors && square) {
     outputs = s.stride_w == 1 ? 4 : 2;
@@ -89,7 +94,8 @@ void pack_depthwise(const ConvShape& s, const float* weights, std::span<float> p
 
 std::string pool_unsupported(const PoolShape& s, const PoolOperands& o) {
   if (s.n < 1 || s.c < 1 || s.out_h < 1 || s.out_w < 1) return "the output is empty";
-  if (s.n * s.out_h * s.out_w * s.c > kMost || s.w * std::max(s.c, o.src_pixel) > kMost || s.out_w * std::max(s.c, o.dst_pixel) > kMost) return "an extent does not fit 31 bits";
+  if (s.n * s.out_h * s.out_w * s.c > kMost || s.w * std::max(s.c, o.src_pixel) > kMost || s.out_w * std::max(s.c, o.dst_pixel) > kMost)
+    return "an extent does not fit 31 bits";
   return "";
 }
 

@@ -17,7 +17,7 @@ template <class Params>
 struct WindowLaunch {
   std::string module, kernel;
   std::uint32_t grid[2] = {1, 1}, block = 128;
-  Params params;                          ///< pointers and epilogue are the caller's to fill in
+  Params params;  ///< pointers and epilogue are the caller's to fill in
 };
 
 /// "" for convolutions with one input and one output channel a group, else why not.
@@ -33,7 +33,7 @@ struct PoolShape {
 };
 struct PoolOperands {
   ElementType type = kElementFloat16;
-  std::int64_t src_pixel = 0, dst_pixel = 0;   ///< elements; 0 = dense
+  std::int64_t src_pixel = 0, dst_pixel = 0;  ///< elements; 0 = dense
   int alignment = 16;
 };
 std::string pool_unsupported(const PoolShape& shape, const PoolOperands& operands);

@@ -21,13 +21,15 @@ void expect_cover(const WindowParams& w, std::uint32_t blocks, int outputs, int 
   EXPECT_GE(static_cast<std::int64_t>(blocks) * 128, w.threads);
   std::set<std::tuple<int, int, int, int>> seen;
   for (int index = 0; index < w.threads; ++index) {
-    const std::uint32_t rest = divide(static_cast<std::uint32_t>(index), w.channel_groups), channel = (static_cast<std::uint32_t>(index) - rest * w.channel_groups.divisor) * static_cast<std::uint32_t>(channels);
+    const std::uint32_t rest = divide(static_cast<std::uint32_t>(index), w.channel_groups),
+                        channel = (static_cast<std::uint32_t>(index) - rest * w.channel_groups.divisor) * static_cast<std::uint32_t>(channels);
     const std::uint32_t line = divide(rest, w.x_groups), x = (rest - line * w.x_groups.divisor) * static_cast<std::uint32_t>(outputs);
     const std::uint32_t image = divide(line, w.rows), y = line - image * w.rows.divisor;
     for (int o = 0; o < outputs && static_cast<int>(x) + o < w.out_width; ++o)
       for (int c = 0; c < channels; ++c) EXPECT_TRUE(seen.emplace(image, y, static_cast<int>(x) + o, static_cast<int>(channel) + c).second);
   }
-  EXPECT_EQ(seen.size(), static_cast<std::size_t>(w.images) * static_cast<std::size_t>(w.out_height) * static_cast<std::size_t>(w.out_width) * static_cast<std::size_t>(w.channels));
+  EXPECT_EQ(seen.size(), static_cast<std::size_t>(w.images) * static_cast<std::size_t>(w.out_height) * static_cast<std::size_t>(w.out_width) *
+                             static_cast<std::size_t>(w.channels));
 }
 
 TEST(WindowPlan, DepthwiseChoosesByKernelAndAlignment) {
