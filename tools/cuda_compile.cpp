@@ -6,6 +6,9 @@
 //   //! limits KERNEL: registers 128, shared 49152, spill 0
 // KERNEL may end in '*' (a prefix); the first line that matches counts, and each kernel needs one. `shared` is static shared memory,
 // `spill` bytes of spilled registers. A kernel over its limits, or without any, fails the build.
+//
+// OUTPUT.key keeps a hash of all that the image depends on (source, headers, compiler, options): where it is the same, the image is kept, so a
+// change to this tool or to what it is linked with compiles no kernel again.
 
 #include <fmt/format.h>
 
@@ -17,6 +20,7 @@
 #include <sstream>
 
 #include "backend/cuda/nvrtc.h"
+#include "base/hash.h"
 #include "base/os.h"
 #include "lathe/status.h"
 
@@ -78,6 +82,15 @@ void collect_headers(const std::filesystem::path& file, const std::filesystem::p
           collect_headers(header, root, seen);
 }
 
+/// Hash of what the image is made from.
+std::string key_of(const cuda::CompileRequest& request, const std::set<std::string>& headers) {
+  constexpr std::string_view kVersion = "1";  // of the checks above
+  std::string all = fmt::format("{}\n{}.{}\n{}\n{}\n", kVersion, cuda::Nvrtc::get().major(), cuda::Nvrtc::get().minor(), request.arch, request.source);
+  for (const std::string& option : request.options) all += option.find("-path=") == std::string::npos ? option + "\n" : "";
+  for (const std::string& header : headers) all += os::read_text(header) + "\n";
+  return hash128(all.data(), all.size()).hex();
+}
+
 int run(int count, char** arguments) {
   if (count < 5) {
     std::cerr << "usage: cuda_compile SOURCE.cu ARCH OUTPUT INCLUDE_FOLDER [DEPENDENCY_FILE]\n";
@@ -92,6 +105,15 @@ int run(int count, char** arguments) {
   // Without the compiler's cache: what comes out of it has no report of registers to check.
   request.options = {"--include-path=" + root.string(), "--include-path=" + source.parent_path().string(), "--ptxas-options=-v", "--device-int128",
                      "--no-cache"};
+  std::set<std::string> headers;
+  collect_headers(source, root, headers);
+  const std::filesystem::path key_file = output.string() + ".key";
+  const std::string key = key_of(request, headers);
+  if (std::filesystem::exists(output) && std::filesystem::exists(key_file) && os::read_text(key_file) == key) {
+    std::filesystem::last_write_time(output, std::filesystem::file_time_type::clock::now());
+    return 0;
+  }
+  std::filesystem::remove(key_file);
   const cuda::Compiled compiled = cuda::Nvrtc::get().compile(request);
   if (request.arch.rfind("sm_", 0) == 0)
     if (const std::string wrong = check(compiled.log, limits_of(text)); !wrong.empty()) {
@@ -102,14 +124,15 @@ int run(int count, char** arguments) {
   file.write(compiled.image);
   file.commit();
   if (count > 5) {
-    std::set<std::string> headers;
-    collect_headers(source, root, headers);
     std::string rule = output.string() + ":";
     for (const std::string& header : headers) rule += " " + header;
     os::AtomicFile dependencies(arguments[5]);
     dependencies.write(rule + "\n");
     dependencies.commit();
   }
+  os::AtomicFile keys(key_file);
+  keys.write(key);
+  keys.commit();
   return 0;
 }
 

@@ -99,6 +99,24 @@ std::optional<std::int64_t> Dim::lower_bound() const { return DimAlgebra::interv
 std::optional<std::int64_t> Dim::upper_bound() const { return DimAlgebra::interval(*this).high; }
 
 // min(min(a, b), c) in any nesting and order becomes one sorted chain; an argument that another one dominates is dropped.
+namespace {
+
+/// min(p, q) never exceeds what p or q never exceeds, and max(p, q) is never below what p or q is never below (absorption): for the loser of an
+/// extremum of the kind `kind`, is `a` such a function of the other kind?
+bool absorbed(AtomKind kind, const Dim& a, const Dim& b) {
+  const Terms& terms = DimAlgebra::terms_of(a);
+  const AtomKind other = kind == AtomKind::kMin ? AtomKind::kMax : AtomKind::kMin;
+  if (terms.size() != 1 || terms[0].factor != 1 || terms[0].atoms.size() != 1 || terms[0].atoms[0]->kind != other) return false;
+  for (const Dim& side : {terms[0].atoms[0]->a, terms[0].atoms[0]->b}) {
+    if (side == b || absorbed(kind, side, b)) return true;
+    const Interval difference = DimAlgebra::interval(side - b);
+    if (kind == AtomKind::kMin ? difference.low && *difference.low >= 0 : difference.high && *difference.high <= 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 Dim DimAlgebra::extremum(AtomKind kind, const Dim& a, const Dim& b) {
   std::vector<Dim> arguments;
   const auto flatten = [&](const Dim& dim, const auto& self) -> void {
@@ -125,7 +143,7 @@ Dim DimAlgebra::extremum(AtomKind kind, const Dim& a, const Dim& b) {
       // i is not needed when j always wins; two that always tie are equal in text or keep the first.
       const bool loses = kind == AtomKind::kMin ? difference.low && *difference.low >= 0 : difference.high && *difference.high <= 0;
       const bool ties = difference.low && difference.high && *difference.low == 0 && *difference.high == 0;
-      dominated = loses && (!ties || j < i);
+      dominated = (loses && (!ties || j < i)) || absorbed(kind, arguments[i], arguments[j]);
     }
     if (!dominated) kept.push_back(arguments[i]);
   }

@@ -95,6 +95,9 @@ TEST(Dim, MinAndMax) {
   EXPECT_EQ(Dim::max(h, h + 2), h + 2);
   EXPECT_EQ(Dim::min(Dim::min(h, w), 8), Dim::min(w, Dim::min(8, h)));
   EXPECT_EQ(Dim::min(h, w).to_string(), "min(h, w)");
+  EXPECT_EQ(Dim::max(Dim::min(512, h), h), h);  // absorption
+  EXPECT_EQ(Dim::min(h, Dim::max(h, 7)), h);
+  EXPECT_NE(Dim::max(Dim::min(512, h), h - 1), h - 1);
   EXPECT_EQ(Dim::max(0, data).to_string(), "max(0, ?1)");  // data may be negative
   EXPECT_EQ(Dim::min(Dim(3), Dim(4)), Dim(3));
 }

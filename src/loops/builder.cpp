@@ -81,6 +81,14 @@ struct RegionBuilder::Impl {
   std::vector<bool> stage_axes_live;  ///< axes of the current stage whose extent is not 1
   bool guarded = false;               ///< inside read_or: any index may be out of bounds
 
+  std::vector<Requirement> requirements;
+
+  void require(const ir::Value* value, const ir::Dim& extent, const ir::Dim& target) {
+    for (const Requirement& r : requirements)
+      if (r.extent == extent && r.target == target) return;
+    requirements.push_back({value->name, extent, target});
+  }
+
   int number_of(const ir::Value* value) {
     const auto [it, fresh] = numbers.try_emplace(value, static_cast<int>(numbered.size()));
     if (fresh) numbered.push_back(value);
@@ -220,7 +228,8 @@ ExprId RegionBuilder::read_broadcast(const ir::Value* value, const ir::Shape& ou
     } else if (shape[d] == ir::Dim(1)) {
       own.push_back(integer(0));
     } else {
-      // Equal to the output's extent or 1, which only the run tells: min() is right for both.
+      // Equal to the output's extent or 1, which only the run tells: min() is right for both, and binding refuses anything else.
+      impl_->require(value, shape[d], out[to]);
       own.push_back(binary(ExprOp::kMin, index, dim(shape[d] - ir::Dim(1))));
     }
   }
@@ -360,6 +369,7 @@ const ir::Value* RegionBuilder::Impl::worst_recomputed() const {
 LoopRegion RegionBuilder::finish(std::span<const ir::Value* const> inputs, std::span<const ir::Value* const> outputs) {
   Impl& m = *impl_;
   m.stored.clear();
+  m.requirements.clear();
   for (const auto& [value, d] : m.definitions) {
     if (!value->has_shape()) {
       decline(fmt::format("the shape of '{}' is unknown", value->name));
@@ -383,6 +393,7 @@ LoopRegion RegionBuilder::finish(std::span<const ir::Value* const> inputs, std::
   }
 
   LoopRegion region;
+  region.requirements = m.requirements;
   std::unordered_map<const ir::Value*, BufferId> ids;
   const auto add_buffer = [&](const ir::Value* value, Role role) {
     if (!ids.emplace(value, static_cast<BufferId>(region.buffers.size())).second)

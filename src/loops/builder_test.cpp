@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lathe/status.h"
 #include "loops/interpreter.h"
 
 namespace lathe::loops {
@@ -176,6 +177,31 @@ TEST(Builder, ExpensiveValueUnderTwoIndexMapsIsStoredCheapOneIsNot) {
     const Tensor result = run_one(region, {data}, {});
     const auto f = [&](int i) { return expensive ? std::exp(static_cast<double>(data.data<float>()[i])) : -data.data<float>()[i]; };
     for (int i = 0; i < 8; ++i) EXPECT_NEAR(result.data<float>()[i], f(i) - f(7 - i), 1e-5);
+  }
+}
+
+TEST(Builder, BroadcastThatOnlyTheRunCanJudge) {
+  const ir::Value x = make_value("x", DType::kFloat32, {kRows, kN}), y = make_value("y", DType::kFloat32, {ir::Dim::min(4, kN)}),
+                  z = make_value("z", DType::kFloat32, {kRows, kN});
+  B b;
+  b.define(&z, [&](B& r, const Indices& i) { return r.binary(ExprOp::kAdd, r.read(&x, i), r.read_broadcast(&y, z.shape(), i)); });
+  const ir::Value* in[] = {&x, &y};
+  const ir::Value* out[] = {&z};
+  const LoopRegion region = b.finish(in, out);
+  ASSERT_EQ(region.requirements.size(), 1u);
+  const Tensor rows = random_tensor({2, 3}, 1), row = random_tensor({3}, 2);
+  const Tensor sum = run_one(region, {rows, row}, {{"rows", 2}, {"n", 3}});
+  for (int k = 0; k < 6; ++k) EXPECT_EQ(sum.data<float>()[k], rows.data<float>()[k] + row.data<float>()[k % 3]);
+  const Tensor one = run_one(region, {random_tensor({2, 1}, 1), random_tensor({1}, 2)}, {{"rows", 2}, {"n", 1}});
+  EXPECT_EQ(one.dims(), (Dims{2, 1}));
+  const Tensor wide[] = {random_tensor({2, 6}, 1), random_tensor({4}, 2)};
+  try {
+    interpret(region, wide, {{"rows", 2}, {"n", 6}});
+    FAIL() << "six elements took part of four";
+  } catch (const Error& error) {
+    EXPECT_EQ(
+        std::string(error.what()),
+        "tensor 'y': the extent min(4, n) = 4 does not broadcast to n = 6. Give inputs whose extents agree; a number on one side is a limit of the model.");
   }
 }
 

@@ -32,6 +32,7 @@ class Interpreter {
       : region_(region), symbols_(symbols), round_temporaries_(round_temporaries), now_(region.exprs.size()) {}
 
   std::vector<Tensor> run(std::span<const Tensor> inputs) {
+    check_requirements(region_, symbols_);
     std::size_t next_input = 0;
     for (const Buffer& buffer : region_.buffers) {
       Cells cells{buffer.dtype, concrete(buffer.shape, symbols_, buffer.name), {}};

@@ -25,6 +25,7 @@ class Parser {
     expect("region");
     expect("{");
     while (peek() == '$') buffer();
+    while (accept("require")) requirement();
     while (!accept("}")) {
       if (peek() == '%') {
         definition();
@@ -142,6 +143,17 @@ class Parser {
       expect("]");
     }
     region_.buffers.push_back(std::move(buffer));
+  }
+
+  void requirement() {
+    Requirement r;
+    r.tensor = quoted();
+    expect(":");
+    r.extent = dim("=");
+    expect("=");
+    r.target = dim(";");
+    expect(";");
+    region_.requirements.push_back(std::move(r));
   }
 
   void definition() {

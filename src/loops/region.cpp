@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "lathe/status.h"
+
 namespace lathe::loops {
 namespace {
 
@@ -119,6 +121,8 @@ class Printer {
       const std::string_view role = buffer.role == Role::kInput ? "input" : buffer.role == Role::kOutput ? "output" : "temp";
       text += fmt::format("{}${} {} \"{}\": {}{}\n", indent, b, role, escape(buffer.name), dtype_name(buffer.dtype), ir::to_string(buffer.shape));
     }
+    for (const Requirement& r : region_.requirements)
+      text += fmt::format("{}require \"{}\": {} = {};\n", indent, escape(r.tensor), r.extent.to_string(), r.target.to_string());
     for (const ExprId e : order) {
       const Expr& expr = region_.exprs[e];
       if (uses_[e] < 2 || is_leaf(expr)) continue;
@@ -306,6 +310,18 @@ std::vector<std::string> find_defects(const LoopRegion& region) {
     written[stage.target] = true;
   }
   return defects;
+}
+
+void check_requirements(const LoopRegion& region, const ir::Bindings& symbols) {
+  for (const Requirement& r : region.requirements) {
+    const auto extent = r.extent.evaluate(symbols), target = r.target.evaluate(symbols);
+    if (!extent || !target) throw Error(Code::kInternal, fmt::format("a requirement of '{}' has an unbound symbol", r.tensor));
+    if (*extent == *target || *extent == 1) continue;
+    throw Error(Code::kInvalidArgument,
+                fmt::format("the extent {} = {} does not broadcast to {} = {}", r.extent.to_string(), *extent, r.target.to_string(), *target))
+        .at_tensor(r.tensor)
+        .with_remedy("Give inputs whose extents agree; a number on one side is a limit of the model.");
+  }
 }
 
 }  // namespace lathe::loops

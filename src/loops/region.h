@@ -143,10 +143,17 @@ struct Buffer {
   Role role = Role::kInput;
 };
 
+/// What a broadcast relies on and only the extents of a run can tell: `extent` is `target` or 1.
+struct Requirement {
+  std::string tensor;
+  ir::Dim extent, target;
+};
+
 struct LoopRegion {
   std::vector<Expr> exprs;      ///< arguments come before their users
   std::vector<Buffer> buffers;  ///< inputs, then outputs, then temporaries
   std::vector<Stage> stages;    ///< in execution order
+  std::vector<Requirement> requirements;
 
   std::string to_string() const;  ///< readable; parse_region reads it back
   std::string serialize() const;  ///< compact text for engine parameters
@@ -158,5 +165,7 @@ LoopRegion parse_region(std::string_view text);
 std::vector<ExprId> reachable(const LoopRegion& region, std::span<const ExprId> roots);
 /// Defects (bad ids, types, ranks), empty when sound.
 std::vector<std::string> find_defects(const LoopRegion& region);
+/// Throws Error(kInvalidArgument) naming the tensor when the extents of a run break a requirement. To be called wherever a region is bound.
+void check_requirements(const LoopRegion& region, const ir::Bindings& symbols);
 
 }  // namespace lathe::loops

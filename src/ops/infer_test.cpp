@@ -137,6 +137,8 @@ TEST(Infer, BroadcastOfSymbols) {
   EXPECT_EQ(result("a: float[n], b: float[4]", "y = Add(a, b)"), "float[4]");
   // They are equal, or one of them is 1.
   EXPECT_EQ(result("a: float[n], b: float[m]", "y = Add(a, b)"), "float[max(m, n)]");
+  // A table sliced to a length: the cap does not bite where the sum is valid.
+  EXPECT_EQ(result("a: float[n], t: float[512]", "s = Shape(a)\nzero: int64[1] = const {0}\nb = Slice(t, zero, s)\ny = Add(a, b)"), "float[n]");
   // One of them may be empty: with n = 1 so is the sum.
   EXPECT_EQ(result("a: float[n]", "two: int64[1] = const {2}\nend: int64[1] = const {99999}\nb = Slice(a, two, end)\ny = Add(a, b)"), "float[?0]");
 }

@@ -47,6 +47,17 @@ Shape fresh_shape(InferContext& ctx, std::size_t rank) {
 
 bool is_one(const Dim& dim) { return dim.constant() == std::int64_t{1}; }
 
+namespace {
+
+/// Is `a` the extent `b`, but for a cap (position tables sliced to the length of a sequence)? Where both meet in a broadcast, the cap does not bite:
+/// else the extents would differ with neither being 1.
+bool is_capped(const Dim& a, const Dim& b) {
+  const auto cap = a.upper_bound();
+  return cap && *cap >= 1 && Dim::min(b, Dim(*cap)) == a;
+}
+
+}  // namespace
+
 Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b) {
   if (a == b || is_one(b)) return a;
   if (is_one(a)) return b;
@@ -55,6 +66,10 @@ Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b) {
   if (b.is_constant()) return b;
   if (a.lower_bound().value_or(0) > 1) return a;
   if (b.lower_bound().value_or(0) > 1) return b;
+  if (is_capped(a, b)) return b;
+  if (is_capped(b, a)) return a;
+  // Equal, or one of them is 1: the larger. Whoever computes the broadcast holds the extents of a run against this.
+  if (a.lower_bound().value_or(0) >= 1 && b.lower_bound().value_or(0) >= 1) return Dim::max(a, b);
   return ctx.fresh_symbol();
 }
 

@@ -146,6 +146,7 @@ class LoopsKernel final : public Kernel {
   void fit(const BindRequest& request) {
     Arena own;  // for callers that bind once
     std::pmr::memory_resource* memory = request.memory ? request.memory : &own;
+    loops::check_requirements(region_, request.symbols);
     settle_descs(request);
     std::pmr::vector<StageAnalysis> analyses(memory);
     analyses.reserve(stages_.size());

@@ -32,6 +32,7 @@ class LoopsKernel final : public Kernel {
     if (!request.device) throw Error(Code::kInternal, "a CUDA kernel was bound without a device");
     auto& device = *static_cast<cuda::Device*>(request.device);
     if (region.buffers.size() > kMaxBuffers) throw Error(Code::kUnsupported, fmt::format("a region of more than {} buffers", kMaxBuffers));
+    loops::check_requirements(region, request.symbols);
     std::vector<TensorDesc> descs;
     std::size_t in = 0, out = 0;
     for (const loops::Buffer& buffer : region.buffers) {
