@@ -363,9 +363,9 @@ def test_differences_see_everything():
     assert differ([np.float32([1, 2])], [np.float32([1, 2])]) == 0
     assert 0 < differ([np.float32([1, 2.0002])], [np.float32([1, 2])]) < 1e-3
     assert differ([np.float32([np.nan, np.inf, 1])], [np.float32([np.nan, np.inf, 1])]) == 0
-    # A network that magnifies rounding: eight times what PyTorch itself loses, and no more than a hundredth.
-    assert differ([np.float32([1, 2.004])], [np.float32([1, 2])], rounding=4e-4) > 1e-3
-    for rounding, off in ((4e-4, 2.008), (1.0, 2.03)):
+    # A network that magnifies rounding: four times what PyTorch itself loses, and no more than a hundredth.
+    assert differ([np.float32([1, 2.004])], [np.float32([1, 2])], rounding=6e-4) > 1e-3
+    for rounding, off in ((6e-4, 2.008), (1.0, 2.03)):
         with pytest.raises(exporter.ExportError, match="differs from PyTorch's"):
             differ([np.float32([1, off])], [np.float32([1, 2])], rounding=rounding)
     for got, want in [
