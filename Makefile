@@ -5,12 +5,13 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle
+.PHONY: help demo test zoo build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle
 help:
 	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
 	@echo "make test      everything that is tested, on the CPU"
 	@echo "make build     the command build/release/bin/lathe and the Python package"
 	@echo "make bench     paired measurements into bench/results"
+	@echo "make zoo       every model of the zoo against ONNX Runtime, at two weight seeds (about 20 minutes; LATHE_ZOO: where the zoo lies)"
 	@echo "make lint      clang-format, ruff; clang-tidy over changed files (ALL=1: over every file)"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
@@ -35,6 +36,10 @@ test:
 	@$(MAKE) --no-print-directory build
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --timeout 600
 	@$(PYTHON) -m pytest -q tests examples
+
+zoo: build
+	@tools/setup.sh test
+	@$(PYTHON) tests/zoo_accuracy.py
 
 lint:
 	@tools/setup.sh build test lint
