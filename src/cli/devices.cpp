@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "backend/cpu/features.h"
+#ifdef LATHE_HAVE_ONEDNN
+#include "backend/cpu/onednn.h"
+#endif
 #include "backend/cuda/device.h"
 #include "backend/cuda/nvrtc.h"
 #include "base/knobs.h"
@@ -73,11 +76,11 @@ void add_devices(CLI::App& app, Action& action) {
       }
       const MachineRates rates = measure_machine_rates();
       const std::string features = cpu::cpu_features().describe();
+      std::string no_onednn = "not in this build", onednn_version;
 #ifdef LATHE_HAVE_ONEDNN
-      const bool onednn = true;
-#else
-      const bool onednn = false;
+      if (const cpu::onednn::Library* library = cpu::onednn::Library::find(&no_onednn)) onednn_version = library->version();
 #endif
+      const std::string onednn = onednn_version.empty() ? no_onednn : onednn_version;
       if (options->json) {
         const nlohmann::json out = {{"cpu",
                                      {{"model", os::cpu_model()},
@@ -90,9 +93,8 @@ void add_devices(CLI::App& app, Action& action) {
         fmt::print("{}\n", out.dump(2));
         return 0;
       }
-      fmt::print(
-          "cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN candidates: {}\n",
-          os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn ? "yes" : "not in this build");
+      fmt::print("cpu      {} ({} threads)\n         features: {}\n         measured: {:.0f} GFLOP/s fp32, {:.1f} GB/s copying\n         oneDNN: {}\n",
+                 os::cpu_model(), os::available_cpus(), features, rates.flops * 1e-9, rates.bytes * 1e-9, onednn);
       print_cuda(describe_cuda());
       return 0;
     };

@@ -93,6 +93,9 @@ struct KernelType {
   std::unique_ptr<Kernel> (*bind)(const BindRequest& request);  ///< throws Error when the machine or the shapes do not fit
   /// CPU features without which bind() refuses ("" = none), e.g. "avx512f"; several separated by spaces.
   std::string_view needs = "";
+  /// Why a step with these parameters cannot run on this machine ("" = it can). Asked before an engine's section is chosen; nullptr:
+  /// nothing beyond `needs`.
+  std::string (*unfit)(const ir::Attrs& params) = nullptr;
 };
 
 /// A pure function from source constants to a packed weight blob; the recipe of a blob names it.

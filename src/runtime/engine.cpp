@@ -16,12 +16,17 @@
 namespace lathe::runtime {
 namespace {
 
-/// The first kernel of a program that this library lacks; empty when it has them all.
-std::string missing_kernel(const plan::Program& program) {
-  for (const plan::Step& step : program.steps)
-    if (!step.kernel.empty() && !plan::find_kernel(step.kernel)) return step.kernel;
+/// Why the first step that cannot run here cannot; empty when all can.
+std::string unfit_step(const plan::Program& program) {
+  for (const plan::Step& step : program.steps) {
+    if (step.kernel.empty()) continue;
+    const plan::KernelType* kernel = plan::find_kernel(step.kernel);
+    if (!kernel) return fmt::format("it needs the kernel '{}', which this version lacks", step.kernel);
+    if (kernel->unfit)
+      if (std::string why = kernel->unfit(step.params); !why.empty()) return why;
+  }
   for (const plan::Program& sub : program.subprograms)
-    if (std::string name = missing_kernel(sub); !name.empty()) return name;
+    if (std::string why = unfit_step(sub); !why.empty()) return why;
   return {};
 }
 
@@ -37,8 +42,8 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     if (candidate.device.rfind("cuda:", 0) == 0) {
       std::string unfit = cuda_section_unfit(candidate.device, ordinal);
       if (unfit.empty())
-        if (const std::string name = missing_kernel(candidate.program); !name.empty())
-          unfit = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
+        if (const std::string why = unfit_step(candidate.program); !why.empty())
+          unfit = fmt::format("the section '{}' cannot run here: {}", candidate.device, why);
       if (!unfit.empty()) {
         refused = std::move(unfit);
         continue;
@@ -61,8 +66,8 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
       refused = fmt::format("the section '{}' is tuned for {}, this machine offers {}", candidate.device, candidate.needs, cpu::isa_name(here.isa()));
       continue;
     }
-    if (const std::string name = missing_kernel(candidate.program); !name.empty()) {
-      refused = fmt::format("the section '{}' needs the kernel '{}', which this version lacks", candidate.device, name);
+    if (const std::string why = unfit_step(candidate.program); !why.empty()) {
+      refused = fmt::format("the section '{}' cannot run here: {}", candidate.device, why);
       continue;
     }
     engine->section_ = &candidate;
