@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// For tests: counts what the whole program asks of malloc, by replacing it. Include it in one file of a test program.
+// For tests: counts what the whole program asks of malloc, by replacing it. Include it in one file of a test program; in others, if any,
+// after defining LATHE_MALLOC_IS_REPLACED_ELSEWHERE.
 
 #include <atomic>
 #include <cstddef>
@@ -40,7 +41,7 @@ inline bool counts_allocations() {
 
 }  // namespace lathe::test
 
-#if LATHE_COUNTS_MALLOC
+#if LATHE_COUNTS_MALLOC && !defined(LATHE_MALLOC_IS_REPLACED_ELSEWHERE)
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);

@@ -135,7 +135,7 @@ void cost(Option& option, const CoverRequest& request) {
     const double slow = is_generic(*option.candidate) && !option.candidate->name.ends_with(".loops") ? 50 : 1;
     option.seconds = std::max(slow * option.plan.flops / rates(request).flops, option.plan.bytes / rates(request).bandwidth) + rates(request).step_seconds;
   }
-  option.cost = option.seconds;
+  option.cost = option.seconds * option.plan.burden;
   const auto convert = [&](const std::vector<ir::Value*>& values, const std::vector<Layout>& layouts) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (!values[i] || values[i]->is_constant()) continue;

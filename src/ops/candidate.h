@@ -56,6 +56,8 @@ struct StepPlan {
   double flops = 0, bytes = 0;
   bool fast_class = false;  ///< error class *fast* (Winograd): reported, forbidden by --exact
   std::string variant;      ///< "direct 14x32", shown by --explain
+  /// Factor on its time where plans are compared: above 1 for one that ties the engine to more than this library and a CPU level.
+  double burden = 1;
 };
 
 struct Verdict {

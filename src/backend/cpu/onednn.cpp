@@ -143,19 +143,21 @@ SingleThread::~SingleThread() {
 }
 
 void prepare_pool_threads() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    ThreadPool& pool = default_pool();
-    std::atomic<int> arrived{0};
-    // Each task waits for the others, so that each thread has one; not for long, since the pool may be at other work.
-    const double until = os::now_seconds() + 0.005;
-    pool.parallel_for(pool.size(), [&](std::int64_t, int) {
-      const SingleThread first_setting;
-      const CallHeap first_block;
-      arrived.fetch_add(1);
-      while (arrived.load() < pool.size() && os::now_seconds() < until) std::this_thread::yield();
-    });
+  static std::mutex mutex;
+  static int attempts = 3;
+  const std::scoped_lock lock(mutex);
+  if (attempts == 0) return;
+  ThreadPool& pool = default_pool();
+  std::atomic<int> arrived{0};
+  // Each task waits for the others, so that each thread has one; not for ever, since the pool may be at other work: then the next time.
+  const double until = os::now_seconds() + 0.2;
+  pool.parallel_for(pool.size(), [&](std::int64_t, int) {
+    const SingleThread first_setting;
+    const CallHeap first_block;
+    arrived.fetch_add(1);
+    while (arrived.load() < pool.size() && os::now_seconds() < until) std::this_thread::yield();
   });
+  attempts = os::now_seconds() < until ? 0 : attempts - 1;
 }
 
 dnnl_status_t execute(const_dnnl_primitive_t primitive, dnnl_stream_t stream, std::span<const dnnl_exec_arg_t> args) noexcept {

@@ -19,8 +19,7 @@ class OnednnConvKernel final : public Kernel {
   explicit OnednnConvKernel(const BindRequest& request)
       : spec_((require_library(request.params), regions::read_spec(request.params))),
         weight_rank_(request.params.get_ints("weight_dims").size()),
-        conv_(spec_) {
-    fit(request);
+        conv_((fit(request), spec_)) {
     if (conv_.weight_format() != request.params.get_string("weight_format", ""))
       throw Error(Code::kMachine, "oneDNN wants another weight format here than the engine's").with_remedy("Build the engine again on this machine.");
     if (request.weights.size() != (spec_.bias ? 2U : 1U) || request.weights[0].size() != conv_.weight_bytes())
@@ -81,9 +80,9 @@ class OnednnConvKernel final : public Kernel {
 
   onednn::ConvSpec spec_;
   std::size_t weight_rank_;
-  onednn::Conv conv_;
   onednn::ConvStrides strides_;
   std::int64_t images_ = 0;
+  onednn::Conv conv_;  // last: made when the tensors are known to fit
 };
 
 std::unique_ptr<Kernel> bind_conv(const BindRequest& request) { return std::make_unique<OnednnConvKernel>(request); }
