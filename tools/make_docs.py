@@ -39,7 +39,7 @@ def ops_page():
         "Made by `make docs` from `lathe ops --json`; a test fails when it is stale.",
         "",
         f"{len(ops)} operators are defined. Every version of the format is accepted and brought to the newest form. *Executed by* lists the candidates, preferred first; `cpu.loops` is the",
-        "region language's emitter, `cpu.reference` the defining loop: correct, slow, the last resort. Where oneDNN is there, `cpu.conv.onednn` competes for convolutions.",
+        "region language's emitter, `cpu.reference` the defining loop: correct, slow, the last resort. Where oneDNN is there, `cpu.conv.onednn` and `cpu.matmul.onednn` compete.",
         "",
         "| operator | versions | executed by | what it does |",
         "| --- | --- | --- | --- |",

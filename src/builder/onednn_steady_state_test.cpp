@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 #include "plan/kernel.h"
 #include "regions/conv_block/onednn_conv_params.h"
+#include "regions/matmul_block/onednn_matmul_params.h"
 #include "runtime/context.h"
 
 namespace lathe::builder {
@@ -37,31 +38,37 @@ std::shared_ptr<ir::Model> model() {
   axis.set("axis", 1);
   ir::Value* joined = m.add("Concat", {m.silu(m.conv(x, 32, 16, 3)), m.add("Relu", {m.conv(x, 32, 16, 1)})}, axis);
   ir::Value* y = m.add("HardSwish", {m.conv(joined, 32, 32, 3, 2, 2)});
-  return m.finish({m.conv(y, 32, 48, 1)});
+  ir::Value* rows = m.add("Gelu", {m.add("MatMul", {m.input("rows", {5, 64}), m.weight({64, 48}, 64)})});
+  return m.finish({m.conv(y, 32, 48, 1), rows});
 }
 
-/// Modelled costs never choose oneDNN, and what timing chooses depends on the machine: here every convolution is given to it.
+/// Modelled costs never choose oneDNN, and what timing chooses depends on the machine: here every convolution and product is given to it.
 int use_onednn(engine::EngineData& data) {
   namespace onednn = cpu::onednn;
   int changed = 0;
   plan::Program& program = data.sections.front().program;
   for (plan::Step& step : program.steps) {
-    if (step.kernel != "cpu.conv") continue;
+    if (step.kernel != "cpu.conv" && step.kernel != "cpu.matmul") continue;
     const plan::Slot &x = program.slots[static_cast<std::size_t>(step.inputs[0])], &y = program.slots[static_cast<std::size_t>(step.outputs[0])];
     const Dims weight = step.params.get_ints("weight_dims"), dims = *ir::evaluate(x.shape, {{"n", 1}});
+    const bool convolution = step.kernel == "cpu.conv";
     onednn::ConvSpec spec;
-    spec.problem = regions::conv_problem(step.params, dims, weight);
+    spec.problem = convolution ? regions::conv_problem(step.params, dims, weight) : regions::matmul_as_conv(dims[0], weight[0], weight[1]);
     spec.problem.src = x.dtype;
     spec.problem.dst = y.dtype;
     spec.bias = step.weights.size() > 1;
     spec.residual = step.inputs.size() > 1;
     spec.split = {false, 2};
-    regions::write_spec(spec, step.params);
-    step.params.set("library", onednn::Library::get().identity());
-    step.params.set("weight_format", onednn::Conv(regions::read_spec(step.params)).weight_format());
-    step.kernel = "cpu.conv.onednn";
+    if (convolution) {
+      regions::write_spec(spec, step.params);
+    } else {
+      regions::write_onednn(spec, step.params);
+      step.params.set("extents", Dims{dims[0], weight[0], weight[1]});
+    }
+    step.params.set("weight_format", onednn::Conv(convolution ? regions::read_spec(step.params) : regions::read_matmul_spec(step.params)).weight_format());
+    step.kernel += ".onednn";
     plan::Blob blob = data.blobs[static_cast<std::size_t>(step.weights[0])];
-    blob.pack = "cpu.conv.onednn.pack";
+    blob.pack = step.kernel + ".pack";
     blob.pack_params = step.params;
     const auto source = static_cast<std::size_t>(blob.sources[0]);
     const Tensor raw = Tensor::view(data.blobs[source].dtype, data.blobs[source].dims, data.blob_bytes[source].data(), data.blob_bytes[source].size(), nullptr);
@@ -86,29 +93,35 @@ engine::EngineData built(bool by_onednn) {
   options.shapes["image"] = {{1, 16, 24, 20}, {1, 16, 24, 20}, {8, 16, 24, 20}};
   engine::EngineData data = build_engine(model(), options).engine;
   if (by_onednn) {
-    EXPECT_EQ(use_onednn(data), 6);
+    EXPECT_EQ(use_onednn(data), 7);
   }
   return data;
 }
 
 struct Call {
-  Tensor image;
-  std::array<InputView, 1> views;
-  explicit Call(std::int64_t n) : image(DType::kFloat32, {n, 16, 24, 20}) {
+  Tensor image, rows;
+  std::array<InputView, 2> views;
+  explicit Call(std::int64_t n) : image(DType::kFloat32, {n, 16, 24, 20}), rows(DType::kFloat32, {5, 64}) {
     std::mt19937 random(static_cast<std::uint32_t>(n));
     std::normal_distribution<float> normal;
     for (float& value : image.mutable_data<float>()) value = normal(random);
-    views = {InputView{image.raw(), image.dtype(), image.dims()}};
+    for (float& value : rows.mutable_data<float>()) value = normal(random);
+    views = {InputView{image.raw(), image.dtype(), image.dims()}, InputView{rows.raw(), rows.dtype(), rows.dims()}};
   }
   Call(const Call&) = delete;
 };
 
+/// All outputs, one behind the other.
 std::vector<float> output(const runtime::Context& context) {
-  const InputView view = context.output(0);
-  std::int64_t count = 1;
-  for (const std::int64_t extent : view.dims) count *= extent;
-  const auto* data = static_cast<const float*>(view.data);
-  return {data, data + count};
+  std::vector<float> all;
+  for (std::size_t i = 0; i < context.engine().program().outputs.size(); ++i) {
+    const InputView view = context.output(i);
+    std::int64_t count = 1;
+    for (const std::int64_t extent : view.dims) count *= extent;
+    const auto* data = static_cast<const float*>(view.data);
+    all.insert(all.end(), data, data + count);
+  }
+  return all;
 }
 
 int threads_of_process() {
@@ -227,7 +240,7 @@ TEST_F(OneDnnEngine, FallsBackWhereTheLibraryIsAnother) {
   engine::EngineData data = built(true);
   runtime::Context usual(runtime::Engine::create(data));
   for (plan::Step& step : data.sections.front().program.steps)
-    if (step.kernel == "cpu.conv.onednn") step.params.set("library", "3.1.0 isa 7 L1 1 L2 2");
+    if (step.kernel.ends_with(".onednn")) step.params.set("library", "3.1.0 isa 7 L1 1 L2 2");
   const auto engine = runtime::Engine::create(data);
   EXPECT_EQ(engine->section().device, "cpu-generic");
   EXPECT_NE(engine->section_note().find("packed for oneDNN 3.1.0"), std::string::npos) << engine->section_note();

@@ -21,10 +21,6 @@ const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* val
   return request.inputs.at(static_cast<std::size_t>(std::find(inputs.begin(), inputs.end(), value) - inputs.begin()));
 }
 
-/// With such a step an engine's tuned section runs only where the same oneDNN is, on the same kind of CPU. A tie is not worth that, nor is
-/// what the clock cannot tell from one.
-constexpr double kBurden = 1.05;
-
 bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
 onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
@@ -94,10 +90,9 @@ std::vector<StepPlan> plans(const PlanRequest& request) {
       continue;  // supports() has found one that goes
     }
     step.kernel = "cpu.conv.onednn";
-    step.burden = kBurden;
+    step.burden = regions::kOnednnBurden;
     for (const auto& [name, attribute] : block.conv->attrs) step.params.set(name, attribute);
     step.params.set("weight_dims", block.weight->constant.dims());
-    step.params.set("library", onednn::Library::get().identity());
     regions::write_spec(spec, step.params);
     regions::write_tail(block.tail, step.params);
     step.inputs = {block.x};

@@ -17,20 +17,10 @@ namespace onednn = cpu::onednn;
 class OnednnConvKernel final : public Kernel {
  public:
   explicit OnednnConvKernel(const BindRequest& request)
-      : spec_((require_library(request.params), regions::read_spec(request.params))),
+      : spec_((regions::require_onednn(request.params), regions::read_spec(request.params))),
         weight_rank_(request.params.get_ints("weight_dims").size()),
         conv_((fit(request), spec_)) {
-    if (conv_.weight_format() != request.params.get_string("weight_format", ""))
-      throw Error(Code::kMachine, "oneDNN wants another weight format here than the engine's").with_remedy("Build the engine again on this machine.");
-    if (request.weights.size() != (spec_.bias ? 2U : 1U) || request.weights[0].size() != conv_.weight_bytes())
-      throw Error(Code::kCorruptFile, "the packed weights of a convolution have the wrong size");
-    const float* bias = nullptr;
-    if (spec_.bias) {
-      if (request.weights[1].size() != static_cast<std::size_t>(spec_.problem.cout) * sizeof(float))
-        throw Error(Code::kCorruptFile, "the packed bias of a convolution has the wrong size");
-      bias = reinterpret_cast<const float*>(request.weights[1].data());
-    }
-    conv_.prepare(request.weights[0].data(), bias, strides_, request.threads);
+    regions::prepare_onednn(conv_, spec_, request.params, request.weights, strides_, request.threads);
   }
 
   bool rebind(const BindRequest& request) noexcept override {
@@ -47,11 +37,6 @@ class OnednnConvKernel final : public Kernel {
   }
 
  private:
-  static void require_library(const ir::Attrs& params) {
-    if (const std::string why = regions::onednn_unfit(params); !why.empty())
-      throw Error(Code::kMachine, why).with_remedy("Build the engine again on this machine.");
-  }
-
   static void require(bool holds, const char* what) {
     if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the shape and memory order that its plan says", what));
   }
@@ -88,7 +73,7 @@ class OnednnConvKernel final : public Kernel {
 std::unique_ptr<Kernel> bind_conv(const BindRequest& request) { return std::make_unique<OnednnConvKernel>(request); }
 
 std::vector<std::byte> pack_conv(const ir::Attrs& params, std::span<const Tensor> sources) {
-  if (const std::string why = regions::onednn_unfit(params); !why.empty()) throw Error(Code::kMachine, why);
+  regions::require_onednn(params);
   const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
   const onednn::Conv conv(regions::read_spec(params));
   return conv.pack(weight.data<float>().data());

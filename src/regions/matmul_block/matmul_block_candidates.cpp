@@ -7,70 +7,19 @@
 
 #include "backend/cpu/features.h"
 #include "ops/candidate.h"
-#include "regions/matmul_block/matmul_block.h"
-#include "regions/matmul_block/matmul_layout.h"
+#include "regions/matmul_block/matmul_plan.h"
 
 namespace lathe::ops {
 namespace {
 
+using regions::desc_of;
+using regions::full_perm_b;
+using regions::layout_of;
 using regions::MatMulBlock;
-
-const plan::TensorDesc* desc_of(const PlanRequest& request, const ir::Value* value) {
-  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
-    if (request.region.inputs[i] == value) return &request.inputs[i];
-  return nullptr;
-}
-
-bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
-
-/// Gemm's third input: nothing, a constant per column, or a tensor added like a residual.
-enum class Third { kNone, kBias, kResidual };
-Third third_of(const MatMulBlock& block) {
-  if (!block.c) return Third::kNone;
-  return block.c->is_constant() && regions::is_per_channel(block.c, block.node->output()->shape(), -1) ? Third::kBias : Third::kResidual;
-}
-
-const ir::Value* residual_of(const MatMulBlock& block) { return third_of(block) == Third::kResidual ? block.c : block.tail.residual; }
-
-std::vector<std::int64_t> full_perm_b(const MatMulBlock& block) {
-  std::vector<std::int64_t> perm = block.perm_b;
-  if (!block.trans_b) return perm;
-  if (perm.empty()) return {1, 0};
-  std::swap(perm[0], perm[1]);
-  return perm;
-}
-
-bool packs(const MatMulBlock& block) { return block.b->is_constant() && block.b->constant.rank() >= 1 && block.b->constant.rank() <= 2; }
-
-std::optional<regions::MatMulLayout> layout_of(const PlanRequest& request, const MatMulBlock& block, bool packed, std::string& why) {
-  regions::MatMulRequest r;
-  r.a = regions::permuted(*desc_of(request, block.a), block.perm_a);
-  r.c = regions::unpermuted(request.outputs[0], block.perm_out);
-  if (packed) {
-    const Dims& dims = block.b->constant.dims();
-    r.packed_vector = dims.size() == 1;
-    r.packed_k = block.trans_b ? dims[1] : dims[0];
-    r.packed_n = dims.size() == 1 ? 1 : block.trans_b ? dims[0] : dims[1];
-  } else {
-    r.b = regions::permuted(*desc_of(request, block.b), full_perm_b(block));
-  }
-  if (const ir::Value* residual = residual_of(block)) r.residual = *desc_of(request, residual);
-  return regions::matmul_layout(r, why);
-}
-
-Verdict supports(const PlanRequest& request, bool packed) {
-  const MatMulBlock block = regions::match_matmul_block(request.region);
-  if (packed && !packs(block)) return Verdict::decline("the second operand is not a constant matrix");
-  if (!packed && packs(block)) return Verdict::decline("the second operand is constant: packed is better");
-  if (request.outputs.size() != 1) return Verdict::decline("an inner value is read outside");
-  if (block.node->output()->dtype() != DType::kFloat32) return Verdict::decline("the element type is not float32");
-  if (residual_of(block) == nullptr && third_of(block) == Third::kResidual) return Verdict::decline("the third operand is no tensor");
-  for (const ir::Value* value : {const_cast<const ir::Value*>(block.a), packed ? nullptr : const_cast<const ir::Value*>(block.b), residual_of(block)})
-    if (value && !is_stored(desc_of(request, value)->dtype)) return Verdict::decline("the storage type is neither float32 nor bfloat16");
-  if (!is_stored(request.outputs[0].dtype)) return Verdict::decline("the storage type is neither float32 nor bfloat16");
-  std::string why;
-  return layout_of(request, block, packed, why) ? Verdict::accept() : Verdict::decline(why);
-}
+using regions::residual_of;
+using regions::supports_tiles;
+using regions::Third;
+using regions::third_of;
 
 std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
   const MatMulBlock block = regions::match_matmul_block(request.region);
@@ -123,14 +72,7 @@ std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
     }
     const bool bias = third == Third::kBias || block.tail.bias;
     step.params.set("bias", static_cast<std::int64_t>(bias));
-    if (bias) {
-      WeightRequest weights;
-      weights.pack = "cpu.matmul.pack_bias";
-      weights.params.set("columns", layout.problem.n);
-      weights.params.set("scale", block.c_scale);
-      weights.sources = {third == Third::kBias ? block.c : nullptr, const_cast<ir::Value*>(block.tail.bias)};
-      step.weights.push_back(std::move(weights));
-    }
+    if (bias) step.weights.push_back(regions::bias_weights(block, layout.problem.n));
     step.flops = layout.flops;
     step.bytes = static_cast<double>(dtype_bytes(a.dtype, a.elements()) + dtype_bytes(c.dtype, c.elements()) * (residual_of(block) ? 2 : 1));
     step.bytes += static_cast<double>(packed ? dtype_bytes(product, block.b->constant.size()) : dtype_bytes(product, desc_of(request, block.b)->elements()));
@@ -139,35 +81,10 @@ std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
   return result;
 }
 
-Verdict supports_packed(const PlanRequest& request) { return supports(request, true); }
+Verdict supports_packed(const PlanRequest& request) { return supports_tiles(request, true); }
 std::vector<StepPlan> plan_packed(const PlanRequest& request) { return plans(request, true); }
-Verdict supports_dynamic(const PlanRequest& request) { return supports(request, false); }
+Verdict supports_dynamic(const PlanRequest& request) { return supports_tiles(request, false); }
 std::vector<StepPlan> plan_dynamic(const PlanRequest& request) { return plans(request, false); }
-
-/// Row-major, or channels-last where that makes one of these axes (of the value as stored) the contiguous one.
-Layout layout_for(const ir::Value* value, std::initializer_list<std::int64_t> wanted) {
-  if (!value->has_shape() || value->shape().size() < 3) return Layout::kRowMajor;
-  const auto last = static_cast<std::int64_t>(value->shape().size()) - 1;
-  for (const std::int64_t axis : wanted)
-    if (axis == last) return Layout::kRowMajor;
-  for (const std::int64_t axis : wanted)
-    if (axis == 1) return Layout::kChannelsLast;
-  return Layout::kRowMajor;
-}
-
-Layout block_layout(const Region& region, bool is_output, std::size_t index) {
-  const MatMulBlock block = regions::match_matmul_block(region);
-  const ir::Value* value = is_output ? region.outputs[index] : region.inputs[index];
-  if (is_output) {
-    if (block.perm_out.empty()) return Layout::kRowMajor;
-    const auto rank = static_cast<std::int64_t>(block.perm_out.size());
-    for (std::int64_t i = 0; i < rank; ++i)
-      if (block.perm_out[static_cast<std::size_t>(i)] == rank - 1) return layout_for(value, {i});
-  }
-  const auto& perm = value == block.a ? block.perm_a : block.perm_b;
-  if ((value != block.a && value != block.b) || perm.size() < 2) return Layout::kRowMajor;
-  return layout_for(value, {perm[perm.size() - 1], perm[perm.size() - 2]});
-}
 
 // The plain loop: one node alone.
 
@@ -216,8 +133,8 @@ Layout any_layout(const Region&, bool, std::size_t) { return Layout::kAny; }
 
 std::span<const Candidate> candidates_matmul_block() {
   static const std::array<Candidate, 3> list{{
-      {"cpu.matmul.packed", "matmul_block", supports_packed, plan_packed, block_layout},
-      {"cpu.matmul.dynamic", "matmul_block", supports_dynamic, plan_dynamic, block_layout},
+      {"cpu.matmul.packed", "matmul_block", supports_packed, plan_packed, regions::matmul_layouts},
+      {"cpu.matmul.dynamic", "matmul_block", supports_dynamic, plan_dynamic, regions::matmul_layouts},
       {"cpu.matmul.generic", "matmul_block", supports_generic, plan_generic, any_layout},
   }};
   return list;
