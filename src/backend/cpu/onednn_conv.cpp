@@ -142,6 +142,20 @@ std::vector<ConvSplit> conv_splits(const ConvProblem& p, std::int64_t images, bo
   return splits;
 }
 
+std::string no_implementation(ConvSpec spec, const std::vector<ConvSplit>& splits) {
+  std::string why;
+  for (const ConvSplit& split : splits) {
+    spec.split = split;
+    try {
+      const Conv probe(spec);
+      return "";
+    } catch (const Error& error) {
+      why = error.message();
+    }
+  }
+  return why;
+}
+
 Conv::Conv(const ConvSpec& spec) : spec_(spec) {
   const SingleThread one;  // primitives are planned for the threads of who describes them
   cut();

@@ -50,6 +50,9 @@ std::string conv_unsupported(const ConvSpec& spec, bool exact);
 /// Splits worth timing for a batch of `images`, the best guess first.
 std::vector<ConvSplit> conv_splits(const ConvProblem& problem, std::int64_t images, bool dense, int threads);
 
+/// "" when the library has an implementation for one of the splits, else why not for the last.
+std::string no_implementation(ConvSpec spec, const std::vector<ConvSplit>& splits);
+
 class Conv {
  public:
   /// Finds implementations; generates no code yet. Throws Error(kUnsupported) when there is none beyond oneDNN's reference loops.

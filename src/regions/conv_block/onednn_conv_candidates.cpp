@@ -60,16 +60,10 @@ Verdict supports(const PlanRequest& request) {
     return Verdict::decline("the residual's storage type is neither float32 nor bfloat16");
   for (std::size_t axis = 1; axis < x.dims.size(); ++axis)
     if (!block.x->shape()[axis].is_constant()) return Verdict::decline("the image's extents are not fixed, and oneDNN makes its kernels for fixed ones");
-  onednn::ConvSpec spec = spec_of(request, block);
+  const onednn::ConvSpec spec = spec_of(request, block);
   why = onednn::conv_unsupported(spec, request.exact);
-  if (!why.empty()) return Verdict::decline(why);
-  try {
-    spec.split = splits_of(request, block, spec).front();
-    const onednn::Conv probe(spec);
-  } catch (const Error& error) {
-    return Verdict::decline(error.message());
-  }
-  return Verdict::accept();
+  if (why.empty()) why = onednn::no_implementation(spec, splits_of(request, block, spec));
+  return why.empty() ? Verdict::accept() : Verdict::decline(why);
 }
 
 std::vector<StepPlan> plans(const PlanRequest& request) {

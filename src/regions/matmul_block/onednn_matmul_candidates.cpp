@@ -61,15 +61,10 @@ Verdict supports(const PlanRequest& request) {
   if (block.scale != 1 || (third_of(block) == Third::kResidual && block.c_scale != 1)) return Verdict::decline("a factor on the product or what is added");
   for (const ir::Dim& extent : block.a->shape())
     if (!extent.is_constant()) return Verdict::decline("the number of rows is not fixed, and oneDNN makes its kernels for fixed ones");
-  std::optional<Product> product = product_of(request, block, why);
+  const std::optional<Product> product = product_of(request, block, why);
   if (!product) return Verdict::decline(why);
-  try {
-    product->spec.split = splits_of(*product, request.threads).front();
-    const onednn::Conv probe(product->spec);
-  } catch (const Error& error) {
-    return Verdict::decline(error.message());
-  }
-  return Verdict::accept();
+  why = onednn::no_implementation(product->spec, splits_of(*product, request.threads));
+  return why.empty() ? Verdict::accept() : Verdict::decline(why);
 }
 
 std::vector<StepPlan> plans(const PlanRequest& request) {
