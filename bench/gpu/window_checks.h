@@ -15,7 +15,7 @@ Status launch_window(Gpu& gpu, const cuda::WindowLaunch<Params>& launch) {
   shape.grid_y = launch.grid[1];
   shape.block = launch.block;
   shape.overlaps = gpu.limits.arch >= 90;
-  return gpu.function(launch.module, launch.kernel, 0).launch_with(gpu.stream.handle(), shape, launch.params);
+  return gpu.function(std::string(launch.module), std::string(launch.kernel), 0).launch_with(gpu.stream.handle(), shape, launch.params);
 }
 
 struct WindowResult {

@@ -106,6 +106,7 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
     ValuePlans plans;
     data.precision = plan_precision(graph, options.precision, plans, pinned, true);
     plan_slices(graph, plans);
+    plan_rows(graph, plans);
     Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
     const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
     report.tune_seconds += os::now_seconds() - started;

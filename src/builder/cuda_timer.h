@@ -1,18 +1,41 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Times one planned step on a GPU, by events around a graph of repeated launches.
+// Times planned steps on a GPU, by events around graphs of repeated launches. Keeps its stream and buffers from step to step: most of a build's
+// steps have tensors of a few sizes, and what they hold does not matter.
 
+#include <map>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "backend/cuda/memory.h"
+#include "backend/cuda/stream.h"
 #include "ops/candidate.h"
 
 namespace lathe::builder {
 
-/// Seconds of one run: the least of several rounds. `weights` are packed bytes in the plan's order. Throws what binding and running throw.
-double time_on_cuda(void* device, const ops::StepPlan& plan, std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs,
-                    const ir::Bindings& symbols, std::span<const std::span<const std::byte>> weights);
+class CudaTimer {
+ public:
+  /// The builder keeps the device (a cuda::Device) open for as long as it times.
+  explicit CudaTimer(void* device);
+
+  /// Seconds of one run: the least of several rounds; of one that is much slower than `best` (negative: none yet) a rough figure. `weights` are
+  /// packed bytes in the plan's order. Throws what binding and running throw.
+  double time(const ops::StepPlan& plan, std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs, const ir::Bindings& symbols,
+              std::span<const std::span<const std::byte>> weights, double best);
+  /// Forgets the weights and constants that the options of one region share.
+  void next_region() { uploaded_.clear(); }
+
+ private:
+  const void* uploaded(std::span<const std::byte> bytes);
+  void* buffer(std::size_t role, DType type, std::size_t bytes, bool fill);
+  std::shared_ptr<cuda::Device> device_;
+  cuda::Stream stream_;
+  cuda::Event start_, stop_;
+  std::map<const void*, cuda::Block> uploaded_;
+  std::map<std::pair<std::size_t, DType>, cuda::Block> buffers_;
+};
 
 /// Small random numbers in `bytes` bytes of a type: zeros and denormals would time differently.
 void fill_random(std::byte* data, std::size_t bytes, DType dtype, std::uint32_t seed);

@@ -30,9 +30,17 @@ class Lowering {
       const SlotId id = add(std::move(slot));
       primary_[input] = id;
       program_.inputs.push_back({input->name, id, -1});
+      const ValuePlan* plan = plans_.find(input);
+      if (is_padded(plan)) {
+        const SlotId whole = add_padded(input);
+        primary_[input] = part_of(whole, input, static_cast<int>(innermost_axis(plan->rows->layout, input->shape().size())), 0);
+        copy(id, whole, input);
+        program_.steps.back().kind = plan::StepKind::kKernel;
+        program_.steps.back().kernel = "cuda.pad";
+        continue;
+      }
       // An input that is stored in another type inside: one copy converts it and gives it its memory order.
       if (plans_.storage(input) == input->dtype()) continue;
-      const ValuePlan* plan = plans_.find(input);
       plan::Slot inside = describe(input, plans_.storage(input), plan->layout == Layout::kAny ? Layout::kRowMajor : plan->layout);
       inside.name.clear();
       inside.storage = plan::Storage::kArena;
@@ -86,6 +94,21 @@ class Lowering {
     return add(std::move(slot));
   }
 
+  static bool is_padded(const ValuePlan* plan) {
+    return plan && plan->rows && (plan->layout == Layout::kAny ? Layout::kRowMajor : plan->layout) == plan->rows->layout;
+  }
+
+  /// The memory of a value that is stored in wider rows.
+  SlotId add_padded(const ir::Value* value) {
+    const RowPadding& rows = *plans_.find(value)->rows;
+    plan::Slot slot = describe(value, plans_.storage(value), rows.layout);
+    slot.name.clear();
+    slot.storage = plan::Storage::kArena;
+    ir::Dim& innermost = slot.shape[innermost_axis(rows.layout, slot.shape.size())];
+    innermost = ir::Dim::ceildiv(innermost, rows.multiple) * rows.multiple;
+    return add(std::move(slot));
+  }
+
   /// A slice whose elements do not lie side by side.
   bool is_strided(SlotId id) {
     for (; at(id).storage == plan::Storage::kAlias; id = at(id).parent) {
@@ -117,6 +140,9 @@ class Lowering {
     } else if (plan && plan->slice) {
       const SlotId parent = primary(plan->slice->parent);
       id = part_of(parent, value, plan->slice->axis, plan->slice->offset);
+    } else if (is_padded(plan)) {
+      const SlotId whole = add_padded(value);
+      id = part_of(whole, value, static_cast<int>(innermost_axis(plan->rows->layout, value->shape().size())), 0);
     } else {
       plan::Slot slot = describe(value, plans_.storage(value), layout);
       const bool output = value->is_graph_output() && value->kind == ir::ValueKind::kNodeOutput && slot.order.empty() && slot.dtype == value->dtype();
@@ -127,12 +153,12 @@ class Lowering {
     return id;
   }
 
-  /// The value in `layout`: its own slot, the same memory seen in the other order, or a copy.
-  SlotId in_layout(const ir::Value* value, Layout layout) {
+  /// The value in `layout`: its own slot, the same memory seen in the other order, or a copy. `strides`: the reader takes rows of any stride.
+  SlotId in_layout(const ir::Value* value, Layout layout, bool strides = false) {
     const SlotId own = primary(value);
     if (layout == Layout::kAny) return own;
     const std::vector<std::int32_t> order = layout_order(layout, at(own).shape.size());
-    if (at(own).order == order && !(layout == Layout::kRowMajor && is_strided(own))) return own;
+    if (at(own).order == order && !(layout == Layout::kRowMajor && !strides && is_strided(own))) return own;
     const auto key = std::make_tuple(value, order);
     if (const auto found = converted_.find(key); found != converted_.end()) return found->second;
     plan::Slot slot = describe(value, at(own).dtype, layout);
@@ -180,9 +206,10 @@ class Lowering {
     step.flops = region.plan.flops;
     step.bytes = region.plan.bytes;
     step.measured_seconds = region.seconds;
+    const bool strides = region.candidate && region.candidate->name.starts_with("cuda.");  // every kernel for GPUs reads them
     for (std::size_t i = 0; i < region.plan.inputs.size(); ++i) {
       const ir::Value* value = region.plan.inputs[i];
-      step.inputs.push_back(!value ? -1 : value->is_constant() ? primary(value) : in_layout(value, region.input_layouts[i]));
+      step.inputs.push_back(!value ? -1 : value->is_constant() ? primary(value) : in_layout(value, region.input_layouts[i], strides));
     }
     std::vector<std::pair<SlotId, const ir::Value*>> converted;
     for (std::size_t i = 0; i < region.plan.outputs.size(); ++i) {
@@ -194,7 +221,7 @@ class Lowering {
       const SlotId own = primary(value);
       const Layout layout = region.output_layouts[i];
       const auto order = layout_order(layout, at(own).shape.size());
-      const bool dense_needed = layout == Layout::kRowMajor && is_strided(own);
+      const bool dense_needed = layout == Layout::kRowMajor && !strides && is_strided(own);
       if (layout == Layout::kAny || (order == at(own).order && !dense_needed)) {
         step.outputs.push_back(own);
         continue;

@@ -4,6 +4,7 @@
 // Times a planned step in place: its real shapes, strides, types and packed weights, on the pool that will run it.
 
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ class ThreadPool;
 
 namespace lathe::builder {
 
+class CudaTimer;
+
 /// A way to run a region, with the descs of its run-time inputs and outputs in the plan's order.
 struct TimedOption {
   const ops::StepPlan* plan;
@@ -29,13 +32,14 @@ class Tuner {
  public:
   /// `weight_bytes`: of the whole network. When they do not stay in cache from run to run, steps are timed with theirs out of it.
   Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool, std::size_t weight_bytes);
+  ~Tuner();
 
   /// Least seconds of a run of each option, from the cache or measured side by side; negative for those that the budget left out. Throws
   /// what a kernel's bind throws.
   std::vector<double> time(std::span<const TimedOption> options, const ir::Bindings& symbols);
   bool budget_left() const;
   /// Forget the packed weights kept between variants of one region.
-  void next_region() { packed_.clear(); }
+  void next_region();
 
  private:
   struct Trial;
@@ -54,6 +58,7 @@ class Tuner {
   bool cold_weights_;
   std::string machine_;
   std::map<std::string, Tensor> packed_;
+  std::unique_ptr<CudaTimer> cuda_;
 };
 
 }  // namespace lathe::builder

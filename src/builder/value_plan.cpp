@@ -56,6 +56,12 @@ plan::TensorDesc ValuePlans::desc(const ir::Value* value, Layout layout, const i
   const ValuePlan* plan = find(value);
   if (layout == Layout::kAny) layout = plan && plan->layout != Layout::kAny ? plan->layout : Layout::kRowMajor;
   desc.strides = dense_strides(desc.dims, layout);
+  if (plan && plan->rows && plan->rows->layout == layout && !desc.dims.empty()) {
+    Dims stored = desc.dims;
+    std::int64_t& innermost = stored[innermost_axis(layout, stored.size())];
+    innermost = (innermost + plan->rows->multiple - 1) / plan->rows->multiple * plan->rows->multiple;
+    desc.strides = dense_strides(stored, layout);
+  }
   if (plan && plan->slice && plan->layout == layout && plan->slice->axis != kWholeView) {
     // Strides of the outermost memory: slices may nest.
     const ir::Value* parent = plan->slice->parent;

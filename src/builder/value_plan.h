@@ -23,10 +23,19 @@ struct SliceOf {
   ir::Dim offset;
 };
 
+/// In this memory order the innermost axis (channels-last: the channels of a pixel; row-major: the last axis) is stored wider than it is, up to
+/// a multiple of so many elements: rows of whole 16-byte pieces are read and written by wide accesses. What lies between rows is undefined, but
+/// zero in a graph's input.
+struct RowPadding {
+  ops::Layout layout = ops::Layout::kChannelsLast;
+  std::int64_t multiple = 8;
+};
+
 struct ValuePlan {
   DType storage = DType::kUndefined;
   ops::Layout layout = ops::Layout::kAny;  ///< kAny: not yet decided
   std::optional<SliceOf> slice;
+  std::optional<RowPadding> rows;
 };
 
 class ValuePlans {
@@ -49,6 +58,8 @@ class ValuePlans {
 std::vector<std::int32_t> layout_order(ops::Layout layout, std::size_t rank);
 /// Dense strides of `dims` in `layout`.
 std::vector<std::int64_t> dense_strides(const Dims& dims, ops::Layout layout);
+/// The axis whose elements lie side by side.
+inline std::size_t innermost_axis(ops::Layout layout, std::size_t rank) { return layout == ops::Layout::kChannelsLast && rank >= 3 ? 1 : rank - 1; }
 /// True when both layouts put the same element at the same offset (1x1 images, one channel).
 bool layouts_coincide(const ir::Shape& shape);
 
@@ -64,5 +75,9 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
 /// Marks concat inputs and split outputs that can live inside the other value's memory: along the channels of channels-last images, and
 /// along any axis where row-major producers accept strides.
 void plan_slices(const ir::Graph& graph, ValuePlans& plans);
+
+/// For a GPU: which values are stored in wider rows. Images of few channels that a convolution reads; what convolutions make with channel
+/// counts that fill no 16 bytes; run-time operands and results of matrix products likewise.
+void plan_rows(const ir::Graph& graph, ValuePlans& plans);
 
 }  // namespace lathe::builder

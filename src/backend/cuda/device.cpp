@@ -113,6 +113,24 @@ const Module& Device::builtin_module(std::string_view name) {
   return *found->second;
 }
 
+Function Device::builtin_function(std::string_view module, std::string_view kernel, std::size_t shared_bytes) {
+  const Module& code = builtin_module(module);
+  const std::lock_guard lock(mutex_);
+  auto found = functions_.find(kernel);
+  if (found == functions_.end()) {
+    const std::string name(kernel);
+    const Current current(*this);
+    found = functions_.emplace(name, Known{code.function(name.c_str()), 0}).first;
+  }
+  Known& known = found->second;
+  if (shared_bytes > known.shared_bytes) {
+    const Current current(*this);
+    known.function.allow_shared(shared_bytes);
+    known.shared_bytes = shared_bytes;
+  }
+  return known.function;
+}
+
 std::shared_ptr<const Module> Device::load_module(std::string_view key, std::span<const std::byte> image) {
   const std::lock_guard lock(mutex_);
   auto found = modules_.find(key);

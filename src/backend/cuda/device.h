@@ -52,6 +52,10 @@ class Device {
 
   /// Lathe's own kernels of this name, loaded by the first call. Throws Error(kMachine) when this build has none for the device.
   const Module& builtin_module(std::string_view name);
+  /// One of their functions, allowed this much dynamic shared memory; looked up once.
+  Function builtin_function(std::string_view module, std::string_view kernel, std::size_t shared_bytes = 0);
+  /// Has this build such kernels for the device?
+  bool has_builtin_module(std::string_view name) const noexcept { return choose_embedded(name, info_.major, info_.minor) != nullptr; }
   /// A module made elsewhere, loaded once for equal keys.
   std::shared_ptr<const Module> load_module(std::string_view key, std::span<const std::byte> image);
   /// The module of a source that Lathe wrote (code_cache.h), compiled and loaded once.
@@ -65,6 +69,11 @@ class Device {
   ContextHandle context_ = nullptr;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const Module>, std::less<>> modules_;
+  struct Known {
+    Function function;
+    std::size_t shared_bytes = 0;
+  };
+  std::map<std::string, Known, std::less<>> functions_;
 };
 
 /// Makes a device's context current in this thread for as long as it lives; what was current before comes back.

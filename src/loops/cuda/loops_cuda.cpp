@@ -142,6 +142,39 @@ DType carrier(DType type) {
   }
 }
 
+/// Every element of `to` is that of `from` at the same index; with `pad`, zero where there is none.
+LoopRegion copy_region(const TensorDesc& src, const TensorDesc& dst, DType logical, bool pad) {
+  LoopRegion region;
+  ir::Shape from(src.dims.begin(), src.dims.end()), to(dst.dims.begin(), dst.dims.end());
+  region.buffers = {{"from", logical, from, Role::kInput}, {"to", logical, to, Role::kOutput}};
+  loops::Stage stage;
+  loops::Expr load;
+  load.op = pad ? loops::ExprOp::kLoadOr : loops::ExprOp::kLoad;
+  load.type = logical;
+  load.index = 0;
+  for (std::size_t d = 0; d < to.size(); ++d) {
+    loops::Expr axis;
+    axis.op = loops::ExprOp::kAxis;
+    axis.type = DType::kInt64;
+    axis.index = static_cast<std::int32_t>(d);
+    load.args.push_back(static_cast<loops::ExprId>(d));
+    stage.store_index.push_back(static_cast<loops::ExprId>(d));
+    stage.axes.push_back({to[d], false});
+    region.exprs.push_back(std::move(axis));
+  }
+  if (pad) {
+    loops::Expr zero;
+    zero.type = logical;
+    load.args.push_back(static_cast<loops::ExprId>(region.exprs.size()));
+    region.exprs.push_back(std::move(zero));
+  }
+  stage.value = static_cast<loops::ExprId>(region.exprs.size());
+  stage.target = 1;
+  region.exprs.push_back(std::move(load));
+  region.stages.push_back(std::move(stage));
+  return region;
+}
+
 std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   TensorDesc src = request.inputs[0], dst = request.outputs[0];
   if (src.dims != dst.dims)
@@ -150,32 +183,20 @@ std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   if (src.dtype == dst.dtype) logical = src.dtype = dst.dtype = carrier(src.dtype);
   else if (!is_float(src.dtype) || !is_float(dst.dtype) || dtype_bits(src.dtype) < 16 || dtype_bits(dst.dtype) < 16)
     throw Error(Code::kUnsupported, fmt::format("cuda.copy from {} to {} has no kernel", dtype_name(src.dtype), dtype_name(dst.dtype)));
-  LoopRegion region;
-  ir::Shape shape(src.dims.begin(), src.dims.end());
-  region.buffers = {{"from", logical, shape, Role::kInput}, {"to", logical, shape, Role::kOutput}};
-  loops::Stage stage;
-  loops::Expr load;
-  load.op = loops::ExprOp::kLoad;
-  load.type = logical;
-  load.index = 0;
-  for (std::size_t d = 0; d < shape.size(); ++d) {
-    loops::Expr axis;
-    axis.op = loops::ExprOp::kAxis;
-    axis.type = DType::kInt64;
-    axis.index = static_cast<std::int32_t>(d);
-    load.args.push_back(static_cast<loops::ExprId>(d));
-    stage.store_index.push_back(static_cast<loops::ExprId>(d));
-    stage.axes.push_back({shape[d], false});
-    region.exprs.push_back(std::move(axis));
-  }
-  region.exprs.push_back(std::move(load));
-  stage.value = static_cast<loops::ExprId>(shape.size());
-  stage.target = 1;
-  region.stages.push_back(std::move(stage));
-  return std::make_unique<LoopsKernel>(region, std::array{src}, std::array{dst}, request);
+  return std::make_unique<LoopsKernel>(copy_region(src, dst, logical, false), std::array{src}, std::array{dst}, request);
 }
 
-constexpr std::array<KernelType, 2> kKernels{{{"cuda.loops", bind_loops, ""}, {"cuda.copy", bind_copy, ""}}};
+/// A copy to larger extents; the surplus is zero.
+std::unique_ptr<Kernel> bind_pad(const BindRequest& request) {
+  if (request.inputs.size() != 1 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "cuda.pad without source or target");
+  const TensorDesc &src = request.inputs[0], &dst = request.outputs[0];
+  if (src.dims.size() != dst.dims.size() || !is_float(src.dtype) || !is_float(dst.dtype) || dtype_bits(src.dtype) < 16 || dtype_bits(dst.dtype) < 16)
+    throw Error(Code::kUnsupported, fmt::format("cuda.pad from {} {} to {} {} has no kernel", dtype_name(src.dtype), to_string(src.dims), dtype_name(dst.dtype),
+                                                to_string(dst.dims)));
+  return std::make_unique<LoopsKernel>(copy_region(src, dst, DType::kFloat32, true), std::array{src}, std::array{dst}, request);
+}
+
+constexpr std::array<KernelType, 3> kKernels{{{"cuda.loops", bind_loops, ""}, {"cuda.copy", bind_copy, ""}, {"cuda.pad", bind_pad, ""}}};
 
 }  // namespace
 

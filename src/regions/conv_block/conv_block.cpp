@@ -34,4 +34,23 @@ ConvBlock match_conv_block(const ops::Region& region) {
   return block;
 }
 
+bool pairs_image(const ir::Node& conv, DType storage) {
+  if (storage != DType::kFloat16 && storage != DType::kBFloat16) return false;
+  const ir::Shape& shape = conv.input(0)->shape();
+  const auto strides = conv.attrs.get_ints("strides"), dilations = conv.attrs.get_ints("dilations");
+  const bool even_stride = !strides.empty() && strides.back() % 2 == 0, dilated = !dilations.empty() && dilations.back() != 1;
+  // SAME_* pads follow from the extent, and the packed weights from the pads.
+  const bool fixed_pads = !conv.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME");
+  return even_stride && !dilated && fixed_pads && ir::Dim::mod(shape.back(), 2) == ir::Dim(0);
+}
+
+std::int64_t image_channels(const ir::Node& conv, DType storage) {
+  if (!conv.is("Conv") || conv.attrs.get_int("group", 1) != 1 || !conv.input(1) || !conv.input(1)->is_constant()) return 0;
+  const ir::Shape& shape = conv.input(0)->shape();
+  if (shape.size() < 3 || shape.size() > 4 || conv.input(1)->constant.dims().size() != shape.size()) return 0;
+  const std::int64_t channels = conv.input(1)->constant.dims()[1];
+  if (channels > 4 || pairs_image(conv, storage)) return channels > 4 ? 0 : 4;
+  return storage == DType::kFloat16 || storage == DType::kBFloat16 ? 8 : 4;  // whole 16-byte pieces
+}
+
 }  // namespace lathe::regions

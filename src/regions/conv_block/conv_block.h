@@ -18,4 +18,10 @@ struct ConvBlock {
 std::vector<ops::Region> propose_conv_block(const ir::Node& node);
 ConvBlock match_conv_block(const ops::Region& region);
 
+/// Channels a pixel (the surplus ones zero) with which a GPU best stores a network's image of few channels that this Conv reads, given its storage
+/// type; 0: as many as it has.
+std::int64_t image_channels(const ir::Node& conv, DType storage);
+/// The convolution of such an image is one of pairs of pixels, 4 channels each.
+bool pairs_image(const ir::Node& conv, DType storage);
+
 }  // namespace lathe::regions

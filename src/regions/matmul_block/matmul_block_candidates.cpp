@@ -18,8 +18,6 @@ using regions::layout_of;
 using regions::MatMulBlock;
 using regions::residual_of;
 using regions::supports_tiles;
-using regions::Third;
-using regions::third_of;
 
 std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
   const MatMulBlock block = regions::match_matmul_block(request.region);
@@ -43,26 +41,10 @@ std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
     StepPlan step;
     step.kernel = "cpu.matmul";
     step.variant = std::string(packed ? "packed" : "dynamic") + (product == DType::kBFloat16 ? " bf16" : "");
-    if (!block.perm_a.empty()) step.params.set("perm_a", block.perm_a);
-    if (!block.perm_out.empty()) step.params.set("perm_out", block.perm_out);
-    if (!packed)
-      if (const auto perm = full_perm_b(block); !perm.empty()) step.params.set("perm_b", perm);
-    step.params.set("scale", block.scale);
-    regions::write_tail(block.tail, step.params);
-    step.inputs = {block.a};
-    if (!packed) step.inputs.push_back(block.b);
-    const Third third = third_of(block);
-    if (const ir::Value* residual = residual_of(block)) {
-      step.inputs.push_back(const_cast<ir::Value*>(residual));
-      step.params.set("residual_scale", third == Third::kResidual ? block.c_scale : 1.0F);
-    }
+    describe_operands(block, packed, step);
     step.outputs = {request.region.outputs.at(0)};
-    step.params.set("packed", static_cast<std::int64_t>(packed));
     if (packed) {
-      const Dims& dims = block.b->constant.dims();
-      step.params.set("weight_dims", dims);
       step.params.set("weight_type", static_cast<std::int64_t>(product));
-      step.params.set("trans_b", static_cast<std::int64_t>(block.trans_b));
       WeightRequest weights;
       weights.pack = "cpu.matmul.pack";
       weights.params.set("weight_type", static_cast<std::int64_t>(product));
@@ -70,9 +52,7 @@ std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
       weights.sources = {block.b};
       step.weights.push_back(std::move(weights));
     }
-    const bool bias = third == Third::kBias || block.tail.bias;
-    step.params.set("bias", static_cast<std::int64_t>(bias));
-    if (bias) step.weights.push_back(regions::bias_weights(block, layout.problem.n));
+    describe_bias(block, layout.problem.n, step);
     step.flops = layout.flops;
     step.bytes = static_cast<double>(dtype_bytes(a.dtype, a.elements()) + dtype_bytes(c.dtype, c.elements()) * (residual_of(block) ? 2 : 1));
     step.bytes += static_cast<double>(packed ? dtype_bytes(product, block.b->constant.size()) : dtype_bytes(product, desc_of(request, block.b)->elements()));

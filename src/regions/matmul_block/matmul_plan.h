@@ -104,4 +104,32 @@ inline ops::WeightRequest bias_weights(const MatMulBlock& block, std::int64_t co
   return weights;
 }
 
+/// Permutations, scale, tail and run-time inputs of a step, and what its weight is.
+inline void describe_operands(const MatMulBlock& block, bool packed, ops::StepPlan& step) {
+  if (!block.perm_a.empty()) step.params.set("perm_a", block.perm_a);
+  if (!block.perm_out.empty()) step.params.set("perm_out", block.perm_out);
+  if (!packed)
+    if (const auto perm = full_perm_b(block); !perm.empty()) step.params.set("perm_b", perm);
+  step.params.set("scale", block.scale);
+  write_tail(block.tail, step.params);
+  step.inputs = {block.a};
+  if (!packed) step.inputs.push_back(block.b);
+  if (const ir::Value* residual = residual_of(block)) {
+    step.inputs.push_back(const_cast<ir::Value*>(residual));
+    step.params.set("residual_scale", third_of(block) == Third::kResidual ? block.c_scale : 1.0F);
+  }
+  step.params.set("packed", static_cast<std::int64_t>(packed));
+  if (packed) {
+    step.params.set("weight_dims", block.b->constant.dims());
+    step.params.set("trans_b", static_cast<std::int64_t>(block.trans_b));
+  }
+}
+
+/// The bias that Gemm's third input and the tail come to, as a weight of the step.
+inline void describe_bias(const MatMulBlock& block, std::int64_t columns, ops::StepPlan& step) {
+  const bool bias = third_of(block) == Third::kBias || block.tail.bias;
+  step.params.set("bias", static_cast<std::int64_t>(bias));
+  if (bias) step.weights.push_back(bias_weights(block, columns));
+}
+
 }  // namespace lathe::regions

@@ -70,17 +70,26 @@ bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gp
   return up(setup.params.rows, plan.rows) * up(setup.params.columns, plan.columns) < (std::int64_t{1} << 31);
 }
 
-std::vector<GemmPlan> all_gemm_plans(const GemmSetup& setup, const GpuLimits& gpu) {
-  std::vector<GemmPlan> plans;
-  for (const Tile& tile : tiles_for(setup)) {
+namespace {
+
+/// Every plan worth trying, one after the other.
+template <class Visit>
+void for_each_plan(const GemmSetup& setup, const GpuLimits& gpu, Visit visit) {
+  for (const Tile& tile : tiles_for(setup))
     for (const int splits : {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32})
       for (const int cluster : {0, 1}) {
         // Through device memory a split costs 5 us more than through the cluster (measured on an H200).
         if (gpu.arch >= 90 && !cluster && splits > 1) continue;
         const GemmPlan plan{tile.core, tile.rows, tile.columns, splits, cluster};
-        if (plan_fits(setup, plan, gpu)) plans.push_back(plan);
+        if (plan_fits(setup, plan, gpu)) visit(plan);
       }
-  }
+}
+
+}  // namespace
+
+std::vector<GemmPlan> all_gemm_plans(const GemmSetup& setup, const GpuLimits& gpu) {
+  std::vector<GemmPlan> plans;
+  for_each_plan(setup, gpu, [&](const GemmPlan& plan) { plans.push_back(plan); });
   return plans;
 }
 
@@ -121,33 +130,49 @@ std::vector<GemmPlan> gemm_plans(const GemmSetup& setup, const GpuLimits& gpu, s
   return best;
 }
 
+GemmPlan best_gemm_plan(const GemmSetup& setup, const GpuLimits& gpu) {
+  GemmPlan best;
+  best.splits = 0;
+  double least = INFINITY;
+  for_each_plan(setup, gpu, [&](const GemmPlan& plan) {
+    const double time = modelled_time(setup, plan, gpu);
+    if (time < least) least = time, best = plan;
+  });
+  return best;
+}
+
 GemmPlan refit_gemm_plan(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
   if (plan_fits(setup, plan, gpu)) return plan;
   GemmPlan best = plan;
   best.splits = 1;
   best.cluster = 0;
   if (!find_tile(setup, best, gpu)) {  // other ways of loading have other tiles
-    const std::vector<GemmPlan> plans = gemm_plans(setup, gpu, 1);
-    return plans.empty() ? plan : plans.front();
+    const GemmPlan other = best_gemm_plan(setup, gpu);
+    return other.splits == 0 ? plan : other;
   }
   double least = modelled_time(setup, best, gpu);
-  for (const GemmPlan& other : all_gemm_plans(setup, gpu)) {
-    if (other.core != plan.core || other.rows != plan.rows || other.columns != plan.columns) continue;
+  for_each_plan(setup, gpu, [&](const GemmPlan& other) {
+    if (other.core != plan.core || other.rows != plan.rows || other.columns != plan.columns) return;
     const double time = modelled_time(setup, other, gpu);
     if (time < least) least = time, best = other;
-  }
+  });
   return best;
 }
 
-GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan) {
+GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan) {
   static constexpr const char* kTypes[] = {"f16", "bf16", "tf32", "f32"};
   static constexpr const char* kB[] = {"packed", "nk", "enk", "kn", "ekn"};
+  GemmKernelName name;
+  name.module = fmt::format("gemm_{}_{}", plan.core == GemmCore::kMma ? "mma" : "wgmma", kTypes[setup.product]);
+  name.kernel = fmt::format("{}_{}x{}_{}_{}", name.module, plan.rows, plan.columns, setup.a == kVectorA ? "vec" : "elem", kB[setup.b]);
+  return name;
+}
+
+GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan) {
   GpuLimits any;
   any.arch = plan.core == GemmCore::kWgmma ? 90 : 80;
   const Tile* tile = find_tile(setup, plan, any);
-  GemmLaunch launch;
-  launch.module = fmt::format("gemm_{}_{}", plan.core == GemmCore::kMma ? "mma" : "wgmma", kTypes[setup.product]);
-  launch.kernel = fmt::format("{}_{}x{}_{}_{}", launch.module, plan.rows, plan.columns, setup.a == kVectorA ? "vec" : "elem", kB[setup.b]);
+  GemmGrid launch;
   launch.params = setup.params;
   GemmParams& p = launch.params;
   const std::int64_t tiles_n = up(p.columns, plan.columns), tiles = up(p.rows, plan.rows) * tiles_n;
@@ -168,5 +193,7 @@ GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan) {
   }
   return launch;
 }
+
+GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan) { return {gemm_kernel_name(setup, plan), gemm_grid(setup, plan)}; }
 
 }  // namespace lathe::cuda

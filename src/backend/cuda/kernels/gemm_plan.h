@@ -106,16 +106,26 @@ double modelled_time(const GemmSetup& setup, const GemmPlan& plan, const GpuLimi
 std::vector<GemmPlan> gemm_plans(const GemmSetup& setup, const GpuLimits& gpu, std::size_t count);
 /// True when `plan` names a kernel that exists for the setup on this GPU and a legal split.
 bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu);
-/// The plan itself or, where other extents no longer suit its split, the same tile with one that does.
+/// The best by the model; splits 0 where there is none. Allocates nothing.
+GemmPlan best_gemm_plan(const GemmSetup& setup, const GpuLimits& gpu);
+/// The plan itself or, where other extents no longer suit its split, the same tile with one that does. Allocates nothing.
 GemmPlan refit_gemm_plan(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu);
 
-struct GemmLaunch {
+struct GemmKernelName {
   std::string module, kernel;  ///< "gemm_mma_f16", "gemm_mma_f16_64x64_vec_packed"
+};
+GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan);
+
+struct GemmGrid {
   std::uint32_t grid[3] = {1, 1, 1}, block = 128, cluster_y = 1;
   std::uint32_t shared_bytes = 0;
   GemmParams params;                            ///< pointers and epilogue are the caller's to fill in
   std::size_t partial_bytes = 0, counters = 0;  ///< device memory for the splits; counters are zero at first
 };
+/// Allocates nothing.
+GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan);
+
+struct GemmLaunch : GemmKernelName, GemmGrid {};
 GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan);
 
 /// Where B's element (item, column, ky, kx, channel) stands in a float32 array: the strides of a weight in any order.

@@ -6,8 +6,6 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-
 namespace lathe::cuda {
 namespace {
 
@@ -76,7 +74,8 @@ WindowLaunch<DepthwiseParams> depthwise_launch(const ConvShape& s, const ConvOpe
   int outputs = 1;
   if (vectors && square) {
     outputs = s.stride_w == 1 ? 4 : 2;
-    launch.kernel = fmt::format("depthwise_k{}s{}_vec", s.kh, s.stride_h);
+    static constexpr std::string_view kSquare[2][2] = {{"depthwise_k3s1_vec", "depthwise_k3s2_vec"}, {"depthwise_k5s1_vec", "depthwise_k5s2_vec"}};
+    launch.kernel = kSquare[s.kh == 5][s.stride_h == 2];
   } else {
     launch.kernel = vectors ? "depthwise_any_vec" : "depthwise_any_elem";
   }

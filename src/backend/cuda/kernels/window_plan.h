@@ -7,15 +7,17 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "backend/cuda/kernels/gemm_plan.h"
 #include "backend/cuda/kernels/window_params.h"
 
 namespace lathe::cuda {
 
+/// Making one allocates nothing.
 template <class Params>
 struct WindowLaunch {
-  std::string module, kernel;
+  std::string_view module, kernel;
   std::uint32_t grid[2] = {1, 1}, block = 128;
   Params params;  ///< pointers and epilogue are the caller's to fill in
 };

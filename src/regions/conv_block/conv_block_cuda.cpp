@@ -1,0 +1,253 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The run half of conv_block on CUDA devices: binds the products and the depthwise kernels of src/backend/cuda/kernels to concrete strided
+// tensors, and packs their weights.
+
+#include <array>
+#include <cstring>
+#include <optional>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "backend/cuda/kernels/window_plan.h"
+#include "plan/kernel_list.h"
+#include "regions/conv_block/conv_cuda_params.h"
+
+namespace lathe::plan {
+namespace {
+
+using regions::ImageMode;
+
+ImageMode read_image(const ir::Attrs& params) {
+  const std::int64_t mode = params.get_int("image", 0);
+  if (mode < 0 || mode > 2) throw Error(Code::kCorruptFile, "a convolution step reads its image in a way that this version does not know");
+  return static_cast<ImageMode>(mode);
+}
+
+/// What both kernels know of a step and check of its tensors.
+class ConvGeometry {
+ public:
+  explicit ConvGeometry(const BindRequest& request) {
+    const ir::Attrs& params = request.params;
+    const Dims weight = params.get_ints("weight_dims");
+    if (request.inputs.empty() || request.outputs.size() != 1 || weight.size() < 3) throw Error(Code::kCorruptFile, "a convolution step with too few tensors");
+    shape = regions::cuda_shape(regions::conv_problem(params, request.inputs[0].dims, weight));
+    window_ = ops::read_window(params, Dims(weight.begin() + 2, weight.end()), weight.size() - 2);
+    epilogue = regions::read_cuda_epilogue(params);
+  }
+
+  void fit(const BindRequest& request) {
+    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    const std::size_t last = x.dims.size() - 1;
+    shape.n = x.dims[0];
+    shape.w = x.dims[last];
+    std::tie(shape.pad_left, shape.pad_right) = window_.pads(last - 2, shape.w);
+    if (last == 3) {
+      shape.h = x.dims[2];
+      std::tie(shape.pad_top, shape.pad_bottom) = window_.pads(0, shape.h);
+    }
+    empty = y.elements() == 0;
+    if (empty) return;
+    if (x.dims[1] != shape.cin || y.dims.size() != x.dims.size() || y.dims[0] != shape.n || y.dims[1] != shape.cout || y.dims[last] != shape.ow() ||
+        (last == 3 && y.dims[2] != shape.oh()))
+      throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
+    require(x.is_channels_last(), "input");
+    require(y.is_channels_last(), "output");
+    operands.src = regions::need_cuda_element(x.dtype);
+    operands.stored = regions::need_cuda_element(y.dtype);
+    operands.src_pixel = x.strides[last];
+    operands.dst_pixel = y.strides[last];
+    operands.residual = request.inputs.size() > 1;
+    if (operands.residual) {
+      const TensorDesc& residual = request.inputs[1];
+      require(residual.is_channels_last() && residual.dims == y.dims && residual.dtype == y.dtype, "residual");
+      operands.residual_pixel = residual.strides[last];
+    }
+  }
+
+  const void* bias(const BindRequest& request) const {
+    if (request.weights.size() < 2) return nullptr;
+    if (request.weights[1].size() != static_cast<std::size_t>(shape.cout) * sizeof(float))
+      throw Error(Code::kCorruptFile, "the packed bias of a convolution has the wrong size");
+    return request.device_weights[1];
+  }
+
+  cuda::ConvShape shape;
+  cuda::ConvOperands operands;
+  cuda::EpilogueParams epilogue;
+  bool empty = false;
+
+ private:
+  static void require(bool holds, const char* what) {
+    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the type or memory order that its plan says", what));
+  }
+  ops::Window window_;
+};
+
+class ConvKernel final : public Kernel {
+ public:
+  explicit ConvKernel(const BindRequest& request) : geometry_(request), image_(read_image(request.params)) {
+    geometry_.operands.product = regions::read_product(request.params);
+    fit(request);
+    if (geometry_.empty) return;
+    if (request.weights.empty() || request.weights[0].size() != packed_bytes_)
+      throw Error(Code::kCorruptFile, "the packed weights of a convolution have the wrong size");
+    weights_ = request.device_weights[0];
+    bias_ = geometry_.bias(request);
+  }
+  bool rebind(const BindRequest& request) noexcept override {
+    return (call_ || !weights_) && fits([&] { fit(request); }) && (geometry_.empty || weights_);
+  }
+  std::size_t scratch_bytes() const noexcept override { return call_ ? call_->scratch_bytes() : 0; }
+
+  Status run(const KernelIo& io) const noexcept override {
+    if (geometry_.empty) return Status::ok();
+    const cuda::GemmOperands operands{io.inputs[0], weights_, bias_, geometry_.operands.residual ? io.inputs[1] : nullptr, io.outputs[0]};
+    return call_->run(static_cast<cuda::StreamHandle>(io.stream), operands, geometry_.epilogue, io.scratch);
+  }
+
+ private:
+  void fit(const BindRequest& request) {
+    geometry_.fit(request);
+    if (geometry_.empty) return;
+    const cuda::ConvShape& s = geometry_.shape;
+    if (image_ != ImageMode::kAsIs && (s.groups != 1 || geometry_.operands.src_pixel < s.cin)) throw Error(Code::kCorruptFile, "a convolution step whose image has no surplus channels");
+    if (image_ == ImageMode::kPairs && (!cuda::pairs_pixels(s) || geometry_.operands.src_pixel != 4))
+      throw Error(Code::kUnsupported, "a convolution over pairs of pixels of an image of odd width");
+    const cuda::ConvShape executed = regions::executed_shape(s, image_, geometry_.operands.src_pixel);
+    cuda::ConvOperands operands = geometry_.operands;
+    if (image_ == ImageMode::kPairs) operands.src_pixel = 8;
+    if (const std::string why = cuda::conv_unsupported(executed, operands); !why.empty()) throw Error(Code::kUnsupported, why);
+    const cuda::GemmSetup setup = cuda::conv_setup(executed, operands);
+    packed_bytes_ = cuda::packed_bytes(setup);
+    if (!call_) call_.emplace(regions::need_device(request.device), setup, regions::read_gemm_plan(request.params), request.params.get_int("tuned_rows", 0));
+    else if (!call_->fit(setup)) throw Error(Code::kUnsupported, "a convolution without a kernel at these extents");
+  }
+
+  ConvGeometry geometry_;
+  ImageMode image_;
+  std::optional<cuda::GemmCall> call_;
+  const void *weights_ = nullptr, *bias_ = nullptr;
+  std::size_t packed_bytes_ = 0;
+};
+
+class DepthwiseKernel final : public Kernel {
+ public:
+  explicit DepthwiseKernel(const BindRequest& request) : geometry_(request), device_(regions::need_device(request.device)) {
+    fit(request);
+    const cuda::ConvShape& s = geometry_.shape;
+    if (request.weights.empty() || request.weights[0].size() != static_cast<std::size_t>(s.cout * s.kh * s.kw) * sizeof(float))
+      throw Error(Code::kCorruptFile, "the packed weights of a convolution have the wrong size");
+    weights_ = request.device_weights[0];
+    bias_ = geometry_.bias(request);
+  }
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
+
+  Status run(const KernelIo& io) const noexcept override {
+    if (geometry_.empty) return Status::ok();
+    const void* residual = geometry_.operands.residual ? io.inputs[1] : nullptr;
+    const auto wide = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+    const Way& way = wide(io.inputs[0]) && wide(io.outputs[0]) && wide(residual) ? aligned_ : any_;
+    cuda::DepthwiseParams params = way.launch.params;
+    params.window.src = io.inputs[0];
+    params.window.dst = io.outputs[0];
+    params.weights = static_cast<const float*>(weights_);
+    params.bias = static_cast<const float*>(bias_);
+    params.residual = residual;
+    const int stored = params.epilogue.stored_type;
+    params.epilogue = geometry_.epilogue;
+    params.epilogue.stored_type = stored;
+    cuda::LaunchShape shape;
+    shape.grid_x = way.launch.grid[0];
+    shape.block = way.launch.block;
+    shape.overlaps = device_.info().major >= 9;
+    return way.function.launch_with(static_cast<cuda::StreamHandle>(io.stream), shape, params);
+  }
+
+ private:
+  struct Way {
+    cuda::WindowLaunch<cuda::DepthwiseParams> launch;
+    cuda::Function function;
+  };
+  void fit(const BindRequest& request) {
+    geometry_.fit(request);
+    if (geometry_.empty) return;
+    if (const std::string why = cuda::depthwise_unsupported(geometry_.shape, geometry_.operands); !why.empty()) throw Error(Code::kUnsupported, why);
+    for (Way* way : {&aligned_, &any_}) {
+      cuda::ConvOperands operands = geometry_.operands;
+      operands.src_alignment = operands.dst_alignment = way == &aligned_ ? 16 : 1;
+      way->launch = cuda::depthwise_launch(geometry_.shape, operands);
+      way->function = device_.builtin_function(way->launch.module, way->launch.kernel);
+    }
+  }
+
+  ConvGeometry geometry_;
+  cuda::Device& device_;
+  Way aligned_, any_;
+  const void *weights_ = nullptr, *bias_ = nullptr;
+};
+
+std::unique_ptr<Kernel> bind_conv(const BindRequest& request) { return std::make_unique<ConvKernel>(request); }
+std::unique_ptr<Kernel> bind_depthwise(const BindRequest& request) { return std::make_unique<DepthwiseKernel>(request); }
+
+cuda::ConvShape weight_shape(const Dims& dims, std::int64_t groups) {
+  cuda::ConvShape s;
+  s.groups = groups;
+  s.cout = dims.at(0);
+  s.cin = dims.at(1) * groups;
+  s.kh = dims.size() == 4 ? dims[2] : 1;
+  s.kw = dims.back();
+  s.h = s.kh;
+  s.w = s.kw;
+  return s;
+}
+
+std::vector<std::byte> pack_conv(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
+  cuda::ConvShape shape = weight_shape(weight.dims(), params.get_int("groups", 1));
+  std::vector<float> changed;
+  const float* values = weight.data<float>().data();
+  const ImageMode image = read_image(params);
+  if (image == ImageMode::kPairs) {
+    shape.pad_left = params.get_int("pad_left", 0);
+    shape.stride_w = 2;
+    changed = cuda::paired_weights(shape, values);
+    shape = cuda::paired_shape(shape);
+    values = changed.data();
+  } else if (image == ImageMode::kWidened) {
+    const std::int64_t channels = params.get_int("channels", shape.cin), taps = shape.kh * shape.kw;
+    changed.assign(static_cast<std::size_t>(shape.cout * channels * taps), 0.0F);
+    for (std::int64_t n = 0; n < shape.cout; ++n) std::copy_n(values + n * shape.cin * taps, shape.cin * taps, changed.data() + n * channels * taps);
+    shape.cin = channels;
+    values = changed.data();
+  }
+  cuda::ConvOperands operands;
+  operands.product = regions::read_product(params);
+  operands.src = operands.stored = regions::element_of(operands.product);
+  const cuda::GemmSetup setup = cuda::conv_setup(shape, operands);
+  std::vector<std::byte> packed(cuda::packed_bytes(setup));
+  cuda::pack_weights(setup, values, cuda::oihw_strides(shape), packed);
+  return packed;
+}
+
+std::vector<std::byte> pack_depthwise(const ir::Attrs&, std::span<const Tensor> sources) {
+  const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
+  const cuda::ConvShape shape = weight_shape(weight.dims(), weight.dims().at(0));
+  std::vector<float> values(static_cast<std::size_t>(weight.size()));
+  cuda::pack_depthwise(shape, weight.data<float>().data(), values);
+  std::vector<std::byte> packed(values.size() * sizeof(float));
+  std::memcpy(packed.data(), values.data(), packed.size());
+  return packed;
+}
+
+constexpr std::array<KernelType, 2> kKernels{{{"cuda.conv", bind_conv, ""}, {"cuda.depthwise", bind_depthwise, ""}}};
+constexpr std::array<PackFunction, 2> kPacks{{{"cuda.conv.pack", pack_conv}, {"cuda.depthwise.pack", pack_depthwise}}};
+
+}  // namespace
+
+KernelSet kernels_conv_block_cuda() { return {kKernels, kPacks}; }
+
+}  // namespace lathe::plan
