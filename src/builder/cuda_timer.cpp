@@ -25,8 +25,7 @@ void require(const Status& status) {
 
 }  // namespace
 
-CudaTimer::CudaTimer(void* device)
-    : device_(std::shared_ptr<void>(), static_cast<cuda::Device*>(device)), stream_(device_), start_(device_), stop_(device_) {}
+CudaTimer::CudaTimer(void* device) : device_(std::shared_ptr<void>(), static_cast<cuda::Device*>(device)), stream_(device_), start_(device_), stop_(device_) {}
 
 const void* CudaTimer::uploaded(std::span<const std::byte> bytes) {
   const auto found = uploaded_.find(bytes.data());

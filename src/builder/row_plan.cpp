@@ -77,7 +77,8 @@ void plan_rows(const ir::Graph& graph, ValuePlans& plans) {
       }
       if (!wants_padding(shape.back()) || value->is_graph_output() || !takes_strides(*node)) continue;
       const bool fit = std::all_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && takes_strides(*use.node); });
-      const bool read = std::any_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && is_product(*use.node) && use.index < 2; });
+      const bool read =
+          std::any_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && is_product(*use.node) && use.index < 2; });
       if (fit && (read || ends(value, is_product))) plans[value].rows = RowPadding{Layout::kRowMajor, kPiece};
     }
   }

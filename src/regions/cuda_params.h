@@ -45,15 +45,12 @@ inline cuda::ProductType product_of(cuda::ElementType source, bool tf32) noexcep
   return tf32 ? cuda::kProductTF32 : cuda::kProductF32;
 }
 inline cuda::ElementType element_of(cuda::ProductType product) noexcept {
-  return product == cuda::kProductF16    ? cuda::kElementFloat16
-         : product == cuda::kProductBF16 ? cuda::kElementBFloat16
-                                         : cuda::kElementFloat32;
+  return product == cuda::kProductF16 ? cuda::kElementFloat16 : product == cuda::kProductBF16 ? cuda::kElementBFloat16 : cuda::kElementFloat32;
 }
 
 inline cuda::ProductType read_product(const ir::Attrs& params) {
   const std::int64_t product = params.get_int("product", 0);
-  if (product < cuda::kProductF16 || product > cuda::kProductF32)
-    throw Error(Code::kCorruptFile, "the type of a product is not one that this version knows");
+  if (product < cuda::kProductF16 || product > cuda::kProductF32) throw Error(Code::kCorruptFile, "the type of a product is not one that this version knows");
   return static_cast<cuda::ProductType>(product);
 }
 
@@ -79,8 +76,7 @@ inline cuda::EpilogueParams read_cuda_epilogue(const ir::Attrs& params) {
   // The lists of activations of both back ends have one order.
   static_assert(static_cast<int>(cpu::Activation::kMish) == cuda::kActMish && cpu::kActivationCount == cuda::kActCount);
   const auto activation = cpu::find_activation(params.get_string("activation", ""));
-  if (!activation)
-    throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
+  if (!activation) throw Error(Code::kCorruptFile, fmt::format("the activation '{}' is not one that this version knows", params.get_string("activation", "")));
   cuda::EpilogueParams epilogue;
   epilogue.activation = static_cast<int>(*activation);
   epilogue.alpha = params.get_float("alpha", 0);

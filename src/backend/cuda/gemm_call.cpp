@@ -32,9 +32,7 @@ bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer
 
 }  // namespace
 
-GpuLimits limits_of(const DeviceInfo& info) noexcept {
-  return {info.arch(), info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor};
-}
+GpuLimits limits_of(const DeviceInfo& info) noexcept { return {info.arch(), info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor}; }
 
 GemmCall::GemmCall(Device& device, const GemmSetup& given, const GemmPlan& plan, std::int64_t tuned_rows)
     : device_(device), limits_(limits_of(device.info())), tuned_rows_(tuned_rows) {
@@ -54,7 +52,8 @@ GemmCall::GemmCall(Device& device, const GemmSetup& given, const GemmPlan& plan,
   // Before sm_80 there are 16-byte copies only.
   if (limits_.arch >= 80) prepare(element_, kElementA, element_of(given.b));
   if (!fit(given))
-    throw Error(Code::kMachine, "this build of Lathe has no product kernel for " + device.info().arch_name()).with_remedy("Build Lathe with LATHE_CUDA_ARCHS=all.");
+    throw Error(Code::kMachine, "this build of Lathe has no product kernel for " + device.info().arch_name())
+        .with_remedy("Build Lathe with LATHE_CUDA_ARCHS=all.");
 }
 
 bool GemmCall::fit(Way& way, const GemmSetup& given) noexcept {

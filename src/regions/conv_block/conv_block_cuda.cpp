@@ -112,7 +112,8 @@ class ConvKernel final : public Kernel {
     geometry_.fit(request);
     if (geometry_.empty) return;
     const cuda::ConvShape& s = geometry_.shape;
-    if (image_ != ImageMode::kAsIs && (s.groups != 1 || geometry_.operands.src_pixel < s.cin)) throw Error(Code::kCorruptFile, "a convolution step whose image has no surplus channels");
+    if (image_ != ImageMode::kAsIs && (s.groups != 1 || geometry_.operands.src_pixel < s.cin))
+      throw Error(Code::kCorruptFile, "a convolution step whose image has no surplus channels");
     if (image_ == ImageMode::kPairs && (!cuda::pairs_pixels(s) || geometry_.operands.src_pixel != 4))
       throw Error(Code::kUnsupported, "a convolution over pairs of pixels of an image of odd width");
     const cuda::ConvShape executed = regions::executed_shape(s, image_, geometry_.operands.src_pixel);

@@ -90,9 +90,8 @@ std::vector<cuda::GemmPlan> gemm_plans_for(const PlanRequest& request, const Pro
   const cuda::GemmSetup setup = cuda::conv_setup(p.executed(), p.executed_operands());
   if (info_of(request).arch() < 80 && setup.a != cuda::kVectorA) return {};
   std::vector<cuda::GemmPlan> plans = cuda::gemm_plans(setup, cuda::limits_of(info_of(request)), kPlansTimed);
-  std::erase_if(plans, [&](const cuda::GemmPlan& plan) {
-    return !regions::need_device(request.device).has_builtin_module(cuda::gemm_kernel_name(setup, plan).module);
-  });
+  std::erase_if(
+      plans, [&](const cuda::GemmPlan& plan) { return !regions::need_device(request.device).has_builtin_module(cuda::gemm_kernel_name(setup, plan).module); });
   return plans;
 }
 

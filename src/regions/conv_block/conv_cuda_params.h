@@ -13,8 +13,8 @@ namespace lathe::regions {
 enum class ImageMode : std::int64_t { kAsIs = 0, kPairs = 1, kWidened = 2 };
 
 inline cuda::ConvShape cuda_shape(const cpu::ConvProblem& p) {
-  return {p.n,       p.h,        p.w,          p.cin,       p.cout,       p.kh,         p.kw,    p.stride_h, p.stride_w,
-          p.pad_top, p.pad_left, p.pad_bottom, p.pad_right, p.dilation_h, p.dilation_w, p.groups};
+  return {p.n,        p.h,       p.w,        p.cin,        p.cout,      p.kh,         p.kw,         p.stride_h,
+          p.stride_w, p.pad_top, p.pad_left, p.pad_bottom, p.pad_right, p.dilation_h, p.dilation_w, p.groups};
 }
 
 /// The convolution that the kernels run; `pixel`: elements between the image's pixels.
