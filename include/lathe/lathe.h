@@ -144,6 +144,10 @@ LATHE_C_API void lathe_context_destroy(lathe_context* context);
  * stays in the context's own memory: see lathe_context_output. */
 LATHE_C_API lathe_status lathe_context_run(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs,
                                            size_t output_count);
+/* The same on a stream of the engine's GPU (a CUstream or cudaStream_t; NULL: the context's own). Returns before the work is done when every
+ * tensor lies in the device's memory and the stream is the caller's. */
+LATHE_C_API lathe_status lathe_context_run_on(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs,
+                                              size_t output_count, void* stream);
 /* Output of the last run; valid until the next one. */
 LATHE_C_API lathe_status lathe_context_output(const lathe_context* context, size_t index, lathe_tensor* tensor);
 

@@ -305,13 +305,18 @@ lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_a
 void lathe_context_destroy(lathe_context* context) { delete context; }
 
 lathe_status lathe_context_run(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs, size_t output_count) {
+  return lathe_context_run_on(context, inputs, input_count, outputs, output_count, nullptr);
+}
+
+lathe_status lathe_context_run_on(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs, size_t output_count,
+                                  void* stream) {
   if (!context) return failed(Code::kInvalidArgument, "context must not be NULL");
   if ((!inputs && input_count > 0) || (!outputs && output_count > 0)) return failed(Code::kInvalidArgument, "a list of tensors must not be NULL");
   if (input_count != context->inputs.size()) return failed(Code::kInvalidArgument, "the number of inputs is not the engine's");
   if (output_count > context->outputs.size()) return failed(Code::kInvalidArgument, "more outputs were given than the engine has");
   for (std::size_t i = 0; i < input_count; ++i) context->inputs[i] = {inputs[i].data, dtype_of(inputs[i].dtype), shape_of(inputs[i])};
   for (std::size_t i = 0; i < output_count; ++i) context->outputs[i] = {outputs[i].data, dtype_of(outputs[i].dtype), shape_of(outputs[i])};
-  const lathe::Status status = context->context.run(context->inputs, std::span<const lathe::TensorView>(context->outputs.data(), output_count));
+  const lathe::Status status = context->context.run(context->inputs, std::span<const lathe::TensorView>(context->outputs.data(), output_count), stream);
   return status ? LATHE_OK : failed(status.code(), status.message());
 }
 

@@ -88,6 +88,12 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
     return std::any_of(node.sources.begin(), node.sources.end(),
                        [&](const std::string& source) { return std::find(pinned_nodes.begin(), pinned_nodes.end(), source) != pinned_nodes.end(); });
   };
+  // A GPU's tensor cores are fast on narrow operands alone: what a contraction reads is narrow even where a way around it (the residual stream
+  // of a transformer that normalises behind each block) leads to an output.
+  const auto stops = [&](const ir::Value* value) {
+    return inputs &&
+           std::any_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && use.index < 2 && is_contraction(*use.node); });
+  };
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node& node = **it;
     const bool reaches = std::any_of(node.outputs.begin(), node.outputs.end(), [&](const ir::Value* v) { return v && exposed.count(v); });
@@ -96,7 +102,7 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
       for (const ir::Value* output : node.outputs) exposed.insert(output);
     if ((reaches && !is_contraction(node)) || widens)
       for (const ir::Value* input : node.inputs)
-        if (input) exposed.insert(input);
+        if (input && (widens || !stops(input))) exposed.insert(input);
   }
   // Only values on the way between contractions gain: something must have come out of a contraction or go into one.
   for (const ir::Node* node : nodes)
