@@ -56,6 +56,7 @@ int use_onednn(engine::EngineData& data) {
     spec.problem = convolution ? regions::conv_problem(step.params, dims, weight) : regions::matmul_as_conv(dims[0], weight[0], weight[1]);
     spec.problem.src = x.dtype;
     spec.problem.dst = y.dtype;
+    spec.problem.weights = onednn::product_type(x.dtype, y.dtype);
     spec.bias = step.weights.size() > 1;
     spec.residual = step.inputs.size() > 1;
     spec.split = {false, 2};

@@ -37,8 +37,9 @@ inline void read_onednn(const ir::Attrs& params, cpu::onednn::ConvSpec& spec) {
   if (types.size() != 2 || split.size() != 2 || !stored(types[0]) || !stored(types[1]) || (residual != -1 && !stored(residual)) || split[1] < 1 ||
       split[1] > 4096 || !activation)
     throw Error(Code::kCorruptFile, "the parameters of a step by oneDNN are not such that this version knows");
-  spec.problem.src = spec.problem.weights = static_cast<DType>(types[0]);
+  spec.problem.src = static_cast<DType>(types[0]);
   spec.problem.dst = static_cast<DType>(types[1]);
+  spec.problem.weights = cpu::onednn::product_type(spec.problem.src, spec.problem.dst);
   spec.bias = params.get_int("bias", 0) != 0;
   spec.residual = residual != -1;
   if (spec.residual) spec.residual_type = static_cast<DType>(residual);

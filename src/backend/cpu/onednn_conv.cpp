@@ -107,9 +107,7 @@ Conv::~Conv() = default;
 
 std::string conv_unsupported(const ConvSpec& spec, bool exact) {
   const ConvProblem& p = spec.problem;
-  if (p.src != p.weights) return "oneDNN multiplies the source in the type that it is stored in";
-  if (p.src == DType::kBFloat16 && !Library::get().multiplies_bf16()) return "the CPU has no products in bfloat16";
-  if (p.src == DType::kFloat32 && p.dst != DType::kFloat32) return "oneDNN has no float32 convolution with a bfloat16 result";
+  if (p.weights == DType::kBFloat16 && !Library::get().multiplies_bf16()) return "the CPU has no products in bfloat16";
   if (std::min({p.pad_top, p.pad_left, p.pad_bottom, p.pad_right}) < 0) return "negative padding";
   if (std::max(p.pad_top, p.pad_bottom) >= (p.kh - 1) * p.dilation_h + 1 || std::max(p.pad_left, p.pad_right) >= (p.kw - 1) * p.dilation_w + 1)
     return "the padding is wider than the window";
@@ -174,10 +172,10 @@ Conv::Conv(const ConvSpec& spec) : spec_(spec) {
     v.scratchpad = functions().primitive_desc_query_md(v.desc.get(), dnnl_query_scratchpad_md, 0);
     const char* name = "";
     require(functions().primitive_desc_query(v.desc.get(), dnnl_query_impl_info_str, 0, &name), "implementation's name");
-    if (const std::string_view text = name; !text.starts_with("brg") && !text.starts_with("jit"))
+    if (const std::string_view text = name; !text.starts_with("br") && !text.starts_with("jit"))  // brgconv, brdgmm_dw, jit_dw, ...
       throw Error(Code::kUnsupported, fmt::format("oneDNN has no direct kernel for it, only '{}'", text));
     const std::array<std::int64_t, 4> src{1, p.cin, v.shape.ih, v.shape.iw}, dst{1, v.shape.cout, v.shape.oh, v.shape.ow};
-    v.src = make_desc(src, data_type(p.src), dnnl_nhwc);
+    v.src = make_desc(src, data_type(p.weights), dnnl_nhwc);
     v.dst = make_desc(dst, data_type(p.dst), dnnl_nhwc);
     if (spec_.residual) v.residual = make_desc(dst, data_type(spec_.residual_type), dnnl_nhwc);
   }
@@ -239,7 +237,7 @@ PrimitiveDesc Conv::describe_primitive(const Shape& shape, const_dnnl_memory_des
   const std::array<std::int64_t, 1> bias_dims{shape.cout};
   std::vector<std::int64_t> weight_dims{shape.cout / p.groups, p.cin / p.groups, p.kh, p.kw};
   if (p.groups > 1) weight_dims.insert(weight_dims.begin(), p.groups);
-  const MemoryDesc src = make_desc(src_dims, data_type(p.src), dnnl_nhwc), dst = make_desc(dst_dims, data_type(p.dst), dnnl_nhwc);
+  const MemoryDesc src = make_desc(src_dims, data_type(p.weights), dnnl_nhwc), dst = make_desc(dst_dims, data_type(p.dst), dnnl_nhwc);
   const MemoryDesc bias = spec_.bias ? make_desc(bias_dims, dnnl_f32, dnnl_a) : nullptr;
   const MemoryDesc any = make_desc(weight_dims, data_type(p.weights), dnnl_format_tag_any);
 
@@ -324,7 +322,7 @@ void Conv::prepare(const void* weights, const float* bias, const ConvStrides& st
   const Functions& f = functions();
   threads_ = threads;
   strides_ = strides;
-  copy_src_ = strides.src_pixel != p.cin;
+  copy_src_ = strides.src_pixel != p.cin || p.src != p.weights;
   copy_dst_ = strides.dst_pixel != p.cout || parts_.size() > 1;
   copy_residual_ = spec_.residual && (strides.residual_pixel != p.cout || parts_.size() > 1);
   for (Part& part : parts_) {
@@ -389,7 +387,7 @@ bool Conv::run_piece(const Piece& piece, const ConvTensors& tensors, std::int64_
   char* const dst = static_cast<char*>(tensors.dst) + (image * strides_.dst_image + piece.dst_pixel * strides_.dst_pixel + part.begin) * element_bytes(p.dst);
   void* to = copy_dst_ ? static_cast<void*>(scratch + dst_at_) : dst;
   if (copy_src_) {
-    copy_rows(src_pixels, p.cin, p.src, src, strides_.src_pixel, p.src, scratch + src_at_, p.cin, pool);
+    copy_rows(src_pixels, p.cin, p.src, src, strides_.src_pixel, p.weights, scratch + src_at_, p.cin, pool);
     src = reinterpret_cast<const char*>(scratch + src_at_);
   }
   const Functions& f = functions();

@@ -26,12 +26,15 @@ struct ConvSplit {
 
 /// What primitives are made for. All plain data that a step records.
 struct ConvSpec {
-  ConvProblem problem;  ///< of one image; `weights` is the type of both the weights and the source
+  ConvProblem problem;  ///< of one image; `weights` is product_type(): a source of another type is converted on its way through scratch
   Epilogue epilogue;
   bool bias = false, residual = false;
   DType residual_type = DType::kFloat32;
   ConvSplit split;
 };
+
+/// bfloat16 where either end is stored so, as Lathe's own kernels do.
+inline DType product_type(DType src, DType dst) { return src == DType::kBFloat16 || dst == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32; }
 
 struct ConvStrides {
   std::int64_t src_pixel = 0, src_image = 0, dst_pixel = 0, dst_image = 0, residual_pixel = 0, residual_image = 0;  ///< elements

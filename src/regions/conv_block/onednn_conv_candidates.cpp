@@ -28,8 +28,9 @@ onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
   onednn::ConvSpec spec;
   spec.problem = regions::conv_problem(block.conv->attrs, x.dims, block.weight->constant.dims());
   spec.problem.n = 1;
-  spec.problem.src = spec.problem.weights = x.dtype;
+  spec.problem.src = x.dtype;
   spec.problem.dst = request.outputs[0].dtype;
+  spec.problem.weights = onednn::product_type(spec.problem.src, spec.problem.dst);
   spec.bias = block.bias != nullptr;
   spec.residual = block.tail.residual != nullptr;
   if (spec.residual) spec.residual_type = desc_of(request, block.tail.residual).dtype;
@@ -42,7 +43,7 @@ onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
 
 std::vector<onednn::ConvSplit> splits_of(const PlanRequest& request, const ConvBlock& block, const onednn::ConvSpec& spec) {
   const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
-  const bool dense = x.strides.back() == spec.problem.cin && y.strides.back() == spec.problem.cout;
+  const bool dense = x.strides.back() == spec.problem.cin && y.strides.back() == spec.problem.cout && spec.problem.src == spec.problem.weights;
   return onednn::conv_splits(spec.problem, x.dims[0], dense, request.threads);
 }
 

@@ -117,7 +117,7 @@ std::size_t check(const Case& c, const RunOptions& options) {
       want = cpu::testing::activate(epilogue, want);
       if (c.residual == 2) want += runner.input("r").values[i];
       const double off = std::fabs(got.values[i] - want),
-                   allowed = bound(p.cin / p.groups * p.kh * p.kw, size, want, stored_as("x") == kBF16, stored_as(result));
+                   allowed = bound(p.cin / p.groups * p.kh * p.kw, size, want, stored_as("x") == kBF16 || stored_as(result) == kBF16, stored_as(result));
       if (!(off <= allowed)) {
         ADD_FAILURE() << run.variant << " {" << c.attrs << "} " << c.activation << " residual " << c.residual << " element " << i << ": " << got.values[i]
                       << " instead of " << want << ", off by " << off << ", allowed " << allowed;
@@ -188,8 +188,8 @@ TEST(OneDnnConv, MixedStorage) {
   EXPECT_GE(check(c, options), least);
   options.storage_of = {{"x", kBF16}, {"v", kBF16}, {"r", kF32}};
   EXPECT_GE(check(c, options), least);
-  options.storage_of = {{"v", kBF16}};
-  EXPECT_EQ(check(c, options), 0U) << "float32 products into bfloat16 are not there";
+  options.storage_of = {{"v", kBF16}};  // the source is converted on its way
+  EXPECT_GE(check(c, options), least);
 }
 
 ops::Verdict verdict(const Case& c, const RunOptions& options) {

@@ -30,8 +30,9 @@ std::optional<Product> product_of(const PlanRequest& request, const MatMulBlock&
   if (!onednn_strides(product.layout, residual != nullptr, product.strides, why)) return std::nullopt;
   onednn::ConvSpec& spec = product.spec;
   spec.problem = matmul_as_conv(layout->problem.m, layout->problem.k, layout->problem.n);
-  spec.problem.src = spec.problem.weights = desc_of(request, block.a)->dtype;
+  spec.problem.src = desc_of(request, block.a)->dtype;
   spec.problem.dst = request.outputs[0].dtype;
+  spec.problem.weights = onednn::product_type(spec.problem.src, spec.problem.dst);
   spec.bias = third_of(block) == Third::kBias || block.tail.bias;
   spec.residual = residual != nullptr;
   if (residual) spec.residual_type = desc_of(request, residual)->dtype;
@@ -46,7 +47,7 @@ std::optional<Product> product_of(const PlanRequest& request, const MatMulBlock&
 
 std::vector<onednn::ConvSplit> splits_of(const Product& product, int threads) {
   const cpu::ConvProblem& p = product.spec.problem;
-  return onednn::conv_splits(p, 1, product.strides.src_pixel == p.cin && product.strides.dst_pixel == p.cout, threads);
+  return onednn::conv_splits(p, 1, product.strides.src_pixel == p.cin && product.strides.dst_pixel == p.cout && p.src == p.weights, threads);
 }
 
 Verdict supports(const PlanRequest& request) {
