@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
 """What `make bench` runs: the example's YOLOv5 networks in PyTorch, ONNX Runtime, OpenVINO and Lathe, in turns within one process, and
-what loading and running YOLOv5l takes of time and memory. The figures go to bench/results/cpu.json; tools/make_docs.py shows them.
+what loading and running YOLOv5l takes of time and memory. The figures go to bench/results/cpu-LEVEL.json, LEVEL being the
+instruction set; tools/make_docs.py shows them.
 
 Every round runs each contestant once, after the threads of the one before have parked. Figures are medians; a rerun is never picked.
 """
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lathe", type=Path, default=ROOT / "build/release/bin/lathe", help="the command; its Python package lies beside it")
     parser.add_argument("--out", type=Path, default=ROOT / "out/bench", help="folder for models and engines")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench/results/cpu.json")
+    parser.add_argument("--results", type=Path, help="where the figures go (default: bench/results/cpu-LEVEL.json)")
     parser.add_argument("--seconds", type=float, default=25.0, help="measuring time per network")
     parser.add_argument("--budget", default="60s", help="tuning time of each build")
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -154,8 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     cpu = json.loads(output_of(str(program), "devices", "--json"))["cpu"]
+    level = cpu["features"].split(" ")[0]
+    target = options.results or ROOT / f"bench/results/cpu-{level}.json"
     results = {
-        "machine": f"{cpu['model']} ({cpu['features'].split(' ')[0]})",
+        "machine": f"{cpu['model']} ({level})",
         "threads": cpu_count(),
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", "bench/run.py", *given]) if given else "make bench",
@@ -180,8 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"\n{m['model']} fp32: loads in {m['load_ms']} ms; peak memory {m['peak_memory_bytes'] / 2**20:.0f} MiB, {m['peak_over_planned']} of weights and planned activations"
     )
-    options.results.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"written: {options.results}")
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written: {target}")
     return 0
 
 

@@ -68,11 +68,13 @@ def knobs_page():
     return "\n".join(lines) + "\n"
 
 
-def speed_table():
-    path = ROOT / "bench" / "results" / "cpu.json"
-    if not path.exists():
-        return "No measurement is committed yet: `make bench` makes one."
-    results = json.loads(path.read_text())
+def speed_tables():
+    """One table a machine, widest instruction set first."""
+    found = sorted((ROOT / "bench" / "results").glob("cpu-*.json"), key=lambda path: (-len(path.stem), path.stem))
+    return "\n\n".join(speed_table(json.loads(path.read_text())) for path in found) or "No measurement is committed yet: `make bench` makes one."
+
+
+def speed_table(results):
     columns = results["columns"]
     lines = [
         f"{results['machine']}, {results['threads']} threads, {results['date']}; median latency in ms, all entries alternating in one process; in brackets the time relative to the fastest rival of the "
@@ -88,6 +90,14 @@ def speed_table():
             ratio = row.get("ratio", {}).get(column)
             cells.append("-" if value is None else f"{value:.1f}" + (f" ({ratio:.2f})" if ratio else ""))
         lines.append(f"| {row['model']} | " + " | ".join(cells) + " |")
+    if results.get("openvino_bf16_runs_as") == "f32":
+        lines += ["", "Without instructions for bfloat16, OpenVINO multiplies in float32 when asked for it."]
+    memory = results["memory"]
+    lines += [
+        "",
+        f"{memory['model']} in fp32 loads in {memory['load_ms']:.0f} ms; its process peaks at {memory['peak_memory_bytes'] / 2**20:.0f} MiB, "
+        f"{memory['peak_over_planned']:.2f} times its weights and planned activations.",
+    ]
     return "\n".join(lines)
 
 
@@ -95,7 +105,7 @@ def readme_page():
     text = (ROOT / "README.md").read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{speed_table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{speed_tables()}\n{END}{after}"
 
 
 def main():
