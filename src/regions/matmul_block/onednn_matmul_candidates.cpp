@@ -3,6 +3,7 @@
 // The candidate that runs a matrix product with a constant right operand by oneDNN, as its 1x1 convolution of a row of pixels: one code for
 // pieces, slices and packing. Its plans differ in how the output is cut for the threads.
 
+#include <algorithm>
 #include <array>
 
 #include "backend/cpu/features.h"
@@ -15,21 +16,40 @@ namespace {
 namespace onednn = cpu::onednn;
 using namespace regions;  // the helpers of matmul_plan.h
 
+/// Rows whose number is fixed: of all, or of one item of a batch that is not. 0: there are none.
+std::int64_t fixed_rows(const PlanRequest& request, const MatMulBlock& block) {
+  const ir::Shape& shape = block.a->shape();
+  const Dims& dims = desc_of(request, block.a)->dims;
+  const bool all = std::all_of(shape.begin(), shape.end(), [](const ir::Dim& extent) { return extent.is_constant(); });
+  if (!all && (shape.size() < 3 || !block.perm_a.empty() || !block.perm_out.empty())) return 0;
+  std::int64_t rows = 1;
+  for (std::size_t axis = all ? 0 : 1; axis < shape.size(); ++axis) {
+    if (!shape[axis].is_constant()) return 0;
+    // The last axis of the product's order is k.
+    const bool inner = block.perm_a.empty() ? axis + 1 == shape.size() : static_cast<std::size_t>(block.perm_a.back()) == axis;
+    if (!inner) rows *= dims[axis];
+  }
+  return rows;
+}
+
 struct Product {
   MatMulLayout layout;
   onednn::ConvSpec spec;
   onednn::ConvStrides strides;
+  std::int64_t items = 1;  ///< of a batch
 };
 
 /// The product as oneDNN's; nullopt, and in `why` the reason, when it is none.
 std::optional<Product> product_of(const PlanRequest& request, const MatMulBlock& block, std::string& why) {
   const auto layout = layout_of(request, block, true, why);
   if (!layout) return std::nullopt;
-  Product product{*layout, {}, {}};
+  Product product{*layout, {}, {}, 1};
   const ir::Value* residual = residual_of(block);
-  if (!onednn_strides(product.layout, residual != nullptr, product.strides, why)) return std::nullopt;
+  const std::int64_t rows = fixed_rows(request, block);
+  if (!onednn_strides(product.layout, rows, residual != nullptr, product.strides, why)) return std::nullopt;
+  product.items = layout->problem.m / rows;
   onednn::ConvSpec& spec = product.spec;
-  spec.problem = matmul_as_conv(layout->problem.m, layout->problem.k, layout->problem.n);
+  spec.problem = matmul_as_conv(rows, layout->problem.k, layout->problem.n);
   spec.problem.src = desc_of(request, block.a)->dtype;
   spec.problem.dst = request.outputs[0].dtype;
   spec.problem.weights = onednn::product_type(spec.problem.src, spec.problem.dst);
@@ -47,7 +67,7 @@ std::optional<Product> product_of(const PlanRequest& request, const MatMulBlock&
 
 std::vector<onednn::ConvSplit> splits_of(const Product& product, int threads) {
   const cpu::ConvProblem& p = product.spec.problem;
-  return onednn::conv_splits(p, 1, product.strides.src_pixel == p.cin && product.strides.dst_pixel == p.cout && p.src == p.weights, threads);
+  return onednn::conv_splits(p, product.items, product.strides.src_pixel == p.cin && product.strides.dst_pixel == p.cout && p.src == p.weights, threads);
 }
 
 Verdict supports(const PlanRequest& request) {
@@ -60,8 +80,7 @@ Verdict supports(const PlanRequest& request) {
   if (!verdict.yes) return verdict;
   if (block.b->constant.rank() != 2) return Verdict::decline("the second operand is a vector");
   if (block.scale != 1 || (third_of(block) == Third::kResidual && block.c_scale != 1)) return Verdict::decline("a factor on the product or what is added");
-  for (const ir::Dim& extent : block.a->shape())
-    if (!extent.is_constant()) return Verdict::decline("the number of rows is not fixed, and oneDNN makes its kernels for fixed ones");
+  if (fixed_rows(request, block) == 0) return Verdict::decline("the number of rows is not fixed, and oneDNN makes its kernels for fixed ones");
   const std::optional<Product> product = product_of(request, block, why);
   if (!product) return Verdict::decline(why);
   why = onednn::no_implementation(product->spec, splits_of(*product, request.threads));
@@ -102,8 +121,8 @@ std::vector<StepPlan> plans(const PlanRequest& request) {
     step.weights.push_back({"cpu.matmul.onednn.pack", step.params, {block.b}});
     if (product.spec.bias) step.weights.push_back(bias_weights(block, p.cout));
     step.flops = product.layout.flops;
-    const double out = static_cast<double>(dtype_bytes(p.dst, p.w * p.cout));
-    step.bytes = static_cast<double>(dtype_bytes(p.src, p.w * p.cin)) + out * (residual ? 2 : 1) + static_cast<double>(weight_bytes);
+    const double out = static_cast<double>(dtype_bytes(p.dst, product.items * p.w * p.cout));
+    step.bytes = static_cast<double>(dtype_bytes(p.src, product.items * p.w * p.cin)) + out * (residual ? 2 : 1) + static_cast<double>(weight_bytes);
     result.push_back(std::move(step));
   }
   return result;

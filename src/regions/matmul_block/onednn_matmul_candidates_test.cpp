@@ -92,6 +92,31 @@ TEST_F(OneDnnMatMul, ShapesTypesSlicesAndThreads) {
       }
 }
 
+TEST_F(OneDnnMatMul, ServesAnyBatchOfFixedRows) {
+  const auto graph = ir::parse_graph(
+      "graph g(x: float[n, 6, 32], r: float[n, 6, 48]) -> (y) {\n  w: float[32, 48] = const random(1)\n  t: float[n, 6, 48] = MatMul(x, w)\n"
+      "  y: float[n, 6, 48] = Add(t, r)\n}\n");
+  const auto regions = propose_matmul_block(find_node(*graph, "MatMul"));
+  RunOptions options;
+  options.bindings["n"] = 2;
+  for (const std::int64_t n : {0, 1, 2, 5}) {
+    options.run_bindings = {{"n", n}};
+    CandidateRunner runner(regions.front(), candidate(), options);
+    ASSERT_TRUE(runner.verdict().yes) << runner.verdict().reason;
+    const Dense &x = runner.input("x"), &w = runner.input("w"), &r = runner.input("r");
+    const auto results = runner.run();
+    ASSERT_FALSE(results.empty());
+    for (const RunResult& run : results)
+      for (std::int64_t i = 0; i < n; ++i)
+        for (std::int64_t row = 0; row < 6; ++row)
+          for (std::int64_t j = 0; j < 48; ++j) {
+            double sum = r({i, row, j});
+            for (std::int64_t k = 0; k < 32; ++k) sum += x({i, row, k}) * w({k, j});
+            ASSERT_NEAR(run.outputs.at("y")({i, row, j}), sum, 1e-4) << run.variant << " batch " << n;
+          }
+  }
+}
+
 std::string reason(const std::string& text, const RunOptions& options) {
   const auto graph = ir::parse_graph(text);
   const auto regions = propose_matmul_block(find_node(*graph, "MatMul"));

@@ -30,8 +30,9 @@ class OnednnMatMulKernel final : public Kernel {
 
   Status run(const KernelIo& io) const noexcept override {
     const onednn::ConvTensors tensors{io.inputs[0], spec_.residual ? io.inputs[1] : nullptr, io.outputs[0], io.scratch};
-    if (spec_.residual && tensors.residual == tensors.dst) return {Code::kInternal, "a matrix product by oneDNN cannot write over the residual that it adds"};
-    if (!conv_.run(tensors, 1, *io.pool)) return {Code::kInternal, "oneDNN failed to run a matrix product"};
+    if (spec_.residual && tensors.residual == tensors.dst && items_ > 0)
+      return {Code::kInternal, "a matrix product by oneDNN cannot write over the residual that it adds"};
+    if (!conv_.run(tensors, items_, *io.pool)) return {Code::kInternal, "oneDNN failed to run a matrix product"};
     return Status::ok();
   }
 
@@ -50,9 +51,15 @@ class OnednnMatMulKernel final : public Kernel {
     request_.packed_n = p.cout;
     if (spec_.residual) request_.residual = request.inputs[1];
     std::string why;
-    if (!regions::matmul_layout(request_, layout_, why) || !regions::onednn_strides(layout_, spec_.residual, strides_, why))
+    const bool good = regions::matmul_layout(request_, layout_, why);
+    if (good && layout_.empty) {  // a batch of nothing
+      items_ = 0;
+      strides_ = {p.cin, p.w * p.cin, p.cout, p.w * p.cout, spec_.residual ? p.cout : 0, spec_.residual ? p.w * p.cout : 0};
+      return;
+    }
+    if (!good || !regions::onednn_strides(layout_, p.w, spec_.residual, strides_, why))
       throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
-    if (layout_.problem.m != p.w) throw Error(Code::kUnsupported, "a matrix product by oneDNN is made for another number of rows");
+    items_ = layout_.problem.m / p.w;
   }
 
   static bool permutes(const std::vector<std::int64_t>& perm, const TensorDesc& desc) {
@@ -69,6 +76,7 @@ class OnednnMatMulKernel final : public Kernel {
   regions::MatMulRequest request_;
   regions::MatMulLayout layout_;
   onednn::ConvStrides strides_;
+  std::int64_t items_ = 0;
   onednn::Conv conv_;  // last: made when the tensors are known to fit
 };
 

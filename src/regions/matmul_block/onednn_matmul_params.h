@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A matrix product with a constant right operand as oneDNN's 1x1 convolution: rows are pixels, columns output channels. Parameters:
-// "extents" (m, k, n), "weight_dims", "trans_b", permutations as cpu.matmul's, and what onednn_params.h has.
+// "extents" (rows of one item of the batch, k, n), "weight_dims", "trans_b", permutations as cpu.matmul's, and what onednn_params.h has.
 
 #include "regions/matmul_block/matmul_layout.h"
 #include "regions/onednn_params.h"
@@ -28,8 +28,8 @@ inline cpu::onednn::ConvSpec read_matmul_spec(const ir::Attrs& params) {
   return spec;
 }
 
-/// Strides of a product that has one batch of rows; false, and in `why` the reason, when it is none that such a step can run.
-inline bool onednn_strides(const MatMulLayout& layout, bool residual, cpu::onednn::ConvStrides& strides, std::string& why) {
+/// Strides of a product of any number of items of `rows` rows each; false, and in `why` the reason, when it is none that such a step can run.
+inline bool onednn_strides(const MatMulLayout& layout, std::int64_t rows, bool residual, cpu::onednn::ConvStrides& strides, std::string& why) {
   const cpu::GemmProblem& p = layout.problem;
   if (layout.empty || p.k < 1) {
     why = "nothing to multiply";
@@ -37,12 +37,15 @@ inline bool onednn_strides(const MatMulLayout& layout, bool residual, cpu::onedn
     why = "the left operand is transposed";
   } else if (!layout.loops.empty() || p.batch_outer != 1 || p.batch_inner != 1) {
     why = "the batch is not a matter of more rows";
+  } else if (rows < 1 || p.m % rows != 0) {
+    why = "the step is made for another number of rows";
   } else if (residual && p.m > 1 && layout.residual_stride == 0) {
     why = "the residual is one row for all";
   } else {
     // A single row has no stride.
     const auto stride = [&](std::int64_t given, std::int64_t dense) { return given == 0 || p.m == 1 ? dense : given; };
-    strides = {stride(p.lda, p.k), 0, stride(p.ldc, p.n), 0, residual ? stride(layout.residual_stride, p.n) : 0, 0};
+    const std::int64_t a = stride(p.lda, p.k), c = stride(p.ldc, p.n), r = residual ? stride(layout.residual_stride, p.n) : 0;
+    strides = {a, rows * a, c, rows * c, r, rows * r};
     return true;
   }
   return false;
