@@ -15,14 +15,17 @@
 
 namespace lathe::cpu::onednn {
 
-#define LATHE_ONEDNN_FUNCTIONS(X)                                                                                                                            \
-  X(version)                                                                                                                                                 \
-  X(set_max_cpu_isa)                                                                                                                                         \
-  X(get_effective_cpu_isa) X(engine_create) X(stream_create) X(stream_destroy) X(memory_desc_create_with_tag) X(memory_desc_destroy) X(memory_desc_get_size) \
-      X(memory_desc_query) X(memory_desc_equal) X(memory_create) X(memory_destroy) X(memory_set_data_handle) X(post_ops_create) X(post_ops_destroy)          \
-          X(post_ops_append_eltwise) X(post_ops_append_binary) X(primitive_attr_create) X(primitive_attr_destroy) X(primitive_attr_set_post_ops)             \
-              X(primitive_attr_set_scratchpad_mode) X(convolution_forward_primitive_desc_create) X(reorder_primitive_desc_create) X(primitive_desc_destroy)  \
-                  X(primitive_desc_query) X(primitive_desc_query_md) X(primitive_create) X(primitive_destroy) X(primitive_execute)
+// clang-format off
+#define LATHE_ONEDNN_FUNCTIONS(X)                                                                                                 \
+  X(version) X(set_max_cpu_isa) X(get_effective_cpu_isa) X(engine_create) X(stream_create) X(stream_destroy)                      \
+  X(memory_desc_create_with_tag) X(memory_desc_destroy) X(memory_desc_get_size) X(memory_desc_query)                              \
+  X(memory_create) X(memory_destroy) X(memory_set_data_handle)                                                                    \
+  X(post_ops_create) X(post_ops_destroy) X(post_ops_append_eltwise) X(post_ops_append_binary)                                     \
+  X(primitive_attr_create) X(primitive_attr_destroy) X(primitive_attr_set_post_ops) X(primitive_attr_set_scratchpad_mode)         \
+  X(convolution_forward_primitive_desc_create) X(reorder_primitive_desc_create)                                                   \
+  X(primitive_desc_destroy) X(primitive_desc_query) X(primitive_desc_query_md)                                                    \
+  X(primitive_create) X(primitive_destroy) X(primitive_execute)
+// clang-format on
 
 struct Functions {
 #define LATHE_ONEDNN_MEMBER(name) decltype(&dnnl_##name) name = nullptr;
