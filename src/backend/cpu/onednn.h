@@ -72,7 +72,8 @@ class SingleThread {
  private:
   int before_;
 };
-/// The first setting of a thread costs an allocation of the OpenMP runtime: made here for the threads of the pool, at binding.
+/// A thread's first call costs two allocations, the OpenMP runtime's record of it and the library's thread-local block: made here for the
+/// threads of the pool, at binding. A caller's own thread has them from its first run.
 void prepare_pool_threads();
 
 /// Executes in the calling thread. Allocates nothing: see onednn_heap.h.
