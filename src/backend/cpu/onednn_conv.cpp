@@ -105,14 +105,14 @@ struct Conv::Lane {
 Conv::Conv(Conv&&) noexcept = default;
 Conv::~Conv() = default;
 
-std::string conv_unsupported(const ConvSpec& spec, bool exact) {
+std::string conv_unsupported(const ConvSpec& spec) {
   const ConvProblem& p = spec.problem;
   if (p.weights == DType::kBFloat16 && !Library::get().multiplies_bf16()) return "the CPU has no products in bfloat16";
   if (std::min({p.pad_top, p.pad_left, p.pad_bottom, p.pad_right}) < 0) return "negative padding";
   if (std::max(p.pad_top, p.pad_bottom) >= (p.kh - 1) * p.dilation_h + 1 || std::max(p.pad_left, p.pad_right) >= (p.kw - 1) * p.dilation_w + 1)
     return "the padding is wider than the window";
   if (p.oh() < 1 || p.ow() < 1) return "no output";
-  if (exact && hides_nan(spec.epilogue)) return "oneDNN's activation turns NaN into a number, which --exact does not allow";
+  if (hides_nan(spec.epilogue)) return "oneDNN's activation turns NaN into a number";
   return "";
 }
 

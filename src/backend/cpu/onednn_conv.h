@@ -49,7 +49,7 @@ struct ConvTensors {
 };
 
 /// "" when oneDNN has a direct kernel's meaning for it, else the reason why not; asks nothing of the library but what it is.
-std::string conv_unsupported(const ConvSpec& spec, bool exact);
+std::string conv_unsupported(const ConvSpec& spec);
 /// Splits worth timing for a batch of `images`, the best guess first.
 std::vector<ConvSplit> conv_splits(const ConvProblem& problem, std::int64_t images, bool dense, int threads);
 

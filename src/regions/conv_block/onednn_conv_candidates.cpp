@@ -62,7 +62,7 @@ Verdict supports(const PlanRequest& request) {
   for (std::size_t axis = 1; axis < x.dims.size(); ++axis)
     if (!block.x->shape()[axis].is_constant()) return Verdict::decline("the image's extents are not fixed, and oneDNN makes its kernels for fixed ones");
   const onednn::ConvSpec spec = spec_of(request, block);
-  why = onednn::conv_unsupported(spec, request.exact);
+  why = onednn::conv_unsupported(spec);
   if (why.empty()) why = onednn::no_implementation(spec, splits_of(request, block, spec));
   return why.empty() ? Verdict::accept() : Verdict::decline(why);
 }

@@ -168,8 +168,8 @@ TEST(OneDnnConv, GeometriesTypesSlicesAndThreads) {
 
 TEST(OneDnnConv, Activations) {
   NEED_ONEDNN();
-  for (const char* activation : {"Relu(t)", "LeakyRelu(t) {alpha=0.1}", "Clip(t, lo, hi)", "Sigmoid(t)", "HardSwish(t)", "HardSigmoid(t) {alpha=0.3, beta=0.4}",
-                                 "Tanh(t)", "Elu(t) {alpha=0.7}", "Mish(t)", "Gelu(t)", "Gelu(t) {approximate=\"tanh\"}", "Swish(t)"})
+  for (const char* activation : {"LeakyRelu(t) {alpha=0.1}", "Sigmoid(t)", "HardSwish(t)", "Tanh(t)", "Elu(t) {alpha=0.7}", "Mish(t)", "Gelu(t)",
+                                 "Gelu(t) {approximate=\"tanh\"}", "Swish(t)"})
     for (const DType type : {kF32, kBF16})
       for (const int residual : {0, 1, 2}) {
         Case c{{2, 32, 9, 9}, {48, 32, 3, 3}, "pads=[1, 1, 1, 1]", true, activation, residual};
@@ -201,13 +201,12 @@ ops::Verdict verdict(const Case& c, const RunOptions& options) {
 TEST(OneDnnConv, DeclinesWithReasons) {
   NEED_ONEDNN();
   const Case relu{{1, 16, 8, 8}, {16, 16, 3, 3}, "pads=[1, 1, 1, 1]", true, "Relu(t)"};
+  const Case sigmoid{{1, 16, 8, 8}, {16, 16, 3, 3}, "pads=[1, 1, 1, 1]", true, "Sigmoid(t)"};
   RunOptions options;
-  EXPECT_TRUE(verdict(relu, options).yes) << verdict(relu, options).reason;
-  options.exact = true;
+  EXPECT_TRUE(verdict(sigmoid, options).yes) << verdict(sigmoid, options).reason;
   EXPECT_NE(verdict(relu, options).reason.find("NaN"), std::string::npos);
-  options = {};
   options.cpu_features = 0;
-  EXPECT_NE(verdict(relu, options).reason.find("CPU features"), std::string::npos);
+  EXPECT_NE(verdict(sigmoid, options).reason.find("CPU features"), std::string::npos);
   const auto graph =
       ir::parse_graph("graph g(x: float[1, 16, h, 8]) -> (y) {\n  w: float[16, 16, 1, 1] = const random(1)\n  y: float[1, 16, h, 8] = Conv(x, w)\n}\n");
   options = {};

@@ -60,7 +60,7 @@ std::optional<Product> product_of(const PlanRequest& request, const MatMulBlock&
   spec.epilogue.alpha = block.tail.alpha;
   spec.epilogue.beta = block.tail.beta;
   spec.epilogue.residual_after = block.tail.residual_after;
-  why = onednn::conv_unsupported(spec, request.exact);
+  why = onednn::conv_unsupported(spec);
   if (!why.empty()) return std::nullopt;
   return product;
 }
