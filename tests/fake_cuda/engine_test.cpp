@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdlib>
+#include <map>
 
 #include "backend/cuda/nvrtc.h"
 #include "builder/builder.h"
@@ -112,6 +114,99 @@ TEST_F(FakeEngine, ContextsGiveBackWhatTheyTook) {
   const fake_cuda_live after = fake_cuda_count();
   EXPECT_EQ(after.bytes, before.bytes);
   EXPECT_EQ(after.streams + after.events + after.graphs, before.streams + before.events + before.graphs);
+}
+
+/// What convolutional networks are made of: a stem on an image, depthwise and grouped convolutions, a concat, poolings, a step up, a classifier.
+std::shared_ptr<ir::Model> image_model() {
+  builder::test::ModelMaker m(5);
+  ir::Value* image = m.input("x", {ir::Dim::symbol("batch"), 3, ir::Dim::symbol("height"), ir::Dim::symbol("width")});
+  const auto ints = [](std::initializer_list<std::pair<const char*, std::vector<std::int64_t>>> list) {
+    ir::Attrs attrs;
+    for (const auto& [name, values] : list) attrs.set(name, values);
+    return attrs;
+  };
+  ir::Value* x = m.silu(m.conv(image, 3, 16, 6, 2, 1, 2));
+  x = m.add("Relu", {m.conv(x, 16, 16, 3, 1, 16)});
+  ir::Value *a = m.silu(m.conv(x, 16, 24, 3, 2)), *b = m.conv(x, 16, 24, 3, 2, 2);
+  a = m.add("Add", {a, m.add("LeakyRelu", {m.conv(a, 24, 24, 3)})});
+  ir::Attrs axis;
+  axis.set("axis", 1);
+  ir::Value* both = m.add("Concat", {a, b}, axis);
+  both = m.add("MaxPool", {both}, ints({{"kernel_shape", {3, 3}}, {"pads", {1, 1, 1, 1}}}));
+  ir::Value* up = m.add("ConvTranspose", {both, m.weight({48, 20, 4, 4}, 48)}, ints({{"strides", {2, 2}}, {"pads", {1, 1, 1, 1}}}));
+  ir::Value* pooled = m.add("Flatten", {m.add("GlobalAveragePool", {m.conv(up, 20, 32, 1)})});
+  return m.finish({m.add("Gemm", {pooled, m.weight({32, 10}, 32), m.weight({10}, 1)})});
+}
+
+Status run_image(runtime::Context& context, std::int64_t batch, std::int64_t height, std::int64_t width) {
+  std::vector<float> x(static_cast<std::size_t>(batch * 3 * height * width), 1);
+  const std::int64_t dims[] = {batch, 3, height, width};
+  const runtime::InputView view{x.data(), DType::kFloat32, dims};
+  return context.run(std::span(&view, 1), {});
+}
+
+TEST_F(FakeEngine, ConvolutionsPoolingAndProductsRunOnTheGpuInEveryPrecision) {
+  for (const char* precision : {"fp32", "tf32", "bf16", "fp16"}) {
+    builder::BuildOptions o = options();
+    o.precision = builder::parse_precision(precision);
+    builder::BuildResult built = builder::build_engine(image_model(), o);
+    EXPECT_TRUE(built.report.host_steps.empty()) << precision << ": " << built.report.host_steps.front();
+    std::map<std::string, int> kernels;
+    for (const plan::Step& step : built.engine.sections[0].program.steps) ++kernels[step.kernel];
+    EXPECT_EQ(kernels["cuda.conv"], 5) << precision;
+    EXPECT_EQ(kernels["cuda.depthwise"], 1) << precision;
+    EXPECT_EQ(kernels["cuda.pool"], 2) << precision;
+    EXPECT_EQ(kernels["cuda.conv_transpose"], 1) << precision;
+    EXPECT_EQ(kernels["cuda.matmul"], 1) << precision;
+    EXPECT_EQ(kernels["cuda.pad"], 1) << precision << ": the image is stored in whole pieces";
+    const auto engine = runtime::Engine::create(std::move(built.engine));
+    runtime::Context context(engine);
+    // Other batches and sizes of the classes, there and back: parameters move, memory and weights stay.
+    for (const auto& [batch, height, width] :
+         std::vector<std::array<std::int64_t, 3>>{{1, 32, 40}, {3, 32, 40}, {1, 32, 40}, {2, 36, 28}, {1, 64, 52}, {3, 32, 40}}) {
+      const Status status = run_image(context, batch, height, width);
+      ASSERT_TRUE(status) << precision << " " << batch << "x" << height << "x" << width << ": " << status.message();
+    }
+  }
+}
+
+TEST_F(FakeEngine, RowsThatFillNoPieceAreStoredWider) {
+  builder::BuildOptions o = options();
+  o.precision = builder::Precision::kFloat16;
+  const builder::BuildResult built = builder::build_engine(image_model(), o);
+  const plan::Program& program = built.engine.sections[0].program;
+  // The transposed convolution makes 20 channels: they lie in pixels of 24.
+  int wide = 0;
+  for (const plan::Step& step : program.steps) {
+    if (step.kernel != "cuda.conv_transpose") continue;
+    const plan::Slot& out = program.slots[static_cast<std::size_t>(step.outputs[0])];
+    ASSERT_EQ(out.storage, plan::Storage::kAlias);
+    EXPECT_EQ(program.slots[static_cast<std::size_t>(out.parent)].shape[1], ir::Dim(24));
+    ++wide;
+  }
+  EXPECT_EQ(wide, 1);
+}
+
+TEST_F(FakeEngine, CandidatesAreTimedWithCallsThatTheDriverAccepts) {
+  builder::BuildOptions o = options();
+  o.precision = builder::Precision::kFloat16;
+  o.budget_seconds = 5;
+  const builder::BuildResult built = builder::build_engine(image_model(), o);
+  EXPECT_GT(built.report.timed, 20);
+}
+
+TEST_F(FakeEngine, WeightsOfTheWrongSizeAreRefused) {
+  builder::BuildOptions o = options();
+  o.precision = builder::Precision::kFloat16;
+  for (const char* kernel : {"cuda.conv", "cuda.depthwise", "cuda.matmul"}) {
+    engine::EngineData data = builder::build_engine(image_model(), o).engine;
+    for (plan::Step& step : data.sections[0].program.steps)
+      if (step.kernel == kernel) std::swap(step.weights.at(0), step.weights.at(1));
+    const auto engine = runtime::Engine::create(std::move(data));
+    runtime::Context context(engine);
+    const Status status = run_image(context, 1, 32, 40);
+    EXPECT_EQ(status.code(), Code::kCorruptFile) << kernel << ": " << status.message();
+  }
 }
 
 TEST_F(FakeEngine, AnEngineFileRunsOnTheCpuWhereItsGpuIsAnother) {
