@@ -56,7 +56,8 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
   };
   e.count = expected.size();
   if (expected.dtype() == DType::kFloat32 && actual.dtype() == DType::kFloat32) {
-    const auto want = expected.data<float>(), got = actual.data<float>();
+    const Tensor aligned = expected.make_aligned();
+    const auto want = aligned.data<float>(), got = actual.data<float>();
     for (std::int64_t i = 0; i < e.count; ++i) one(want[static_cast<std::size_t>(i)], got[static_cast<std::size_t>(i)]);
   } else {
     for (std::int64_t i = 0; i < e.count; ++i) one(expected.as_double(i), actual.as_double(i));
@@ -64,15 +65,18 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
   return e;
 }
 
-/// The products' own rounding under --precision tf32: float32 with 10 bits of mantissa.
-void round_to_tf32(Tensor& tensor) {
+/// The products' own rounding under --precision tf32, float32 with 10 bits of mantissa: packed weights are rounded, of activations the tensor cores
+/// leave the other bits out.
+void round_to_tf32(Tensor& tensor, bool packed) {
   if (!tensor.defined() || tensor.dtype() != DType::kFloat32) return;
   Tensor rounded(DType::kFloat32, tensor.dims());
-  const auto from = tensor.data<float>();
+  const Tensor aligned = tensor.make_aligned();  // a weight may lie anywhere in its file
+  const auto from = aligned.data<float>();
   const auto to = rounded.mutable_data<float>();
   for (std::size_t i = 0; i < from.size(); ++i) {
     const auto bits = std::bit_cast<std::uint32_t>(from[i]);
-    to[i] = std::isfinite(from[i]) ? std::bit_cast<float>((bits + 0xFFF + ((bits >> 13) & 1)) & ~std::uint32_t{0x1FFF}) : from[i];
+    const auto up = packed ? 0xFFF + ((bits >> 13) & 1) : 0;
+    to[i] = std::isfinite(from[i]) ? std::bit_cast<float>((bits + up) & ~std::uint32_t{0x1FFF}) : from[i];
   }
   tensor = std::move(rounded);
 }
@@ -208,7 +212,8 @@ class Verifier {
     std::unordered_map<std::string, Tensor> rounded;
     if (tf32_) {
       runner.observe = [&](const ir::Value& value, Tensor& tensor) {
-        if (std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); })) round_to_tf32(tensor);
+        if (std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); }))
+          round_to_tf32(tensor, value.is_constant());
         if (!value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name) && tensor.defined()) rounded[value.name] = tensor;
         if (forced && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) tensor = engine_tensor(value);
       };
