@@ -101,11 +101,43 @@ def speed_table(results):
     return "\n".join(lines)
 
 
-def readme_page():
-    text = (ROOT / "README.md").read_text()
-    before, _, rest = text.partition(BEGIN)
+def gpu_table(path):
+    results = json.loads(path.read_text())
+    about, contenders = results["about"], {"eager": "PyTorch", "graph": "in a CUDA graph", "compile": "torch.compile", "lathe": "Lathe"}
+    lines = [
+        f"{about['gpu']}, {about['date']}, PyTorch {about['torch']}; {about['what']}; in brackets the time relative to the fastest of PyTorch's "
+        f"(below 1: Lathe is faster). Made by `{about['command']}`.",
+        "",
+        "| network | " + " | ".join(contenders.values()) + " | steps | on the host |",
+        "| --- |" + " ---: |" * (len(contenders) + 2),
+    ]
+    for name, row in results["networks"].items():
+        medians = row["median_ms"]
+        rivals = [medians[c] for c in contenders if c != "lathe" and c in medians]
+        cells = [f"{medians[c]:.3f}" if c in medians else "-" for c in contenders]
+        if rivals:
+            cells[-1] += f" ({medians['lathe'] / min(rivals):.2f})"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['steps']} | {row['host_steps']} |")
+    return "\n".join(lines)
+
+
+def gpu_tables():
+    return "\n\n".join(gpu_table(path) for path in sorted((ROOT / "bench" / "results").glob("*-networks.json")))
+
+
+def with_tables(page, tables):
+    """The page with what stands between its two marks made anew."""
+    before, _, rest = (ROOT / page).read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{speed_tables()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+def readme_page():
+    return with_tables("README.md", speed_tables)
+
+
+def gpu_page():
+    return with_tables("docs/gpu.md", gpu_tables)
 
 
 def main():
@@ -113,7 +145,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     options = parser.parse_args()
     stale = []
-    for name, make in {"docs/ops.md": ops_page, "docs/knobs.md": knobs_page, "README.md": readme_page}.items():
+    for name, make in {"docs/ops.md": ops_page, "docs/knobs.md": knobs_page, "README.md": readme_page, "docs/gpu.md": gpu_page}.items():
         path = ROOT / name
         page = make()
         if path.exists() and path.read_text() == page:
