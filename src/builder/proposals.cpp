@@ -5,8 +5,10 @@
 #include "builder/proposals.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "builder/pattern_ops.h"
+#include "regions/attention/attention.h"
 #include "regions/conv_block/conv_block.h"
 #include "regions/conv_transpose/conv_transpose.h"
 #include "regions/loops/propose.h"
@@ -26,6 +28,7 @@ struct Pattern {
 const std::vector<Pattern>& patterns() {
   static const std::vector<Pattern> list{
       {"conv_block", regions::propose_conv_block, {"Conv"}},
+      {"attention", regions::propose_attention, {"MatMul"}},
       {"matmul_block", regions::propose_matmul_block, {"MatMul", "Gemm"}},
       {"conv_transpose", regions::propose_conv_transpose, {"ConvTranspose"}},
       {"pool", regions::propose_pool, {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}},
@@ -37,8 +40,12 @@ const std::vector<Pattern>& patterns() {
 }  // namespace
 
 std::vector<ops::Region> propose_anchored(const ir::Node& node) {
-  for (const Pattern& pattern : patterns())
-    if (auto regions = pattern.propose(node); !regions.empty()) return regions;
+  std::vector<ops::Region> all;
+  for (const Pattern& pattern : patterns()) {
+    auto regions = pattern.propose(node);
+    std::move(regions.begin(), regions.end(), std::back_inserter(all));
+  }
+  if (!all.empty()) return all;
   // A candidate whose pattern is an op's name serves that node alone: an op with a kernel of its own needs no entry in the list.
   if (node.domain.empty() && !ops::candidates_for(node.op).empty()) return {make_region(node.op, {&node})};
   return {};

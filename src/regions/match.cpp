@@ -5,6 +5,7 @@
 #include "regions/match.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_set>
 
 namespace lathe::regions {
@@ -83,6 +84,12 @@ const ir::Node* add_behind(const ir::Value* value, const ir::Value*& other) {
 }
 
 bool same_shape(const ir::Value* a, const ir::Value* b) { return a->has_shape() && b->has_shape() && a->shape() == b->shape() && a->dtype() == b->dtype(); }
+
+std::optional<float> number(const ir::Value* value) {
+  if (!value || !value->is_constant() || value->constant.size() != 1) return std::nullopt;
+  const float x = static_cast<float>(value->constant.as_double(0));
+  return std::isfinite(x) ? std::optional(x) : std::nullopt;
+}
 
 }  // namespace
 
@@ -173,6 +180,20 @@ std::optional<Tail> match_tail(const ops::Region& region, const ir::Node& anchor
     if (same) return std::move(tail);
   }
   return std::nullopt;
+}
+
+std::optional<float> scaling(const ir::Node& node, ir::Value*& operand) {
+  if (!node.is("Mul") && !node.is("Div")) return std::nullopt;
+  std::optional<float> factor;
+  if ((factor = number(node.input(1)))) {
+    operand = node.input(0);
+    if (node.is("Div")) factor = *factor == 0 ? std::nullopt : std::optional(1 / *factor);
+  } else if (node.is("Mul") && (factor = number(node.input(0)))) {
+    operand = node.input(1);
+  }
+  if (!factor || operand->is_constant() || operand->dtype() != DType::kFloat32) return std::nullopt;
+  if (!operand->has_shape() || !node.output()->has_shape() || operand->shape() != node.output()->shape()) return std::nullopt;
+  return factor;
 }
 
 void write_tail(const Tail& tail, ir::Attrs& params) {

@@ -15,6 +15,9 @@ namespace lathe::regions {
 /// A region of exactly these nodes (topological order): inputs in first-use order, outputs = values used outside.
 ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes);
 
+/// The factor by which a Mul or Div multiplies its other operand (returned in `operand`), when that keeps the shape.
+std::optional<float> scaling(const ir::Node& node, ir::Value*& operand);
+
 /// result = act(x + bias [+ residual]) [+ residual]
 struct Tail {
   std::vector<const ir::Node*> nodes;  ///< in order; empty = nothing behind the anchor

@@ -5,7 +5,6 @@
 #include "regions/matmul_block/matmul_block.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace lathe::regions {
 namespace {
@@ -13,27 +12,6 @@ namespace {
 bool contains(const std::vector<const ir::Node*>& nodes, const ir::Node* node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
 
 bool read_once(const ir::Value* value) { return value->uses.size() == 1 && !value->is_graph_output(); }
-
-std::optional<float> number(const ir::Value* value) {
-  if (!value || !value->is_constant() || value->constant.size() != 1) return std::nullopt;
-  const float x = static_cast<float>(value->constant.as_double(0));
-  return std::isfinite(x) ? std::optional(x) : std::nullopt;
-}
-
-/// The factor by which `node` multiplies its other operand (returned in `operand`), when that keeps the shape.
-std::optional<float> scaling(const ir::Node& node, ir::Value*& operand) {
-  if (!node.is("Mul") && !node.is("Div")) return std::nullopt;
-  std::optional<float> factor;
-  if ((factor = number(node.input(1)))) {
-    operand = node.input(0);
-    if (node.is("Div")) factor = *factor == 0 ? std::nullopt : std::optional(1 / *factor);
-  } else if (node.is("Mul") && (factor = number(node.input(0)))) {
-    operand = node.input(1);
-  }
-  if (!factor || operand->is_constant() || operand->dtype() != DType::kFloat32) return std::nullopt;
-  if (!operand->has_shape() || !node.output()->has_shape() || operand->shape() != node.output()->shape()) return std::nullopt;
-  return factor;
-}
 
 std::vector<std::int64_t> permutation(const ir::Node& transpose) {
   std::vector<std::int64_t> perm = transpose.attrs.get_ints("perm");
