@@ -78,7 +78,9 @@ plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
       sources.emplace_back();
       continue;
     }
-    ids.push_back(add_raw(*source));
+    if (const auto found = parts_.find(source); found != parts_.end())
+      for (const ir::Value* part : found->second) ids.push_back(add_raw(*part));
+    else ids.push_back(add_raw(*source));
     sources.push_back(source->constant);
   }
   const std::string recipe = fmt::format("{}({}){}", request.pack, fmt::join(ids, ","), attrs_key(request.params));

@@ -27,6 +27,8 @@ class BlobStore {
   const plan::Blob& blob(plan::BlobId id) const { return blobs_.at(static_cast<std::size_t>(id)); }
   /// Drops packed blobs that `used` does not name, moves the rest into `engine` and returns old id -> new id.
   std::vector<plan::BlobId> move_into(engine::EngineData& engine, const std::vector<bool>& used);
+  /// `whole` is made of `parts`, which the engine holds: it is packed from, but not stored beside them.
+  void made_of(const ir::Value* whole, std::vector<ir::Value*> parts) { parts_[whole] = std::move(parts); }
   /// Keeps a blob in the engine though no step names it.
   void keep(plan::BlobId id) { kept_.insert(id); }
   std::size_t size() const noexcept { return blobs_.size(); }
@@ -34,6 +36,7 @@ class BlobStore {
  private:
   plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
   std::set<plan::BlobId> kept_;
+  std::unordered_map<const ir::Value*, std::vector<ir::Value*>> parts_;
   std::vector<plan::Blob> blobs_;
   std::vector<std::span<const std::byte>> bytes_;
   std::vector<std::shared_ptr<const void>> owners_;

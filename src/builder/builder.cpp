@@ -27,6 +27,7 @@
 #include "ops/import.h"
 #include "ops/reference_runner.h"
 #include "passes/simplify.h"
+#include "regions/attention/join_projections.h"
 #include "runtime/context.h"
 
 namespace lathe::builder {
@@ -103,6 +104,12 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
   if (options.device_handle) {
     const double started = os::now_seconds();
     const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options.device_handle)->info();
+    // A graph of its own: rewrites that pay with the GPU's kernels alone.
+    const std::shared_ptr<ir::Model> model = prepared.model->clone();
+    const ir::Graph& graph = *model->graph;
+    if (options.precision == Precision::kFloat16 || options.precision == Precision::kBFloat16)
+      for (auto& [whole, parts] : regions::join_projections(*model->graph, regions::kMostAttentionDepth)) blobs.made_of(whole, std::move(parts));
+    data.owners.push_back(model);
     ValuePlans plans;
     data.precision = plan_precision(graph, options.precision, plans, pinned, true);
     plan_slices(graph, plans);
