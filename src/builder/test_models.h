@@ -39,6 +39,7 @@ class ModelMaker {
     return model_->graph->add_constant("k" + std::to_string(counter_++), std::move(tensor));
   }
   ir::Value* ints(std::vector<std::int64_t> values) { return model_->graph->add_constant("k" + std::to_string(counter_++), Tensor::vector(values)); }
+  ir::Value* constant(Tensor tensor) { return model_->graph->add_constant("k" + std::to_string(counter_++), std::move(tensor)); }
   ir::Value* add(const std::string& op, std::vector<ir::Value*> inputs, ir::Attrs attrs = {}) {
     return add_all(op, std::move(inputs), 1, std::move(attrs))->output();
   }

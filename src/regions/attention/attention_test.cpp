@@ -1,0 +1,211 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Attention from proposal to places: the definition, evaluated on the operands where the match says that they lie, must give what the graph gives.
+
+#include "regions/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <random>
+
+#include "ops/reference_runner.h"
+#include "regions/attention/join_projections.h"
+#include "regions/attention/test_models.h"
+
+namespace lathe::regions {
+namespace {
+
+using builder::test::attention_model;
+using builder::test::AttentionCase;
+using builder::test::attrs_of;
+using builder::test::Mask;
+using builder::test::ModelMaker;
+using builder::test::Spelling;
+
+const ir::Node* product_of(const ir::Graph& graph) {
+  const ir::Node* found = nullptr;
+  for (const ir::Node* node : graph.nodes())
+    if (!propose_attention(*node).empty()) found = node;
+  return found;
+}
+
+std::vector<Tensor> random_inputs(const ir::Graph& graph, const ir::Bindings& bindings) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  std::vector<Tensor> inputs;
+  for (const ir::Value* input : graph.inputs()) {
+    Tensor tensor(input->dtype(), *ir::evaluate(input->shape(), bindings));
+    for (float& x : tensor.mutable_data<float>()) x = normal(random);
+    inputs.push_back(std::move(tensor));
+  }
+  return inputs;
+}
+
+std::int64_t index_of(const AttentionOperand& operand, const Tensor& tensor, std::span<const std::int64_t> batch, std::int64_t row, std::int64_t column) {
+  std::vector<std::int64_t> at = operand.offset;
+  const auto move = [&](const Place& place, std::int64_t index) {
+    if (place.axis >= 0) at[static_cast<std::size_t>(place.axis)] += index * place.step;
+  };
+  for (std::size_t i = 0; i < batch.size(); ++i) move(operand.batch[i], batch[i]);
+  move(operand.row, row);
+  move(operand.column, column);
+  std::int64_t index = 0;
+  for (std::size_t a = 0; a < at.size(); ++a) {
+    EXPECT_LT(at[a], tensor.dims()[a]);
+    index = index * tensor.dims()[a] + at[a];
+  }
+  return index;
+}
+
+/// Every alternative of the attention, evaluated by its places, against the graph.
+void check(const ir::Model& model, const ir::Bindings& bindings) {
+  const ir::Graph& graph = *model.graph;
+  std::map<const ir::Value*, Tensor> seen;
+  ops::RunnerOptions options;
+  options.observe = [&](const ir::Value& value, Tensor& tensor) { seen[&value] = tensor; };
+  ops::ReferenceRunner(graph, options).run(random_inputs(graph, bindings));
+  const ir::Node* product = product_of(graph);
+  ASSERT_TRUE(product);
+  for (const ops::Region& region : propose_attention(*product)) {
+    const AttentionBlock b = match_attention(region);
+    ASSERT_EQ(region.outputs.size(), 1u);
+    ASSERT_EQ(region.outputs[0], b.out.value);
+    ASSERT_LE(b.batch.size(), 2u);
+    std::vector<std::int64_t> extents;
+    for (const ir::Dim& dim : b.batch) extents.push_back(*dim.evaluate(bindings));
+    extents.resize(2, 1);
+    const std::int64_t queries = *b.queries.evaluate(bindings), keys = *b.keys.evaluate(bindings);
+    const auto at = [&](const AttentionOperand& operand, std::span<const std::int64_t> batch, std::int64_t row, std::int64_t column) {
+      const Tensor& tensor = seen.at(operand.value);
+      return static_cast<double>(tensor.data<float>()[static_cast<std::size_t>(index_of(operand, tensor, batch, row, column))]);
+    };
+    ASSERT_EQ(extents[0] * extents[1] * queries * b.value_depth, seen.at(b.out.value).size());
+    for (std::int64_t outer = 0; outer < extents[0]; ++outer)
+      for (std::int64_t inner = 0; inner < extents[1]; ++inner)
+        for (std::int64_t i = 0; i < queries; ++i) {
+          const std::int64_t both[] = {outer, inner};
+          const std::span<const std::int64_t> batch(both, b.batch.size());
+          std::vector<double> weight(static_cast<std::size_t>(keys));
+          double most = -std::numeric_limits<double>::infinity(), sum = 0;
+          for (std::int64_t j = 0; j < keys; ++j) {
+            double& x = weight[static_cast<std::size_t>(j)];
+            for (std::int64_t d = 0; d < b.depth; ++d) x += at(b.q, batch, i, d) * at(b.k, batch, j, d);
+            x *= static_cast<double>(b.scale);
+            if (b.mask.value) x += at(b.mask, batch, i, j);
+            most = std::max(most, x);
+          }
+          for (double& x : weight) sum += x = std::exp(x - most);
+          for (double& x : weight) x = std::isnan(sum) && b.zeroes ? 0 : x / sum;
+          for (std::int64_t d = 0; d < b.value_depth; ++d) {
+            double value = 0;
+            for (std::int64_t j = 0; j < keys; ++j) value += weight[static_cast<std::size_t>(j)] * at(b.v, batch, j, d);
+            ASSERT_NEAR(at(b.out, batch, i, d), value, 1e-4) << region.nodes.size() << " nodes, item " << outer << "," << inner << ", query " << i;
+          }
+        }
+  }
+}
+
+TEST(Attention, PlacesOfEverySpelling) {
+  using D = ir::Dim;
+  const D batch = D::symbol("batch"), tokens = D::symbol("tokens"), others = D::symbol("others");
+  const AttentionCase cases[] = {
+      {D(1), D(5), D(5), 3, 4, 4, Mask::kNone, Spelling::kSeparate, false},     {D(2), D(5), D(7), 3, 4, 6, Mask::kNone, Spelling::kSeparate, true},
+      {batch, tokens, others, 2, 4, 4, Mask::kKeys, Spelling::kSeparate, true}, {batch, tokens, tokens, 2, 4, 4, Mask::kFull, Spelling::kSplit, false},
+      {D(2), D(5), D(5), 2, 4, 6, Mask::kCausal, Spelling::kSplit, false},      {D(3), D(5), D(5), 2, 4, 4, Mask::kNone, Spelling::kGather, false},
+      {D(3), D(5), D(6), 2, 4, 4, Mask::kNone, Spelling::kFlat, true},          {D(2), D(5), D(5), 2, 4, 4, Mask::kEmptyRow, Spelling::kSeparate, false},
+  };
+  for (const AttentionCase& c : cases) {
+    SCOPED_TRACE(fmt::format("spelling {}, mask {}", static_cast<int>(c.spelling), static_cast<int>(c.mask)));
+    check(*attention_model(c), {{"batch", 3}, {"tokens", 5}, {"others", 6}});
+  }
+}
+
+AttentionBlock widest(const ir::Model& model) { return match_attention(propose_attention(*product_of(*model.graph)).front()); }
+
+TEST(Attention, OperandsAreReadWhereTheProjectionsLeftThem) {
+  for (const Spelling spelling : {Spelling::kSplit, Spelling::kGather}) {
+    AttentionCase c;
+    c.batch = 2;
+    c.spelling = spelling;
+    const auto model = attention_model(c);
+    const AttentionBlock b = widest(*model);
+    EXPECT_EQ(b.q.value, b.k.value);
+    EXPECT_EQ(b.q.value, b.v.value);
+    EXPECT_TRUE(b.q.value->producer->is("Add"));
+    EXPECT_TRUE(b.out.value->uses.at(0).node->is("MatMul"));
+  }
+  AttentionCase flat;
+  flat.batch = 2;
+  flat.spelling = Spelling::kFlat;
+  const auto model = attention_model(flat);
+  EXPECT_TRUE(widest(*model).q.value->producer->is("Add"));
+}
+
+TEST(Attention, ScaleOfBothSidesAndOfTheScores) {
+  AttentionCase c;
+  c.size = 16;
+  EXPECT_NEAR(widest(*attention_model(c)).scale, 0.25, 1e-6);
+  c.spelling = Spelling::kSplit;
+  EXPECT_NEAR(widest(*attention_model(c)).scale, 0.25, 1e-6);
+}
+
+TEST(Attention, MustNotFire) {
+  // Softmax along the queries; weights that are an output too; a mask that widens the scores.
+  for (const int what : {0, 1, 2}) {
+    ModelMaker m;
+    ir::Value *q = m.input("q", {1, 6, 8}), *k = m.input("k", {1, 8, 6}), *v = m.input("v", {1, 6, 8});
+    ir::Value* scores = m.add("MatMul", {q, k});
+    if (what == 2) scores = m.add("Add", {scores, m.input("mask", {3, 6, 6})});
+    ir::Value* weights = m.add("Softmax", {scores}, attrs_of("axis", what == 0 ? 1 : 2));
+    ir::Value* y = m.add("MatMul", {weights, v});
+    const auto model = what == 1 ? m.finish({y, weights}) : m.finish({y});
+    EXPECT_EQ(product_of(*model->graph), nullptr) << what;
+  }
+}
+
+TEST(Attention, KeysThatLeaveTheGraphAreReadAsTheyAre) {
+  ModelMaker m;
+  ir::Value* x = m.input("x", {1, 6, 8});
+  const auto turned = [&](std::vector<std::int64_t> perm) {
+    return m.add("Transpose", {m.add("MatMul", {x, m.weight({8, 8}, 8)})}, attrs_of("perm", std::move(perm)));
+  };
+  ir::Value *k = turned({0, 2, 1}), *q = m.add("MatMul", {x, m.weight({8, 8}, 8)});
+  ir::Value* weights = m.add("Softmax", {m.add("MatMul", {q, k})}, attrs_of("axis", -1));
+  const auto model = m.finish({m.add("MatMul", {weights, m.add("MatMul", {x, m.weight({8, 8}, 8)})}), k});
+  EXPECT_EQ(widest(*model).k.value, k);
+  check(*model, {});
+}
+
+TEST(Attention, JoinedProjectionsGiveTheSame) {
+  for (const bool cross : {false, true}) {
+    AttentionCase c;
+    c.batch = 2;
+    c.cross = cross;
+    c.keys = cross ? 9 : 16;
+    c.value_size = 48;
+    const auto model = attention_model(c);
+    const auto inputs = random_inputs(*model->graph, {});
+    const Tensor before = ops::ReferenceRunner(*model->graph).run(inputs).at(0);
+    const JoinedConstants joined = join_projections(*model->graph, 128);
+    std::int64_t products = 0;
+    for (const ir::Node* node : model->graph->nodes()) products += node->is("MatMul");
+    // Of two inputs, only keys and values could be joined; they are left alone, since queries read another tensor.
+    EXPECT_EQ(products, cross ? 6 : 4);
+    EXPECT_EQ(joined.size(), cross ? 0u : 2u);
+    const Tensor after = ops::ReferenceRunner(*model->graph).run(inputs).at(0);
+    for (std::int64_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before.as_double(i), after.as_double(i), 1e-5) << i;
+    if (cross) continue;
+    const AttentionBlock b = widest(*model);
+    EXPECT_EQ(b.q.value, b.v.value);
+    for (const auto& [whole, parts] : joined) EXPECT_EQ(parts.size(), 3u) << whole->name;
+    EXPECT_TRUE(join_projections(*model->graph, 128).empty());
+  }
+  AttentionCase wide;
+  wide.size = 160;
+  EXPECT_TRUE(join_projections(*attention_model(wide)->graph, 128).empty());
+}
+
+}  // namespace
+}  // namespace lathe::regions
