@@ -26,22 +26,42 @@ __device__ inline float exp2_fast(float x) {
 /// a row at piece ^ (row & 7). What lies outside becomes zero.
 template <int kCount, int kDepth, int kThreads>
 __device__ inline void load_rows(u32 to, const u16* from, long long stride, int first, int limit, int depth, int vectors) {
-  constexpr int kPieces = kDepth / 8;
-  static_assert(kCount * kPieces % kThreads == 0);
-#pragma unroll 4
-  for (int i = threadIdx.x; i < kCount * kPieces; i += kThreads) {
-    const int row = i / kPieces, piece = i % kPieces, left = first + row < limit ? depth - piece * 8 : 0;
-    const u32 at = to + (piece >> 3) * (kCount * 128) + row * 128 + (((piece & 7) ^ (row & 7)) << 4);
-    const u16* source = from + static_cast<long long>(first + row) * stride + piece * 8;
-    if (vectors) {
-      copy16(at, source, max(0, min(16, left * 2)));
-    } else {
-      u32 packed[4] = {};
+  constexpr int kPieces = kDepth / 8, kRowStep = kThreads / kPieces;
+  static_assert(kCount % kRowStep == 0 && kRowStep % 8 == 0);  // a thread stays at its piece
+  const int own = threadIdx.x / kPieces, piece = threadIdx.x % kPieces, left = depth - piece * 8;
+  to += (piece >> 3) * (kCount * 128) + own * 128 + (((piece & 7) ^ (own & 7)) << 4);
+  from += static_cast<long long>(first + own) * stride + piece * 8;
+  const int rows = limit - first - own;
+  if (vectors) {
+    const int bytes = left > 0 ? 16 : 0;  // whole pieces: the depth is a multiple of them
 #pragma unroll
-      for (int e = 0; e < 8; ++e)
-        if (e < left) packed[e / 2] |= static_cast<u32>(source[e]) << (16 * (e & 1));
-      store_shared16(at, make_uint4(packed[0], packed[1], packed[2], packed[3]));
-    }
+    for (int i = 0; i < kCount / kRowStep; ++i) copy16(to + i * kRowStep * 128, from + i * kRowStep * stride, i * kRowStep < rows ? bytes : 0);
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < kCount / kRowStep; ++i) {
+    u32 packed[4] = {};
+#pragma unroll
+    for (int e = 0; e < 8; ++e)
+      if (e < left && i * kRowStep < rows) packed[e / 2] |= static_cast<u32>(from[i * kRowStep * stride + e]) << (16 * (e & 1));
+    store_shared16(to + i * kRowStep * 128, make_uint4(packed[0], packed[1], packed[2], packed[3]));
+  }
+}
+
+/// The thread's scores: rows `row` and row + 8, columns first_key + 8 j and the next. The mask's type is asked once.
+template <int kType, int kCount>
+__device__ inline void add_mask(float (&score)[kCount][4], const AttentionParams& p, long long item, int row, int first_key) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (row + half * 8 >= p.queries) continue;
+    const long long line = item + (row + half * 8) * p.mask_at.row;
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int key = first_key + j * 8 + e;
+        if (key < p.keys) score[j][half * 2 + e] += load_element(p.mask, line + static_cast<long long>(key) * p.mask_column, kType);
+      }
   }
 }
 
@@ -133,19 +153,26 @@ __device__ inline void attention(const AttentionParams& p) {
     }
 
     const int first_key = step * kKeys + key_warp * kKeysPerWarp + own_column;
+#pragma unroll
+    for (int j = 0; j < kKeysPerWarp / 8; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) score[j][e] *= scale;
+    if (p.mask) {
+      if (p.mask_type == kElementFloat32) add_mask<kElementFloat32>(score, p, mask_item, own_row, first_key);
+      else add_mask<kStored>(score, p, mask_item, own_row, first_key);
+    }
+    if (step * kKeys + (key_warp + 1) * kKeysPerWarp > p.keys) {
+#pragma unroll
+      for (int j = 0; j < kKeysPerWarp / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          if (first_key + j * 8 + (e & 1) >= p.keys) score[j][e] = -kInfinity;
+    }
     float step_max[2] = {maximum[0], maximum[1]};
 #pragma unroll
     for (int j = 0; j < kKeysPerWarp / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int key = first_key + j * 8 + (e & 1), row = own_row + (e >> 1) * 8;
-        float x = score[j][e] * scale;
-        if (p.mask && key < p.keys && row < p.queries)
-          x += load_element(p.mask, mask_item + row * p.mask_at.row + static_cast<long long>(key) * p.mask_column, p.mask_type);
-        if (key >= p.keys) x = -kInfinity;
-        score[j][e] = x;
-        step_max[e >> 1] = fmaxf(step_max[e >> 1], x);
-      }
+      for (int e = 0; e < 4; ++e) step_max[e >> 1] = fmaxf(step_max[e >> 1], score[j][e]);
     float base[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -164,8 +191,18 @@ __device__ inline void attention(const AttentionParams& p) {
 #pragma unroll
     for (int j = 0; j < kKeysPerWarp / 8; ++j)
 #pragma unroll
+      for (int e = 0; e < 4; ++e) score[j][e] -= base[e >> 1];
+    if (p.mask) {
+#pragma unroll
+      for (int j = 0; j < kKeysPerWarp / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) score[j][e] *= kLog2E;
+    }
+#pragma unroll
+    for (int j = 0; j < kKeysPerWarp / 8; ++j)
+#pragma unroll
       for (int e = 0; e < 4; ++e) {
-        score[j][e] = exp2_fast((score[j][e] - base[e >> 1]) * to_exponent);
+        score[j][e] = exp2_fast(score[j][e]);
         sum[e >> 1] += score[j][e];
       }
 

@@ -42,7 +42,11 @@ class AttentionKernel final : public Kernel {
     if (stored_ != DType::kFloat16 && stored_ != DType::kBFloat16) throw Error(Code::kUnsupported, "an attention step on neither float16 nor bfloat16");
     for (const Operand* operand : {&q_, &k_, &v_})
       if (request.inputs[operand->input].dtype != stored_) throw Error(Code::kInternal, "the operands of an attention step have different types");
-    if (masked_) mask_type_ = regions::need_cuda_element(request.inputs[mask_.input].dtype);
+    if (masked_) {
+      const DType mask = request.inputs[mask_.input].dtype;
+      if (mask != DType::kFloat32 && mask != stored_) throw Error(Code::kInternal, "the mask of an attention step has another type than its operands");
+      mask_type_ = regions::need_cuda_element(mask);
+    }
     for (std::size_t i = 0; i < std::size(regions::kAttentionTiles); ++i) {
       const regions::AttentionTile& tile = regions::kAttentionTiles[i];
       if (tile.shared_bytes() + 2048 > static_cast<std::uint32_t>(limits_.shared_per_block)) continue;

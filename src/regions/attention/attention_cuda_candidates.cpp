@@ -41,10 +41,11 @@ std::optional<Problem> problem_of(const PlanRequest& request, std::string& why) 
       why = "queries, keys, values and result are stored in different types";
       return std::nullopt;
     }
-  if (b.mask.value && !regions::cuda_element(desc_of(request, b.mask.value).dtype)) {
-    why = std::string(regions::kNoCudaElement);
-    return std::nullopt;
-  }
+  if (b.mask.value)
+    if (const DType mask = desc_of(request, b.mask.value).dtype; mask != DType::kFloat32 && mask != p.stored) {
+      why = "the mask is stored neither in float32 nor in the operands' type";
+      return std::nullopt;
+    }
   std::set<std::string> symbols;
   for (const ir::Dim* dim : {&b.queries, &b.keys}) dim->collect_symbols(symbols);
   for (const ir::Dim& dim : b.batch) dim.collect_symbols(symbols);

@@ -4,7 +4,7 @@
 // The one list of attention kernels, for host and device: X(greatest head size, warps over queries, warps over keys, stages, blocks a multiprocessor).
 
 #define LATHE_ATTENTION_TILES(X) \
-  X(64, 4, 1, 2, 4)              \
+  X(64, 4, 1, 2, 3)              \
   X(64, 2, 2, 1, 4)              \
   X(64, 1, 4, 1, 3)              \
   X(128, 4, 1, 2, 2)             \
