@@ -60,6 +60,9 @@ struct KernelIo {
   void* scratch;  ///< Kernel::scratch_bytes() bytes, 64-byte aligned
   ThreadPool* pool;
   void* stream = nullptr;  ///< of a GPU: run() enqueues there and returns; all pointers are then the device's
+  /// Of a GPU: large weights that the next step with such will read. A kernel may have the cache fetch them while it computes.
+  const void* next_weights = nullptr;
+  std::size_t next_bytes = 0;
 };
 
 class Kernel {

@@ -17,6 +17,8 @@ namespace lathe::runtime {
 namespace {
 
 constexpr std::size_t kMaxGraphs = 16;
+constexpr std::size_t kLeastFetchedAhead = 32u << 10;
+constexpr std::size_t kMostFetchedAhead = 12u << 20;  ///< bytes of a step's weights: a quarter of an H100's second-level cache
 
 const void* address(const Ref& ref, const Specialisation& spec, std::byte* arena) noexcept {
   switch (ref.kind) {
@@ -111,8 +113,20 @@ Status CudaRun::launch_all(Specialisation& spec, const plan::Program& program, c
     while (events_.size() <= spec.steps().size()) events_.emplace_back(device_);
   if (timed)
     if (const Status status = events_[0].record(stream); !status) return status;
+  // A step's kernel asks the cache for the weights behind it: at small batches they come from memory while the multiprocessors wait.
+  const auto weighs = [&](std::size_t s) {
+    const BoundStep& step = spec.steps()[s];
+    return !step.device_weights.empty() && step.weights[0].size() >= kLeastFetchedAhead;
+  };
+  std::size_t ahead = 0;
   for (std::size_t s = 0; s < spec.steps().size(); ++s) {
     const BoundStep& step = spec.steps()[s];
+    for (ahead = std::max(ahead, s + 1); ahead < spec.steps().size() && !weighs(ahead);) ++ahead;
+    plan::KernelIo io{spec.in.data(), spec.out.data(), call.arena + spec.scratch_offset(), nullptr, stream};
+    if (ahead < spec.steps().size()) {
+      io.next_weights = spec.steps()[ahead].device_weights[0];
+      io.next_bytes = std::min(spec.steps()[ahead].weights[0].size(), kMostFetchedAhead);
+    }
     Status status;
     if (step.kernel) {
       if (step.on_host) {
@@ -120,7 +134,7 @@ Status CudaRun::launch_all(Specialisation& spec, const plan::Program& program, c
       } else {
         for (std::size_t i = 0; i < step.inputs.size(); ++i) spec.in[i] = address(step.inputs[i], spec, call.arena);
         for (std::size_t i = 0; i < step.outputs.size(); ++i) spec.out[i] = const_cast<void*>(address(step.outputs[i], spec, call.arena));
-        status = step.kernel->run({spec.in.data(), spec.out.data(), call.arena + spec.scratch_offset(), nullptr, stream});
+        status = step.kernel->run(io);
       }
     }
     if (status && timed) status = events_[s + 1].record(stream);

@@ -98,6 +98,10 @@ Status GemmCall::run(StreamHandle stream, const GemmOperands& operands, const Ep
   params.bias = static_cast<const float*>(operands.bias);
   params.residual = operands.residual;
   params.c = operands.c;
+  if (wide(operands.next)) {
+    params.next = operands.next;
+    params.next_bytes = static_cast<unsigned>(std::min<std::size_t>(operands.next_bytes, 1u << 30));
+  }
   const int stored = params.epilogue.stored_type, vectors = params.epilogue.vectors && wide(operands.c) && wide(operands.residual);
   params.epilogue = epilogue;
   params.epilogue.stored_type = stored;

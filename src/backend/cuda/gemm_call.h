@@ -23,6 +23,8 @@ struct GemmOperands {
   const void* bias = nullptr;
   const void* residual = nullptr;
   void* c = nullptr;
+  const void* next = nullptr;  ///< weights of a later step, for the cache
+  std::size_t next_bytes = 0;
 };
 
 class GemmCall {

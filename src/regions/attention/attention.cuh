@@ -65,6 +65,17 @@ __device__ inline void add_mask(float (&score)[kCount][4], const AttentionParams
   }
 }
 
+/// The scores of keys that exist, in whole groups of 16.
+template <int kCount, class Visit>
+__device__ inline void each_score(float (&score)[kCount][4], int keys, Visit visit) {
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    if ((j & ~1) * 8 >= keys) break;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) visit(score[j][e], j, e);
+  }
+}
+
 template <int kDepth, int kRowWarps, int kKeyWarps, int kStages>
 struct AttentionMemory {
   static constexpr int kRows = 16 * kRowWarps, kKeys = kKeysPerWarp * kKeyWarps;
@@ -117,6 +128,7 @@ __device__ inline void attention(const AttentionParams& p) {
   const float scale = p.mask ? p.scale : p.scale * kLog2E, to_exponent = p.mask ? kLog2E : 1.0f;
   const int own_row = first_query + row_warp * 16 + (lane >> 2), own_column = (lane & 3) * 2;
 
+  const bool active = first_query + row_warp * 16 < p.queries;  // a warp without queries loads for the others only
   for (int step = 0; step < steps; ++step) {
     const u32 k_tile = tiles + step % kStages * Memory::kStage, v_tile = k_tile + Memory::kK;
     if constexpr (kStages > 1) {
@@ -127,6 +139,8 @@ __device__ inline void attention(const AttentionParams& p) {
       copies_wait<1>();
     }
     __syncthreads();  // q and k are here
+    // Of the last keys only as many groups of 16 as there are.
+    const int own_keys = active ? p.keys - step * kKeys - key_warp * kKeysPerWarp : 0;
     if (step == 0) {
 #pragma unroll
       for (int s = 0; s < kDepth / 16; ++s) {
@@ -135,81 +149,65 @@ __device__ inline void attention(const AttentionParams& p) {
       }
     }
     float score[kKeysPerWarp / 8][4];
+    if (own_keys > 0) {
 #pragma unroll
-    for (int j = 0; j < kKeysPerWarp / 8; ++j)
+      for (int j = 0; j < kKeysPerWarp / 8; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) score[j][e] = 0;
+        for (int e = 0; e < 4; ++e) score[j][e] = 0;
 #pragma unroll
-    for (int s = 0; s < kDepth / 16; ++s) {
-      if (s * 16 >= p.depth) break;
+      for (int s = 0; s < kDepth / 16; ++s) {
+        if (s * 16 >= p.depth) break;
 #pragma unroll
-      for (int j = 0; j < kKeysPerWarp / 8; j += 2) {
-        const int n = key_warp * kKeysPerWarp + j * 8 + (lane & 7) + ((lane >> 4) << 3), piece = (s & 3) * 2 + ((lane >> 3) & 1);
-        u32 r[4];
-        load_matrices(r, k_tile + (s >> 2) * (kKeys * 128) + n * 128 + ((piece ^ (n & 7)) << 4));
-        multiply<kType>(score[j], queries[s], r[0], r[1]);
-        multiply<kType>(score[j + 1], queries[s], r[2], r[3]);
+        for (int j = 0; j < kKeysPerWarp / 8; j += 2) {
+          if (j * 8 >= own_keys) break;
+          const int n = key_warp * kKeysPerWarp + j * 8 + (lane & 7) + ((lane >> 4) << 3), piece = (s & 3) * 2 + ((lane >> 3) & 1);
+          u32 r[4];
+          load_matrices(r, k_tile + (s >> 2) * (kKeys * 128) + n * 128 + ((piece ^ (n & 7)) << 4));
+          multiply<kType>(score[j], queries[s], r[0], r[1]);
+          multiply<kType>(score[j + 1], queries[s], r[2], r[3]);
+        }
       }
-    }
 
-    const int first_key = step * kKeys + key_warp * kKeysPerWarp + own_column;
-#pragma unroll
-    for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) score[j][e] *= scale;
-    if (p.mask) {
-      if (p.mask_type == kElementFloat32) add_mask<kElementFloat32>(score, p, mask_item, own_row, first_key);
-      else add_mask<kStored>(score, p, mask_item, own_row, first_key);
-    }
-    if (step * kKeys + (key_warp + 1) * kKeysPerWarp > p.keys) {
-#pragma unroll
-      for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          if (first_key + j * 8 + (e & 1) >= p.keys) score[j][e] = -kInfinity;
-    }
-    float step_max[2] = {maximum[0], maximum[1]};
-#pragma unroll
-    for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) step_max[e >> 1] = fmaxf(step_max[e >> 1], score[j][e]);
-    float base[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 1));
-      step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 2));
-      base[half] = step_max[half] == -kInfinity ? 0.0f : step_max[half];  // a row that is masked so far
-      const float shrink = exp2_fast((maximum[half] - base[half]) * to_exponent);
-      maximum[half] = step_max[half];
-      sum[half] *= shrink;
-#pragma unroll
-      for (int n = 0; n < kDepth / 8; ++n) {
-        result[n][half * 2] *= shrink;
-        result[n][half * 2 + 1] *= shrink;
+      const int first_key = step * kKeys + key_warp * kKeysPerWarp + own_column;
+      each_score(score, own_keys, [&](float& x, int, int) { x *= scale; });
+      if (p.mask) {
+        if (p.mask_type == kElementFloat32) add_mask<kElementFloat32>(score, p, mask_item, own_row, first_key);
+        else add_mask<kStored>(score, p, mask_item, own_row, first_key);
       }
-    }
-#pragma unroll
-    for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) score[j][e] -= base[e >> 1];
-    if (p.mask) {
-#pragma unroll
-      for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) score[j][e] *= kLog2E;
-    }
-#pragma unroll
-    for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        score[j][e] = exp2_fast(score[j][e]);
-        sum[e >> 1] += score[j][e];
+      if (own_keys < kKeysPerWarp) {
+        each_score(score, own_keys, [&](float& x, int j, int e) {
+          if (first_key + j * 8 + (e & 1) >= p.keys) x = -kInfinity;
+        });
       }
+      float step_max[2] = {maximum[0], maximum[1]}, base[2];
+      each_score(score, own_keys, [&](float& x, int, int e) { step_max[e >> 1] = fmaxf(step_max[e >> 1], x); });
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 1));
+        step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 2));
+        base[half] = step_max[half] == -kInfinity ? 0.0f : step_max[half];  // a row that is masked so far
+        const float shrink = exp2_fast((maximum[half] - base[half]) * to_exponent);
+        maximum[half] = step_max[half];
+        sum[half] *= shrink;
+#pragma unroll
+        for (int n = 0; n < kDepth / 8; ++n) {
+          result[n][half * 2] *= shrink;
+          result[n][half * 2 + 1] *= shrink;
+        }
+      }
+      each_score(score, own_keys, [&](float& x, int, int e) { x -= base[e >> 1]; });
+      if (p.mask) each_score(score, own_keys, [&](float& x, int, int) { x *= kLog2E; });
+      each_score(score, own_keys, [&](float& x, int, int e) {
+        x = exp2_fast(x);
+        sum[e >> 1] += x;
+      });
+    }
 
     copies_wait<kStages == 1 ? 0 : 2>();
     __syncthreads();  // v is here
 #pragma unroll
     for (int s = 0; s < kKeysPerWarp / 16; ++s) {
+      if (s * 16 >= own_keys) break;
       const u32 weights[4] = {pack2(score[2 * s][0], score[2 * s][1], kStored), pack2(score[2 * s][2], score[2 * s][3], kStored),
                               pack2(score[2 * s + 1][0], score[2 * s + 1][1], kStored), pack2(score[2 * s + 1][2], score[2 * s + 1][3], kStored)};
 #pragma unroll

@@ -103,7 +103,8 @@ class ConvKernel final : public Kernel {
 
   Status run(const KernelIo& io) const noexcept override {
     if (geometry_.empty) return Status::ok();
-    const cuda::GemmOperands operands{io.inputs[0], weights_, bias_, geometry_.operands.residual ? io.inputs[1] : nullptr, io.outputs[0]};
+    const cuda::GemmOperands operands{io.inputs[0],  weights_,        bias_,        geometry_.operands.residual ? io.inputs[1] : nullptr,
+                                      io.outputs[0], io.next_weights, io.next_bytes};
     return call_->run(static_cast<cuda::StreamHandle>(io.stream), operands, geometry_.epilogue, io.scratch);
   }
 

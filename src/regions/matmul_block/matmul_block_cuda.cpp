@@ -80,6 +80,8 @@ class MatMulKernel final : public Kernel {
       operands.bias = bias_;
       if (layout_request_.residual) operands.residual = static_cast<const char*>(io.inputs[packed_ ? 1 : 2]) + residual * c_bytes_;
       operands.c = static_cast<char*>(io.outputs[0]) + c * c_bytes_;
+      operands.next = io.next_weights;
+      operands.next_bytes = io.next_bytes;
       if (const Status status = call_->run(static_cast<cuda::StreamHandle>(io.stream), operands, epilogue_, io.scratch); !status) return status;
       std::size_t i = layout_.loops.size();
       while (i > 0 && ++at[i - 1] == layout_.loops[i - 1].extent) at[--i] = 0;

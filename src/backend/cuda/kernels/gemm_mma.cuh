@@ -182,6 +182,7 @@ __device__ inline void gemm_mma(const GemmParams& p) {
   extern __shared__ __align__(1024) char shared[];
   __shared__ __align__(16) float bias[kTileN];
   launch_dependents();
+  if (threadIdx.x == 32) fetch_ahead(p.next, p.next_bytes, blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z), gridDim.x * gridDim.y * gridDim.z);
 
   const int a_bytes = kA == kElementA ? (p.a_type == kElementFloat32 ? 4 : 2) : kBytes;
   const ItemPointers item = item_pointers<kBytes, kPacked>(p, a_bytes, blockIdx.x, kTileM, kTileN);

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of TF32 operands on mma.sync.
 //! only sm_80 sm_86 sm_87 sm_89 sm_90a sm_100 sm_120 compute_80
-//! limits gemm_mma_tf32_128x*: registers 240, shared 1024, spill 0
-//! limits gemm_mma_tf32_64x128*: registers 240, shared 1024, spill 0
+//! limits gemm_mma_tf32_128x*: registers 248, shared 1024, spill 0
+//! limits gemm_mma_tf32_64x128*: registers 248, shared 1024, spill 0
 //! limits gemm_mma_tf32_64x64*: registers 168, shared 1024, spill 0
 //! limits gemm_mma_tf32_*: registers 128, shared 1024, spill 0
 

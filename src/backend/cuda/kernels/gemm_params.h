@@ -94,6 +94,9 @@ struct GemmParams {
   int b_row = 0;                        ///< not packed: elements between rows as stored
   int c_pixel = 0, residual_pixel = 0;  ///< elements between rows
   EpilogueParams epilogue;
+  // Weights of a later kernel, which the second-level cache fetches meanwhile; 16-byte aligned, or null.
+  const void* next = nullptr;
+  unsigned next_bytes = 0;
 };
 
 }  // namespace lathe::cuda

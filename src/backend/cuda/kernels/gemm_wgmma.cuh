@@ -90,6 +90,7 @@ __device__ inline void gemm_wgmma(const GemmParams& p) {
   __shared__ __align__(8) u64 barriers[kStages];
   __shared__ __align__(16) float bias[kTileN];
   launch_dependents();
+  if (threadIdx.x == 32) fetch_ahead(p.next, p.next_bytes, blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z), gridDim.x * gridDim.y * gridDim.z);
 
   const ItemPointers item = item_pointers<kBytes, true>(p, kBytes, blockIdx.x, kTileM, kTileN);
   const int first_chunk = blockIdx.y * p.chunks_per_split, chunks = min(p.chunks_per_split, p.chunks - first_chunk);

@@ -131,6 +131,20 @@ __device__ inline u32 load_shared4(u32 from) {
   return v;
 }
 
+/// Block `block` of `blocks` asks the second-level cache for its share of `bytes` (below 2^32) at `p`; null: for nothing. Any thread may call it, one does.
+__device__ inline void fetch_ahead(const void* p, u32 bytes, u32 block, u32 blocks) {
+  if (!p) return;
+  const u32 share = ((bytes + 15) / 16 + blocks - 1) / blocks * 16, first = block * share;
+  if (first >= bytes) return;
+  const u32 own = min(share, bytes - first) & ~15u;
+  const char* from = static_cast<const char*>(p) + first;
+#if __CUDA_ARCH__ >= 900
+  if (own > 0) asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(own) : "memory");
+#else
+  for (u32 at = 0; at < own; at += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from + at) : "memory");
+#endif
+}
+
 // ---- matrix fragments ----
 
 __device__ inline void load_matrices(u32 (&r)[4], u32 from) {
