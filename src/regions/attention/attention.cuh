@@ -16,6 +16,8 @@ namespace lathe::cuda {
 constexpr float kLog2E = 1.44269504f;
 constexpr int kKeysPerWarp = 64;
 
+__device__ inline float infinity() { return __int_as_float(0x7f800000); }
+
 __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -83,12 +85,120 @@ struct AttentionMemory {
   static constexpr int kQ = kRows * kDepth * 2, kK = kKeys * kDepth * 2, kStage = 2 * kK;
 };
 
+/// A thread's part of the 16 queries of its warp: rows `first` and first + 8, of the result the columns of its fragments.
+template <int kDepth>
+struct WarpRows {
+  float result[kDepth / 8][4], maximum[2], sum[2];
+  float scale, to_exponent;
+  int first;
+
+  __device__ void start(const AttentionParams& p, int row) {
+#pragma unroll
+    for (int n = 0; n < kDepth / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) result[n][e] = 0;
+    maximum[0] = maximum[1] = -infinity();
+    sum[0] = sum[1] = 0;
+    first = row;
+    // Without a mask scores are kept in units of log2(e). With one they are not: a mask of the largest negative number would become infinite.
+    scale = p.mask ? p.scale : p.scale * kLog2E;
+    to_exponent = p.mask ? kLog2E : 1.0f;
+  }
+};
+
+/// The 64 keys of a warp in one step: the first one's number, its row in the tile, and how many exist from it on.
+struct WarpKeys {
+  int first, tile_row, count;
+};
+
+/// Scores of the warp's keys, and what they change in what was summed before. kFull: all keys exist and the head fills kDepth, so that nothing
+/// is asked between the products.
+template <bool kFull, int kType, int kDepth, int kKeys>
+__device__ inline void add_keys(const AttentionParams& p, const WarpKeys& keys, WarpRows<kDepth>& row, long long mask_item, u32 k_tile,
+                                const u32 (&queries)[kDepth / 16][4], float (&score)[kKeysPerWarp / 8][4]) {
+  constexpr int kStored = kType == kProductF16 ? kElementFloat16 : kElementBFloat16;
+  const int lane = threadIdx.x & 31, count = kFull ? kKeysPerWarp : keys.count;
+#pragma unroll
+  for (int j = 0; j < kKeysPerWarp / 8; ++j)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) score[j][e] = 0;
+#pragma unroll
+  for (int s = 0; s < kDepth / 16; ++s) {
+    if (!kFull && s * 16 >= p.depth) break;
+#pragma unroll
+    for (int j = 0; j < kKeysPerWarp / 8; j += 2) {
+      if (j * 8 >= count) break;
+      const int n = keys.tile_row + j * 8 + (lane & 7) + ((lane >> 4) << 3), piece = (s & 3) * 2 + ((lane >> 3) & 1);
+      u32 r[4];
+      load_matrices(r, k_tile + (s >> 2) * (kKeys * 128) + n * 128 + ((piece ^ (n & 7)) << 4));
+      multiply<kType>(score[j], queries[s], r[0], r[1]);
+      multiply<kType>(score[j + 1], queries[s], r[2], r[3]);
+    }
+  }
+
+  const int first_key = keys.first + (lane & 3) * 2;
+  each_score(score, count, [&](float& x, int, int) { x *= row.scale; });
+  if (p.mask) {
+    if (p.mask_type == kElementFloat32) add_mask<kElementFloat32>(score, p, mask_item, row.first, first_key);
+    else add_mask<kStored>(score, p, mask_item, row.first, first_key);
+  }
+  if (!kFull && keys.count < kKeysPerWarp) {
+    each_score(score, count, [&](float& x, int j, int e) {
+      if (first_key + j * 8 + (e & 1) >= p.keys) x = -infinity();
+    });
+  }
+  float largest[2] = {row.maximum[0], row.maximum[1]}, base[2];
+  each_score(score, count, [&](float& x, int, int e) { largest[e >> 1] = fmaxf(largest[e >> 1], x); });
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    largest[half] = fmaxf(largest[half], __shfl_xor_sync(0xffffffffu, largest[half], 1));
+    largest[half] = fmaxf(largest[half], __shfl_xor_sync(0xffffffffu, largest[half], 2));
+    base[half] = largest[half] == -infinity() ? 0.0f : largest[half];  // a row that is masked so far
+    const float shrink = exp2_fast((row.maximum[half] - base[half]) * row.to_exponent);
+    row.maximum[half] = largest[half];
+    row.sum[half] *= shrink;
+#pragma unroll
+    for (int n = 0; n < kDepth / 8; ++n) {
+      row.result[n][half * 2] *= shrink;
+      row.result[n][half * 2 + 1] *= shrink;
+    }
+  }
+  each_score(score, count, [&](float& x, int, int e) { x -= base[e >> 1]; });
+  if (p.mask) each_score(score, count, [&](float& x, int, int) { x *= kLog2E; });
+  each_score(score, count, [&](float& x, int, int e) {
+    x = exp2_fast(x);
+    row.sum[e >> 1] += x;
+  });
+}
+
+/// The warp's values, weighted by what add_keys() left in `score`.
+template <bool kFull, int kType, int kDepth, int kKeys>
+__device__ inline void add_values(const AttentionParams& p, const WarpKeys& keys, WarpRows<kDepth>& row, u32 v_tile,
+                                  const float (&score)[kKeysPerWarp / 8][4]) {
+  constexpr int kStored = kType == kProductF16 ? kElementFloat16 : kElementBFloat16;
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int s = 0; s < kKeysPerWarp / 16; ++s) {
+    if (!kFull && s * 16 >= keys.count) break;
+    const u32 weights[4] = {pack2(score[2 * s][0], score[2 * s][1], kStored), pack2(score[2 * s][2], score[2 * s][3], kStored),
+                            pack2(score[2 * s + 1][0], score[2 * s + 1][1], kStored), pack2(score[2 * s + 1][2], score[2 * s + 1][3], kStored)};
+#pragma unroll
+    for (int j = 0; j < kDepth / 8; j += 2) {
+      if (!kFull && j * 8 >= p.value_depth) break;
+      const int line = keys.tile_row + s * 16 + (lane & 7) + (((lane >> 3) & 1) << 3), column = j * 8 + ((lane >> 4) << 3);
+      u32 r[4];
+      load_matrices_transposed(r, v_tile + (column >> 6) * (kKeys * 128) + line * 128 + ((((column & 63) >> 3) ^ (line & 7)) << 4));
+      multiply<kType>(row.result[j], weights, r[0], r[1]);
+      multiply<kType>(row.result[j + 1], weights, r[2], r[3]);
+    }
+  }
+}
+
 template <int kType, int kDepth, int kRowWarps, int kKeyWarps, int kStages>
 __device__ inline void attention(const AttentionParams& p) {
   using Memory = AttentionMemory<kDepth, kRowWarps, kKeyWarps, kStages>;
   constexpr int kThreads = 32 * kRowWarps * kKeyWarps, kRows = Memory::kRows, kKeys = Memory::kKeys;
   constexpr int kStored = kType == kProductF16 ? kElementFloat16 : kElementBFloat16;
-  const float kInfinity = __int_as_float(0x7f800000);
   extern __shared__ __align__(1024) char shared[];
   __shared__ float row_max[kKeyWarps][kRows], row_sum[kKeyWarps][kRows];
   launch_dependents();
@@ -119,15 +229,9 @@ __device__ inline void attention(const AttentionParams& p) {
   load_v(0);
 
   u32 queries[kDepth / 16][4];
-  float result[kDepth / 8][4], maximum[2] = {-kInfinity, -kInfinity}, sum[2] = {};
-#pragma unroll
-  for (int n = 0; n < kDepth / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) result[n][e] = 0;
-  // Without a mask scores are kept in units of log2(e). With one they are not: a mask of the largest negative number would become infinite.
-  const float scale = p.mask ? p.scale : p.scale * kLog2E, to_exponent = p.mask ? kLog2E : 1.0f;
-  const int own_row = first_query + row_warp * 16 + (lane >> 2), own_column = (lane & 3) * 2;
-
+  WarpRows<kDepth> row;
+  row.start(p, first_query + row_warp * 16 + (lane >> 2));
+  const bool whole = p.depth == kDepth && p.value_depth == kDepth;
   const bool active = first_query + row_warp * 16 < p.queries;  // a warp without queries loads for the others only
   for (int step = 0; step < steps; ++step) {
     const u32 k_tile = tiles + step % kStages * Memory::kStage, v_tile = k_tile + Memory::kK;
@@ -149,77 +253,14 @@ __device__ inline void attention(const AttentionParams& p) {
       }
     }
     float score[kKeysPerWarp / 8][4];
-    if (own_keys > 0) {
-#pragma unroll
-      for (int j = 0; j < kKeysPerWarp / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) score[j][e] = 0;
-#pragma unroll
-      for (int s = 0; s < kDepth / 16; ++s) {
-        if (s * 16 >= p.depth) break;
-#pragma unroll
-        for (int j = 0; j < kKeysPerWarp / 8; j += 2) {
-          if (j * 8 >= own_keys) break;
-          const int n = key_warp * kKeysPerWarp + j * 8 + (lane & 7) + ((lane >> 4) << 3), piece = (s & 3) * 2 + ((lane >> 3) & 1);
-          u32 r[4];
-          load_matrices(r, k_tile + (s >> 2) * (kKeys * 128) + n * 128 + ((piece ^ (n & 7)) << 4));
-          multiply<kType>(score[j], queries[s], r[0], r[1]);
-          multiply<kType>(score[j + 1], queries[s], r[2], r[3]);
-        }
-      }
-
-      const int first_key = step * kKeys + key_warp * kKeysPerWarp + own_column;
-      each_score(score, own_keys, [&](float& x, int, int) { x *= scale; });
-      if (p.mask) {
-        if (p.mask_type == kElementFloat32) add_mask<kElementFloat32>(score, p, mask_item, own_row, first_key);
-        else add_mask<kStored>(score, p, mask_item, own_row, first_key);
-      }
-      if (own_keys < kKeysPerWarp) {
-        each_score(score, own_keys, [&](float& x, int j, int e) {
-          if (first_key + j * 8 + (e & 1) >= p.keys) x = -kInfinity;
-        });
-      }
-      float step_max[2] = {maximum[0], maximum[1]}, base[2];
-      each_score(score, own_keys, [&](float& x, int, int e) { step_max[e >> 1] = fmaxf(step_max[e >> 1], x); });
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 1));
-        step_max[half] = fmaxf(step_max[half], __shfl_xor_sync(0xffffffffu, step_max[half], 2));
-        base[half] = step_max[half] == -kInfinity ? 0.0f : step_max[half];  // a row that is masked so far
-        const float shrink = exp2_fast((maximum[half] - base[half]) * to_exponent);
-        maximum[half] = step_max[half];
-        sum[half] *= shrink;
-#pragma unroll
-        for (int n = 0; n < kDepth / 8; ++n) {
-          result[n][half * 2] *= shrink;
-          result[n][half * 2 + 1] *= shrink;
-        }
-      }
-      each_score(score, own_keys, [&](float& x, int, int e) { x -= base[e >> 1]; });
-      if (p.mask) each_score(score, own_keys, [&](float& x, int, int) { x *= kLog2E; });
-      each_score(score, own_keys, [&](float& x, int, int e) {
-        x = exp2_fast(x);
-        sum[e >> 1] += x;
-      });
-    }
-
+    const WarpKeys keys{step * kKeys + key_warp * kKeysPerWarp, key_warp * kKeysPerWarp, own_keys};
+    const bool full = whole && own_keys >= kKeysPerWarp;
+    if (full) add_keys<true, kType, kDepth, kKeys>(p, keys, row, mask_item, k_tile, queries, score);
+    else if (own_keys > 0) add_keys<false, kType, kDepth, kKeys>(p, keys, row, mask_item, k_tile, queries, score);
     copies_wait<kStages == 1 ? 0 : 2>();
     __syncthreads();  // v is here
-#pragma unroll
-    for (int s = 0; s < kKeysPerWarp / 16; ++s) {
-      if (s * 16 >= own_keys) break;
-      const u32 weights[4] = {pack2(score[2 * s][0], score[2 * s][1], kStored), pack2(score[2 * s][2], score[2 * s][3], kStored),
-                              pack2(score[2 * s + 1][0], score[2 * s + 1][1], kStored), pack2(score[2 * s + 1][2], score[2 * s + 1][3], kStored)};
-#pragma unroll
-      for (int j = 0; j < kDepth / 8; j += 2) {
-        if (j * 8 >= p.value_depth) break;
-        const int row = key_warp * kKeysPerWarp + s * 16 + (lane & 7) + (((lane >> 3) & 1) << 3), column = j * 8 + ((lane >> 4) << 3);
-        u32 r[4];
-        load_matrices_transposed(r, v_tile + (column >> 6) * (kKeys * 128) + row * 128 + ((((column & 63) >> 3) ^ (row & 7)) << 4));
-        multiply<kType>(result[j], weights, r[0], r[1]);
-        multiply<kType>(result[j + 1], weights, r[2], r[3]);
-      }
-    }
+    if (full) add_values<true, kType, kDepth, kKeys>(p, keys, row, v_tile, score);
+    else add_values<false, kType, kDepth, kKeys>(p, keys, row, v_tile, score);
     __syncthreads();  // the stage may be filled again
     if constexpr (kStages == 1) {
       if (step + 1 < steps) {
@@ -231,23 +272,21 @@ __device__ inline void attention(const AttentionParams& p) {
   copies_wait<0>();
 
   // Partial results to shared memory, where k and v were; then every thread adds and stores eight columns at a time.
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
-    sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
-  }
   float* partial = reinterpret_cast<float*>(shared + Memory::kQ);
-  const int row = row_warp * 16 + (lane >> 2);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    float sum = row.sum[half];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const int r = row_warp * 16 + (lane >> 2) + half * 8;
     if ((lane & 3) == 0) {
-      row_max[key_warp][row + half * 8] = maximum[half];
-      row_sum[key_warp][row + half * 8] = sum[half];
+      row_max[key_warp][r] = row.maximum[half];
+      row_sum[key_warp][r] = sum;
     }
 #pragma unroll
     for (int n = 0; n < kDepth / 8; ++n)
-      *reinterpret_cast<float2*>(partial + (key_warp * kRows + row + half * 8) * Memory::kPitch + n * 8 + own_column) =
-          make_float2(result[n][half * 2], result[n][half * 2 + 1]);
+      *reinterpret_cast<float2*>(partial + (key_warp * kRows + r) * Memory::kPitch + n * 8 + (lane & 3) * 2) =
+          make_float2(row.result[n][half * 2], row.result[n][half * 2 + 1]);
   }
   __syncthreads();
   u16* out = static_cast<u16*>(p.out) + static_cast<long long>(outer) * p.out_at.outer + static_cast<long long>(inner) * p.out_at.inner;
@@ -258,11 +297,11 @@ __device__ inline void attention(const AttentionParams& p) {
     float most = row_max[0][r];
 #pragma unroll
     for (int w = 1; w < kKeyWarps; ++w) most = fmaxf(most, row_max[w][r]);
-    const float common = most == -kInfinity ? 0.0f : most;
+    const float common = most == -infinity() ? 0.0f : most;
     float total = 0, value[8] = {};
 #pragma unroll
     for (int w = 0; w < kKeyWarps; ++w) {
-      const float shrink = kKeyWarps == 1 ? 1.0f : exp2_fast((row_max[w][r] - common) * to_exponent);
+      const float shrink = kKeyWarps == 1 ? 1.0f : exp2_fast((row_max[w][r] - common) * row.to_exponent);
       total += row_sum[w][r] * shrink;
       const float4* from = reinterpret_cast<const float4*>(partial + (w * kRows + r) * Memory::kPitch + column);
       const float4 a = from[0], b = from[1];
