@@ -11,7 +11,7 @@
 namespace lathe {
 namespace {
 
-constexpr std::array<Knob, 9> kKnobs{{
+constexpr std::array<Knob, 11> kKnobs{{
     {"LATHE_THREADS", "0", "Threads of the process's pool; 0 = as many as the affinity mask and the cgroup quota allow."},
     {"LATHE_LOG", "warning", "Least level that is logged: error, warning, info, debug."},
     {"LATHE_CACHE_DIR", "", "Folder of the tuning cache; default XDG_CACHE_HOME/lathe or ~/.cache/lathe."},
@@ -19,6 +19,8 @@ constexpr std::array<Knob, 9> kKnobs{{
     {"LATHE_DUMP_AFTER", "", "Print the graph after the pass of this name (or 'all')."},
     {"LATHE_CUDA_DRIVER", "", "The NVIDIA driver's library to open instead of libcuda.so.1; none = leave GPUs alone."},
     {"LATHE_NVRTC", "", "The NVRTC library to open, as a path; none = compile nothing for GPUs."},
+    {"LATHE_CUBLASLT", "", "The cuBLASLt library to open, as a path; none = build and run without its kernels."},
+    {"LATHE_CUDNN", "", "The cuDNN library to open, as a path; none = build and run without its kernels."},
     {"LATHE_ONEDNN", "", "The oneDNN library to open, as a path; none = build and run without its kernels."},
     {"LATHE_PYTHON", "", "Python that the command starts for export and paired benchmarks."},
 }};

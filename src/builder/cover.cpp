@@ -80,7 +80,8 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
                              threads,
                              request.hints,
                              is_for_cuda(candidate) ? request.options.device_handle : nullptr,
-                             request.options.precision == Precision::kTensorFloat32};
+                             request.options.precision == Precision::kTensorFloat32,
+                             request.tuner && request.tuner->budget_left()};
   const ops::Verdict verdict = candidate.supports(ask);
   if (!verdict.yes) {
     choices.push_back({std::string(candidate.name), "", false, false, verdict.reason, -1, false});

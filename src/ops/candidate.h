@@ -39,6 +39,7 @@ struct PlanRequest {
   ir::Bindings symbols;    ///< the hint shapes' symbol values
   void* device = nullptr;  ///< the GPU (a cuda::Device) that the step is for; nullptr: the CPU
   bool tf32 = false;       ///< products of float32 may be made in TF32
+  bool timed = true;       ///< plans are timed; by modelled costs alone none with a burden would be taken
 };
 
 struct WeightRequest {

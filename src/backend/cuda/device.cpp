@@ -93,6 +93,7 @@ Device::Device(const Driver& driver, DeviceInfo info, DeviceId id) : driver_(dri
 Device::~Device() {
   {
     const Current current(*this);
+    companions_.clear();
     modules_.clear();
   }
   driver_.primary_release(id_);
@@ -148,6 +149,16 @@ std::shared_ptr<const Module> Device::compiled_module(std::string_view source) {
     if (const auto found = modules_.find(key); found != modules_.end()) return found->second;
   }
   return load_module(key, cached_code(source, arch));  // compiles without the lock: other threads go on
+}
+
+std::shared_ptr<void> Device::companion(std::string_view name, const std::function<std::shared_ptr<void>()>& make) {
+  const std::lock_guard lock(companions_mutex_);
+  auto found = companions_.find(name);
+  if (found == companions_.end()) {
+    const Current current(*this);
+    found = companions_.emplace(std::string(name), make()).first;
+  }
+  return found->second;
 }
 
 }  // namespace lathe::cuda

@@ -5,6 +5,7 @@
 // modules loaded on it. Devices are independent; nothing here is global.
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -60,6 +61,9 @@ class Device {
   std::shared_ptr<const Module> load_module(std::string_view key, std::span<const std::byte> image);
   /// The module of a source that Lathe wrote (code_cache.h), compiled and loaded once.
   std::shared_ptr<const Module> compiled_module(std::string_view source);
+  /// What a library keeps for this device (its handle), made by the first call of a name with the device's context current, destroyed before
+  /// the device is closed.
+  std::shared_ptr<void> companion(std::string_view name, const std::function<std::shared_ptr<void>()>& make);
 
  private:
   Device(const Driver& driver, DeviceInfo info, DeviceId id);
@@ -74,6 +78,8 @@ class Device {
     std::size_t shared_bytes = 0;
   };
   std::map<std::string, Known, std::less<>> functions_;
+  std::mutex companions_mutex_;
+  std::map<std::string, std::shared_ptr<void>, std::less<>> companions_;
 };
 
 /// Makes a device's context current in this thread for as long as it lives; what was current before comes back.
