@@ -28,6 +28,10 @@ inline std::optional<cuda::ElementType> cuda_element(DType dtype) noexcept {
 }
 inline constexpr std::string_view kNoCudaElement = "the storage type is none of float32, float16 and bfloat16";
 
+/// A step by cuBLASLt or cuDNN ties the engine to that version of a library of hundreds of megabytes, which its first run loads. A tie is not worth
+/// that, nor is what the clock cannot tell from one.
+inline constexpr double kVendorBurden = 1.05;
+
 /// The element type of a tensor of a step; throws Error(kUnsupported).
 inline cuda::ElementType need_cuda_element(DType dtype) {
   const auto type = cuda_element(dtype);
