@@ -10,6 +10,8 @@
 #ifdef LATHE_HAVE_ONEDNN
 #include "backend/cpu/onednn.h"
 #endif
+#include "backend/cuda/cublaslt.h"
+#include "backend/cuda/cudnn.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/nvrtc.h"
 #include "base/knobs.h"
@@ -45,6 +47,11 @@ nlohmann::json describe_cuda() {
   if (!why.empty()) out["why_none"] = why;
   const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find(&no_nvrtc);
   out["nvrtc"] = nvrtc ? fmt::format("{}.{}", nvrtc->major(), nvrtc->minor()) : no_nvrtc;
+  std::string no_cublaslt, no_cudnn;
+  const cuda::cublaslt::Library* cublaslt = cuda::cublaslt::Library::find(&no_cublaslt);
+  out["cublaslt"] = cublaslt ? cublaslt->version_text() : no_cublaslt;
+  const cuda::cudnn::Library* cudnn = cuda::cudnn::Library::find(&no_cudnn);
+  out["cudnn"] = cudnn ? cudnn->version_text() : no_cudnn;
   out["embedded_kernels"] = cuda::embedded_modules().size();
   return out;
 }
@@ -55,7 +62,8 @@ void print_cuda(const nlohmann::json& cuda) {
                device["name"].get<std::string>(), device["arch"].get<std::string>(), device["multiprocessors"].get<int>(),
                device["memory_bytes"].get<double>() * 1e-9, device["memory_gbytes_per_s"].get<double>());
   if (cuda.contains("why_none")) fmt::print("cuda     none: {}\n", cuda["why_none"].get<std::string>());
-  fmt::print("         NVRTC: {}\n", cuda["nvrtc"].get<std::string>());
+  fmt::print("         NVRTC: {}\n         cuBLASLt: {}\n         cuDNN: {}\n", cuda["nvrtc"].get<std::string>(), cuda["cublaslt"].get<std::string>(),
+             cuda["cudnn"].get<std::string>());
 }
 
 }  // namespace

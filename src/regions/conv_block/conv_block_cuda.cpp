@@ -6,17 +6,17 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <tuple>
 
 #include <fmt/format.h>
 
 #include "backend/cuda/kernels/window_plan.h"
 #include "plan/kernel_list.h"
-#include "regions/conv_block/conv_cuda_params.h"
+#include "regions/conv_block/conv_cuda_geometry.h"
 
 namespace lathe::plan {
 namespace {
 
+using regions::ConvGeometry;
 using regions::ImageMode;
 
 ImageMode read_image(const ir::Attrs& params) {
@@ -24,66 +24,6 @@ ImageMode read_image(const ir::Attrs& params) {
   if (mode < 0 || mode > 2) throw Error(Code::kCorruptFile, "a convolution step reads its image in a way that this version does not know");
   return static_cast<ImageMode>(mode);
 }
-
-/// What both kernels know of a step and check of its tensors.
-class ConvGeometry {
- public:
-  explicit ConvGeometry(const BindRequest& request) {
-    const ir::Attrs& params = request.params;
-    const Dims weight = params.get_ints("weight_dims");
-    if (request.inputs.empty() || request.outputs.size() != 1 || weight.size() < 3) throw Error(Code::kCorruptFile, "a convolution step with too few tensors");
-    shape = regions::cuda_shape(regions::conv_problem(params, request.inputs[0].dims, weight));
-    window_ = ops::read_window(params, Dims(weight.begin() + 2, weight.end()), weight.size() - 2);
-    epilogue = regions::read_cuda_epilogue(params);
-  }
-
-  void fit(const BindRequest& request) {
-    const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
-    const std::size_t last = x.dims.size() - 1;
-    shape.n = x.dims[0];
-    shape.w = x.dims[last];
-    std::tie(shape.pad_left, shape.pad_right) = window_.pads(last - 2, shape.w);
-    if (last == 3) {
-      shape.h = x.dims[2];
-      std::tie(shape.pad_top, shape.pad_bottom) = window_.pads(0, shape.h);
-    }
-    empty = y.elements() == 0;
-    if (empty) return;
-    if (x.dims[1] != shape.cin || y.dims.size() != x.dims.size() || y.dims[0] != shape.n || y.dims[1] != shape.cout || y.dims[last] != shape.ow() ||
-        (last == 3 && y.dims[2] != shape.oh()))
-      throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
-    require(x.is_channels_last(), "input");
-    require(y.is_channels_last(), "output");
-    operands.src = regions::need_cuda_element(x.dtype);
-    operands.stored = regions::need_cuda_element(y.dtype);
-    operands.src_pixel = x.strides[last];
-    operands.dst_pixel = y.strides[last];
-    operands.residual = request.inputs.size() > 1;
-    if (operands.residual) {
-      const TensorDesc& residual = request.inputs[1];
-      require(residual.is_channels_last() && residual.dims == y.dims && residual.dtype == y.dtype, "residual");
-      operands.residual_pixel = residual.strides[last];
-    }
-  }
-
-  const void* bias(const BindRequest& request) const {
-    if (request.weights.size() < 2) return nullptr;
-    if (request.weights[1].size() != static_cast<std::size_t>(shape.cout) * sizeof(float))
-      throw Error(Code::kCorruptFile, "the packed bias of a convolution has the wrong size");
-    return request.device_weights[1];
-  }
-
-  cuda::ConvShape shape;
-  cuda::ConvOperands operands;
-  cuda::EpilogueParams epilogue;
-  bool empty = false;
-
- private:
-  static void require(bool holds, const char* what) {
-    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the type or memory order that its plan says", what));
-  }
-  ops::Window window_;
-};
 
 class ConvKernel final : public Kernel {
  public:

@@ -1,0 +1,388 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// See cudnn_conv.h.
+
+#include "backend/cuda/cudnn_conv.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+namespace lathe::cuda::cudnn {
+namespace {
+
+enum TensorId : std::int64_t { kX = 1, kW, kBias, kResidual, kY, kFirstVirtual = 100 };
+constexpr std::int64_t kAlignment = 16;
+constexpr std::int64_t kMostConfigs = 12, kMostKnobs = 32;
+constexpr std::size_t kMostWorkspace = 64 << 20;
+constexpr std::size_t kMostPlans = 256;
+
+DataType data_type(ElementType type) { return type == kElementFloat16 ? kFloat16 : type == kElementBFloat16 ? kBFloat16 : kFloat32; }
+std::int64_t bytes_of(ElementType type) { return type == kElementFloat32 ? 4 : 2; }
+
+/// The library's name of an activation; -1: it has none that means the same.
+int mode_of(int activation) {
+  switch (activation) {
+    case kActRelu:
+    case kActLeakyRelu: return kRelu;
+    case kActSilu: return kSwish;
+    case kActSigmoid: return kSigmoid;
+    case kActGeluErf: return kGelu;
+    case kActGeluTanh: return kGeluTanh;
+    case kActTanh: return kTanh;
+    case kActElu: return kElu;
+    default: return -1;
+  }
+}
+
+/// The operation graph of a problem; `parts` takes its descriptors, the graph's own last.
+RawDescriptor make_graph(const ConvProblem& p, Handle handle, std::vector<Descriptor>& parts) {
+  const ConvShape& s = p.shape;
+  using Four = std::array<std::int64_t, 4>;
+  const auto tensor = [&](std::int64_t id, DataType type, const Four& dims, const Four& strides, bool is_virtual = false) -> const Descriptor& {
+    Descriptor& t = parts.emplace_back(kTensor);
+    t.set_number(kTensorType, kTypeDataType, type);
+    t.set(kTensorDims, dims);
+    t.set(kTensorStrides, strides);
+    t.set(kTensorId, id);
+    t.set(kTensorAlignment, kAlignment);
+    if (is_virtual) t.set_flag(kTensorVirtual, true);
+    t.finalize("a tensor");
+    return t;
+  };
+  const auto image = [](std::int64_t height, std::int64_t width, std::int64_t pixel) { return Four{height * width * pixel, 1, width * pixel, pixel}; };
+  const std::int64_t oh = s.oh(), ow = s.ow(), cg = s.cin / s.groups;
+  const Four out{s.n, s.cout, oh, ow};
+  std::int64_t next_virtual = kFirstVirtual;
+  int left = 0;  // operations behind the convolution
+  left += p.residual + p.bias + (p.activation != kActNone);
+  const auto result = [&]() -> const Descriptor& {
+    return left-- == 0 ? tensor(kY, data_type(p.stored), out, image(oh, ow, p.dst_pixel)) : tensor(next_virtual++, kFloat32, out, image(oh, ow, s.cout), true);
+  };
+  std::vector<RawDescriptor> operations;
+
+  Descriptor& convolution = parts.emplace_back(kConvolution);
+  convolution.set_number(kConvolutionPrecision, kTypeDataType, kFloat32);
+  convolution.set_number(kConvolutionMode, kTypeConvolutionMode, kCrossCorrelation);
+  convolution.set(kConvolutionSpatialDims, 2);
+  convolution.set(kConvolutionDilations, std::array{s.dilation_h, s.dilation_w});
+  convolution.set(kConvolutionStrides, std::array{s.stride_h, s.stride_w});
+  convolution.set(kConvolutionPadsBegin, std::array{s.pad_top, s.pad_left});
+  convolution.set(kConvolutionPadsEnd, std::array{s.pad_bottom, s.pad_right});
+  convolution.finalize("a convolution of such a window");
+  const Descriptor& x = tensor(kX, data_type(p.src), {s.n, s.cin, s.h, s.w}, image(s.h, s.w, p.src_pixel));
+  const Descriptor& w = tensor(kW, data_type(p.src), {s.cout, cg, s.kh, s.kw}, {s.kh * s.kw * cg, 1, s.kw * cg, cg});
+  const Descriptor* at = &result();
+  Descriptor& forward = parts.emplace_back(kConvolutionForward);
+  forward.set_float(kForwardAlpha, 1);
+  forward.set_float(kForwardBeta, 0);
+  forward.set(kForwardConvolution, convolution);
+  forward.set(kForwardX, x);
+  forward.set(kForwardW, w);
+  forward.set(kForwardY, *at);
+  forward.finalize("a convolution of such tensors");
+  operations.push_back(forward.raw());
+
+  const auto apply = [&](int mode, const Descriptor* other) {
+    Descriptor& pointwise = parts.emplace_back(kPointwise);
+    pointwise.set_number(kPointwiseMode, kTypePointwiseMode, mode);
+    pointwise.set_number(kPointwisePrecision, kTypeDataType, kFloat32);
+    if (p.activation == kActLeakyRelu && mode == kRelu) pointwise.set_double(kPointwiseReluSlope, p.alpha);
+    if (mode == kElu) pointwise.set_double(kPointwiseEluAlpha, p.alpha);
+    if (mode == kSwish) pointwise.set_double(kPointwiseSwishBeta, 1);
+    pointwise.finalize("an operation behind a convolution");
+    const Descriptor& y = result();
+    Descriptor& operation = parts.emplace_back(kPointwiseOperation);
+    operation.set(kOperationPointwise, pointwise);
+    operation.set(kOperationX, *at);
+    if (other) operation.set(kOperationB, *other);
+    operation.set(kOperationY, y);
+    operation.finalize("an operation behind a convolution");
+    operations.push_back(operation.raw());
+    at = &y;
+  };
+  const auto add_residual = [&] { apply(kAdd, &tensor(kResidual, data_type(p.stored), out, image(oh, ow, p.residual_pixel))); };
+  if (p.residual && !p.residual_after) add_residual();
+  if (p.bias) apply(kAdd, &tensor(kBias, p.narrow_bias ? data_type(p.src) : kFloat32, {1, s.cout, 1, 1}, {s.cout, 1, s.cout, s.cout}));
+  if (p.activation != kActNone) apply(mode_of(p.activation), nullptr);
+  if (p.residual && p.residual_after) add_residual();
+
+  Descriptor& graph = parts.emplace_back(kOperationGraph);
+  graph.set(kGraphHandle, kTypeHandle, 1, &handle);
+  graph.set(kGraphOperations, kTypeDescriptor, static_cast<std::int64_t>(operations.size()), operations.data());
+  graph.finalize("such a graph of operations");
+  return graph.raw();
+}
+
+std::vector<Descriptor> room_for_graph() {
+  std::vector<Descriptor> parts;
+  parts.reserve(64);  // references into it are kept while it fills
+  return parts;
+}
+
+/// A handle for the time of a call.
+class Lease {
+ public:
+  explicit Lease(Handles& handles) noexcept : handles_(handles), status_(handles.take(handle_)) {}
+  ~Lease() {
+    if (status_) handles_.give_back(handle_);
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  const Status& status() const noexcept { return status_; }
+  Handle get() const noexcept { return handle_; }
+  Handle need() const {
+    if (!status_) throw Error(status_.code(), std::string(status_.message()));
+    return handle_;
+  }
+
+ private:
+  Handles& handles_;
+  Handle handle_ = nullptr;
+  Status status_;
+};
+
+std::string key_of(const ConvProblem& p) {
+  const ConvShape& s = p.shape;
+  return fmt::format("{}", fmt::join(std::array<std::int64_t, 27>{s.n,
+                                                                   s.h,
+                                                                   s.w,
+                                                                   s.cin,
+                                                                   s.cout,
+                                                                   s.kh,
+                                                                   s.kw,
+                                                                   s.stride_h,
+                                                                   s.stride_w,
+                                                                   s.pad_top,
+                                                                   s.pad_left,
+                                                                   s.pad_bottom,
+                                                                   s.pad_right,
+                                                                   s.dilation_h,
+                                                                   s.dilation_w,
+                                                                   s.groups,
+                                                                   p.src,
+                                                                   p.stored,
+                                                                   p.src_pixel,
+                                                                   p.dst_pixel,
+                                                                   p.residual_pixel,
+                                                                   p.residual,
+                                                                   p.residual_after,
+                                                                   p.bias,
+                                                                   p.narrow_bias,
+                                                                   p.activation,
+                                                                   static_cast<std::int64_t>(p.alpha * 1e6F)},
+                                     " "));
+}
+
+/// What was made or asked for a device.
+struct Known {
+  struct Offer {
+    std::vector<EngineChoice> choices;
+    std::string why;
+  };
+  std::mutex mutex;
+  std::map<std::string, std::shared_ptr<const ConvPlan>> plans;
+  std::map<std::string, Offer> offers;
+};
+
+Known& known(Device& device) {
+  Handles::of(device);  // made first, destroyed last
+  return *static_cast<Known*>(device.companion("cudnn plans", [] { return std::shared_ptr<void>(std::make_shared<Known>()); }).get());
+}
+
+/// Engines whose arithmetic is not that of a plain convolution with float32 sums are left out.
+bool arithmetic_suits(const ConvProblem& p, const std::vector<int>& notes) {
+  return std::none_of(notes.begin(), notes.end(), [&](int note) {
+    return note == kNoteReducedSums || note == kNoteFourier || note == kNoteVaries || (note >= kNoteWinograd && note <= kNoteWinogradLast) ||
+           (note == kNoteDownConverts && p.src != kElementFloat32);
+  });
+}
+
+struct Config {
+  EngineChoice choice;
+  std::vector<int> notes;
+};
+
+/// What one mode of the heuristics says.
+std::vector<Config> ask(RawDescriptor graph, Mode mode) {
+  Descriptor heuristics(kHeuristics);
+  heuristics.set(kHeuristicsGraph, kTypeDescriptor, 1, &graph);
+  heuristics.set_number(kHeuristicsMode, kTypeHeuristicsMode, mode);
+  heuristics.finalize("such a graph of operations");
+  std::vector<Descriptor> owners;
+  std::vector<RawDescriptor> raw;
+  for (std::int64_t i = 0; i < kMostConfigs; ++i) raw.push_back(owners.emplace_back(kEngineConfig).raw());
+  const std::int64_t count = std::min(kMostConfigs, heuristics.get(kHeuristicsResults, kTypeDescriptor, kMostConfigs, raw.data()));
+  std::vector<Config> configs;
+  for (std::int64_t i = 0; i < count; ++i) {
+    Config config;
+    const Descriptor engine(kEngine);
+    RawDescriptor engine_raw = engine.raw();
+    const Descriptor& from = owners[static_cast<std::size_t>(i)];
+    from.get(kConfigEngine, kTypeDescriptor, 1, &engine_raw);
+    engine.get(kEngineIndex, kTypeInt64, 1, &config.choice.engine);
+    std::array<int, 16> notes{};
+    const std::int64_t noted = engine.get(kEngineNotes, kTypeNumericalNote, static_cast<std::int64_t>(notes.size()), notes.data());
+    config.notes.assign(notes.begin(), notes.begin() + std::clamp<std::int64_t>(noted, 0, static_cast<std::int64_t>(notes.size())));
+    std::vector<Descriptor> knobs;
+    std::vector<RawDescriptor> knobs_raw;
+    for (std::int64_t k = 0; k < kMostKnobs; ++k) knobs_raw.push_back(knobs.emplace_back(kKnobChoice).raw());
+    const std::int64_t set = std::min(kMostKnobs, from.get(kConfigKnobs, kTypeDescriptor, kMostKnobs, knobs_raw.data()));
+    for (std::int64_t k = 0; k < set; ++k) {
+      int type = 0;
+      std::int64_t value = 0;
+      knobs[static_cast<std::size_t>(k)].get(kKnobType, kTypeKnob, 1, &type);
+      knobs[static_cast<std::size_t>(k)].get(kKnobValue, kTypeInt64, 1, &value);
+      config.choice.knobs.emplace_back(type, value);
+    }
+    configs.push_back(std::move(config));
+  }
+  return configs;
+}
+
+}  // namespace
+
+std::string describe(const EngineChoice& choice) {
+  std::string knobs;
+  for (const auto& [type, value] : choice.knobs) knobs += fmt::format("{}{}={}", knobs.empty() ? "" : " ", type, value);
+  return knobs.empty() ? fmt::format("engine {}", choice.engine) : fmt::format("engine {} ({})", choice.engine, knobs);
+}
+
+std::string unsupported(const ConvProblem& p) {
+  const auto whole = [](std::int64_t pixel, ElementType type) { return pixel * bytes_of(type) % kAlignment == 0; };
+  if (p.activation != kActNone && mode_of(p.activation) < 0) return "cuDNN has no such activation";
+  if (!whole(p.src_pixel, p.src) || !whole(p.dst_pixel, p.stored) || (p.residual && !whole(p.residual_pixel, p.stored)))
+    return "pixels do not fill whole pieces of 16 bytes";
+  if (p.shape.groups > 1 && (p.shape.cin / p.shape.groups % 8 != 0 || p.shape.cout / p.shape.groups % 8 != 0)) return "its groups are narrow";
+  return "";
+}
+
+std::shared_ptr<const ConvPlan> ConvPlan::get(Device& device, const ConvProblem& problem, const EngineChoice& choice) {
+  Known& k = known(device);
+  const std::string key = key_of(problem) + " by " + describe(choice);
+  {
+    const std::lock_guard lock(k.mutex);
+    if (const auto found = k.plans.find(key); found != k.plans.end()) return found->second;
+  }
+  auto plan = std::make_shared<const ConvPlan>(device, problem, choice);  // without the lock: compiling takes its time
+  const std::lock_guard lock(k.mutex);
+  if (k.plans.size() >= kMostPlans) std::erase_if(k.plans, [](const auto& each) { return each.second.use_count() == 1; });
+  return k.plans.emplace(key, std::move(plan)).first->second;
+}
+
+std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& problem, std::size_t most, std::string& why) {
+  Known& k = known(device);
+  const std::string key = fmt::format("{} most {}", key_of(problem), most);
+  {
+    const std::lock_guard lock(k.mutex);
+    if (const auto found = k.offers.find(key); found != k.offers.end()) {
+      why = found->second.why;
+      return found->second.choices;
+    }
+  }
+  Known::Offer offer;
+  try {
+    const Current current(device);
+    std::vector<Config> configs;
+    {
+      const Lease lease(Handles::of(device));
+      std::vector<Descriptor> parts = room_for_graph();
+      const RawDescriptor graph = make_graph(problem, lease.need(), parts);
+      for (const Mode mode : {kHeuristicsBest, kHeuristicsInstant}) {
+        try {
+          configs = ask(graph, mode);
+        } catch (const Error& error) {
+          offer.why = error.message();
+        }
+        if (!configs.empty()) break;
+      }
+    }
+    for (const Config& config : configs) {
+      if (offer.choices.size() == most) break;
+      if (!arithmetic_suits(problem, config.notes)) continue;
+      try {
+        get(device, problem, config.choice);
+        offer.choices.push_back(config.choice);
+      } catch (const Error& error) {
+        offer.why = error.message();
+      }
+    }
+    if (offer.choices.empty() && offer.why.empty()) offer.why = "cuDNN's heuristics offer no engine of plain arithmetic";
+  } catch (const Error& error) {
+    offer.why = error.message();
+  }
+  if (!offer.choices.empty()) offer.why.clear();
+  const std::lock_guard lock(k.mutex);
+  const auto& kept = k.offers.emplace(key, std::move(offer)).first->second;
+  why = kept.why;
+  return kept.choices;
+}
+
+ConvPlan::ConvPlan(Device& device, const ConvProblem& problem, const EngineChoice& choice)
+    : device_(device), handles_(Handles::of(device)), parts_(room_for_graph()), bias_(problem.bias), residual_(problem.residual) {
+  const Current current(device);
+  const Lease lease(handles_);
+  const Handle handle = lease.need();
+  const RawDescriptor graph = make_graph(problem, handle, parts_);
+  Descriptor& engine = parts_.emplace_back(kEngine);
+  engine.set(kEngineGraph, kTypeDescriptor, 1, &graph);
+  engine.set(kEngineIndex, choice.engine);
+  engine.finalize("an engine for such a graph");
+  if (choice.knobs.size() > static_cast<std::size_t>(kMostKnobs)) throw Error(Code::kCorruptFile, "an engine of cuDNN with more settings than there are");
+  std::vector<RawDescriptor> raw;
+  for (const auto& [type, value] : choice.knobs) {
+    Descriptor& knob = parts_.emplace_back(kKnobChoice);
+    knob.set_number(kKnobType, kTypeKnob, static_cast<int>(type));
+    knob.set(kKnobValue, value);
+    knob.finalize("a setting of an engine");
+    raw.push_back(knob.raw());
+  }
+  Descriptor& config = parts_.emplace_back(kEngineConfig);
+  config.set(kConfigEngine, engine);
+  if (!raw.empty()) config.set(kConfigKnobs, kTypeDescriptor, static_cast<std::int64_t>(raw.size()), raw.data());
+  config.finalize("the settings of an engine");
+  Descriptor& plan = parts_.emplace_back(kExecutionPlan);
+  plan.set(kPlanHandle, kTypeHandle, 1, &handle);
+  plan.set(kPlanConfig, config);
+  plan.finalize("a plan by this engine");
+  std::int64_t bytes = 0;
+  plan.get(kPlanWorkspace, kTypeInt64, 1, &bytes);
+  if (bytes < 0 || static_cast<std::size_t>(bytes) > kMostWorkspace)
+    throw Error(Code::kUnsupported, fmt::format("the plan would take {} bytes of workspace", bytes));
+  workspace_ = static_cast<std::size_t>(bytes);
+  plan_ = plan.raw();
+  ids_ = {kX, kW, kY};
+  if (bias_) ids_.push_back(kBias);
+  if (residual_) ids_.push_back(kResidual);
+}
+
+Status ConvPlan::run(StreamHandle stream, const ConvPointers& at) const noexcept {
+  const Library& library = *Library::find();
+  std::array<const void*, 5> pointers{at.x, at.w, at.y};
+  std::size_t count = 3;
+  if (bias_) pointers[count++] = at.bias;
+  if (residual_) pointers[count++] = at.residual;
+  for (std::size_t i = 0; i < count; ++i)
+    if (reinterpret_cast<std::uintptr_t>(pointers[i]) % kAlignment != 0)
+      return {Code::kUnsupported, "a convolution by cuDNN on addresses that are not multiples of 16 bytes"};
+  const auto workspace = workspace_ == 0 ? 0 : (reinterpret_cast<std::uintptr_t>(at.workspace) + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+  const auto* workspace_at = reinterpret_cast<const void*>(workspace);
+  const Lease lease(handles_);
+  if (!lease.status()) return lease.status();
+  RawDescriptor pack = nullptr;
+  Result result = library.descriptor_create(kVariantPack, &pack);
+  if (result != kSuccess) return library.status(result, "cudnnBackendCreateDescriptor");
+  result = library.set_attribute(pack, kPackIds, kTypeInt64, static_cast<std::int64_t>(count), ids_.data());
+  if (result == kSuccess) result = library.set_attribute(pack, kPackPointers, kTypePointer, static_cast<std::int64_t>(count), pointers.data());
+  if (result == kSuccess) result = library.set_attribute(pack, kPackWorkspace, kTypePointer, 1, &workspace_at);
+  if (result == kSuccess) result = library.finalize(pack);
+  if (result == kSuccess) result = library.set_stream(lease.get(), stream);
+  if (result == kSuccess) result = library.execute(lease.get(), plan_, pack);
+  library.descriptor_destroy(pack);
+  return library.status(result, "cudnnBackendExecute");
+}
+
+}  // namespace lathe::cuda::cudnn
