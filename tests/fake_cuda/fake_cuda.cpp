@@ -48,6 +48,7 @@ struct FakeModule {
 struct FakeStream {
   bool capturing = false, broken = false;
   std::size_t captured = 0;
+  long ticks = 0;  // of what was captured
 };
 struct FakeEvent {
   bool timing = true;
@@ -55,6 +56,7 @@ struct FakeEvent {
 };
 struct FakeGraph {
   std::size_t nodes = 0;
+  long ticks = 0;
 };
 
 struct State {
@@ -69,7 +71,7 @@ struct State {
   std::set<FakeModule*> modules;
   std::set<FakeGraph*> graphs, execs;
   std::size_t launches = 0, graph_launches = 0, captured = 0;
-  long clock = 0;
+  long clock = 0, launch_ticks = 0;
   std::string violations;
   std::map<std::string, std::pair<int, int>> failures;
 };
@@ -362,7 +364,7 @@ FAKE cuStreamBeginCapture_v2(StreamHandle handle, int mode) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || mode < 0 || mode > 2) return call.wrong("no such stream or mode", kInvalidHandle);
   if (stream->capturing) return call.wrong("it captures already", kCaptureInvalidated);
-  *stream = {true, false, 0};
+  *stream = {true, false, 0, 0};
   return kSuccess;
 }
 FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
@@ -371,7 +373,7 @@ FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || !stream->capturing) return call.wrong("it does not capture", kCaptureUnmatched);
   stream->capturing = false;
-  auto* made = new FakeGraph{stream->captured};
+  auto* made = new FakeGraph{stream->captured, stream->ticks};
   state().graphs.insert(made);
   *graph = reinterpret_cast<GraphHandle>(made);
   return kSuccess;
@@ -397,6 +399,7 @@ FAKE cuGraphLaunch(GraphExecHandle exec, StreamHandle stream) {
   if (const Result r = call.use_stream(stream)) return r;
   if (state().execs.count(reinterpret_cast<FakeGraph*>(exec)) == 0) return call.wrong("no such graph", kInvalidHandle);
   ++state().graph_launches;
+  state().clock += reinterpret_cast<FakeGraph*>(exec)->ticks;
   return kSuccess;
 }
 FAKE cuGraphExecDestroy(GraphExecHandle exec) {
@@ -532,6 +535,8 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
       return call.wrong(function->name + ": a pointer to memory that is not there, at byte " + std::to_string(at));
   }
   ++state().launches;
+  auto* stream = reinterpret_cast<FakeStream*>(spec->stream);
+  (stream && stream->capturing ? stream->ticks : state().clock) += state().launch_ticks;
   return kSuccess;
 }
 
@@ -559,6 +564,7 @@ FAKE_TEST void fake_cuda_reset() {
   state().failures.clear();
   state().launches = state().graph_launches = state().captured = 0;
   state().limit = std::size_t{1} << 30;
+  state().launch_ticks = 0;
 }
 FAKE_TEST void fake_cuda_fail(const char* name, int nth, int result) {
   const std::lock_guard lock(state().mutex);
@@ -567,4 +573,27 @@ FAKE_TEST void fake_cuda_fail(const char* name, int nth, int result) {
 FAKE_TEST void fake_cuda_set_memory(std::size_t bytes) {
   const std::lock_guard lock(state().mutex);
   state().limit = bytes;
+}
+FAKE_TEST void fake_cuda_set_launch_ticks(long ticks) {
+  const std::lock_guard lock(state().mutex);
+  state().launch_ticks = ticks;
+}
+FAKE_TEST void fake_cuda_violation(const char* call, const char* what) {
+  const std::lock_guard lock(state().mutex);
+  state().violations += std::string(call) + ": " + what + "\n";
+}
+FAKE_TEST int fake_cuda_has_context() {
+  const std::lock_guard lock(state().mutex);
+  return !context_stack.empty() && context_stack.back() == &state().context && state().retained > 0;
+}
+FAKE_TEST int fake_cuda_covers(const void* pointer, std::size_t bytes) {
+  Call call("fake_cuda_covers", false);
+  return call.covers(reinterpret_cast<DevicePointer>(pointer), bytes);
+}
+FAKE_TEST void* fake_cuda_host(const void* pointer) { return real_of(reinterpret_cast<DevicePointer>(pointer)); }
+FAKE_TEST int fake_cuda_enqueue(void* stream) {
+  Call call("fake_cuda_enqueue", false);
+  const Result result = call.use_stream(reinterpret_cast<StreamHandle>(stream));
+  if (result == kSuccess) ++state().launches;
+  return result;
 }

@@ -19,4 +19,16 @@ void fake_cuda_reset();
 void fake_cuda_fail(const char* name, int nth, int result);
 /* Bytes of device memory; the default is 1 GiB. */
 void fake_cuda_set_memory(std::size_t bytes);
+/* Ticks of the clock that a launch of a kernel of Lathe's takes; the default is none. */
+void fake_cuda_set_launch_ticks(long ticks);
+
+/* For other fake libraries. What they find wrong counts as a violation. */
+void fake_cuda_violation(const char* call, const char* what);
+int fake_cuda_has_context();
+/* Is every byte from there inside one live block? */
+int fake_cuda_covers(const void* pointer, std::size_t bytes);
+/* Where a device pointer's bytes are on the host. */
+void* fake_cuda_host(const void* pointer);
+/* One piece of work is put on a stream: launched or captured. 0: there is such a stream. */
+int fake_cuda_enqueue(void* stream);
 }

@@ -1,0 +1,209 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Engines with steps by cuBLASLt and cuDNN over fakes of both: when they are chosen, that they run, are captured and move, what they leave behind,
+// and what is said where a library is missing or another one.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "backend/cuda/cublaslt.h"
+#include "backend/cuda/cudnn.h"
+#include "backend/cuda/nvrtc.h"
+#include "builder/builder.h"
+#include "builder/test_models.h"
+#include "engine/engine.h"
+#include "fake_cuda.h"
+#include "fake_vendor.h"
+#include "plan/kernel.h"
+#include "runtime/context.h"
+
+namespace lathe {
+namespace {
+
+const int chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", LATHE_FAKE_CUBLASLT, 1) +
+                   setenv("LATHE_CUDNN", LATHE_FAKE_CUDNN, 1);
+
+std::shared_ptr<ir::Model> model() {
+  builder::test::ModelMaker m(3);
+  ir::Value* x = m.silu(m.conv(m.input("x", {ir::Dim::symbol("batch"), 3, 16, 16}), 3, 16, 3, 2));
+  x = m.add("Add", {x, m.silu(m.conv(x, 16, 16, 3))});
+  ir::Value* rows = m.add("Flatten", {m.add("GlobalAveragePool", {x})});
+  return m.finish({m.add("Gemm", {rows, m.weight({16, 24}, 16), m.weight({24}, 1)})});
+}
+
+builder::BuildOptions options() {
+  builder::BuildOptions options;
+  options.device = "cuda";
+  options.precision = builder::Precision::kFloat16;
+  options.verify = false;  // Lathe's own kernels compute nothing here
+  options.budget_seconds = 20;
+  options.use_cache = false;
+  return options;
+}
+
+class VendorEngine : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(chosen, 0);
+    if (!cuda::Nvrtc::find()) GTEST_SKIP() << "no NVRTC here";
+    fake_cuda_reset();
+    fake_cudnn_refuse(100, 0);
+    fake_cublaslt_refuse_unaligned(0);
+    fake_cuda_set_launch_ticks(10);  // Lathe's own kernels are slow
+  }
+  void TearDown() override {
+    fake_cudnn_refuse(100, 0);
+    EXPECT_STREQ(fake_cuda_violations(), "");
+    const fake_cuda_live live = fake_cuda_count();
+    EXPECT_EQ(live.contexts + live.blocks + live.pinned_blocks + live.streams + live.events + live.modules + live.graphs, 0u) << "something was left behind";
+    for (const fake_vendor_live left : {fake_cublaslt_count(), fake_cudnn_count()}) EXPECT_EQ(left.handles + left.objects, 0u) << "a library's objects were left";
+  }
+  static int steps_by(const engine::EngineData& data, std::string_view kernel) {
+    int count = 0;
+    for (const plan::Step& step : data.sections[0].program.steps) count += step.kernel == kernel;
+    return count;
+  }
+  static Status run(runtime::Context& context, std::int64_t batch) {
+    std::vector<float> x(static_cast<std::size_t>(batch * 3 * 16 * 16), 1);
+    const std::int64_t dims[] = {batch, 3, 16, 16};
+    const runtime::InputView view{x.data(), DType::kFloat32, dims};
+    return context.run(std::span(&view, 1), {});
+  }
+};
+
+TEST_F(VendorEngine, FasterStepsAreChosenRunAreCapturedAndMove) {
+  builder::BuildResult built = builder::build_engine(model(), options());
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn"), 1) << "the first one reads the caller's image";
+  EXPECT_EQ(steps_by(built.engine, "cuda.matmul.cublaslt"), 1);
+  const auto engine = runtime::Engine::create(std::move(built.engine));
+  runtime::Context context(engine);
+  for (const std::int64_t batch : {1, 1, 7, 1, 16, 5, 7}) {
+    const Status status = run(context, batch);
+    ASSERT_TRUE(status) << batch << ": " << status.message();
+  }
+  // Replays of the same shape call neither library.
+  const std::size_t before = fake_cublaslt_count().runs + fake_cudnn_count().runs;
+  ASSERT_TRUE(run(context, 7));
+  ASSERT_TRUE(run(context, 7));
+  EXPECT_EQ(fake_cublaslt_count().runs + fake_cudnn_count().runs, before);
+}
+
+TEST_F(VendorEngine, ATieIsLathesOwn) {
+  fake_cuda_set_launch_ticks(0);
+  const builder::BuildResult built = builder::build_engine(model(), options());
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn") + steps_by(built.engine, "cuda.matmul.cublaslt"), 0);
+}
+
+TEST_F(VendorEngine, WithoutTimingNoLibraryIsAsked) {
+  builder::BuildOptions o = options();
+  o.budget_seconds = 0;
+  const std::size_t before = fake_cublaslt_count().asked + fake_cudnn_count().asked;
+  const builder::BuildResult built = builder::build_engine(model(), o);
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn") + steps_by(built.engine, "cuda.matmul.cublaslt"), 0);
+  EXPECT_EQ(fake_cublaslt_count().asked + fake_cudnn_count().asked, before);
+}
+
+TEST_F(VendorEngine, ManyContextsOnManyThreadsLeaveNothing) {
+  const auto engine = runtime::Engine::create(builder::build_engine(model(), options()).engine);
+  const auto go = [](runtime::Context& context) {
+    for (const std::int64_t batch : {9, 1, 3, 9})
+      if (const Status status = run(context, batch); !status) ADD_FAILURE() << batch << ": " << status.message();
+  };
+  std::vector<std::unique_ptr<runtime::Context>> contexts;
+  const auto make = [&] {
+    contexts.push_back(std::make_unique<runtime::Context>(engine));
+    go(*contexts.back());  // the fake driver takes allocations in one thread at a time
+  };
+  make();
+  contexts.clear();
+  const std::size_t objects = fake_cublaslt_count().objects + fake_cudnn_count().objects;
+  for (int i = 0; i < 6; ++i) make();
+  std::vector<std::thread> threads;
+  for (const auto& context : contexts)
+    threads.emplace_back([&] {
+      for (int k = 0; k < 20; ++k) go(*context);
+    });
+  for (std::thread& thread : threads) thread.join();
+  contexts.clear();
+  EXPECT_EQ(fake_cublaslt_count().objects + fake_cudnn_count().objects, objects);
+}
+
+/// Gives a step another parameter and says which section runs it.
+TEST_F(VendorEngine, AnotherVersionMeansTheGenericSectionAndSaysWhy) {
+  const engine::EngineData built = builder::build_engine(model(), options()).engine;
+  for (const char* kernel : {"cuda.conv.cudnn", "cuda.matmul.cublaslt"}) {
+    engine::EngineData data = built;
+    for (plan::Step& step : data.sections[0].program.steps)
+      if (step.kernel == kernel) step.params.set("library", std::string("8.1.2"));
+    const auto engine = runtime::Engine::create(std::move(data));
+    EXPECT_EQ(engine->section().device, "cpu-generic");
+    EXPECT_NE(engine->section_note().find("8.1.2"), std::string::npos) << engine->section_note();
+    EXPECT_NE(engine->section_note().find("PyPI"), std::string::npos) << engine->section_note();
+    runtime::Context context(engine);
+    EXPECT_TRUE(run(context, 2));
+  }
+}
+
+TEST_F(VendorEngine, DamagedParametersAreRefused) {
+  const engine::EngineData built = builder::build_engine(model(), options()).engine;
+  const auto refused = [&](const char* kernel, const char* name, std::vector<std::int64_t> values) {
+    engine::EngineData data = built;
+    for (plan::Step& step : data.sections[0].program.steps)
+      if (step.kernel == kernel) step.params.set(name, values);
+    const auto engine = runtime::Engine::create(std::move(data));
+    runtime::Context context(engine);
+    return run(context, 1).code();
+  };
+  EXPECT_EQ(refused("cuda.matmul.cublaslt", "algorithm", {1, 2}), Code::kCorruptFile);
+  EXPECT_EQ(refused("cuda.conv.cudnn", "engine", {1, 2}), Code::kCorruptFile);
+  EXPECT_EQ(refused("cuda.conv.cudnn", "engine", {}), Code::kCorruptFile);
+  // Algorithms and engines that the library does not have: what it offers instead runs.
+  EXPECT_EQ(refused("cuda.matmul.cublaslt", "algorithm", {9999, 0, 0, 0, 0, 0, 0, 0, 0}), Code::kOk);
+  EXPECT_EQ(refused("cuda.conv.cudnn", "engine", {9999}), Code::kOk);
+}
+
+TEST_F(VendorEngine, GraphsThatAreNotFusedAreDeclinedWithTheLibrarysReason) {
+  fake_cudnn_refuse(2, 0);  // convolution and bias
+  const builder::BuildResult built = builder::build_engine(model(), options());
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn"), 0);
+  bool said = false;
+  for (const builder::RegionReport& region : built.report.regions)
+    for (const builder::Choice& choice : region.choices)
+      said |= choice.candidate == "cuda.conv.cudnn" && choice.reason.find("FAKE_NOT_SUPPORTED_GRAPH_PATTERN") != std::string::npos;
+  EXPECT_TRUE(said);
+}
+
+TEST_F(VendorEngine, ABiasOfTheImagesTypeServesWhereAWideOneDoesNot) {
+  fake_cudnn_refuse(100, 1);
+  builder::BuildResult built = builder::build_engine(model(), options());
+  ASSERT_EQ(steps_by(built.engine, "cuda.conv.cudnn"), 1);
+  for (const plan::Step& step : built.engine.sections[0].program.steps)
+    if (step.kernel == "cuda.conv.cudnn") {
+      EXPECT_EQ(step.params.get_int("narrow_bias", 0), 1);
+    }
+  const auto engine = runtime::Engine::create(std::move(built.engine));
+  runtime::Context context(engine);
+  EXPECT_TRUE(run(context, 2));
+}
+
+TEST(VendorLibraries, AbsenceIsASentenceThatNamesThePackage) {
+  for (const char* asked : {"none", "/nowhere/lib.so"}) {
+    std::string why;
+    EXPECT_EQ(cuda::cublaslt::Library::open(asked, why), nullptr);
+    EXPECT_NE(why.find(asked == std::string("none") ? "LATHE_CUBLASLT" : "nvidia-cublas"), std::string::npos) << why;
+    why.clear();
+    EXPECT_EQ(cuda::cudnn::Library::open(asked, why), nullptr);
+    EXPECT_NE(why.find(asked == std::string("none") ? "LATHE_CUDNN" : "nvidia-cudnn-cu13"), std::string::npos) << why;
+  }
+  // A library that is none of them.
+  std::string why;
+  EXPECT_EQ(cuda::cudnn::Library::open(LATHE_FAKE_CUBLASLT, why), nullptr);
+  EXPECT_NE(why.find("has no function cudnn"), std::string::npos) << why;
+  EXPECT_EQ(cuda::cublaslt::Library::open(LATHE_FAKE_CUDNN, why), nullptr);
+  EXPECT_NE(why.find("has no function cublasLt"), std::string::npos) << why;
+}
+
+}  // namespace
+}  // namespace lathe
