@@ -83,7 +83,12 @@ const std::map<int, std::map<int, Kind>>& kinds() {
       handle{kTypeHandle, 1, 8, true};
   static const std::map<int, std::map<int, Kind>> all{
       {kTensor,
-       {{kTensorType, type}, {kTensorDims, four}, {kTensorStrides, four}, {kTensorId, integer}, {kTensorAlignment, integer}, {kTensorVirtual, {kTypeBoolean, 1, 1, false}}}},
+       {{kTensorType, type},
+        {kTensorDims, four},
+        {kTensorStrides, four},
+        {kTensorId, integer},
+        {kTensorAlignment, integer},
+        {kTensorVirtual, {kTypeBoolean, 1, 1, false}}}},
       {kConvolution,
        {{kConvolutionPrecision, type},
         {kConvolutionMode, {kTypeConvolutionMode, 1, 4, true}},

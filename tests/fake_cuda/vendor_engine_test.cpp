@@ -22,8 +22,8 @@
 namespace lathe {
 namespace {
 
-const int chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", LATHE_FAKE_CUBLASLT, 1) +
-                   setenv("LATHE_CUDNN", LATHE_FAKE_CUDNN, 1);
+const int chosen =
+    setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", LATHE_FAKE_CUBLASLT, 1) + setenv("LATHE_CUDNN", LATHE_FAKE_CUDNN, 1);
 
 std::shared_ptr<ir::Model> model() {
   builder::test::ModelMaker m(3);
@@ -58,7 +58,8 @@ class VendorEngine : public testing::Test {
     EXPECT_STREQ(fake_cuda_violations(), "");
     const fake_cuda_live live = fake_cuda_count();
     EXPECT_EQ(live.contexts + live.blocks + live.pinned_blocks + live.streams + live.events + live.modules + live.graphs, 0u) << "something was left behind";
-    for (const fake_vendor_live left : {fake_cublaslt_count(), fake_cudnn_count()}) EXPECT_EQ(left.handles + left.objects, 0u) << "a library's objects were left";
+    for (const fake_vendor_live left : {fake_cublaslt_count(), fake_cudnn_count()})
+      EXPECT_EQ(left.handles + left.objects, 0u) << "a library's objects were left";
   }
   static int steps_by(const engine::EngineData& data, std::string_view kernel) {
     int count = 0;

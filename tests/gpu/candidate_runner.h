@@ -26,11 +26,11 @@ namespace lathe::testing_gpu {
 struct Trial {
   DType storage = DType::kFloat16;  ///< of run-time float32 values
   bool tf32 = false;
-  std::int64_t extra = 0;         ///< elements between rows (pixels) beyond dense
-  ir::Bindings planned, at;       ///< extents that it is planned for; and runs at
-  double allowed = 2e-3;          ///< of the result's scale
-  std::size_t shift = 0;          ///< elements that every tensor begins behind a multiple of 256 bytes
-  std::string nan_input;          ///< the first element of this input is NaN
+  std::int64_t extra = 0;    ///< elements between rows (pixels) beyond dense
+  ir::Bindings planned, at;  ///< extents that it is planned for; and runs at
+  double allowed = 2e-3;     ///< of the result's scale
+  std::size_t shift = 0;     ///< elements that every tensor begins behind a multiple of 256 bytes
+  std::string nan_input;     ///< the first element of this input is NaN
 };
 
 inline const ops::Candidate& gpu_candidate(std::string_view name) {
@@ -213,7 +213,8 @@ class GpuCandidate {
         Status status;
         if (captured) {
           cuda::Graph graph;
-          status = cuda::Graph::capture(device_, stream_.handle(), [&] { return kernel.run(io); }, graph);
+          status = cuda::Graph::capture(
+              device_, stream_.handle(), [&] { return kernel.run(io); }, graph);
           if (status) status = graph.launch(stream_.handle());
         } else {
           status = kernel.run(io);

@@ -83,7 +83,8 @@ std::shared_ptr<ir::Model> product(const MatMulCase& c, const ir::Dim& batch) {
     attrs.set("transB", std::int64_t{1});
     attrs.set("alpha", 0.5F);
     attrs.set("beta", 2.0F);
-    y = c.bias ? m.add("Gemm", {x, coarse(m, {c.columns, c.depth}), coarse(m, {c.columns})}, attrs) : m.add("Gemm", {x, coarse(m, {c.columns, c.depth})}, attrs);
+    y = c.bias ? m.add("Gemm", {x, coarse(m, {c.columns, c.depth}), coarse(m, {c.columns})}, attrs)
+               : m.add("Gemm", {x, coarse(m, {c.columns, c.depth})}, attrs);
   } else {
     y = m.add("MatMul", {x, coarse(m, {c.depth, c.columns})});
     if (c.bias) y = m.add("Add", {y, coarse(m, {c.columns})});
@@ -94,8 +95,8 @@ std::shared_ptr<ir::Model> product(const MatMulCase& c, const ir::Dim& batch) {
 }
 
 TEST_F(Cublaslt, ProductsWithConstantsInEveryTypeAtOtherBatches) {
-  const MatMulCase cases[] = {{3, 7, 32, 40, true, false, 0, false},  {2, 13, 24, 16, true, true, 0, false},  {1, 64, 128, 96, false, false, 1, false},
-                              {4, 5, 64, 24, true, false, 1, false},  {6, 1, 48, 72, true, true, 0, true},    {5, 1, 33, 17, true, false, 0, true},
+  const MatMulCase cases[] = {{3, 7, 32, 40, true, false, 0, false},    {2, 13, 24, 16, true, true, 0, false},  {1, 64, 128, 96, false, false, 1, false},
+                              {4, 5, 64, 24, true, false, 1, false},    {6, 1, 48, 72, true, true, 0, true},    {5, 1, 33, 17, true, false, 0, true},
                               {2, 197, 64, 192, true, false, 0, false}, {1, 9, 40, 1000, false, false, 0, true}};
   for (const char* precision : {"fp16", "bf16", "tf32", "fp32"})
     for (const MatMulCase& c : cases)

@@ -21,13 +21,12 @@ struct Opened {
 }  // namespace
 
 std::unique_ptr<const Library> Library::open(const std::string& asked, std::string& why) {
-  static const OptionalLibrary which{
-      "cuBLASLt", "LATHE_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas", {"cu13/lib", "cublas/lib"}};
+  static const OptionalLibrary which{"cuBLASLt", "LATHE_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas", {"cu13/lib", "cublas/lib"}};
   const cuda::Library opened = open_optional(which, asked, why);
   if (!opened) return nullptr;
   auto library = std::make_unique<Library>();
   const char* missing = nullptr;
-#define LATHE_CUBLASLT_LOOK_UP(member, symbol, result, parameters)                               \
+#define LATHE_CUBLASLT_LOOK_UP(member, symbol, result, parameters)                         \
   library->member = reinterpret_cast<result(*) parameters>(opened.symbol_or_null(symbol)); \
   if (!library->member && !missing) missing = symbol;
   LATHE_CUBLASLT(LATHE_CUBLASLT_LOOK_UP)

@@ -45,22 +45,22 @@ struct Heuristic {
 static_assert(sizeof(Heuristic) == 96, "as the library lays it out");
 
 // X(member, symbol, result, parameters)
-#define LATHE_CUBLASLT(X)                                                                                                                                   \
-  X(version, "cublasLtGetVersion", std::size_t, ())                                                                                                         \
-  X(create, "cublasLtCreate", Result, (Handle*))                                                                                                            \
-  X(destroy, "cublasLtDestroy", Result, (Handle))                                                                                                           \
-  X(matmul_create, "cublasLtMatmulDescCreate", Result, (MatmulDesc*, int, int))                                                                             \
-  X(matmul_destroy, "cublasLtMatmulDescDestroy", Result, (MatmulDesc))                                                                                      \
-  X(matmul_set, "cublasLtMatmulDescSetAttribute", Result, (MatmulDesc, int, const void*, std::size_t))                                                      \
-  X(layout_create, "cublasLtMatrixLayoutCreate", Result, (Layout*, int, std::uint64_t, std::uint64_t, std::int64_t))                                        \
-  X(layout_destroy, "cublasLtMatrixLayoutDestroy", Result, (Layout))                                                                                        \
-  X(layout_set, "cublasLtMatrixLayoutSetAttribute", Result, (Layout, int, const void*, std::size_t))                                                        \
-  X(preference_create, "cublasLtMatmulPreferenceCreate", Result, (Preference*))                                                                             \
-  X(preference_destroy, "cublasLtMatmulPreferenceDestroy", Result, (Preference))                                                                            \
-  X(preference_set, "cublasLtMatmulPreferenceSetAttribute", Result, (Preference, int, const void*, std::size_t))                                            \
-  X(heuristics, "cublasLtMatmulAlgoGetHeuristic", Result, (Handle, MatmulDesc, Layout, Layout, Layout, Layout, Preference, int, Heuristic*, int*))          \
-  X(config_get, "cublasLtMatmulAlgoConfigGetAttribute", Result, (const Algorithm*, int, void*, std::size_t, std::size_t*))                                  \
-  X(matmul, "cublasLtMatmul", Result,                                                                                                                       \
+#define LATHE_CUBLASLT(X)                                                                                                                                 \
+  X(version, "cublasLtGetVersion", std::size_t, ())                                                                                                       \
+  X(create, "cublasLtCreate", Result, (Handle*))                                                                                                          \
+  X(destroy, "cublasLtDestroy", Result, (Handle))                                                                                                         \
+  X(matmul_create, "cublasLtMatmulDescCreate", Result, (MatmulDesc*, int, int))                                                                           \
+  X(matmul_destroy, "cublasLtMatmulDescDestroy", Result, (MatmulDesc))                                                                                    \
+  X(matmul_set, "cublasLtMatmulDescSetAttribute", Result, (MatmulDesc, int, const void*, std::size_t))                                                    \
+  X(layout_create, "cublasLtMatrixLayoutCreate", Result, (Layout*, int, std::uint64_t, std::uint64_t, std::int64_t))                                      \
+  X(layout_destroy, "cublasLtMatrixLayoutDestroy", Result, (Layout))                                                                                      \
+  X(layout_set, "cublasLtMatrixLayoutSetAttribute", Result, (Layout, int, const void*, std::size_t))                                                      \
+  X(preference_create, "cublasLtMatmulPreferenceCreate", Result, (Preference*))                                                                           \
+  X(preference_destroy, "cublasLtMatmulPreferenceDestroy", Result, (Preference))                                                                          \
+  X(preference_set, "cublasLtMatmulPreferenceSetAttribute", Result, (Preference, int, const void*, std::size_t))                                          \
+  X(heuristics, "cublasLtMatmulAlgoGetHeuristic", Result, (Handle, MatmulDesc, Layout, Layout, Layout, Layout, Preference, int, Heuristic*, int*))        \
+  X(config_get, "cublasLtMatmulAlgoConfigGetAttribute", Result, (const Algorithm*, int, void*, std::size_t, std::size_t*))                                \
+  X(matmul, "cublasLtMatmul", Result,                                                                                                                     \
     (Handle, MatmulDesc, const void*, const void*, Layout, const void*, Layout, const void*, const void*, Layout, void*, Layout, const Algorithm*, void*, \
      std::size_t, StreamHandle))
 

@@ -70,7 +70,8 @@ MatMul::MatMul(Device& device, const MatMulProblem& problem) : device_(device), 
     require(library_.matmul_set(desc_, kMatmulTransA, &a, sizeof a), "cublasLtMatmulDescSetAttribute");
     require(library_.matmul_set(desc_, kMatmulTransB, &b, sizeof b), "cublasLtMatmulDescSetAttribute");
     require(library_.matmul_set(desc_, kMatmulEpilogue, &epilogue, sizeof epilogue), "cublasLtMatmulDescSetAttribute");
-    for (std::size_t i = 0; i < layouts_.size(); ++i) require(library_.layout_create(&layouts_[i], i < 2 ? operand : stored, 1, 1, 1), "cublasLtMatrixLayoutCreate");
+    for (std::size_t i = 0; i < layouts_.size(); ++i)
+      require(library_.layout_create(&layouts_[i], i < 2 ? operand : stored, 1, 1, 1), "cublasLtMatrixLayoutCreate");
     require(library_.preference_create(&preference_), "cublasLtMatmulPreferenceCreate");
     require(library_.preference_set(preference_, kPreferWorkspace, &kMostWorkspace, sizeof kMostWorkspace), "cublasLtMatmulPreferenceSetAttribute");
     // The heuristics want one to be there; set_bias() gives the real one.
@@ -126,7 +127,8 @@ std::vector<Config> MatMul::algorithms(std::size_t most) {
   std::vector<Config> configs;
   const int count = ask(kWide, offered);
   for (int i = 0; i < count && configs.size() < most; ++i)
-    if (const Config config = config_of(library_, offered[static_cast<std::size_t>(i)].algorithm); std::find(configs.begin(), configs.end(), config) == configs.end())
+    if (const Config config = config_of(library_, offered[static_cast<std::size_t>(i)].algorithm);
+        std::find(configs.begin(), configs.end(), config) == configs.end())
       configs.push_back(config);
   return configs;
 }
@@ -137,8 +139,7 @@ bool MatMul::choose(Way& way, std::uint32_t alignment, const Config& wanted) noe
   way.exists = count > 0;
   if (!way.exists) return false;
   const auto end = offered.begin() + count;
-  const auto found =
-      wanted[0] < 0 ? end : std::find_if(offered.begin(), end, [&](const Heuristic& h) { return config_of(library_, h.algorithm) == wanted; });
+  const auto found = wanted[0] < 0 ? end : std::find_if(offered.begin(), end, [&](const Heuristic& h) { return config_of(library_, h.algorithm) == wanted; });
   way.chosen = found == end ? offered.front() : *found;
   workspace_ = std::max(workspace_, way.chosen.workspace);
   return true;
@@ -152,8 +153,8 @@ bool MatMul::fit(const MatMulProblem& problem, const Config& wanted) noexcept {
   const std::uint32_t operand = bytes_of(operand_type(problem.product)), stored = bytes_of(data_type(problem.stored));
   const auto whole = [](std::int64_t stride, std::uint32_t bytes) { return stride * bytes % kWide == 0; };
   // Rows that begin anywhere leave no use for operands that begin at whole pieces.
-  const bool rows = whole(problem.a_row, operand) && whole(problem.b_row, operand) && whole(problem.c_row, stored) &&
-                    whole(problem.a_batch, operand) && whole(problem.b_batch, operand) && whole(problem.c_batch, stored) &&
+  const bool rows = whole(problem.a_row, operand) && whole(problem.b_row, operand) && whole(problem.c_row, stored) && whole(problem.a_batch, operand) &&
+                    whole(problem.b_batch, operand) && whole(problem.c_batch, stored) &&
                     (!problem.residual || (whole(problem.residual_row, stored) && whole(problem.residual_batch, stored)));
   const bool wide = rows ? choose(aligned_, kWide, wanted) : (aligned_.exists = false);
   const bool narrow = choose(any_, std::min(operand, stored), rows ? Config{-1} : wanted);
@@ -170,10 +171,10 @@ Status MatMul::run(StreamHandle stream, const MatMulPointers& at, float alpha, f
   if (!way.exists) return {Code::kUnsupported, "cuBLASLt has no algorithm for a product whose operands begin at no multiple of 16 bytes"};
   const auto workspace = (reinterpret_cast<std::uintptr_t>(at.workspace) + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
   const float none = 0;
-  return status(library_.matmul(handle_, desc_, &alpha, at.b, layouts_[0], at.a, layouts_[1], problem_.residual ? &beta : &none, residual, layouts_[2], at.c,
-                                layouts_[3], &way.chosen.algorithm, way.chosen.workspace > 0 ? reinterpret_cast<void*>(workspace) : nullptr,
-                                way.chosen.workspace, stream),
-                "cublasLtMatmul");
+  return status(
+      library_.matmul(handle_, desc_, &alpha, at.b, layouts_[0], at.a, layouts_[1], problem_.residual ? &beta : &none, residual, layouts_[2], at.c, layouts_[3],
+                      &way.chosen.algorithm, way.chosen.workspace > 0 ? reinterpret_cast<void*>(workspace) : nullptr, way.chosen.workspace, stream),
+      "cublasLtMatmul");
 }
 
 }  // namespace lathe::cuda::cublaslt

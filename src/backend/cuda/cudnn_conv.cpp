@@ -148,32 +148,32 @@ class Lease {
 std::string key_of(const ConvProblem& p) {
   const ConvShape& s = p.shape;
   return fmt::format("{}", fmt::join(std::array<std::int64_t, 27>{s.n,
-                                                                   s.h,
-                                                                   s.w,
-                                                                   s.cin,
-                                                                   s.cout,
-                                                                   s.kh,
-                                                                   s.kw,
-                                                                   s.stride_h,
-                                                                   s.stride_w,
-                                                                   s.pad_top,
-                                                                   s.pad_left,
-                                                                   s.pad_bottom,
-                                                                   s.pad_right,
-                                                                   s.dilation_h,
-                                                                   s.dilation_w,
-                                                                   s.groups,
-                                                                   p.src,
-                                                                   p.stored,
-                                                                   p.src_pixel,
-                                                                   p.dst_pixel,
-                                                                   p.residual_pixel,
-                                                                   p.residual,
-                                                                   p.residual_after,
-                                                                   p.bias,
-                                                                   p.narrow_bias,
-                                                                   p.activation,
-                                                                   static_cast<std::int64_t>(p.alpha * 1e6F)},
+                                                                  s.h,
+                                                                  s.w,
+                                                                  s.cin,
+                                                                  s.cout,
+                                                                  s.kh,
+                                                                  s.kw,
+                                                                  s.stride_h,
+                                                                  s.stride_w,
+                                                                  s.pad_top,
+                                                                  s.pad_left,
+                                                                  s.pad_bottom,
+                                                                  s.pad_right,
+                                                                  s.dilation_h,
+                                                                  s.dilation_w,
+                                                                  s.groups,
+                                                                  p.src,
+                                                                  p.stored,
+                                                                  p.src_pixel,
+                                                                  p.dst_pixel,
+                                                                  p.residual_pixel,
+                                                                  p.residual,
+                                                                  p.residual_after,
+                                                                  p.bias,
+                                                                  p.narrow_bias,
+                                                                  p.activation,
+                                                                  static_cast<std::int64_t>(p.alpha * 1e6F)},
                                      " "));
 }
 
@@ -368,7 +368,8 @@ Status ConvPlan::run(StreamHandle stream, const ConvPointers& at) const noexcept
   for (std::size_t i = 0; i < count; ++i)
     if (reinterpret_cast<std::uintptr_t>(pointers[i]) % kAlignment != 0)
       return {Code::kUnsupported, "a convolution by cuDNN on addresses that are not multiples of 16 bytes"};
-  const auto workspace = workspace_ == 0 ? 0 : (reinterpret_cast<std::uintptr_t>(at.workspace) + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+  const auto workspace =
+      workspace_ == 0 ? 0 : (reinterpret_cast<std::uintptr_t>(at.workspace) + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
   const auto* workspace_at = reinterpret_cast<const void*>(workspace);
   const Lease lease(handles_);
   if (!lease.status()) return lease.status();

@@ -49,7 +49,9 @@ bool begins_whole(const ir::Value* value, int depth = 0) {
   };
   if (node.is("Split") && !(along_channels(node) && whole(channels_before(node.outputs, value)) && begins_whole(node.input(0), depth + 1))) return false;
   for (const ir::Use& use : value->uses)
-    if (use.node && use.node->is("Concat") && !(along_channels(*use.node) && whole(channels_before(use.node->inputs, value)) && begins_whole(use.node->output(), depth + 1))) return false;
+    if (use.node && use.node->is("Concat") &&
+        !(along_channels(*use.node) && whole(channels_before(use.node->inputs, value)) && begins_whole(use.node->output(), depth + 1)))
+      return false;
   return true;
 }
 

@@ -63,7 +63,8 @@ inline std::string cublaslt_unfit(const ir::Attrs& params) {
   const cuda::cublaslt::Library* library = cuda::cublaslt::Library::find(&why);
   if (!library) return "a step runs by cuBLASLt, and " + why;
   const std::string timed = params.get_string("library", "");
-  if (library->version_text() != timed) return fmt::format("a step was timed with cuBLASLt {}, here is {} (PyPI: nvidia-cublas)", timed, library->version_text());
+  if (library->version_text() != timed)
+    return fmt::format("a step was timed with cuBLASLt {}, here is {} (PyPI: nvidia-cublas)", timed, library->version_text());
   return "";
 }
 
