@@ -19,7 +19,7 @@
 namespace lathe {
 namespace {
 
-const int chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1);
+const int chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", "none", 1) + setenv("LATHE_CUDNN", "none", 1);
 
 std::shared_ptr<ir::Model> small_model() {
   builder::test::ModelMaker m(3);

@@ -272,7 +272,6 @@ FAKE Result cublasLtMatmul(Handle handle, MatmulDesc desc, const void* alpha, co
         sum *= scale;
         if (add != 0) sum += add * fake_cuda::read(fake_cuda_host(c), out, at(*layouts[2], item, i, j));
         if (biased) sum += fake_cuda::read(fake_cuda_host(m->bias), out, static_cast<std::int64_t>(i));
-        if (m->epilogue & kEpilogueRelu) sum = sum < 0 ? 0 : sum;
         if (m->epilogue & kEpilogueGeluTanh) sum = fake_cuda::gelu_tanh(sum);
         fake_cuda::write(fake_cuda_host(d), out, at(*layouts[3], item, i, j), sum);
       }

@@ -27,7 +27,7 @@ namespace {
 using namespace lathe::cuda::cudnn;
 using fake_cuda::Element;
 
-constexpr std::int64_t kWinogradEngine = 7, kPlainEngine = 38, kOtherEngine = 11;
+constexpr std::int64_t kWinogradEngine = 7, kPlainEngine = 38, kOtherEngine = 11, kCarelessEngine = 12;
 constexpr std::int64_t kWorkspaceOfOther = 8192;
 
 struct Fake {
@@ -163,7 +163,9 @@ struct Values {
   }
 };
 
-double activated(const Fake* pointwise, double x) {
+double activated(const Fake* pointwise, double x, std::int64_t engine) {
+  // One of the engines takes the larger of 0 and NaN for 0.
+  if (engine == kCarelessEngine && std::isnan(x) && pointwise->one<int>(kPointwiseMode) == kRelu) return 0;
   switch (pointwise->one<int>(kPointwiseMode)) {
     case kRelu: return x < 0 ? pointwise->one<double>(kPointwiseReluSlope) * x : x;
     case kTanh: return std::tanh(x);
@@ -255,7 +257,7 @@ Result finalize(Fake* f) {
   }
   if (f->type == kEngine) {
     const auto index = f->one<std::int64_t>(kEngineIndex);
-    if (index != kWinogradEngine && index != kPlainEngine && index != kOtherEngine) return 3000;
+    if (index != kWinogradEngine && index != kPlainEngine && index != kOtherEngine && index != kCarelessEngine) return 3000;
   }
   f->finalized = true;
   return kSuccess;
@@ -331,8 +333,8 @@ FAKE Result cudnnBackendGetAttribute(RawDescriptor descriptor, int name, int typ
       const std::lock_guard lock(state().mutex);
       ++state().asked;
     }
-    const std::int64_t engines[] = {kWinogradEngine, kPlainEngine, kOtherEngine};
-    *written = std::min<std::int64_t>(count, 3);
+    const std::int64_t engines[] = {kWinogradEngine, kCarelessEngine, kPlainEngine, kOtherEngine};
+    *written = std::min<std::int64_t>(count, 4);
     for (std::int64_t i = 0; i < *written; ++i) fill(part(i), kEngineIndex, &engines[i], 8);
     return kSuccess;
   }
@@ -425,7 +427,8 @@ FAKE Result cudnnBackendExecute(Handle handle, RawDescriptor plan_raw, RawDescri
       for (std::int64_t c = 0; c < y.dims[1]; ++c)
         for (std::int64_t i = 0; i < y.dims[2]; ++i)
           for (std::int64_t j = 0; j < y.dims[3]; ++j)
-            y.write(n, c, i, j, add ? x.read(n, c, i, j) + b->read(n, c, i, j) : activated(pointwise, x.read(n, c, i, j)));
+            y.write(n, c, i, j,
+                    add ? x.read(n, c, i, j) + b->read(n, c, i, j) : activated(pointwise, x.read(n, c, i, j), engine->one<std::int64_t>(kEngineIndex)));
   }
   return done(kSuccess);
 }

@@ -6,7 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <set>
 #include <thread>
+#include <tuple>
 
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/cudnn.h"
@@ -25,9 +28,11 @@ namespace {
 const int chosen =
     setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", LATHE_FAKE_CUBLASLT, 1) + setenv("LATHE_CUDNN", LATHE_FAKE_CUDNN, 1);
 
-std::shared_ptr<ir::Model> model() {
+const ir::Dim kAnyBatch = ir::Dim::symbol("batch");
+
+std::shared_ptr<ir::Model> model(const ir::Dim& batch = ir::Dim(2)) {
   builder::test::ModelMaker m(3);
-  ir::Value* x = m.silu(m.conv(m.input("x", {ir::Dim::symbol("batch"), 3, 16, 16}), 3, 16, 3, 2));
+  ir::Value* x = m.silu(m.conv(m.input("x", {batch, 3, 16, 16}), 3, 16, 3, 2));
   x = m.add("Add", {x, m.silu(m.conv(x, 16, 16, 3))});
   ir::Value* rows = m.add("Flatten", {m.add("GlobalAveragePool", {x})});
   return m.finish({m.add("Gemm", {rows, m.weight({16, 24}, 16), m.weight({24}, 1)})});
@@ -80,15 +85,25 @@ TEST_F(VendorEngine, FasterStepsAreChosenRunAreCapturedAndMove) {
   EXPECT_EQ(steps_by(built.engine, "cuda.matmul.cublaslt"), 1);
   const auto engine = runtime::Engine::create(std::move(built.engine));
   runtime::Context context(engine);
+  ASSERT_TRUE(run(context, 2));
+  // Replays call neither library.
+  const std::size_t before = fake_cublaslt_count().runs + fake_cudnn_count().runs;
+  EXPECT_GT(before, 0u);
+  ASSERT_TRUE(run(context, 2));
+  ASSERT_TRUE(run(context, 2));
+  EXPECT_EQ(fake_cublaslt_count().runs + fake_cudnn_count().runs, before);
+}
+
+TEST_F(VendorEngine, ProductsServeAnyBatch) {
+  builder::BuildResult built = builder::build_engine(model(kAnyBatch), options());
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn"), 0) << "another batch is another plan of cuDNN's";
+  EXPECT_EQ(steps_by(built.engine, "cuda.matmul.cublaslt"), 1);
+  const auto engine = runtime::Engine::create(std::move(built.engine));
+  runtime::Context context(engine);
   for (const std::int64_t batch : {1, 1, 7, 1, 16, 5, 7}) {
     const Status status = run(context, batch);
     ASSERT_TRUE(status) << batch << ": " << status.message();
   }
-  // Replays of the same shape call neither library.
-  const std::size_t before = fake_cublaslt_count().runs + fake_cudnn_count().runs;
-  ASSERT_TRUE(run(context, 7));
-  ASSERT_TRUE(run(context, 7));
-  EXPECT_EQ(fake_cublaslt_count().runs + fake_cudnn_count().runs, before);
 }
 
 TEST_F(VendorEngine, ATieIsLathesOwn) {
@@ -107,24 +122,27 @@ TEST_F(VendorEngine, WithoutTimingNoLibraryIsAsked) {
 }
 
 TEST_F(VendorEngine, ManyContextsOnManyThreadsLeaveNothing) {
-  const auto engine = runtime::Engine::create(builder::build_engine(model(), options()).engine);
-  const auto go = [](runtime::Context& context) {
-    for (const std::int64_t batch : {9, 1, 3, 9})
+  const auto engine = runtime::Engine::create(builder::build_engine(model(kAnyBatch), options()).engine);
+  const auto fixed = runtime::Engine::create(builder::build_engine(model(), options()).engine);
+  const auto go = [&](runtime::Context& context, bool any) {
+    for (const std::int64_t batch : any ? std::vector<std::int64_t>{9, 1, 3, 9} : std::vector<std::int64_t>{2, 2})
       if (const Status status = run(context, batch); !status) ADD_FAILURE() << batch << ": " << status.message();
   };
   std::vector<std::unique_ptr<runtime::Context>> contexts;
   const auto make = [&] {
-    contexts.push_back(std::make_unique<runtime::Context>(engine));
-    go(*contexts.back());  // the fake driver takes allocations in one thread at a time
+    const bool any = contexts.size() % 2 == 0;
+    contexts.push_back(std::make_unique<runtime::Context>(any ? engine : fixed));
+    go(*contexts.back(), any);  // the fake driver takes allocations in one thread at a time
   };
+  make();
   make();
   contexts.clear();
   const std::size_t objects = fake_cublaslt_count().objects + fake_cudnn_count().objects;
   for (int i = 0; i < 6; ++i) make();
   std::vector<std::thread> threads;
-  for (const auto& context : contexts)
-    threads.emplace_back([&] {
-      for (int k = 0; k < 20; ++k) go(*context);
+  for (std::size_t i = 0; i < contexts.size(); ++i)
+    threads.emplace_back([&, i] {
+      for (int k = 0; k < 20; ++k) go(*contexts[i], i % 2 == 0);
     });
   for (std::thread& thread : threads) thread.join();
   contexts.clear();
@@ -155,7 +173,7 @@ TEST_F(VendorEngine, DamagedParametersAreRefused) {
       if (step.kernel == kernel) step.params.set(name, values);
     const auto engine = runtime::Engine::create(std::move(data));
     runtime::Context context(engine);
-    return run(context, 1).code();
+    return run(context, 2).code();
   };
   EXPECT_EQ(refused("cuda.matmul.cublaslt", "algorithm", {1, 2}), Code::kCorruptFile);
   EXPECT_EQ(refused("cuda.conv.cudnn", "engine", {1, 2}), Code::kCorruptFile);
@@ -176,6 +194,17 @@ TEST_F(VendorEngine, GraphsThatAreNotFusedAreDeclinedWithTheLibrarysReason) {
   EXPECT_TRUE(said);
 }
 
+TEST_F(VendorEngine, EnginesOfOtherArithmeticOrThatLoseNanAreLeftOut) {
+  builder::test::ModelMaker m(4);
+  ir::Value* x = m.silu(m.conv(m.input("x", {2, 3, 16, 16}), 3, 16, 3, 2));
+  const builder::BuildResult built = builder::build_engine(m.finish({m.conv(m.add("Relu", {m.conv(x, 16, 16, 3)}), 16, 8, 1)}), options());
+  std::set<std::string> variants;
+  for (const builder::RegionReport& region : built.report.regions)
+    for (const builder::Choice& choice : region.choices)
+      if (choice.candidate == "cuda.conv.cudnn" && choice.accepted) variants.insert(choice.variant);
+  EXPECT_EQ(variants, (std::set<std::string>{"engine 11 (5=3)", "engine 38"}));
+}
+
 TEST_F(VendorEngine, ABiasOfTheImagesTypeServesWhereAWideOneDoesNot) {
   fake_cudnn_refuse(100, 1);
   builder::BuildResult built = builder::build_engine(model(), options());
@@ -189,7 +218,7 @@ TEST_F(VendorEngine, ABiasOfTheImagesTypeServesWhereAWideOneDoesNot) {
   EXPECT_TRUE(run(context, 2));
 }
 
-TEST(VendorLibraries, AbsenceIsASentenceThatNamesThePackage) {
+TEST(VendorLibraries, AreFoundBesideLatheAndTheirAbsenceIsASentenceThatNamesThePackage) {
   for (const char* asked : {"none", "/nowhere/lib.so"}) {
     std::string why;
     EXPECT_EQ(cuda::cublaslt::Library::open(asked, why), nullptr);
@@ -198,6 +227,21 @@ TEST(VendorLibraries, AbsenceIsASentenceThatNamesThePackage) {
     EXPECT_EQ(cuda::cudnn::Library::open(asked, why), nullptr);
     EXPECT_NE(why.find(asked == std::string("none") ? "LATHE_CUDNN" : "nvidia-cudnn-cu13"), std::string::npos) << why;
   }
+  // Packages that lie beside Lathe's own are found without being told.
+  namespace fs = std::filesystem;
+  const fs::path beside = fs::read_symlink("/proc/self/exe").parent_path() / "nvidia";
+  for (const auto& [folder, name, fake] :
+       {std::tuple{"cu13/lib", "libcublasLt.so.13", LATHE_FAKE_CUBLASLT}, {"cudnn/lib", "libcudnn.so.9", LATHE_FAKE_CUDNN}}) {
+    fs::create_directories(beside / folder);
+    fs::create_symlink(fake, beside / folder / name);
+  }
+  std::string none;
+  const auto cublaslt = cuda::cublaslt::Library::open("", none);
+  const auto cudnn = cuda::cudnn::Library::open("", none);
+  fs::remove_all(beside);
+  ASSERT_TRUE(cublaslt && cudnn) << none;
+  EXPECT_EQ(cublaslt->version_text(), "13.2.4");
+  EXPECT_EQ(cudnn->version_text(), "9.19.1");
   // A library that is none of them.
   std::string why;
   EXPECT_EQ(cuda::cudnn::Library::open(LATHE_FAKE_CUBLASLT, why), nullptr);

@@ -73,6 +73,35 @@ class GpuCandidate {
     return all.size();
   }
 
+  /// Of a plan for fixed extents: it moves to another first extent where a step like it was bound before, and only there.
+  void check_moves_where_bound(std::int64_t first) {
+    const cuda::Current current(*device_);
+    const ops::StepPlan plan = plans().at(0);
+    const Weights weights = pack(plan);
+    const std::vector<const void*> constants(plan.inputs.size(), nullptr);
+    const auto descs = [&](const std::vector<ir::Value*>& values, const std::vector<ir::Value*>& all, const std::vector<ops::Layout>& layouts, bool moved) {
+      std::vector<plan::TensorDesc> result;
+      for (const ir::Value* value : values) {
+        const ops::Layout layout = layouts[static_cast<std::size_t>(std::find(all.begin(), all.end(), value) - all.begin())];
+        plan::TensorDesc& each = result.emplace_back(desc(value, layout, {}));
+        if (moved) each.dims[0] = first;
+        each.strides = regions::testing::strides_in(layout, each.dims, trial_.extra);
+      }
+      return result;
+    };
+    const auto ins = descs(plan.inputs, region().inputs, in_layouts_, false), outs = descs(plan.outputs, region().outputs, out_layouts_, false);
+    const auto ins_there = descs(plan.inputs, region().inputs, in_layouts_, true), outs_there = descs(plan.outputs, region().outputs, out_layouts_, true);
+    const plan::BindRequest here{plan.params, ins, outs, constants, weights.spans, {}, 1, nullptr, device_.get(), weights.pointers};
+    const plan::BindRequest there{plan.params, ins_there, outs_there, constants, weights.spans, {}, 1, nullptr, device_.get(), weights.pointers};
+    const plan::KernelType* type = plan::find_kernel(plan.kernel);
+    const auto kernel = type->bind(here);
+    EXPECT_FALSE(kernel->rebind(there));
+    const auto other = type->bind(there);
+    EXPECT_TRUE(kernel->rebind(there));
+    EXPECT_TRUE(kernel->rebind(here));
+    EXPECT_TRUE(other->rebind(here));
+  }
+
  private:
   struct Memory {
     plan::TensorDesc desc;
@@ -166,26 +195,35 @@ class GpuCandidate {
       }
   }
 
+  /// A step's weights, packed and in the device's memory.
+  struct Weights {
+    std::vector<std::vector<std::byte>> packed;
+    std::vector<cuda::Block> blocks;
+    std::vector<std::span<const std::byte>> spans;
+    std::vector<const void*> pointers;
+  };
+  Weights pack(const ops::StepPlan& plan) {
+    Weights weights;
+    for (const ops::WeightRequest& request : plan.weights) {
+      std::vector<Tensor> sources;
+      for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
+      weights.packed.push_back(plan::find_pack_function(request.pack)->pack(request.params, sources));
+    }
+    for (const auto& bytes : weights.packed) {
+      weights.blocks.emplace_back(device_, bytes.size());
+      upload(weights.blocks.back(), bytes);
+      weights.spans.emplace_back(bytes);
+      weights.pointers.push_back(weights.blocks.back().data());
+    }
+    return weights;
+  }
+
   void run(const ops::StepPlan& plan) {
     SCOPED_TRACE(plan.kernel + " " + plan.variant);
     const plan::KernelType* type = plan::find_kernel(plan.kernel);
     ASSERT_TRUE(type);
     EXPECT_EQ(type->unfit ? type->unfit(plan.params) : "", "");
-    std::vector<std::vector<std::byte>> packed;
-    std::vector<cuda::Block> uploaded;
-    std::vector<std::span<const std::byte>> weights;
-    std::vector<const void*> device_weights;
-    for (const ops::WeightRequest& request : plan.weights) {
-      std::vector<Tensor> sources;
-      for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
-      packed.push_back(plan::find_pack_function(request.pack)->pack(request.params, sources));
-    }
-    for (const auto& bytes : packed) {
-      uploaded.emplace_back(device_, bytes.size());
-      upload(uploaded.back(), bytes);
-      weights.emplace_back(bytes);
-      device_weights.push_back(uploaded.back().data());
-    }
+    const Weights weights = pack(plan);
     std::vector<plan::TensorDesc> planned_ins, planned_outs, ins, outs;
     std::vector<Memory> memory;
     std::vector<const void*> in, constants(plan.inputs.size(), nullptr);
@@ -200,7 +238,7 @@ class GpuCandidate {
     const ir::Value* result = plan.outputs.at(0);
     planned_outs.push_back(desc(result, out_layouts_[0], trial_.planned));
     const auto bind = [&](const std::vector<plan::TensorDesc>& from, const std::vector<plan::TensorDesc>& to, const ir::Bindings& symbols) {
-      return plan::BindRequest{plan.params, from, to, constants, weights, symbols, 1, nullptr, device_.get(), device_weights};
+      return plan::BindRequest{plan.params, from, to, constants, weights.spans, symbols, 1, nullptr, device_.get(), weights.pointers};
     };
     const Tensor& want = known_.at(result->name);
     const auto run_once = [&](const plan::Kernel& kernel, const char* how) {

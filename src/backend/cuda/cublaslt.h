@@ -26,7 +26,7 @@ enum ComputeType : int { kCompute32F = 68, kComputeTF32 = 77 };
 enum Operation : std::int32_t { kAsStored = 0, kTransposed = 1 };
 enum LayoutAttribute : int { kLayoutRows = 2, kLayoutColumns = 3, kLayoutLeading = 4, kLayoutBatch = 5, kLayoutBatchStride = 6 };
 enum MatmulAttribute : int { kMatmulTransA = 3, kMatmulTransB = 4, kMatmulEpilogue = 7, kMatmulBias = 8 };
-enum Epilogue : std::uint32_t { kEpilogueNone = 1, kEpilogueRelu = 2, kEpilogueBias = 4, kEpilogueGeluTanh = 32 };  ///< flags, but for kEpilogueNone
+enum Epilogue : std::uint32_t { kEpilogueNone = 1, kEpilogueBias = 4, kEpilogueGeluTanh = 32 };  ///< flags, but for kEpilogueNone
 enum PreferenceAttribute : int { kPreferWorkspace = 1, kPreferAlignmentA = 5, kPreferAlignmentB = 6, kPreferAlignmentC = 7, kPreferAlignmentD = 8 };
 /// What an algorithm is made of; all but the last two are 32 bits wide, those 16.
 enum ConfigAttribute : int { kConfigId = 0, kConfigInnerShape = 7, kConfigCluster = 8 };

@@ -48,7 +48,8 @@ bool begins_at(const void* pointer, std::uint32_t alignment) { return reinterpre
 std::string describe(const Config& c) { return fmt::format("algorithm {} tile {} stages {} splits {} cluster {}", c[0], c[1], c[6], c[2], c[8]); }
 
 std::string unsupported(const MatMulProblem& p) {
-  if (p.activation != kActNone && p.activation != kActRelu && p.activation != kActGeluTanh) return "cuBLASLt has no such activation";
+  if (p.activation == kActRelu) return "cuBLASLt's Relu turns NaN into 0";
+  if (p.activation != kActNone && p.activation != kActGeluTanh) return "cuBLASLt has no such activation";
   if (p.rows < 1 || p.columns < 1 || p.depth < 1 || p.batch < 1) return "nothing to multiply";
   if (p.a_row < (p.a_transposed ? p.rows : p.depth) || p.b_row < (p.b_transposed ? p.depth : p.columns) || p.c_row < p.columns ||
       (p.residual && p.residual_row < p.columns))
@@ -64,7 +65,6 @@ MatMul::MatMul(Device& device, const MatMulProblem& problem) : device_(device), 
     const std::int32_t a = problem.b_transposed ? kTransposed : kAsStored, b = problem.a_transposed ? kTransposed : kAsStored;
     std::uint32_t epilogue = 0;
     if (problem.bias) epilogue |= kEpilogueBias;
-    if (problem.activation == kActRelu) epilogue |= kEpilogueRelu;
     if (problem.activation == kActGeluTanh) epilogue |= kEpilogueGeluTanh;
     if (epilogue == 0) epilogue = kEpilogueNone;
     require(library_.matmul_set(desc_, kMatmulTransA, &a, sizeof a), "cublasLtMatmulDescSetAttribute");

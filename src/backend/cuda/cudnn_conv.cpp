@@ -9,7 +9,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
+#include <future>
 #include <map>
+
+#include "backend/cuda/memory.h"
+#include "backend/cuda/stream.h"
+#include "base/half.h"
 
 namespace lathe::cuda::cudnn {
 namespace {
@@ -273,6 +280,54 @@ std::shared_ptr<const ConvPlan> ConvPlan::get(Device& device, const ConvProblem&
   return k.plans.emplace(key, std::move(plan)).first->second;
 }
 
+namespace {
+
+/// An activation that compares: it may turn NaN into a number, which ours do not.
+bool compares(int activation) { return activation == kActRelu || activation == kActLeakyRelu; }
+
+/// Runs a plan on nothing but NaN.
+bool keeps_nan(Device& device, const ConvPlan& plan, const ConvProblem& p) {
+  const std::shared_ptr<Device> here(std::shared_ptr<void>(), &device);
+  const ConvShape& s = p.shape;
+  const std::int64_t out = s.n * s.oh() * s.ow(), written = out * p.dst_pixel * bytes_of(p.stored);
+  const std::int64_t read = std::max({s.n * s.h * s.w * p.src_pixel * bytes_of(p.src), s.cout * (s.cin / s.groups) * s.kh * s.kw * bytes_of(p.src),
+                                      s.cout * std::int64_t{4}, out * p.residual_pixel * bytes_of(p.stored)});
+  const Block in(here, static_cast<std::size_t>(read)), result(here, static_cast<std::size_t>(written)), workspace(here, plan.workspace_bytes() + 1);
+  const Stream stream(here);
+  const Driver& driver = device.driver();
+  driver.require(driver.fill_bytes(in.address(), 0xFF, in.bytes(), stream.handle()), "cuMemsetD8Async");
+  driver.require(driver.fill_bytes(result.address(), 0, result.bytes(), stream.handle()), "cuMemsetD8Async");
+  const Status ran = plan.run(stream.handle(), {in.data(), in.data(), in.data(), in.data(), result.data(), workspace.data()});
+  std::uint32_t first = 0;
+  driver.require(driver.copy_to_host(&first, result.address(), static_cast<std::size_t>(bytes_of(p.stored)), stream.handle()), "cuMemcpyDtoHAsync");
+  if (!ran || !stream.synchronize()) return false;
+  const auto narrow = static_cast<std::uint16_t>(first);
+  return std::isnan(p.stored == kElementFloat32   ? std::bit_cast<float>(first)
+                    : p.stored == kElementFloat16 ? half_to_float(narrow)
+                                                  : bfloat16_to_float(narrow));
+}
+
+/// Makes the plan; why it cannot be used, "" = it can.
+std::string fault_of_plan(Device& device, const ConvProblem& problem, const EngineChoice& choice) {
+  try {
+    const auto plan = ConvPlan::get(device, problem, choice);
+    const Current current(device);
+    if (compares(problem.activation) && !keeps_nan(device, *plan, problem)) return "its activation turns NaN into a number";
+    return "";
+  } catch (const Error& error) {
+    return error.message();
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const ConvPlan> ConvPlan::find(Device& device, const ConvProblem& problem, const EngineChoice& choice) {
+  Known& k = known(device);
+  const std::lock_guard lock(k.mutex);
+  const auto found = k.plans.find(key_of(problem) + " by " + describe(choice));
+  return found == k.plans.end() ? nullptr : found->second;
+}
+
 std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& problem, std::size_t most, std::string& why) {
   Known& k = known(device);
   const std::string key = fmt::format("{} most {}", key_of(problem), most);
@@ -300,14 +355,16 @@ std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& p
         if (!configs.empty()) break;
       }
     }
-    for (const Config& config : configs) {
-      if (offer.choices.size() == most) break;
-      if (!arithmetic_suits(problem, config.notes)) continue;
-      try {
-        get(device, problem, config.choice);
-        offer.choices.push_back(config.choice);
-      } catch (const Error& error) {
-        offer.why = error.message();
+    std::erase_if(configs, [&](const Config& config) { return !arithmetic_suits(problem, config.notes); });
+    for (std::size_t begin = 0; begin < configs.size() && offer.choices.size() < most; begin += most) {
+      // Making a plan compiles its kernel: the next ones at once.
+      std::vector<std::future<std::string>> made;
+      for (std::size_t i = begin; i < std::min(begin + most, configs.size()); ++i)
+        made.push_back(std::async(std::launch::async, [&device, &problem, &choice = configs[i].choice] { return fault_of_plan(device, problem, choice); }));
+      for (std::size_t i = 0; i < made.size(); ++i) {
+        const std::string fault = made[i].get();
+        if (!fault.empty()) offer.why = fault;
+        else if (offer.choices.size() < most) offer.choices.push_back(configs[begin + i].choice);
       }
     }
     if (offer.choices.empty() && offer.why.empty()) offer.why = "cuDNN's heuristics offer no engine of plain arithmetic";

@@ -45,6 +45,8 @@ class ConvPlan {
  public:
   /// The plan by this engine, made by the first call for a device. Throws Error(kUnsupported) when the engine does not take the problem.
   static std::shared_ptr<const ConvPlan> get(Device& device, const ConvProblem& problem, const EngineChoice& choice);
+  /// The same where it was made already, else nullptr.
+  static std::shared_ptr<const ConvPlan> find(Device& device, const ConvProblem& problem, const EngineChoice& choice);
   /// Engines that the heuristics think best and that take the problem, best first; asked once for equal problems of a device. Empty: none, and
   /// `why` says what the library said.
   static std::vector<EngineChoice> offered(Device& device, const ConvProblem& problem, std::size_t most, std::string& why);

@@ -63,6 +63,26 @@ TEST_F(CudaServices, DeviceTellsItsLimits) {
   }
 }
 
+TEST_F(CudaServices, ADeviceKeepsALibrarysObjectsUntilItCloses) {
+  int made = 0, destroyed = 0, with_context = 0;
+  const auto make = [&] {
+    ++made;
+    with_context += fake_cuda_has_context();
+    return std::shared_ptr<void>(&made, [&](void*) {
+      ++destroyed;
+      with_context += fake_cuda_has_context();
+    });
+  };
+  const auto first = device->companion("a", make).get();
+  EXPECT_EQ(device->companion("a", make).get(), first);
+  EXPECT_EQ(made, 1);
+  device->companion("b", make);
+  device.reset();
+  EXPECT_EQ(made, 2);
+  EXPECT_EQ(destroyed, 2);
+  EXPECT_EQ(with_context, 4);
+}
+
 TEST_F(CudaServices, MemoryComesAndGoes) {
   DeviceAllocator allocator(device);
   Stream stream(device);

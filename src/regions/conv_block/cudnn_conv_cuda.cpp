@@ -35,11 +35,27 @@ class CudnnConvKernel final : public Kernel {
     weights_ = request.device_weights[0];
     bias_ = request.weights.size() == 2 ? request.device_weights[1] : nullptr;
     fit(request);
+    if (geometry_.empty) return;
+    const cudnn::ConvProblem problem = this->problem();
+    try {
+      plan_ = cudnn::ConvPlan::get(device_, problem, choice_);
+    } catch (const Error& error) {
+      if (error.code() != Code::kUnsupported) throw;
+      // An engine may serve some extents only: then what the heuristics think best for these.
+      std::string why;
+      const auto others = cudnn::ConvPlan::offered(device_, problem, 1, why);
+      if (others.empty()) throw Error(Code::kUnsupported, "a convolution that cuDNN does not run at these extents: " + why);
+      plan_ = cudnn::ConvPlan::get(device_, problem, others.front());
+    }
   }
 
-  /// Other extents are another plan of the library's, which is made when they come for the first time.
+  /// Other extents are another plan of the library's, and making one is binding.
   bool rebind(const BindRequest& request) noexcept override {
-    return fits([&] { fit(request); });
+    return fits([&] {
+             fit(request);
+             plan_ = geometry_.empty ? nullptr : cudnn::ConvPlan::find(device_, problem(), choice_);
+           }) &&
+           (plan_ || geometry_.empty);
   }
   std::size_t scratch_bytes() const noexcept override { return plan_ ? plan_->workspace_bytes() : 0; }
 
@@ -54,19 +70,9 @@ class CudnnConvKernel final : public Kernel {
     geometry_.fit(request);
     if (geometry_.empty) return;
     if (request.inputs[0].dtype != storage_) throw Error(Code::kCorruptFile, "a convolution step by cuDNN with tensors of other types than its plan says");
-    const cudnn::ConvProblem problem = regions::cudnn_problem(geometry_.shape, geometry_.operands, geometry_.epilogue, bias_ != nullptr, narrow_bias_);
-    if (const std::string why = cudnn::unsupported(problem); !why.empty()) throw Error(Code::kUnsupported, why);
-    try {
-      plan_ = cudnn::ConvPlan::get(device_, problem, choice_);
-    } catch (const Error& error) {
-      if (error.code() != Code::kUnsupported) throw;
-      // An engine may serve some batches only: then what the heuristics think best for this one.
-      std::string why;
-      const auto others = cudnn::ConvPlan::offered(device_, problem, 1, why);
-      if (others.empty()) throw Error(Code::kUnsupported, "a convolution that cuDNN does not run at these extents: " + why);
-      plan_ = cudnn::ConvPlan::get(device_, problem, others.front());
-    }
+    if (const std::string why = cudnn::unsupported(problem()); !why.empty()) throw Error(Code::kUnsupported, why);
   }
+  cudnn::ConvProblem problem() const { return regions::cudnn_problem(geometry_.shape, geometry_.operands, geometry_.epilogue, bias_ != nullptr, narrow_bias_); }
 
   regions::ConvGeometry geometry_;
   cuda::Device& device_;
