@@ -41,7 +41,7 @@ struct State {
   std::mutex mutex;
   std::set<const void*> handles, objects;
   std::size_t runs = 0, asked = 0;
-  bool refuse_unaligned = false;
+  bool refuse_unaligned = false, fail = false;
 };
 State& state() {
   static auto* s = new State;
@@ -114,6 +114,7 @@ FAKE std::size_t cublasLtGetVersion() { return 130204; }
 FAKE Result cublasLtCreate(Handle* handle) {
   if (!fake_cuda_has_context()) return wrong("cublasLtCreate", "no context is current");
   const std::lock_guard lock(state().mutex);
+  if (state().fail) return 1;
   *handle = reinterpret_cast<Handle>(new char);
   state().handles.insert(*handle);
   return kSuccess;
@@ -285,4 +286,8 @@ FAKE fake_vendor_live fake_cublaslt_count() {
 FAKE void fake_cublaslt_refuse_unaligned(int refuse) {
   const std::lock_guard lock(state().mutex);
   state().refuse_unaligned = refuse != 0;
+}
+FAKE void fake_cublaslt_fail(int fail) {
+  const std::lock_guard lock(state().mutex);
+  state().fail = fail != 0;
 }

@@ -59,7 +59,7 @@ struct State {
   std::set<Fake*> descriptors;
   std::size_t runs = 0, asked = 0;
   int most_operations = 100;
-  bool refuse_wide_bias = false;
+  bool refuse_wide_bias = false, fail = false;
 };
 State& state() {
   static auto* s = new State;
@@ -274,8 +274,9 @@ FAKE std::size_t cudnnGetVersion() { return 91901; }
 FAKE const char* cudnnGetErrorString(Result result) { return result == 3001 ? "FAKE_NOT_SUPPORTED_GRAPH_PATTERN" : "FAKE_ERROR"; }
 FAKE Result cudnnCreate(Handle* handle) {
   if (!fake_cuda_has_context()) return wrong("cudnnCreate", "no context is current");
-  auto* made = new FakeHandle;
   const std::lock_guard lock(state().mutex);
+  if (state().fail) return 1001;
+  auto* made = new FakeHandle;
   state().handles.insert(made);
   *handle = reinterpret_cast<Handle>(made);
   return kSuccess;
@@ -441,4 +442,8 @@ FAKE void fake_cudnn_refuse(int most_operations, int wide_bias) {
   const std::lock_guard lock(state().mutex);
   state().most_operations = most_operations;
   state().refuse_wide_bias = wide_bias != 0;
+}
+FAKE void fake_cudnn_fail(int fail) {
+  const std::lock_guard lock(state().mutex);
+  state().fail = fail != 0;
 }

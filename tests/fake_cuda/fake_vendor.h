@@ -13,6 +13,9 @@ struct fake_vendor_live {
 /* What exists now; `runs` and `asked` (products or convolutions run, heuristics asked) count from the start. */
 fake_vendor_live fake_cublaslt_count();
 fake_vendor_live fake_cudnn_count();
+/* From now on (0: no more) the library gives no handle. */
+void fake_cublaslt_fail(int fail);
+void fake_cudnn_fail(int fail);
 /* cuBLASLt: offers an algorithm for operands at multiples of 16 bytes only (0: for any). */
 void fake_cublaslt_refuse_unaligned(int refuse);
 /* cuDNN: refuses graphs with more than so many operations, and a bias of another type than the image's. */

@@ -104,6 +104,12 @@ TEST_F(VendorEngine, ProductsServeAnyBatch) {
     const Status status = run(context, batch);
     ASSERT_TRUE(status) << batch << ": " << status.message();
   }
+  // Extents that came before need no asking.
+  const std::size_t asked = fake_cublaslt_count().asked;
+  for (const std::int64_t batch : {5, 7, 5, 16, 1}) ASSERT_TRUE(run(context, batch));
+  EXPECT_EQ(fake_cublaslt_count().asked, asked);
+  ASSERT_TRUE(run(context, 6));
+  EXPECT_GT(fake_cublaslt_count().asked, asked);
 }
 
 TEST_F(VendorEngine, ATieIsLathesOwn) {
@@ -203,6 +209,22 @@ TEST_F(VendorEngine, EnginesOfOtherArithmeticOrThatLoseNanAreLeftOut) {
     for (const builder::Choice& choice : region.choices)
       if (choice.candidate == "cuda.conv.cudnn" && choice.accepted) variants.insert(choice.variant);
   EXPECT_EQ(variants, (std::set<std::string>{"engine 11 (5=3)", "engine 38"}));
+}
+
+TEST_F(VendorEngine, LibrariesThatDoNotStartAreDeclined) {
+  fake_cublaslt_fail(1);
+  fake_cudnn_fail(1);
+  const builder::BuildResult built = builder::build_engine(model(), options());
+  fake_cublaslt_fail(0);
+  fake_cudnn_fail(0);
+  EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn") + steps_by(built.engine, "cuda.matmul.cublaslt"), 0);
+}
+
+TEST_F(VendorEngine, OddAddressesNeedAnAlgorithmOfTheirOwn) {
+  fake_cublaslt_refuse_unaligned(1);
+  const auto engine = runtime::Engine::create(builder::build_engine(model(), options()).engine);
+  runtime::Context context(engine);
+  EXPECT_TRUE(run(context, 2)) << "operands of the engine's own begin at whole pieces";
 }
 
 TEST_F(VendorEngine, ABiasOfTheImagesTypeServesWhereAWideOneDoesNot) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kMostWorkspace = 32 << 20;
 constexpr std::size_t kWorkspaceAlignment = 256;
-constexpr int kMostOffered = 16;
+constexpr std::size_t kMostOffered = 8, kMostKept = 32;
 constexpr std::uint32_t kWide = 16;
 
 int data_type(ElementType type) {
@@ -59,6 +59,7 @@ std::string unsupported(const MatMulProblem& p) {
 
 MatMul::MatMul(Device& device, const MatMulProblem& problem) : device_(device), library_(Library::get()), handle_(handle_of(device)), problem_(problem) {
   if (const std::string why = unsupported(problem); !why.empty()) throw Error(Code::kUnsupported, why);
+  kept_.reserve(kMostKept);
   const int operand = operand_type(problem.product), stored = data_type(problem.stored);
   try {
     require(library_.matmul_create(&desc_, problem.product == kProductTF32 ? kComputeTF32 : kCompute32F, kFloat32), "cublasLtMatmulDescCreate");
@@ -135,31 +136,40 @@ std::vector<Config> MatMul::algorithms(std::size_t most) {
 
 bool MatMul::choose(Way& way, std::uint32_t alignment, const Config& wanted) noexcept {
   std::array<Heuristic, kMostOffered> offered;
-  const int count = ask(alignment, offered);
+  const int count = ask(alignment, std::span(offered).first(wanted[0] < 0 ? 1 : kMostOffered));
   way.exists = count > 0;
   if (!way.exists) return false;
   const auto end = offered.begin() + count;
   const auto found = wanted[0] < 0 ? end : std::find_if(offered.begin(), end, [&](const Heuristic& h) { return config_of(library_, h.algorithm) == wanted; });
   way.chosen = found == end ? offered.front() : *found;
-  workspace_ = std::max(workspace_, way.chosen.workspace);
   return true;
 }
 
 bool MatMul::fit(const MatMulProblem& problem, const Config& wanted) noexcept {
   const Current current(device_);
-  workspace_ = 0;
   problem_ = problem;
+  aligned_.exists = any_.exists = false;
+  workspace_ = 0;
   if (!current.status() || !place(problem)) return false;
-  const std::uint32_t operand = bytes_of(operand_type(problem.product)), stored = bytes_of(data_type(problem.stored));
-  const auto whole = [](std::int64_t stride, std::uint32_t bytes) { return stride * bytes % kWide == 0; };
-  // Rows that begin anywhere leave no use for operands that begin at whole pieces.
-  const bool rows = whole(problem.a_row, operand) && whole(problem.b_row, operand) && whole(problem.c_row, stored) && whole(problem.a_batch, operand) &&
-                    whole(problem.b_batch, operand) && whole(problem.c_batch, stored) &&
-                    (!problem.residual || (whole(problem.residual_row, stored) && whole(problem.residual_batch, stored)));
-  const bool wide = rows ? choose(aligned_, kWide, wanted) : (aligned_.exists = false);
-  const bool narrow = choose(any_, std::min(operand, stored), rows ? Config{-1} : wanted);
-  if (workspace_ > 0) workspace_ += kWorkspaceAlignment;
-  return wide || narrow;
+  const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.wanted == (wanted[0] >= 0) && k.problem == problem; });
+  if (known != kept_.end()) {
+    aligned_ = known->aligned;
+    any_ = known->any;
+  } else {
+    const std::uint32_t operand = bytes_of(operand_type(problem.product)), stored = bytes_of(data_type(problem.stored));
+    const auto whole = [](std::int64_t stride, std::uint32_t bytes) { return stride * bytes % kWide == 0; };
+    // Rows that begin anywhere leave no use for operands that begin at whole pieces.
+    const bool rows = whole(problem.a_row, operand) && whole(problem.b_row, operand) && whole(problem.c_row, stored) && whole(problem.a_batch, operand) &&
+                      whole(problem.b_batch, operand) && whole(problem.c_batch, stored) &&
+                      (!problem.residual || (whole(problem.residual_row, stored) && whole(problem.residual_batch, stored)));
+    if (rows) choose(aligned_, kWide, wanted);
+    choose(any_, std::min(operand, stored), rows ? Config{-1} : wanted);
+    Kept& kept = kept_.size() < kMostKept ? kept_.emplace_back() : kept_[next_kept_++ % kMostKept];
+    kept = {problem, wanted[0] >= 0, aligned_, any_};
+  }
+  for (const Way* way : {&aligned_, &any_})
+    if (way->exists && way->chosen.workspace > 0) workspace_ = std::max(workspace_, way->chosen.workspace + kWorkspaceAlignment);
+  return aligned_.exists || any_.exists;
 }
 
 void MatMul::set_bias(const void* bias) { require(library_.matmul_set(desc_, kMatmulBias, &bias, sizeof bias), "cublasLtMatmulDescSetAttribute"); }

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A matrix product by cuBLASLt, act(alpha A B + beta R + bias), ready to run on a device at the extents that it stands at. The library's
-// heuristics are asked anew for each set of extents; the algorithm that was timed is taken where they still offer it. As whether
-// operands begin at multiples of 16 bytes is known only when it runs, it stands ready with an algorithm for either case.
+// heuristics are asked for each set of extents, which takes them a tenth of a millisecond, and what they said is kept for those met last; the
+// algorithm that was timed is taken where they still offer it. As whether operands begin at multiples of 16 bytes is known only when it runs, it
+// stands ready with an algorithm for either case.
 
 #include <array>
 #include <cstdint>
@@ -26,6 +27,7 @@ struct MatMulProblem {
   std::int64_t a_batch = 0, b_batch = 0, c_batch = 0, residual_batch = 0;
   bool residual = false, bias = false;
   int activation = kActNone;
+  friend bool operator==(const MatMulProblem&, const MatMulProblem&) = default;
 };
 
 /// What identifies an algorithm among those that the heuristics offer.
@@ -65,6 +67,12 @@ class MatMul {
     bool exists = false;
     Heuristic chosen;
   };
+  /// What was chosen for extents that came before.
+  struct Kept {
+    MatMulProblem problem;
+    bool wanted = false;
+    Way aligned, any;
+  };
   bool place(const MatMulProblem& problem) noexcept;
   int ask(std::uint32_t alignment, std::span<Heuristic> results) noexcept;
   bool choose(Way& way, std::uint32_t alignment, const Config& wanted) noexcept;
@@ -78,6 +86,8 @@ class MatMul {
   std::array<Layout, 4> layouts_{};  ///< the library's A, B, C, D
   Preference preference_ = nullptr;
   Way aligned_, any_;
+  std::vector<Kept> kept_;  ///< its room is reserved
+  std::size_t next_kept_ = 0;
   std::size_t workspace_ = 0;
 };
 

@@ -316,6 +316,8 @@ std::string fault_of_plan(Device& device, const ConvProblem& problem, const Engi
     return "";
   } catch (const Error& error) {
     return error.message();
+  } catch (const std::exception& error) {
+    return error.what();
   }
 }
 
@@ -328,7 +330,7 @@ std::shared_ptr<const ConvPlan> ConvPlan::find(Device& device, const ConvProblem
   return found == k.plans.end() ? nullptr : found->second;
 }
 
-std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& problem, std::size_t most, std::string& why) {
+std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& problem, std::size_t most, std::string& why) try {
   Known& k = known(device);
   const std::string key = fmt::format("{} most {}", key_of(problem), most);
   {
@@ -370,12 +372,17 @@ std::vector<EngineChoice> ConvPlan::offered(Device& device, const ConvProblem& p
     if (offer.choices.empty() && offer.why.empty()) offer.why = "cuDNN's heuristics offer no engine of plain arithmetic";
   } catch (const Error& error) {
     offer.why = error.message();
+  } catch (const std::exception& error) {
+    offer.why = error.what();
   }
   if (!offer.choices.empty()) offer.why.clear();
   const std::lock_guard lock(k.mutex);
   const auto& kept = k.offers.emplace(key, std::move(offer)).first->second;
   why = kept.why;
   return kept.choices;
+} catch (const Error& error) {  // the library does not start
+  why = error.message();
+  return {};
 }
 
 ConvPlan::ConvPlan(Device& device, const ConvProblem& problem, const EngineChoice& choice)
