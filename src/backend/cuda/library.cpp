@@ -73,7 +73,7 @@ Library open_optional(const OptionalLibrary& which, const std::string& asked, st
   std::string reason;
   const auto open = [&](const std::string& name, int flags) {
     if (!library.handle_) library.handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | flags);
-    if (const char* text = dlerror(); text && !library.handle_) reason = text;
+    if (const char* text = dlerror(); text && reason.empty() && flags == 0) reason = text;
   };
   if (!asked.empty()) {
     open(asked, 0);
