@@ -75,6 +75,8 @@ class GpuCandidate {
 
   /// Of a plan for fixed extents: it moves to another first extent where a step like it was bound before, and only there.
   void check_moves_where_bound(std::int64_t first) {
+    const ops::Verdict supported = verdict();
+    ASSERT_TRUE(supported.yes) << supported.reason;
     const cuda::Current current(*device_);
     const ops::StepPlan plan = plans().at(0);
     const Weights weights = pack(plan);
