@@ -87,6 +87,7 @@ typedef struct lathe_build_config {
   size_t shape_count;
   lathe_progress_fn progress; /* may be NULL */
   void* progress_user;
+  const char* libraries; /* NVIDIA's that steps on cuda may depend on: "none", "cublaslt", "cudnn", "cublaslt,cudnn" */
 } lathe_build_config;
 
 typedef struct lathe_io_info {

@@ -65,6 +65,7 @@ struct BuildConfig {
   std::string precision = "fp32";                ///< fp32, bf16; on cuda also fp16
   std::map<std::string, InputRange> shapes;      ///< hints and limits by input name
   double budget_seconds = 60;                    ///< for timing candidates; 0 = modelled costs only
+  std::string libraries = "cublaslt";            ///< NVIDIA's that steps on cuda may depend on: none, cublaslt, cudnn, or both
   bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
   bool verify = true;                            ///< hold the engine against the oracle; failing throws Error(kVerification)
   bool use_cache = true;                         ///< tuning cache of this machine

@@ -51,6 +51,7 @@ def build(
     cache: bool = True,
     progress: Progress | None = None,
     inputs: Sequence[Any] | None = None,
+    libraries: str = "cublaslt",
 ) -> Engine:
     """Builds an engine.
 
@@ -62,11 +63,12 @@ def build(
     budget: seconds for timing candidates (or "30s", "2m"); 0 takes modelled costs.
     verify: hold the engine against the reference execution of the model as read, and raise when it disagrees.
     cache: read and write this machine's tuning cache.
+    libraries: NVIDIA's that steps on "cuda" may depend on, where found and worth their loading: "none", "cublaslt", "cudnn" or "cublaslt,cudnn".
     progress: called as progress(phase, done, total, seconds_left or None); return False to cancel. Ctrl-C cancels too.
     """
     ranges, seconds = _ranges(shapes), _seconds(budget)
     with _Source(model, inputs, verify) as source:
-        return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress)
+        return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress, libraries)
 
 
 def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True) -> dict[str, Any]:

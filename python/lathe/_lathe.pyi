@@ -71,5 +71,6 @@ def build(
     verify: bool,
     cache: bool,
     progress: Any | None,
+    libraries: str,
 ) -> Engine: ...
 def simplify(model: str | bytes, out: str | None, shapes: dict[str, tuple[list[int], list[int], list[int]]], check: bool) -> dict[str, Any]: ...

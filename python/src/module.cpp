@@ -344,7 +344,7 @@ EngineObject* load(nb::handle file) {
 }
 
 EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
-                           bool verify, bool cache, nb::object callback) {
+                           bool verify, bool cache, nb::object callback, const std::string& libraries) {
   const Source source = source_of(model);
   BuildConfig config;
   config.device = device;
@@ -354,6 +354,7 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
   config.budget_seconds = budget;
   config.verify = verify;
   config.use_cache = cache;
+  config.libraries = libraries;
   PythonProgress progress(std::move(callback));
   config.progress = &progress;
   try {
@@ -477,6 +478,6 @@ NB_MODULE(_lathe, m) {
       nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
   m.def("load", &load, nb::arg("file"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"),
-        nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none());
+        nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none(), nb::arg("libraries"));
   m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));
 }

@@ -132,6 +132,7 @@ lathe::BuildConfig config_of(const lathe_build_config* given, CallbackProgress& 
   lathe::BuildConfig config;
   if (c.device) config.device = c.device;
   if (c.precision) config.precision = c.precision;
+  if (c.libraries) config.libraries = c.libraries;
   config.budget_seconds = c.budget_seconds;
   config.exact = c.exact != 0;
   config.verify = c.verify != 0;
@@ -203,6 +204,7 @@ void lathe_build_config_init(lathe_build_config* config) {
   config->struct_size = sizeof *config;
   config->device = "cpu";
   config->precision = "fp32";
+  config->libraries = "cublaslt";
   config->budget_seconds = defaults.budget_seconds;
   config->exact = defaults.exact;
   config->verify = defaults.verify;

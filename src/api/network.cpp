@@ -70,6 +70,7 @@ builder::BuildOptions build_options(const BuildConfig& config) {
   }
   if (!(config.budget_seconds >= 0)) throw Error(Code::kInvalidArgument, fmt::format("the budget of {} seconds is no time", config.budget_seconds));
   options.budget_seconds = config.budget_seconds;
+  options.libraries = builder::parse_libraries(config.libraries);
   options.exact = config.exact;
   options.verify = config.verify;
   options.use_cache = config.use_cache;

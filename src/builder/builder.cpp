@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "backend/cpu/features.h"
 #include "backend/cuda/device.h"
@@ -86,6 +87,27 @@ std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, 
   return context.arena_bytes();
 }
 
+/// By how much the chosen steps of other makers' libraries shorten a run, as a part of it; infinite where there are none. Loading such a library
+/// takes a good part of a second in every process, which a step's own time does not show.
+constexpr double kLeastLibraryGain = 0.05;
+double gain_by_libraries(const std::vector<PlannedRegion>& regions) {
+  double run = 0, gain = 0;
+  bool any = false;
+  for (const PlannedRegion& region : regions) {
+    const auto& choices = region.report.choices;
+    const auto chosen = std::find_if(choices.begin(), choices.end(), [](const Choice& choice) { return choice.chosen; });
+    if (chosen == choices.end()) continue;
+    run += std::max(chosen->seconds, 0.0);
+    if (!chosen->by_library) continue;
+    any = true;
+    double own = std::numeric_limits<double>::infinity();
+    for (const Choice& choice : choices)
+      if (choice.accepted && !choice.by_library && choice.seconds > 0) own = std::min(own, choice.seconds);
+    gain += own - chosen->seconds;
+  }
+  return any ? gain / std::max(run, 1e-9) : std::numeric_limits<double>::infinity();
+}
+
 engine::EngineData assemble(const Prepared& prepared, const BuildOptions& options, const std::vector<std::string>& pinned, BuildReport& report) {
   const ir::Graph& graph = *prepared.model->graph;
   BuildOptions effective = options;
@@ -111,11 +133,20 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
       for (auto& [whole, parts] : regions::join_projections(*model->graph, regions::kMostAttentionDepth)) blobs.made_of(whole, std::move(parts));
     data.owners.push_back(model);
     ValuePlans plans;
-    data.precision = plan_precision(graph, options.precision, plans, pinned, true);
-    plan_slices(graph, plans);
-    plan_rows(graph, plans);
     Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
-    const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
+    const auto cover = [&](const BuildOptions& with) {
+      plans = ValuePlans();
+      data.precision = plan_precision(graph, options.precision, plans, pinned, true);
+      plan_slices(graph, plans);
+      plan_rows(graph, plans);
+      return choose_cover({graph, plans, prepared.hints, with, &tuner, false});
+    };
+    auto regions = cover(effective);
+    if (gain_by_libraries(regions) < kLeastLibraryGain) {
+      BuildOptions own = effective;
+      own.libraries = 0;
+      regions = cover(own);
+    }
     report.tune_seconds += os::now_seconds() - started;
     report.regions.clear();
     report.host_steps.clear();
@@ -193,6 +224,22 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
 }
 
 }  // namespace
+
+unsigned parse_libraries(std::string_view text) {
+  if (text == "none") return 0;
+  unsigned libraries = 0;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string_view name = text.substr(at, comma - at);
+    if (name == "cublaslt") libraries |= ops::kCublasLt;
+    else if (name == "cudnn") libraries |= ops::kCudnn;
+    else
+      throw Error(Code::kInvalidArgument, fmt::format("there is no library '{}' that steps could run on", name))
+          .with_remedy("Use none, cublaslt, cudnn, or both with a comma between them.");
+    at = comma + 1;
+  }
+  return libraries;
+}
 
 std::optional<int> cuda_ordinal(std::string_view device) {
   if (device == "cpu") return std::nullopt;

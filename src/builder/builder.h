@@ -35,6 +35,7 @@ struct BuildOptions {
   std::map<std::string, ShapeRange> shapes;
   double budget_seconds = 60;  ///< for timing candidates; 0 = modelled costs only
   bool exact = false;          ///< forbid error class *fast*
+  unsigned libraries = 1;      ///< ops::kCublasLt, ops::kCudnn: NVIDIA's libraries that steps on a GPU may depend on
   bool verify = true;
   double verify_gflop = 30;            ///< above: sampled regions
   bool use_cache = true;               ///< read and write the tuning cache
@@ -47,6 +48,9 @@ struct BuildOptions {
 /// N of "cuda:N" (0 for "cuda"); nothing for the CPU. Throws Error(kInvalidArgument) for other names.
 std::optional<int> cuda_ordinal(std::string_view device);
 
+/// "none", "cublaslt", "cudnn" or "cublaslt,cudnn" as a set of bits. Throws Error(kInvalidArgument).
+unsigned parse_libraries(std::string_view text);
+
 /// One candidate that was asked for a region, for --explain.
 struct Choice {
   std::string candidate, variant;
@@ -54,6 +58,7 @@ struct Choice {
   std::string reason;   ///< why declined
   double seconds = -1;  ///< measured (or modelled when `modelled`)
   bool modelled = false;
+  bool by_library = false;  ///< of another maker: a step's time is not all that it costs
 };
 
 struct RegionReport {

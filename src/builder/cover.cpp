@@ -81,7 +81,8 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
                              request.hints,
                              is_for_cuda(candidate) ? request.options.device_handle : nullptr,
                              request.options.precision == Precision::kTensorFloat32,
-                             request.tuner && request.tuner->budget_left()};
+                             request.tuner && request.tuner->budget_left(),
+                             request.options.libraries};
   const ops::Verdict verdict = candidate.supports(ask);
   if (!verdict.yes) {
     choices.push_back({std::string(candidate.name), "", false, false, verdict.reason, -1, false});
@@ -209,7 +210,7 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
     if (time_them && request.tuner && accepted_special && !measured_one && options.size() > 1) measure(options, request);
     for (Option& option : options) {
       cost(option, request);
-      choices.push_back({std::string(option.candidate->name), option.plan.variant, true, false, "", option.seconds, option.modelled});
+      choices.push_back({std::string(option.candidate->name), option.plan.variant, true, false, "", option.seconds, option.modelled, option.plan.burden > 1});
       option.cost += left_over(alternatives.front(), alternatives[a], request);
     }
     measured_one |= accepted_special;

@@ -89,6 +89,12 @@ void BuildFlags::add_to(CLI::App& command) {
       ->allow_extra_args(false)
       ->type_name("NAME:SHAPE");
   build_only(command.add_option("--budget", budget, "Time for tuning: 30s, 2m; 0 takes modelled costs")->capture_default_str()->type_name("TIME"));
+  build_only(command
+                 .add_option("--libraries", libraries,
+                             "NVIDIA's libraries that steps on cuda may depend on, where found and worth their loading: none, cublaslt, cudnn (slow to build "
+                             "for and to load), or cublaslt,cudnn")
+                 ->capture_default_str()
+                 ->type_name("LIST"));
   build_only(command.add_flag("--exact", exact, "Forbid algorithms of error class 'fast' (Winograd)"));
   build_only(command.add_flag("--no-verify", no_verify, "Leave out the comparison with the oracle"));
   build_only(command.add_flag("--no-cache", no_cache, "Neither read nor write the tuning cache"));
@@ -108,6 +114,7 @@ BuildConfig BuildFlags::config(Progress* progress) const {
   config.device = device;
   config.precision = precision;
   config.budget_seconds = parse_seconds(budget);
+  config.libraries = libraries;
   config.exact = exact;
   config.verify = !no_verify;
   config.use_cache = !no_cache;

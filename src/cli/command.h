@@ -63,7 +63,7 @@ class TerminalProgress : public Progress {
 
 /// The options of every command that may build an engine in memory.
 struct BuildFlags {
-  std::string device = "cpu", precision = "fp32", budget = "60s";
+  std::string device = "cpu", precision = "fp32", budget = "60s", libraries = "cublaslt";
   std::vector<std::string> shapes;
   bool exact = false, no_verify = false, no_cache = false, quiet = false;
   void add_to(CLI::App& command);

@@ -29,6 +29,9 @@ struct Region {
   std::vector<ir::Value*> outputs;  ///< values visible outside
 };
 
+/// Libraries that the caller of a build lets its steps depend on.
+inline constexpr unsigned kCublasLt = 1, kCudnn = 2;
+
 struct PlanRequest {
   const Region& region;
   std::vector<plan::TensorDesc> inputs, outputs;  ///< at the hint shapes, in the layout under consideration
@@ -40,6 +43,7 @@ struct PlanRequest {
   void* device = nullptr;  ///< the GPU (a cuda::Device) that the step is for; nullptr: the CPU
   bool tf32 = false;       ///< products of float32 may be made in TF32
   bool timed = true;       ///< plans are timed; by modelled costs alone none with a burden would be taken
+  unsigned libraries = 0;  ///< NVIDIA's that may serve: kCublasLt, kCudnn
 };
 
 struct WeightRequest {

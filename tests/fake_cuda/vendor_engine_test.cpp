@@ -15,6 +15,7 @@
 #include "backend/cuda/cudnn.h"
 #include "backend/cuda/nvrtc.h"
 #include "builder/builder.h"
+#include "ops/candidate.h"
 #include "builder/test_models.h"
 #include "engine/engine.h"
 #include "fake_cuda.h"
@@ -40,6 +41,7 @@ std::shared_ptr<ir::Model> model(const ir::Dim& batch = ir::Dim(2)) {
 
 builder::BuildOptions options() {
   builder::BuildOptions options;
+  options.libraries = ops::kCublasLt | ops::kCudnn;
   options.device = "cuda";
   options.precision = builder::Precision::kFloat16;
   options.verify = false;  // Lathe's own kernels compute nothing here

@@ -127,7 +127,7 @@ class GpuCandidate {
     std::vector<plan::TensorDesc> ins, outs;
     for (std::size_t i = 0; i < region().inputs.size(); ++i) ins.push_back(desc(region().inputs[i], in_layouts_[i], trial_.planned));
     for (std::size_t i = 0; i < region().outputs.size(); ++i) outs.push_back(desc(region().outputs[i], out_layouts_[i], trial_.planned));
-    return {region(), ins, outs, in_layouts_, out_layouts_, false, ~0ull, 1, trial_.planned, device_.get(), trial_.tf32, true};
+    return {region(), ins, outs, in_layouts_, out_layouts_, false, ~0ull, 1, trial_.planned, device_.get(), trial_.tf32, true, ops::kCublasLt | ops::kCudnn};
   }
 
   /// Inputs of the region at the extents of the run, and what the references make of them.

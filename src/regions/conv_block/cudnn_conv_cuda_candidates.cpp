@@ -104,6 +104,7 @@ std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& b
 }
 
 Verdict supports(const PlanRequest& request) {
+  if (!(request.libraries & ops::kCudnn)) return Verdict::decline("not asked for: --libraries cudnn");
   std::string why;
   if (!cudnn::Library::find(&why)) return Verdict::decline(why);
   if (!request.timed) return Verdict::decline("without timing, a library is not worth its loading");

@@ -67,6 +67,7 @@ std::vector<cublaslt::Config> offered(const PlanRequest& request, const cublaslt
 }
 
 Verdict supports(const PlanRequest& request) {
+  if (!(request.libraries & ops::kCublasLt)) return Verdict::decline("not asked for: --libraries cublaslt");
   std::string why;
   if (!cublaslt::Library::find(&why)) return Verdict::decline(why);
   if (!request.timed) return Verdict::decline("without timing, a library is not worth its loading");
