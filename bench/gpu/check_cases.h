@@ -157,7 +157,13 @@ inline std::vector<Case> check_cases() {
       conv(1, 10, 10, 20, 36, 3, 1, 1, 2),    conv(1, 8, 8, 512, 96, 3, 1, 1),      conv(2, 6, 6, 256, 512, 1, 2, 0), conv(1, 1, 40, 16, 16, 1, 1, 0),
       conv(1, 5, 5, 7, 9, 5, 1, 2),           conv(1, 16, 16, 64, 8, 2, 2, 0),      conv(2, 5, 9, 60, 255, 1, 1, 0),  product(1, 1, 197, 384, 768, 0),
       product(1, 1, 1, 1000, 2048, 0),        product(2, 3, 50, 64, 64, 1),         product(2, 3, 50, 64, 72, 2),     product(1, 4, 197, 197, 64, 1),
-      product(1, 4, 197, 64, 197, 2),         product(1, 2, 33, 65, 31, 0),         product(3, 1, 130, 136, 24, 2)};
+      product(1, 4, 197, 64, 197, 2),         product(1, 2, 33, 65, 31, 0),         product(3, 1, 130, 136, 24, 2),   conv(2, 40, 36, 64, 160, 3, 1, 1),
+      conv(3, 30, 31, 72, 72, 1, 1, 0),       conv(1, 60, 60, 24, 48, 3, 2, 1),     product(1, 1, 1500, 520, 200, 0), product(2, 2, 700, 136, 320, 0)};
+  // A window that is not square, with paddings of its own on every side.
+  Case uneven = conv(2, 21, 34, 64, 136, 3, 1, 1);
+  uneven.conv.kw = 5, uneven.conv.pad_left = 3, uneven.conv.pad_right = 0, uneven.conv.pad_top = 0, uneven.conv.pad_bottom = 2;
+  uneven.conv.stride_w = 2;
+  shapes.push_back(uneven);
   int turn = 0;
   for (const cuda::ProductType type : {cuda::kProductF16, cuda::kProductBF16, cuda::kProductTF32, cuda::kProductF32})
     for (Case c : shapes) {

@@ -65,7 +65,7 @@ inline void write_gemm_plan(const cuda::GemmPlan& plan, std::int64_t rows, ir::A
 }
 inline cuda::GemmPlan read_gemm_plan(const ir::Attrs& params) {
   const auto v = params.get_ints("plan");
-  if (v.size() != 5 || v[0] < 0 || v[0] > 1 || v[1] < 1 || v[1] > 1024 || v[2] < 1 || v[2] > 1024 || v[3] < 1 || v[3] > 64 || v[4] < 0 || v[4] > 1)
+  if (v.size() != 5 || v[0] < 0 || v[0] > 2 || v[1] < 1 || v[1] > 1024 || v[2] < 1 || v[2] > 1024 || v[3] < 1 || v[3] > 64 || v[4] < 0 || v[4] > 1)
     throw Error(Code::kCorruptFile, "the plan of a product step is not one that this version knows");
   cuda::GemmPlan plan;
   plan.core = static_cast<cuda::GemmCore>(v[0]);

@@ -502,6 +502,38 @@ FAKE cuFuncSetAttribute(FunctionHandle handle, int which, int value) {
   function->dynamic_shared = value;
   return kSuccess;
 }
+namespace {
+/// What the driver asks of every map: alignments, extents, strides.
+Result check_map(Call& call, const void* map, unsigned rank, const void* address, const std::uint64_t* extents, const std::uint64_t* strides) {
+  if (reinterpret_cast<std::uintptr_t>(map) % 64 != 0) return call.wrong("the map is not aligned to 64 bytes");
+  if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) return call.wrong("the tensor is not aligned to 16 bytes");
+  for (unsigned d = 0; d < rank; ++d)
+    if (extents[d] == 0 || extents[d] > (std::uint64_t{1} << 32)) return call.wrong("an extent out of limits");
+  for (unsigned d = 0; d + 1 < rank; ++d)
+    if (strides[d] % 16 != 0 || strides[d] == 0 || strides[d] >= (std::uint64_t{1} << 40)) return call.wrong("a stride out of limits");
+  return kSuccess;
+}
+}  // namespace
+
+FAKE cuTensorMapEncodeTiled(void* map, int, unsigned rank, void* address, const std::uint64_t* extents, const std::uint64_t* strides, const unsigned* box,
+                            const unsigned* steps, int, int, int, int) {
+  Call call("cuTensorMapEncodeTiled", false);
+  if (!call) return call.result();
+  for (unsigned d = 0; d < rank; ++d)
+    if (box[d] == 0 || box[d] > 256 || steps[d] == 0 || steps[d] > 8) return call.wrong("a box out of limits");
+  return check_map(call, map, rank, address, extents, strides);
+}
+FAKE cuTensorMapEncodeIm2col(void* map, int, unsigned rank, void* address, const std::uint64_t* extents, const std::uint64_t* strides, const int* lower,
+                             const int* upper, unsigned channels, unsigned pixels, const unsigned* steps, int, int, int, int) {
+  Call call("cuTensorMapEncodeIm2col", false);
+  if (!call) return call.result();
+  if (rank != 4 || channels > 256 || pixels > 1024) return call.wrong("a box out of limits");
+  for (int d = 0; d < 2; ++d)
+    if (lower[d] < -128 || lower[d] > 127 || upper[d] < -128 || upper[d] > 127 || steps[d + 1] == 0 || steps[d + 1] > 8)
+      return call.wrong("a corner out of limits");
+  return check_map(call, map, rank, address, extents, strides);
+}
+
 FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** parameters, void** extra) {
   Call call("cuLaunchKernelEx");
   if (!call) return call.result();

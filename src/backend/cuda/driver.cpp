@@ -37,6 +37,9 @@ Opened open_driver() {
   if (!opened.driver.member && !missing) missing = symbol;
   LATHE_CUDA_DRIVER(LATHE_CUDA_LOOK_UP)
 #undef LATHE_CUDA_LOOK_UP
+#define LATHE_CUDA_LOOK_UP(member, symbol, parameters) opened.driver.member = reinterpret_cast<Result(*) parameters>(library.symbol_or_null(symbol));
+  LATHE_CUDA_DRIVER_OPTIONAL(LATHE_CUDA_LOOK_UP)
+#undef LATHE_CUDA_LOOK_UP
   if (missing) {
     opened.why = fmt::format("the NVIDIA driver has no function {}; a driver of CUDA 11.8 or newer is needed", missing);
     return opened;

@@ -46,6 +46,7 @@ inline constexpr int kPointerMemoryType = 2, kPointerDeviceOrdinal = 9;
 inline constexpr unsigned kMemoryTypeHost = 1, kMemoryTypeDevice = 2;
 inline constexpr unsigned kStreamNonBlocking = 1, kEventDisableTiming = 2;
 inline constexpr int kCaptureThreadLocal = 1;
+inline constexpr int kMapElements16 = 1, kMapSwizzle128 = 3, kMapPromote256 = 3;  ///< of a tensor map: 2-byte elements; swizzle; bytes fetched at once
 inline constexpr int kLaunchAttributeCluster = 4, kLaunchAttributeProgrammaticSerialization = 6;
 
 /// An entry of LaunchSpec::attributes.
@@ -117,10 +118,18 @@ static_assert(sizeof(LaunchSpec) == 56, "as the driver lays it out");
   X(function_attribute, "cuFuncGetAttribute", (int*, int, FunctionHandle))                                 \
   X(function_set_attribute, "cuFuncSetAttribute", (FunctionHandle, int, int))                              \
   X(launch, "cuLaunchKernelEx", (const LaunchSpec*, FunctionHandle, void**, void**))
+/// Newer than the oldest driver that is good enough: null there. Maps of tensors for the copy engine of compute capability 9.0.
+#define LATHE_CUDA_DRIVER_OPTIONAL(X)                                                                                                                     \
+  X(map_tiled, "cuTensorMapEncodeTiled",                                                                                                                  \
+    (void*, int, unsigned, void*, const std::uint64_t*, const std::uint64_t*, const unsigned*, const unsigned*, int, int, int, int))                      \
+  X(map_image, "cuTensorMapEncodeIm2col",                                                                                                                 \
+    (void*, int, unsigned, void*, const std::uint64_t*, const std::uint64_t*, const int*, const int*, unsigned, unsigned, const unsigned*, int, int, int, \
+     int))
 
 struct Driver {
 #define LATHE_CUDA_MEMBER(member, symbol, parameters) Result(*member) parameters = nullptr;
   LATHE_CUDA_DRIVER(LATHE_CUDA_MEMBER)
+  LATHE_CUDA_DRIVER_OPTIONAL(LATHE_CUDA_MEMBER)
 #undef LATHE_CUDA_MEMBER
   int version = 0;  ///< 13000 for CUDA 13.0
 

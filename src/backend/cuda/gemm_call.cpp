@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "backend/cuda/gemm_map.h"
+
 namespace lathe::cuda {
 namespace {
 
@@ -45,7 +47,7 @@ GemmCall::GemmCall(Device& device, const GemmSetup& given, const GemmPlan& plan,
       if (std::any_of(way.tiles.begin(), way.tiles.end(), [&](const Way::Tile& tile) { return same_tile(tile.plan, each); })) continue;
       const GemmKernelName name = gemm_kernel_name(setup, each);
       if (!device.has_builtin_module(name.module)) continue;
-      way.tiles.push_back({each, device.builtin_function(name.module, name.kernel, gemm_grid(setup, each).shared_bytes)});
+      way.tiles.push_back({each, device.builtin_function(name.module, name.kernel, gemm_grid(setup, each, limits_).shared_bytes)});
     }
   };
   prepare(vector_, kVectorA, vector_of(given.b));
@@ -73,7 +75,7 @@ bool GemmCall::fit(Way& way, const GemmSetup& given) noexcept {
     if (!same_tile(plan, found->plan)) return false;
   }
   if (!plan_fits(setup, plan, limits_)) return false;
-  way.launch = gemm_grid(setup, plan);
+  way.launch = gemm_grid(setup, plan, limits_);
   way.function = found->function;
   way.exists = true;
   scratch_ = std::max(scratch_, counter_bytes(way.launch) + way.launch.partial_bytes);
@@ -115,6 +117,7 @@ Status GemmCall::run(StreamHandle stream, const GemmOperands& operands, const Ep
     if (const Result r = driver.fill_bytes(reinterpret_cast<DevicePointer>(scratch), 0, counters, stream); r != kSuccess)
       return driver.status(r, "cuMemsetD8Async of a product's counters");
   }
+  if (params.map_kind != kGathered) encode_map(device_.driver(), params, way.launch.map_rows, static_cast<int>(way.launch.grid[2]));
   LaunchShape shape;
   shape.grid_x = way.launch.grid[0];
   shape.grid_y = way.launch.grid[1];

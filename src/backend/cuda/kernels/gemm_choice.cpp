@@ -22,7 +22,8 @@ struct Tile {
 #define LATHE_TILE_MMA(rows, columns, warps_m, warps_n, stages, blocks) {GemmCore::kMma, rows, columns, warps_m * warps_n * 32, stages, blocks, false},
 #define LATHE_TILE_WGMMA(rows, columns, groups, stages, blocks, in_flight) {GemmCore::kWgmma, rows, columns, groups * 128, stages, blocks, false},
 #define LATHE_TILE_OTHER(rows, columns, warps_m, warps_n, stages, blocks) {GemmCore::kMma, rows, columns, warps_m * warps_n * 32, stages, blocks, true},
-constexpr Tile kTiles[] = {LATHE_GEMM_MMA_TILES(LATHE_TILE_MMA) LATHE_GEMM_WGMMA_TILES(LATHE_TILE_WGMMA)};
+#define LATHE_TILE_PIPE(rows, columns, consumers, stages, blocks) {GemmCore::kPipe, rows, columns, (consumers + 1) * 128, stages, blocks, false},
+constexpr Tile kTiles[] = {LATHE_GEMM_MMA_TILES(LATHE_TILE_MMA) LATHE_GEMM_WGMMA_TILES(LATHE_TILE_WGMMA) LATHE_GEMM_PIPE_TILES(LATHE_TILE_PIPE)};
 constexpr Tile kOtherTiles[] = {LATHE_GEMM_MMA_OTHER_TILES(LATHE_TILE_OTHER)};
 
 std::span<const Tile> tiles_for(const GemmSetup& setup) {
@@ -32,6 +33,7 @@ std::span<const Tile> tiles_for(const GemmSetup& setup) {
 
 bool exists(const GemmSetup& setup, const Tile& tile, const GpuLimits& gpu) {
   if (tile.core == GemmCore::kWgmma && (gpu.arch != 90 || setup.product == kProductF32)) return false;
+  if (tile.core == GemmCore::kPipe && (gpu.arch != 90 || (setup.product != kProductF16 && setup.product != kProductBF16))) return false;
   // Element-wise B is compiled for one tile only.
   if ((setup.b == kRowsElementB || setup.b == kAcrossElementB) && tile.rows != 64) return false;
   return gpu.arch >= 80 || setup.product == kProductF16;
@@ -44,6 +46,10 @@ const Tile* find_tile(const GemmSetup& setup, const GemmPlan& plan, const GpuLim
 }
 
 std::uint32_t shared_bytes(const Tile& tile) {
+  if (tile.core == GemmCore::kPipe) {  // the ring; of every consumer 8 KB for rows on their way out and two rows of bias; barriers
+    const int consumers = tile.threads / 128 - 1;
+    return static_cast<std::uint32_t>(tile.stages * (tile.rows + tile.columns) * 128 + consumers * (8192 + tile.columns * 8) + tile.stages * 16);
+  }
   const int stages = tile.stages * (tile.rows + tile.columns) * 128, sums = tile.rows * (tile.columns + 8) * 4;
   return static_cast<std::uint32_t>(std::max(stages, sums));
 }
@@ -55,9 +61,34 @@ int effective_splits(int chunks, int splits) { return static_cast<int>(up(chunks
 
 constexpr int kMostCluster = 8;
 
+/// The pipe's gather counts in 16-byte pieces in 31 bits and keeps a bit for every row and column of the window.
+bool pipe_reaches(const GemmParams& p) {
+  if (p.kernel_h > 16 || p.kernel_w > 16) return false;
+  const std::int64_t images = (p.rows - 1) / static_cast<std::int64_t>(p.out_pixels.divisor) + 1;
+  const std::int64_t reach =
+      images * p.a_image + (static_cast<std::int64_t>(p.height) + p.pad_top) * p.a_row + (static_cast<std::int64_t>(p.width) + p.pad_left) * p.a_pixel;
+  return reach / 8 < (std::int64_t{1} << 30);
+}
+
+/// How the copy engine can bring A, with the limits that its maps have.
+MapKind map_kind(const GemmSetup& setup) {
+  const GemmParams& p = setup.params;
+  const int inner = static_cast<int>(p.batch_inner.divisor), outer = setup.items / inner;
+  if (p.plain) return (inner == 1 || p.a_inner > 0) && (outer == 1 || p.a_outer > 0) ? kMapRows : kGathered;
+  if (!p.chunk_major || outer != 1 || (inner > 1 && p.a_inner != p.channels)) return kGathered;
+  const auto fits = [](std::int64_t extent, std::int64_t taps, std::int64_t stride, std::int64_t pad, std::int64_t dilation, std::int64_t outputs) {
+    const std::int64_t upper = (outputs - 1) * stride + 1 - pad - extent;
+    return stride <= 8 && pad <= 128 && upper >= -128 && upper <= 127 && (taps - 1) * dilation <= 255;
+  };
+  const std::int64_t ow = p.out_width.divisor, oh = p.out_pixels.divisor / ow;
+  return fits(p.width, p.kernel_w, p.stride_w, p.pad_left, p.dilation_w, ow) && fits(p.height, p.kernel_h, p.stride_h, p.pad_top, p.dilation_h, oh) ? kMapImage
+                                                                                                                                                    : kGathered;
+}
+
 }  // namespace
 
 std::string describe(const GemmPlan& plan) {
+  if (plan.core == GemmCore::kPipe) return fmt::format("pipe {}x{}{}", plan.rows, plan.columns, plan.cluster ? " pairs" : "");
   return fmt::format("{} {}x{}{}", plan.core == GemmCore::kMma ? "mma" : "wgmma", plan.rows, plan.columns,
                      plan.splits == 1 ? "" : fmt::format(" /{}{}", plan.splits, plan.cluster ? "c" : ""));
 }
@@ -65,6 +96,8 @@ std::string describe(const GemmPlan& plan) {
 bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
   const Tile* tile = find_tile(setup, plan, gpu);
   if (!tile || shared_bytes(*tile) + 1024 > gpu.shared_per_block) return false;
+  if (plan.core == GemmCore::kPipe)
+    return plan.splits == 1 && (plan.cluster == 0 || (plan.cluster == 1 && setup.params.rows > plan.rows)) && pipe_reaches(setup.params);
   if (plan.splits < 1 || plan.splits > 64 || effective_splits(setup.params.chunks, plan.splits) != plan.splits) return false;
   if (plan.cluster && (gpu.arch < 90 || plan.splits < 2 || plan.splits > kMostCluster)) return false;
   return up(setup.params.rows, plan.rows) * up(setup.params.columns, plan.columns) < (std::int64_t{1} << 31);
@@ -93,10 +126,28 @@ std::vector<GemmPlan> all_gemm_plans(const GemmSetup& setup, const GpuLimits& gp
   return plans;
 }
 
+namespace {
+
+/// The pipe: what a multiprocessor multiplies, ends and reads through the second-level cache go on at once, except that the end of a
+/// tile and its multiplication share the consumers.
+double modelled_pipe_time(const GemmSetup& setup, const GemmPlan& plan, const Tile& tile, const GpuLimits& gpu) {
+  const GemmParams& p = setup.params;
+  const double pair = plan.cluster ? 2 : 1, elements = static_cast<double>(tile.rows) * tile.columns;
+  const double compute = elements * 64 / 1700 + 40, load = (tile.rows + tile.columns / pair) * 128 / 28.0;
+  const double end = 600 + elements / 10;
+  const double units = static_cast<double>(up(up(p.rows, tile.rows), static_cast<std::int64_t>(pair)) * up(p.columns, tile.columns)) * setup.items * pair;
+  const double per_sm = std::ceil(units / (gpu.multiprocessors * tile.blocks)) * tile.blocks, chunks = p.chunks;
+  const double busy = chunks * std::max(compute, load), serial = chunks * compute + end / tile.blocks;
+  return (per_sm * std::max(busy, serial) + end + 4000) / 1.7e9;
+}
+
+}  // namespace
+
 double modelled_time(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
   const Tile* tile = find_tile(setup, plan, gpu);
   if (!tile) return INFINITY;
   const GemmParams& p = setup.params;
+  if (tile->core == GemmCore::kPipe) return modelled_pipe_time(setup, plan, *tile, gpu);
   // Cycles of one multiprocessor. Compute: tile rows x columns x 128 bytes of depth.
   const double rate = (setup.product == kProductF32    ? 1.0 / 6
                        : setup.product == kProductTF32 ? 0.5
@@ -163,15 +214,14 @@ GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan) {
   static constexpr const char* kTypes[] = {"f16", "bf16", "tf32", "f32"};
   static constexpr const char* kB[] = {"packed", "nk", "enk", "kn", "ekn"};
   GemmKernelName name;
-  name.module = fmt::format("gemm_{}_{}", plan.core == GemmCore::kMma ? "mma" : "wgmma", kTypes[setup.product]);
+  static constexpr const char* kCores[] = {"mma", "wgmma", "pipe"};
+  name.module = fmt::format("gemm_{}_{}", kCores[static_cast<int>(plan.core)], kTypes[setup.product]);
   name.kernel = fmt::format("{}_{}x{}_{}_{}", name.module, plan.rows, plan.columns, setup.a == kVectorA ? "vec" : "elem", kB[setup.b]);
   return name;
 }
 
-GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan) {
-  GpuLimits any;
-  any.arch = plan.core == GemmCore::kWgmma ? 90 : 80;
-  const Tile* tile = find_tile(setup, plan, any);
+GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
+  const Tile* tile = find_tile(setup, plan, gpu);
   GemmGrid launch;
   launch.params = setup.params;
   GemmParams& p = launch.params;
@@ -186,6 +236,15 @@ GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan) {
   launch.block = static_cast<std::uint32_t>(tile->threads);
   launch.cluster_y = plan.cluster ? static_cast<std::uint32_t>(plan.splits) : 1;
   launch.shared_bytes = shared_bytes(*tile);
+  if (plan.core == GemmCore::kPipe) {  // as many blocks as run at once, each with its share of the tiles
+    const std::uint32_t pair = plan.cluster ? 2 : 1, units = static_cast<std::uint32_t>(up(up(p.rows, plan.rows), pair) * tiles_n);
+    const std::uint32_t resident = static_cast<std::uint32_t>(std::max(1, gpu.multiprocessors * tile->blocks)) / pair;
+    launch.grid[0] = std::min(units, std::max(1u, resident));
+    launch.grid[1] = launch.cluster_y = pair;
+    p.map_kind = map_kind(setup);
+    launch.map_rows = plan.rows;
+    return launch;
+  }
   if (plan.splits > 1 && !plan.cluster) {
     launch.counters = static_cast<std::size_t>(tiles) * static_cast<std::size_t>(setup.items);
     launch.partial_bytes =
@@ -194,6 +253,8 @@ GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan) {
   return launch;
 }
 
-GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan) { return {gemm_kernel_name(setup, plan), gemm_grid(setup, plan)}; }
+GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
+  return {gemm_kernel_name(setup, plan), gemm_grid(setup, plan, gpu)};
+}
 
 }  // namespace lathe::cuda

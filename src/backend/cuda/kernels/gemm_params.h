@@ -55,6 +55,10 @@ struct EpilogueParams {
   int vectors = 0;                    ///< addresses and strides of C and the residual allow accesses of 8 columns
 };
 
+/// How the pipe kernels (gemm_pipe.cuh) bring A: by the threads' own copies, or by the copy engine through a map of the tensor. Rows: a
+/// matrix product or a 1x1 convolution; image: the engine walks the window (its "im2col" mode), for channels that are multiples of a chunk.
+enum MapKind : int { kGathered, kMapRows, kMapImage };
+
 struct GemmParams {
   const void* a = nullptr;
   const void* b = nullptr;         ///< 16-byte aligned
@@ -97,6 +101,10 @@ struct GemmParams {
   // Weights of a later kernel, which the second-level cache fetches meanwhile; 16-byte aligned, or null.
   const void* next = nullptr;
   unsigned next_bytes = 0;
+
+  // The pipe kernels' map of A, as the driver encodes it for `a` and the tile's rows.
+  int map_kind = kGathered;
+  alignas(64) unsigned long long map[16] = {};
 };
 
 }  // namespace lathe::cuda

@@ -86,16 +86,18 @@ std::string matmul_unsupported(const MatMulShape& shape, const MatMulOperands& o
 GemmSetup conv_setup(const ConvShape& shape, const ConvOperands& operands);
 GemmSetup matmul_setup(const MatMulShape& shape, const MatMulOperands& operands);
 
-enum class GemmCore : std::int32_t { kMma = 0, kWgmma = 1 };
+/// kPipe: warp groups with roles on blocks that stay and walk over tiles, for large products; it splits no depth.
+enum class GemmCore : std::int32_t { kMma = 0, kWgmma = 1, kPipe = 2 };
 /// Plain data, stored in the engine field by field.
 struct GemmPlan {
   GemmCore core = GemmCore::kMma;
   std::int32_t rows = 64, columns = 64;  ///< tile
   std::int32_t splits = 1;               ///< of the depth
-  std::int32_t cluster = 0;              ///< 1: the splits of a tile are a cluster (compute capability 9.0 and later)
+  /// 1: the splits of a tile are a cluster (compute capability 9.0 and later). kPipe: two neighbouring row tiles are, and share their B.
+  std::int32_t cluster = 0;
   bool operator==(const GemmPlan&) const = default;
 };
-std::string describe(const GemmPlan& plan);  ///< "wgmma 128x64 /4c", for --explain
+std::string describe(const GemmPlan& plan);  ///< "wgmma 128x64 /4c", "pipe 128x256 pairs", for --explain
 
 /// Every plan worth trying.
 std::vector<GemmPlan> all_gemm_plans(const GemmSetup& setup, const GpuLimits& gpu);
@@ -119,14 +121,15 @@ GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan);
 struct GemmGrid {
   std::uint32_t grid[3] = {1, 1, 1}, block = 128, cluster_y = 1;
   std::uint32_t shared_bytes = 0;
-  GemmParams params;                            ///< pointers and epilogue are the caller's to fill in
+  GemmParams params;                            ///< pointers, epilogue and map are the caller's to fill in
+  int map_rows = 0;                             ///< of a tile of A, where params.map_kind asks for a map
   std::size_t partial_bytes = 0, counters = 0;  ///< device memory for the splits; counters are zero at first
 };
-/// Allocates nothing.
-GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan);
+/// Of a plan that fits `gpu`. Allocates nothing.
+GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu);
 
 struct GemmLaunch : GemmKernelName, GemmGrid {};
-GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan);
+GemmLaunch gemm_launch(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu);
 
 /// Where B's element (item, column, ky, kx, channel) stands in a float32 array: the strides of a weight in any order.
 struct WeightStrides {

@@ -245,19 +245,26 @@ TEST(GemmPlan, EveryPlanIsALegalLaunchOfAKernelThatExists) {
       ASSERT_FALSE(plans.empty());
       for (const GemmPlan& plan : plans) {
         ASSERT_TRUE(plan.core == GemmCore::kMma || arch == 90);
-        const GemmLaunch launch = gemm_launch(setup, plan);
+        const GemmLaunch launch = gemm_launch(setup, plan, gpu);
         if (!embedded_modules().empty()) {
           ASSERT_TRUE(contained(launch.module, launch.kernel)) << launch.kernel;
         }
         EXPECT_LE(launch.shared_bytes + 1024, gpu.shared_per_block);
         EXPECT_LE(launch.cluster_y, arch >= 90 ? 8u : 1u);
+        EXPECT_EQ(launch.grid[1] % launch.cluster_y, 0u);
         const GemmParams& p = launch.params;
         EXPECT_GT(p.chunks - (p.splits - 1) * p.chunks_per_split, 0) << "a split without work";
         EXPECT_LE(p.chunks, p.splits * p.chunks_per_split);
+        EXPECT_EQ(launch.partial_bytes > 0, plan.splits > 1 && !plan.cluster);
+        EXPECT_GE(static_cast<std::int64_t>(p.tiles_n.divisor) * plan.columns, p.columns);
+        if (plan.core == GemmCore::kPipe) {  // its blocks stay: no more than run at once
+          EXPECT_LE(launch.grid[0] * launch.grid[1], 2u * static_cast<unsigned>(gpu.multiprocessors));
+          EXPECT_LE(static_cast<std::int64_t>(launch.grid[0] - 1) * launch.grid[1] * plan.rows, static_cast<std::int64_t>(p.rows) * p.tiles_n.divisor);
+          EXPECT_EQ(launch.map_rows, plan.rows);
+          continue;
+        }
         const std::int64_t tiles_m = launch.grid[0] / p.tiles_n.divisor;
         EXPECT_GE(tiles_m * plan.rows, p.rows);
-        EXPECT_GE(static_cast<std::int64_t>(p.tiles_n.divisor) * plan.columns, p.columns);
-        EXPECT_EQ(launch.partial_bytes > 0, plan.splits > 1 && !plan.cluster);
       }
       const std::vector<GemmPlan> best = gemm_plans(setup, gpu, 6);
       EXPECT_EQ(best.size(), std::min<std::size_t>(6, plans.size()));

@@ -3,7 +3,8 @@
 #pragma once
 // The product kernels that exist: one list, read by the device sources (which define them) and by the planner (which chooses).
 //
-// A kernel's name: gemm_<core>_<type>_<rows>x<columns>_<A>_<B>. core: mma (mma.sync, every architecture from sm_75) or wgmma (sm_90a).
+// A kernel's name: gemm_<core>_<type>_<rows>x<columns>_<A>_<B>. core: mma (mma.sync, every architecture from sm_75), wgmma (sm_90a) or pipe
+// (sm_90a, 16-bit types: for large problems).
 // A: vec (16-byte copies) or elem (any channel count and strides). B: packed, nk (rows of depth), kn (rows of columns); the letter `e` in
 // front of nk or kn: element by element.
 //
@@ -27,3 +28,9 @@
   X(128, 128, 2, 3, 2, 0)         \
   X(128, 256, 2, 4, 1, 1)         \
   X(256, 128, 2, 4, 1, 1)
+/// X(rows, columns, consuming warp groups, stages, blocks per multiprocessor)
+#define LATHE_GEMM_PIPE_TILES(X) \
+  X(128, 256, 2, 4, 1)           \
+  X(256, 128, 2, 4, 1)           \
+  X(128, 128, 1, 3, 2)           \
+  X(256, 64, 2, 5, 1)

@@ -1,0 +1,318 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The end of a tile whose sums stay in registers, because the ring of operand tiles is already being filled for the next one. A warp
+// takes slices of 16 rows x 32 columns: scale, bias, activation and residual as in epilogue.cuh, then the slice passes through 1 KB of shared
+// memory of its own, so that rows leave in pieces of 16 bytes. The common ends are unrolled over the slices; one rolled copy of the code
+// serves all others.
+
+#include "backend/cuda/kernels/epilogue.cuh"
+
+namespace lathe::cuda {
+
+/// d -> 1 / d for four numbers of at least 1 with a finite product: one operation of the special function unit, of which a tile needs many.
+__device__ inline void reciprocals(float (&d)[4]) {
+  const float ab = d[0] * d[1], cd = d[2] * d[3];
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(ab * cd));
+  const float r_ab = r * cd, r_cd = r * ab, a = r_ab * d[1], c = r_cd * d[3];
+  d[1] = r_ab * d[0], d[3] = r_cd * d[2];
+  d[0] = a, d[2] = c;
+}
+__device__ inline float exp2_fast(float x) {
+  float e;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x));
+  return e;
+}
+
+/// v -> f(v, 1 / denominator(v)), four at a time. A NaN must not reach a denominator: it would spoil its neighbours.
+template <int kCount, class Denominator, class Function>
+__device__ inline void each_over(float (&v)[kCount], Denominator denominator, Function f) {
+#pragma unroll
+  for (int i = 0; i < kCount; i += 4) {
+    float d[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) d[k] = denominator(v[i + k]);
+    reciprocals(d);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) v[i + k] = f(v[i + k], d[k]);
+  }
+}
+/// 1 + exp(-scale x); up to 2^31, so that the product of four is finite. fminf of a NaN is the other number.
+__device__ inline float one_plus_exp(float x, float scale) { return 1.0f + exp2_fast(fminf(-1.44269504f * scale * x, 31.0f)); }
+
+/// The activations without calls: a call would keep the compiler from giving the warp groups different numbers of registers. What is left of
+/// tanh and exp near 0 is exact to 1e-7 of 1, enough for results of 16 bits.
+template <int kCount>
+__device__ inline void activate_inline(float (&v)[kCount], int kind, float alpha, float beta) {
+  switch (kind) {
+    case kActNone: break;
+    case kActRelu: each(v, [](float x) { return x < 0 ? 0.0f : x; }); break;
+    case kActLeakyRelu: each(v, [=](float x) { return x < 0 ? alpha * x : x; }); break;
+    case kActClip: each(v, [=](float x) { return x < alpha ? alpha : x > beta ? beta : x; }); break;
+    case kActHardSigmoid: each(v, [=](float x) { return __saturatef(alpha * x + beta); }); break;
+    case kActHardSwish: each(v, [](float x) { return x * __saturatef(x * (1.0f / 6) + 0.5f); }); break;
+    case kActSilu:
+      each_over(
+          v, [](float x) { return one_plus_exp(x, 1); }, [](float x, float r) { return x * r; });
+      break;
+    case kActSigmoid:
+      each_over(
+          v, [](float x) { return one_plus_exp(x, 1); }, [](float x, float r) { return x == x ? r : x; });
+      break;
+    case kActTanh:
+      each_over(
+          v, [](float x) { return one_plus_exp(x, 2); }, [](float x, float r) { return x == x ? 2 * r - 1 : x; });
+      break;
+    case kActGeluTanh:
+      each_over(
+          v, [](float x) { return one_plus_exp(1.59576912f * (x + 0.044715f * x * x * x), 1); }, [](float x, float r) { return x * r; });
+      break;
+    case kActGeluErf:  // error_function() of epilogue.cuh; from 4 on it is 1 in float32
+      each_over(
+          v, [](float x) { return 1.0f + 0.3275911f * 0.70710678f * fminf(fabsf(x), 8.0f); },
+          [](float x, float t) {
+            const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+            const float half = 0.5f * x, lost = half * (p * exp2_fast(-0.72134752f * x * x));  // half of x times what erf(|x|) lacks to 1
+            return x < 0 ? -lost : x - lost;
+          });
+      break;
+    case kActElu: each(v, [=](float x) { return x < 0 ? alpha * (exp2_fast(1.44269504f * x) - 1) : x; }); break;
+    default:  // kActMish, see rare_activation(); 1 / (n + 2) is at least 2^-60
+      each(v, [](float x) {
+        const float e = exp2_fast(1.44269504f * fminf(x, 20.0f)), n = e * (e + 2);
+        return x * __fdividef(n, n + 2);
+      });
+  }
+}
+
+__device__ inline void store_matrices(u32 to, const u32 (&r)[4]) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
+#endif
+}
+__device__ inline uint4 load_shared16(u32 from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
+}
+
+constexpr int kRowBuffer = 2048;  ///< bytes of shared memory of a consumer warp: two slices
+
+/// The sums of one warp group: kM blocks of 64 rows (16 a warp) x kTileN columns, as wgmma leaves them.
+template <int kType, int kM, int kTileN>
+struct RegisterTile {
+  static constexpr int kAcross = kTileN / 32, kSlices = kM * kAcross;
+  static constexpr int kStored = kType == kProductF16 ? kElementFloat16 : kElementBFloat16;
+
+  float sum[kM][kTileN / 2];
+  uint4 ahead[2];  ///< of the residual, for the slice that comes next
+
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kM; ++i)
+#pragma unroll
+      for (int j = 0; j < kTileN / 2; ++j) sum[i][j] = 0;
+  }
+
+  /// A branch per slice, so that the rest exists once.
+  template <int kSlice>
+  __device__ void pick(float (&v)[16], int slice) const {
+    if (kSlice + 1 == kSlices || slice == kSlice) {
+#pragma unroll
+      for (int k = 0; k < 16; ++k) v[k] = sum[kSlice / kAcross][kSlice % kAcross * 16 + k];
+    } else if constexpr (kSlice + 1 < kSlices) {
+      pick<kSlice + 1>(v, slice);
+    }
+  }
+
+  __device__ static bool by_pieces(const EpilogueParams& e) { return e.vectors && e.stored_type != kElementFloat32; }
+
+  /// `row`: the warp's first. A lane's two pieces of a slice: 8 columns of rows lane / 4 and lane / 4 + 8.
+  __device__ void load_residual(const GemmParams& p, const TileTarget& t, int row, int slice) {
+    const int lane = threadIdx.x & 31, m = row + slice / kAcross * 64 + (lane >> 2), n = t.column + slice % kAcross * 32 + (lane & 3) * 8;
+    const u16* from = static_cast<const u16*>(p.residual) + t.residual + static_cast<long long>(m) * p.residual_pixel + n;
+    const bool column = n < p.columns;
+    ahead[0] = column && m < p.rows ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
+    ahead[1] = column && m + 8 < p.rows ? *reinterpret_cast<const uint4*>(from + 8ll * p.residual_pixel) : make_uint4(0, 0, 0, 0);
+  }
+  /// Asks for what the end needs first.
+  __device__ void prefetch(const GemmParams& p, const TileTarget& t, int row) {
+    if (p.residual && by_pieces(p.epilogue)) load_residual(p, t, row, 0);
+  }
+
+  __device__ static float stored_value(u32 word, int half, int type) {
+    if (type == kElementFloat16) return half_to_float(static_cast<u16>(half ? word >> 16 : word & 0xffffu));
+    return __uint_as_float(half ? word & 0xffff0000u : word << 16);
+  }
+  __device__ static void store_piece(const GemmParams& p, const TileTarget& t, int m, int n, uint4 piece) {
+    if (m >= p.rows || n >= p.columns) return;
+    u16* to = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
+    if (n + 8 <= p.columns) {
+      *reinterpret_cast<uint4*>(to) = piece;
+    } else {
+      const u32 words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+      for (int k = 0; k < 8; ++k)
+        if (n + k < p.columns) to[k] = static_cast<u16>(words[k / 2] >> (16 * (k % 2)));
+    }
+  }
+
+  /// The common ends without a branch: whole pieces of the product's own type. kAct is known, so that slices overlap each other.
+  template <int kAct, bool kResidual>
+  __device__ void store_known(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
+    const int lane = threadIdx.x & 31, m = row + (lane >> 2), n = t.column + (lane & 3) * 8, columns = p.columns;
+    const u32 own = buffer + (lane >> 2) * 64 + (((lane & 3) ^ ((lane >> 3) & 3)) << 4);
+    const u32 matrix = buffer + (lane & 7) * 64 + (((lane >> 3) ^ ((lane >> 1) & 3)) << 4);
+    const float scale = p.epilogue.scale, residual_scale = p.epilogue.residual_scale;
+    const bool after = p.epilogue.residual_after;
+    u16* c = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
+    const long long c_low = 8ll * p.c_pixel, c_block = 64ll * p.c_pixel;
+    const float* add = bias + (lane & 3) * 2;
+#pragma unroll
+    for (int i = 0; i < kM; ++i) {
+      const bool high_row = m + i * 64 < p.rows, low_row = m + i * 64 + 8 < p.rows;
+#pragma unroll
+      for (int q = 0; q < kAcross; ++q) {
+        constexpr int kLast = kSlices - 1;
+        const int slice = i * kAcross + q;
+        const u32 place = (slice & 1) * (kRowBuffer / 2);
+        float v[16];
+        u32 residual[2][4];
+        if constexpr (kResidual) {
+          store_shared16(own + place, ahead[0]);
+          store_shared16(own + place + 512, ahead[1]);
+          __syncwarp();
+          load_matrices(residual[0], matrix + place);
+          load_matrices(residual[1], matrix + place + 512);
+          if (slice < kLast) load_residual(p, t, row, slice + 1);
+          __syncwarp();
+        }
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float2 b = *reinterpret_cast<const float2*>(add + q * 32 + j * 8);
+#pragma unroll
+          for (int h = 0; h < 4; ++h) v[j * 4 + h] = scale * sum[i][q * 16 + j * 4 + h] + (h % 2 ? b.y : b.x);
+        }
+        if (kResidual && !after) {
+#pragma unroll
+          for (int k = 0; k < 16; ++k) v[k] += residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, kStored);
+        }
+        activate_inline(v, kAct, 0, 0);
+        if (kResidual && after) {
+#pragma unroll
+          for (int k = 0; k < 16; ++k) v[k] += residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, kStored);
+        }
+        u32 words[2][4];
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) words[h][j] = pack2(v[j * 4 + h * 2], v[j * 4 + h * 2 + 1], kStored);
+        store_matrices(matrix + place, words[0]);
+        store_matrices(matrix + place + 512, words[1]);
+        __syncwarp();  // two places in turn: whoever writes here again has passed the next slice's barrier, after these loads
+        const uint4 high = load_shared16(own + place), low = load_shared16(own + place + 512);
+        u16* to = c + i * c_block + q * 32;
+        if (n + q * 32 < columns) {
+          if (high_row) *reinterpret_cast<uint4*>(to) = high;
+          if (low_row) *reinterpret_cast<uint4*>(to + c_low) = low;
+        }
+      }
+    }
+  }
+
+  __device__ void store(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
+    const EpilogueParams& e = p.epilogue;
+    if (!e.vectors || e.stored_type != kStored || p.columns % 8 != 0) return store_any(p, t, row, bias, buffer);
+    if (p.residual) {
+      switch (e.activation) {
+        case kActNone: return store_known<kActNone, true>(p, t, row, bias, buffer);
+        case kActRelu: return store_known<kActRelu, true>(p, t, row, bias, buffer);
+        case kActSilu: return store_known<kActSilu, true>(p, t, row, bias, buffer);
+        default: return store_any(p, t, row, bias, buffer);
+      }
+    }
+    switch (e.activation) {
+      case kActNone: return store_known<kActNone, false>(p, t, row, bias, buffer);
+      case kActRelu: return store_known<kActRelu, false>(p, t, row, bias, buffer);
+      case kActSilu: return store_known<kActSilu, false>(p, t, row, bias, buffer);
+      case kActGeluErf: return store_known<kActGeluErf, false>(p, t, row, bias, buffer);
+      default: return store_any(p, t, row, bias, buffer);
+    }
+  }
+
+  /// Everything else. `bias`: of the tile's columns, in shared memory; `buffer`: the warp's.
+  __device__ void store_any(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
+    const EpilogueParams& e = p.epilogue;
+    const int lane = threadIdx.x & 31, type = e.stored_type;
+    const bool pieces = by_pieces(e);
+    // Rows of 64 bytes, four pieces each; the piece's place changes every second row: neither way of access meets bank conflicts.
+    const u32 own = buffer + (lane >> 2) * 64 + (((lane & 3) ^ ((lane >> 3) & 3)) << 4);
+    const u32 matrix = buffer + (lane & 7) * 64 + (((lane >> 3) ^ ((lane >> 1) & 3)) << 4);
+#pragma unroll 1
+    for (int slice = 0; slice < kSlices; ++slice) {
+      float v[16];
+      pick<0>(v, slice);
+      const int m = row + slice / kAcross * 64 + (lane >> 2), across = slice % kAcross * 32;
+      u32 residual[2][4];
+      if (p.residual && pieces) {
+        store_shared16(own, ahead[0]);
+        store_shared16(own + 512, ahead[1]);
+        __syncwarp();
+        load_matrices(residual[0], matrix);
+        load_matrices(residual[1], matrix + 512);
+        if (slice + 1 < kSlices) load_residual(p, t, row, slice + 1);
+      }
+      // v[4 j + 2 h + k]: row lane / 4 + 8 h, column 8 j + 2 (lane % 4) + k.
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float2 add = *reinterpret_cast<const float2*>(bias + across + j * 8 + (lane & 3) * 2);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          v[j * 4 + h * 2] = e.scale * v[j * 4 + h * 2] + add.x;
+          v[j * 4 + h * 2 + 1] = e.scale * v[j * 4 + h * 2 + 1] + add.y;
+        }
+      }
+      const auto add_residual = [&] {
+        if (pieces) {
+#pragma unroll
+          for (int k = 0; k < 16; ++k) v[k] += e.residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, type);
+        } else {
+#pragma unroll
+          for (int k = 0; k < 16; ++k) {
+            const int at_m = m + k / 2 % 2 * 8, n = t.column + across + k / 4 * 8 + (lane & 3) * 2 + k % 2;
+            if (at_m < p.rows && n < p.columns)
+              v[k] += e.residual_scale * load_element(p.residual, t.residual + static_cast<long long>(at_m) * p.residual_pixel + n, type);
+          }
+        }
+      };
+      if (p.residual && !e.residual_after) add_residual();
+      activate_inline(v, e.activation, e.alpha, e.beta);
+      if (p.residual && e.residual_after) add_residual();
+      if (pieces) {
+        u32 words[2][4];
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) words[h][j] = pack2(v[j * 4 + h * 2], v[j * 4 + h * 2 + 1], type);
+        __syncwarp();
+        store_matrices(matrix, words[0]);
+        store_matrices(matrix + 512, words[1]);
+        __syncwarp();
+        const uint4 low = load_shared16(own), high = load_shared16(own + 512);
+        __syncwarp();  // all have read: the next slice may come
+        const int n = t.column + across + (lane & 3) * 8;
+        store_piece(p, t, m, n, low);
+        store_piece(p, t, m + 8, n, high);
+      } else {
+#pragma unroll
+        for (int k = 0; k < 16; ++k) {
+          const int at_m = m + k / 2 % 2 * 8, n = t.column + across + k / 4 * 8 + (lane & 3) * 2 + k % 2;
+          if (at_m < p.rows && n < p.columns) store_element(p.c, t.c + static_cast<long long>(at_m) * p.c_pixel + n, type, v[k]);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace lathe::cuda
