@@ -192,6 +192,17 @@ inline std::vector<Case> check_cases() {
       ++turn;
       cases.push_back(c);
     }
+  // Every activation, with a residual before it, after it and without, where rows leave in whole pieces.
+  for (const cuda::ProductType type : {cuda::kProductF16, cuda::kProductBF16})
+    for (int activation = 0; activation < cuda::kActCount; ++activation)
+      for (int residual = 0; residual < 3; ++residual) {
+        Case c = product(1, 1, 300, 136, 128, 0);
+        c.types(type);
+        c.activation = activation, c.residual = residual;
+        c.alpha = activation == cuda::kActClip ? -0.25f : 0.3f;
+        c.beta = 0.5f;
+        cases.push_back(c);
+      }
   return cases;
 }
 

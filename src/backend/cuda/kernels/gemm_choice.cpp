@@ -61,6 +61,16 @@ int effective_splits(int chunks, int splits) { return static_cast<int>(up(chunks
 
 constexpr int kMostCluster = 8;
 
+/// The pipe's work: units are tiles, or pairs of them; blocks (or pairs) stay, as many as run at once.
+struct PipeGrid {
+  std::uint32_t pair, units, blocks;
+};
+PipeGrid pipe_grid(const GemmSetup& setup, const GemmPlan& plan, const Tile& tile, const GpuLimits& gpu) {
+  const std::uint32_t pair = plan.cluster ? 2 : 1, resident = static_cast<std::uint32_t>(std::max(1, gpu.multiprocessors * tile.blocks)) / pair;
+  const std::int64_t units = up(up(setup.params.rows, plan.rows), pair) * up(setup.params.columns, plan.columns);
+  return {pair, static_cast<std::uint32_t>(units), std::min(static_cast<std::uint32_t>(units), std::max(1u, resident))};
+}
+
 /// The pipe's gather counts in 16-byte pieces in 31 bits and keeps a bit for every row and column of the window.
 bool pipe_reaches(const GemmParams& p) {
   if (p.kernel_h > 16 || p.kernel_w > 16) return false;
@@ -88,7 +98,7 @@ MapKind map_kind(const GemmSetup& setup) {
 }  // namespace
 
 std::string describe(const GemmPlan& plan) {
-  if (plan.core == GemmCore::kPipe) return fmt::format("pipe {}x{}{}", plan.rows, plan.columns, plan.cluster ? " pairs" : "");
+  if (plan.core == GemmCore::kPipe) return fmt::format("pipe {}x{}{}{}", plan.rows, plan.columns, plan.cluster ? " pairs" : "", plan.splits > 1 ? " even" : "");
   return fmt::format("{} {}x{}{}", plan.core == GemmCore::kMma ? "mma" : "wgmma", plan.rows, plan.columns,
                      plan.splits == 1 ? "" : fmt::format(" /{}{}", plan.splits, plan.cluster ? "c" : ""));
 }
@@ -96,8 +106,12 @@ std::string describe(const GemmPlan& plan) {
 bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
   const Tile* tile = find_tile(setup, plan, gpu);
   if (!tile || shared_bytes(*tile) + 1024 > gpu.shared_per_block) return false;
-  if (plan.core == GemmCore::kPipe)
-    return plan.splits == 1 && (plan.cluster == 0 || (plan.cluster == 1 && setup.params.rows > plan.rows)) && pipe_reaches(setup.params);
+  if (plan.core == GemmCore::kPipe) {
+    if (plan.splits < 1 || plan.splits > 2 || plan.cluster < 0 || plan.cluster > 1 || (plan.cluster && setup.params.rows <= plan.rows)) return false;
+    const PipeGrid grid = pipe_grid(setup, plan, *tile, gpu);
+    const bool rounds = grid.units >= grid.blocks && grid.units % grid.blocks != 0;
+    return (plan.splits == 1 || (setup.items == 1 && rounds && setup.params.chunks >= 2)) && pipe_reaches(setup.params);
+  }
   if (plan.splits < 1 || plan.splits > 64 || effective_splits(setup.params.chunks, plan.splits) != plan.splits) return false;
   if (plan.cluster && (gpu.arch < 90 || plan.splits < 2 || plan.splits > kMostCluster)) return false;
   return up(setup.params.rows, plan.rows) * up(setup.params.columns, plan.columns) < (std::int64_t{1} << 31);
@@ -112,7 +126,7 @@ void for_each_plan(const GemmSetup& setup, const GpuLimits& gpu, Visit visit) {
     for (const int splits : {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32})
       for (const int cluster : {0, 1}) {
         // Through device memory a split costs 5 us more than through the cluster (measured on an H200).
-        if (gpu.arch >= 90 && !cluster && splits > 1) continue;
+        if (gpu.arch >= 90 && !cluster && splits > 1 && tile.core != GemmCore::kPipe) continue;
         const GemmPlan plan{tile.core, tile.rows, tile.columns, splits, cluster};
         if (plan_fits(setup, plan, gpu)) visit(plan);
       }
@@ -135,10 +149,11 @@ double modelled_pipe_time(const GemmSetup& setup, const GemmPlan& plan, const Ti
   const double pair = plan.cluster ? 2 : 1, elements = static_cast<double>(tile.rows) * tile.columns;
   const double compute = elements * 64 / 1700 + 40, load = (tile.rows + tile.columns / pair) * 128 / 28.0;
   const double end = 600 + elements / 10;
-  const double units = static_cast<double>(up(up(p.rows, tile.rows), static_cast<std::int64_t>(pair)) * up(p.columns, tile.columns)) * setup.items * pair;
-  const double per_sm = std::ceil(units / (gpu.multiprocessors * tile.blocks)) * tile.blocks, chunks = p.chunks;
+  const PipeGrid grid = pipe_grid(setup, plan, tile, gpu);
+  const double rounds = static_cast<double>(grid.units) * setup.items / grid.blocks, chunks = p.chunks;
+  const double per_sm = (plan.splits > 1 ? rounds : std::ceil(rounds)) * tile.blocks;
   const double busy = chunks * std::max(compute, load), serial = chunks * compute + end / tile.blocks;
-  return (per_sm * std::max(busy, serial) + end + 4000) / 1.7e9;
+  return (per_sm * std::max(busy, serial) + end + (plan.splits > 1 ? 12000 : 4000)) / 1.7e9;
 }
 
 }  // namespace
@@ -237,10 +252,14 @@ GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits
   launch.cluster_y = plan.cluster ? static_cast<std::uint32_t>(plan.splits) : 1;
   launch.shared_bytes = shared_bytes(*tile);
   if (plan.core == GemmCore::kPipe) {  // as many blocks as run at once, each with its share of the tiles
-    const std::uint32_t pair = plan.cluster ? 2 : 1, units = static_cast<std::uint32_t>(up(up(p.rows, plan.rows), pair) * tiles_n);
-    const std::uint32_t resident = static_cast<std::uint32_t>(std::max(1, gpu.multiprocessors * tile->blocks)) / pair;
-    launch.grid[0] = std::min(units, std::max(1u, resident));
-    launch.grid[1] = launch.cluster_y = pair;
+    const PipeGrid grid = pipe_grid(setup, plan, *tile, gpu);
+    launch.grid[0] = grid.blocks;
+    launch.grid[1] = launch.cluster_y = grid.pair;
+    if (plan.splits > 1) {  // a place between every two neighbours, a counter for every warp of it
+      const std::size_t tiles_between = static_cast<std::size_t>(grid.blocks) * grid.pair;
+      launch.counters = tiles_between * static_cast<std::size_t>(tile->threads / 32 - 4);
+      launch.partial_bytes = tiles_between * static_cast<std::size_t>(plan.rows) * static_cast<std::size_t>(plan.columns) * 4;
+    }
     p.map_kind = map_kind(setup);
     launch.map_rows = plan.rows;
     return launch;

@@ -99,8 +99,9 @@ struct PipeGather {
     for (int k = 0; k < taps; ++k) bits |= (static_cast<u32>(at + k * dilation) < static_cast<u32>(extent) ? 1u : 0u) << k;
     return bits;
   }
-  __device__ void start(const GemmParams& p, int first_row) {
+  __device__ void start(const GemmParams& p, int first_row, int chunk) {
     walk = first;
+    if (chunk > 0) walk.start(p, chunk, 64, (threadIdx.x & 7) * 8);
     const int lane = threadIdx.x & 31, row = first_row + ((threadIdx.x & 127) >> 3);
     int own_base[kOwn];
     u32 own_inside[kOwn];
@@ -138,6 +139,39 @@ struct PipeMemory {
   static constexpr int kBarriers = kBias + kConsumers * 2 * kTileN * 4;
 };
 
+/// The parts of tiles that a block takes, in order. Even plans (splits 2): of the tiles that fill no whole round of the grid, and those of one
+/// round more, every block takes the same share of the depth; a tile then has at most two blocks, which merge. The rest is taken whole.
+struct PipeWork {
+  int whole, tile;  ///< [0, whole): tiles taken whole; the next of them
+  int at, end;      ///< the block's chunks of the others
+  /// The part: its tile and chunks.
+  int now = 0, first = 0, last = 0;
+
+  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), at(0), end(0) {
+    if (p.splits == 1) return;
+    const int blocks = gridDim.x;
+    whole = max(tiles / blocks - 1, 0) * blocks;
+    const u64 all = static_cast<u64>(tiles - whole) * p.chunks;
+    at = static_cast<int>(all * blockIdx.x / blocks);
+    end = static_cast<int>(all * (blockIdx.x + 1) / blocks);
+  }
+  __device__ bool next(const GemmParams& p) {
+    const bool even = at < end;
+    if (!even && tile >= whole) return false;
+    const int shared = at / p.chunks;
+    now = even ? whole + shared : tile;
+    first = even ? at - shared * p.chunks : 0;
+    last = even ? min(p.chunks, first + end - at) : p.chunks;
+    at += even ? last - first : 0;
+    tile += even ? 0 : gridDim.x;
+    asm volatile("" : "+r"(now), "+r"(first), "+r"(last));  // one copy of what follows, not one of each kind
+    return true;
+  }
+  __device__ bool part(const GemmParams& p) const { return last - first < p.chunks; }
+  /// Blocks share a tile with the next one or the one before.
+  __device__ int border() const { return first > 0 ? blockIdx.x - 1 : blockIdx.x; }
+};
+
 /// The producing warp group's view of the work.
 template <int kTileM, int kTileN, int kConsumers, int kStages>
 struct PipeProducer {
@@ -167,11 +201,11 @@ struct PipeProducer {
   /// Weights do not depend on the kernel before: the first ones start ahead of it. How many stages that were.
   __device__ int begin(u32 more) const {
     int ahead = 0;
-    if (static_cast<int>(blockIdx.x) < tiles) {
-      ahead = min(kStages, p.chunks);
+    if (PipeWork work(p, tiles); work.next(p)) {
+      ahead = min(kStages, work.last - work.first);
       if (threadIdx.x == 0) {
-        const ItemPointers item = item_of(blockIdx.x);
-        for (int s = 0; s < ahead; ++s) load_b(item, s, s, more);
+        const ItemPointers item = item_of(work.now);
+        for (int s = 0; s < ahead; ++s) load_b(item, work.first + s, s, more);
       }
     }
     wait_for_previous();
@@ -185,11 +219,11 @@ struct PipeProducer {
     int ahead = begin(0);
     u32 stage = 0, parity = 1;
 #pragma unroll 1
-    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-      const ItemPointers item = item_of(tile);
-      a.start(p, item.target.row);
+    for (PipeWork work(p, tiles); work.next(p);) {
+      const ItemPointers item = item_of(work.now);
+      a.start(p, item.target.row, work.first);
 #pragma unroll 1
-      for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      for (int chunk = work.first; chunk < work.last; ++chunk) {
         ring_wait(empty + stage * 8, parity);
         if (--ahead < 0 && threadIdx.x == 0) load_b(item, chunk, stage, 0);
         a.load(p, item.a, shared + stage * Memory::kStageBytes);
@@ -208,14 +242,15 @@ struct PipeProducer {
     const int outer = divide(blockIdx.z, p.batch_inner), inner = blockIdx.z - outer * p.batch_inner.divisor;
     u32 stage = 0, parity = 1;
 #pragma unroll 1
-    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-      const ItemPointers item = item_of(tile);
+    for (PipeWork work(p, tiles); work.next(p);) {
+      const ItemPointers item = item_of(work.now);
       const int row = item.target.row, image = divide(row, p.out_pixels), pixel = row - image * p.out_pixels.divisor;
       const int oy = divide(pixel, p.out_width), ox = pixel - oy * p.out_width.divisor;
       const int y = oy * p.stride_h - p.pad_top, x = ox * p.stride_w - p.pad_left;
-      int channel = p.map_kind == kMapRows ? 0 : inner * p.channels, ky = 0, kx = 0;
+      const int taps = p.kernel_h * p.kernel_w, block = work.first / taps, tap = work.first - block * taps;
+      int channel = (p.map_kind == kMapRows ? 0 : inner * p.channels) + block * 64, ky = tap / p.kernel_w, kx = tap - ky * p.kernel_w;
 #pragma unroll 1
-      for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      for (int chunk = work.first; chunk < work.last; ++chunk) {
         ring_wait(empty + stage * 8, parity);
         if (--ahead < 0) load_b(item, chunk, stage, kBytes);
         const u32 to = shared + stage * Memory::kStageBytes, barrier = full + stage * 8;
@@ -260,8 +295,8 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
   u32 stage = 0, parity = 0, last = 0;
   int turn = 0;
 #pragma unroll 1
-  for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    TileTarget target = item_pointers<2, true>(p, 2, tile, kTileM * pair, kTileN).target;
+  for (PipeWork work(p, tiles); work.next(p);) {
+    TileTarget target = item_pointers<2, true>(p, 2, work.now, kTileM * pair, kTileN).target;
     target.row += blockIdx.y * kTileM;
     float own_bias[kBiases];
 #pragma unroll
@@ -271,7 +306,7 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
     }
     result.clear();
 #pragma unroll 1
-    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+    for (int chunk = work.first; chunk < work.last; ++chunk) {
       ring_wait(full + stage * 8, parity);
       if (p.map_kind == kGathered) proxy_fence();  // A came by copies of threads, the tensor cores read past them
       const u32 from_a = shared + stage * Memory::kStageBytes + group * (kM * 64 * 128), from_b = shared + stage * Memory::kStageBytes + kTileM * 128;
@@ -283,7 +318,7 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
           Wgmma<kType, kTileN>::run(result.sum[i], operand_descriptor(from_a + i * 64 * 128 + step * 32), operand_descriptor(from_b + step * 32));
       wgmma_commit();
       wgmma_wait<1>();
-      if (chunk > 0) release(last);
+      if (chunk > work.first) release(last);
       last = stage;
       if (++stage == kStages) stage = 0, parity ^= 1;
     }
@@ -297,7 +332,14 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
     for (int i = 0; i < kBiases; ++i)
       if (const int n = (threadIdx.x & 127) + i * 128; n < kTileN) place[n] = own_bias[i];
     group_barrier<128>(1 + group);
-    result.store(p, target, row, place, shared + Memory::kBuffers + (group * 4 + warp) * kRowBuffer);
+    bool ends = true;
+#ifndef X_NOMERGE
+    if (work.part(p)) {
+      const int index = ((work.border() * pair + blockIdx.y) * kConsumers + group) * 4 + warp;
+      ends = result.merge(reinterpret_cast<float4*>(p.partials) + index * (kM * kTileN * 4), p.counters + index);
+    }
+#endif
+    if (ends) result.store(p, target, row, place, shared + Memory::kBuffers + (group * 4 + warp) * kRowBuffer);
     ++turn;
   }
 }

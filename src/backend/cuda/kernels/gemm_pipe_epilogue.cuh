@@ -19,6 +19,12 @@ __device__ inline void reciprocals(float (&d)[4]) {
   d[1] = r_ab * d[0], d[3] = r_cd * d[2];
   d[0] = a, d[2] = c;
 }
+/// NaN where one is.
+__device__ inline float larger(float x, float y) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(y));
+  return r;
+}
 __device__ inline float exp2_fast(float x) {
   float e;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x));
@@ -68,12 +74,12 @@ __device__ inline void activate_inline(float (&v)[kCount], int kind, float alpha
       each_over(
           v, [](float x) { return one_plus_exp(1.59576912f * (x + 0.044715f * x * x * x), 1); }, [](float x, float r) { return x * r; });
       break;
-    case kActGeluErf:  // error_function() of epilogue.cuh; from 4 on it is 1 in float32
+    case kActGeluErf:  // as error_function() of epilogue.cuh; the part lost to x (or to 0) is even, and 0 from far before 20 on
       each_over(
-          v, [](float x) { return 1.0f + 0.3275911f * 0.70710678f * fminf(fabsf(x), 8.0f); },
+          v, [](float x) { return 1.0f + 0.3275911f * 0.70710678f * fminf(fabsf(x), 20.0f); },
           [](float x, float t) {
-            const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-            const float half = 0.5f * x, lost = half * (p * exp2_fast(-0.72134752f * x * x));  // half of x times what erf(|x|) lacks to 1
+            const float a = fminf(fabsf(x), 20.0f), p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+            const float lost = 0.5f * a * p * exp2_fast(-0.72134752f * a * a);
             return x < 0 ? -lost : x - lost;
           });
       break;
@@ -113,6 +119,43 @@ struct RegisterTile {
     for (int i = 0; i < kM; ++i)
 #pragma unroll
       for (int j = 0; j < kTileN / 2; ++j) sum[i][j] = 0;
+  }
+
+  /// Two blocks have multiplied a part of this tile's depth each. Whoever comes first leaves the warp's sums at `place` and is done (false); the
+  /// other adds them to its own. `state` is 0 before and after: +1 from each that comes, +2 when the sums are there.
+  __device__ bool merge(float4* place, u32* state) {
+    const int lane = threadIdx.x & 31;
+    u32 old = 0;
+    if (lane == 0) old = atomicAdd(state, 1u);
+    old = __shfl_sync(~0u, old, 0);
+    place += lane;
+    if (old == 0) {
+#pragma unroll
+      for (int i = 0; i < kM; ++i)
+#pragma unroll
+        for (int j = 0; j < kTileN / 8; ++j)
+          __stcg(place + (i * (kTileN / 8) + j) * 32, make_float4(sum[i][j * 4], sum[i][j * 4 + 1], sum[i][j * 4 + 2], sum[i][j * 4 + 3]));
+      __threadfence();
+      __syncwarp();
+      if (lane == 0) atomicAdd(state, 2u);
+      return false;
+    }
+    while (!(old & 2)) asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(old) : "l"(state) : "memory");  // the other is writing
+    __threadfence();
+#pragma unroll
+    for (int i = 0; i < kM; ++i)
+#pragma unroll
+      for (int j = 0; j < kTileN / 8; ++j) {
+        float4 v;
+        asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
+                     : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                     : "l"(place + (i * (kTileN / 8) + j) * 32)
+                     : "memory");
+        sum[i][j * 4] += v.x, sum[i][j * 4 + 1] += v.y, sum[i][j * 4 + 2] += v.z, sum[i][j * 4 + 3] += v.w;
+      }
+    __syncwarp();
+    if (lane == 0) *state = 0;
+    return true;
   }
 
   /// A branch per slice, so that the rest exists once.
@@ -158,7 +201,8 @@ struct RegisterTile {
     }
   }
 
-  /// The common ends without a branch: whole pieces of the product's own type. kAct is known, so that slices overlap each other.
+  /// The common ends without a branch: whole pieces of the product's own type. kAct is known, so that slices overlap each other; kActRelu
+  /// stands for none too.
   template <int kAct, bool kResidual>
   __device__ void store_known(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
     const int lane = threadIdx.x & 31, m = row + (lane >> 2), n = t.column + (lane & 3) * 8, columns = p.columns;
@@ -166,6 +210,7 @@ struct RegisterTile {
     const u32 matrix = buffer + (lane & 7) * 64 + (((lane >> 3) ^ ((lane >> 1) & 3)) << 4);
     const float scale = p.epilogue.scale, residual_scale = p.epilogue.residual_scale;
     const bool after = p.epilogue.residual_after;
+    const float floor = p.epilogue.activation == kActRelu ? 0.0f : -__int_as_float(0x7f800000);
     u16* c = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
     const long long c_low = 8ll * p.c_pixel, c_block = 64ll * p.c_pixel;
     const float* add = bias + (lane & 3) * 2;
@@ -198,7 +243,12 @@ struct RegisterTile {
 #pragma unroll
           for (int k = 0; k < 16; ++k) v[k] += residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, kStored);
         }
-        activate_inline(v, kAct, 0, 0);
+#ifdef X_SEL
+        if constexpr (kAct == kActRelu) each(v, [=](float x) { return x < floor ? floor : x; });
+#else
+        if constexpr (kAct == kActRelu) each(v, [=](float x) { return larger(x, floor); });
+#endif
+        else activate_inline(v, kAct, 0, 0);
         if (kResidual && after) {
 #pragma unroll
           for (int k = 0; k < 16; ++k) v[k] += residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, kStored);
@@ -226,17 +276,19 @@ struct RegisterTile {
     if (!e.vectors || e.stored_type != kStored || p.columns % 8 != 0) return store_any(p, t, row, bias, buffer);
     if (p.residual) {
       switch (e.activation) {
-        case kActNone: return store_known<kActNone, true>(p, t, row, bias, buffer);
+        case kActNone:
         case kActRelu: return store_known<kActRelu, true>(p, t, row, bias, buffer);
         case kActSilu: return store_known<kActSilu, true>(p, t, row, bias, buffer);
         default: return store_any(p, t, row, bias, buffer);
       }
     }
     switch (e.activation) {
-      case kActNone: return store_known<kActNone, false>(p, t, row, bias, buffer);
+      case kActNone:
       case kActRelu: return store_known<kActRelu, false>(p, t, row, bias, buffer);
       case kActSilu: return store_known<kActSilu, false>(p, t, row, bias, buffer);
+#ifndef X_NOGELU
       case kActGeluErf: return store_known<kActGeluErf, false>(p, t, row, bias, buffer);
+#endif
       default: return store_any(p, t, row, bias, buffer);
     }
   }

@@ -86,13 +86,14 @@ std::string matmul_unsupported(const MatMulShape& shape, const MatMulOperands& o
 GemmSetup conv_setup(const ConvShape& shape, const ConvOperands& operands);
 GemmSetup matmul_setup(const MatMulShape& shape, const MatMulOperands& operands);
 
-/// kPipe: warp groups with roles on blocks that stay and walk over tiles, for large products; it splits no depth.
+/// kPipe: warp groups with roles on blocks that stay and walk over tiles, for large products.
 enum class GemmCore : std::int32_t { kMma = 0, kWgmma = 1, kPipe = 2 };
 /// Plain data, stored in the engine field by field.
 struct GemmPlan {
   GemmCore core = GemmCore::kMma;
   std::int32_t rows = 64, columns = 64;  ///< tile
-  std::int32_t splits = 1;               ///< of the depth
+  /// Of the depth. kPipe: 2 = the depth of the tiles of the last rounds is dealt out evenly, so that no multiprocessor idles at the end.
+  std::int32_t splits = 1;
   /// 1: the splits of a tile are a cluster (compute capability 9.0 and later). kPipe: two neighbouring row tiles are, and share their B.
   std::int32_t cluster = 0;
   bool operator==(const GemmPlan&) const = default;
