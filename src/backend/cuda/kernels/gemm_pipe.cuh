@@ -28,7 +28,7 @@ __device__ inline bool ring_ready(u32 barrier, u32 parity) {
 /// Waits for the phase of `parity` to end. A ring that has lost its phase becomes an error of the launch after some seconds, not a device
 /// that hangs.
 __device__ inline void ring_wait(u32 barrier, u32 parity) {
-  constexpr u64 kMostNanoseconds = 10'000'000'000ull;
+  constexpr u64 kMostNanoseconds = 4'000'000'000ull;
   u64 begin = 0;
 #pragma unroll 1
   for (u32 tries = 1; !ring_ready(barrier, parity); ++tries) {
@@ -142,27 +142,29 @@ struct PipeMemory {
 /// The parts of tiles that a block takes, in order. Even plans (splits 2): of the tiles that fill no whole round of the grid, and those of one
 /// round more, every block takes the same share of the depth; a tile then has at most two blocks, which merge. The rest is taken whole.
 struct PipeWork {
-  int whole, tile;  ///< [0, whole): tiles taken whole; the next of them
-  int at, end;      ///< the block's chunks of the others
-  /// The part: its tile and chunks.
-  int now = 0, first = 0, last = 0;
+  int whole, tile;                   ///< [0, whole): tiles taken whole; the next of them
+  int shared, from, left;            ///< of the others: the next tile, its first chunk, the chunks that are the block's
+  int now = 0, first = 0, last = 0;  ///< the part: its tile and chunks
 
-  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), at(0), end(0) {
+  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), shared(0), from(0), left(0) {
     if (p.splits == 1) return;
     const int blocks = gridDim.x;
     whole = max(tiles / blocks - 1, 0) * blocks;
     const u64 all = static_cast<u64>(tiles - whole) * p.chunks;
-    at = static_cast<int>(all * blockIdx.x / blocks);
-    end = static_cast<int>(all * (blockIdx.x + 1) / blocks);
+    const int at = static_cast<int>(all * blockIdx.x / blocks);
+    left = static_cast<int>(all * (blockIdx.x + 1) / blocks) - at;
+    shared = whole + at / p.chunks;
+    from = at - (shared - whole) * p.chunks;
   }
   __device__ bool next(const GemmParams& p) {
-    const bool even = at < end;
+    const bool even = left > 0;
     if (!even && tile >= whole) return false;
-    const int shared = at / p.chunks;
-    now = even ? whole + shared : tile;
-    first = even ? at - shared * p.chunks : 0;
-    last = even ? min(p.chunks, first + end - at) : p.chunks;
-    at += even ? last - first : 0;
+    now = even ? shared : tile;
+    first = from;
+    last = even ? min(p.chunks, first + left) : p.chunks;
+    left = even ? left - (last - first) : 0;
+    shared += 1;
+    from = 0;
     tile += even ? 0 : gridDim.x;
     asm volatile("" : "+r"(now), "+r"(first), "+r"(last));  // one copy of what follows, not one of each kind
     return true;
@@ -247,8 +249,13 @@ struct PipeProducer {
       const int row = item.target.row, image = divide(row, p.out_pixels), pixel = row - image * p.out_pixels.divisor;
       const int oy = divide(pixel, p.out_width), ox = pixel - oy * p.out_width.divisor;
       const int y = oy * p.stride_h - p.pad_top, x = ox * p.stride_w - p.pad_left;
-      const int taps = p.kernel_h * p.kernel_w, block = work.first / taps, tap = work.first - block * taps;
-      int channel = (p.map_kind == kMapRows ? 0 : inner * p.channels) + block * 64, ky = tap / p.kernel_w, kx = tap - ky * p.kernel_w;
+      int channel = p.map_kind == kMapRows ? 0 : inner * p.channels, ky = 0, kx = 0;
+      if (work.first > 0) {
+        const int taps = p.kernel_h * p.kernel_w, block = work.first / taps, tap = work.first - block * taps;
+        channel += block * 64;
+        ky = divide(tap, p.kernel_w_div);
+        kx = tap - ky * p.kernel_w;
+      }
 #pragma unroll 1
       for (int chunk = work.first; chunk < work.last; ++chunk) {
         ring_wait(empty + stage * 8, parity);
@@ -333,12 +340,10 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
       if (const int n = (threadIdx.x & 127) + i * 128; n < kTileN) place[n] = own_bias[i];
     group_barrier<128>(1 + group);
     bool ends = true;
-#ifndef X_NOMERGE
     if (work.part(p)) {
       const int index = ((work.border() * pair + blockIdx.y) * kConsumers + group) * 4 + warp;
       ends = result.merge(reinterpret_cast<float4*>(p.partials) + index * (kM * kTileN * 4), p.counters + index);
     }
-#endif
     if (ends) result.store(p, target, row, place, shared + Memory::kBuffers + (group * 4 + warp) * kRowBuffer);
     ++turn;
   }

@@ -122,7 +122,7 @@ struct RegisterTile {
   }
 
   /// Two blocks have multiplied a part of this tile's depth each. Whoever comes first leaves the warp's sums at `place` and is done (false); the
-  /// other adds them to its own. `state` is 0 before and after: +1 from each that comes, +2 when the sums are there.
+  /// other adds them to its own. `state` is 0 before and after: +1 from each that comes, +4 when the sums are there.
   __device__ bool merge(float4* place, u32* state) {
     const int lane = threadIdx.x & 31;
     u32 old = 0;
@@ -137,10 +137,13 @@ struct RegisterTile {
           __stcg(place + (i * (kTileN / 8) + j) * 32, make_float4(sum[i][j * 4], sum[i][j * 4 + 1], sum[i][j * 4 + 2], sum[i][j * 4 + 3]));
       __threadfence();
       __syncwarp();
-      if (lane == 0) atomicAdd(state, 2u);
+      if (lane == 0) atomicAdd(state, 4u);
       return false;
     }
-    while (!(old & 2)) asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(old) : "l"(state) : "memory");  // the other is writing
+    for (u32 tries = 0; !(old & 4); ++tries) {  // the other is writing
+      asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(old) : "l"(state) : "memory");
+      if (tries >> 24) asm volatile("trap;");  // seconds: an error rather than a device that hangs
+    }
     __threadfence();
 #pragma unroll
     for (int i = 0; i < kM; ++i)
@@ -158,14 +161,16 @@ struct RegisterTile {
     return true;
   }
 
-  /// A branch per slice, so that the rest exists once.
-  template <int kSlice>
-  __device__ void pick(float (&v)[16], int slice) const {
-    if (kSlice + 1 == kSlices || slice == kSlice) {
+  /// The sums of slices [kEach group, + kEach): a branch per group, so that the rest exists once.
+  template <int kEach, int kGroup = 0>
+  __device__ void pick(float (&v)[kEach][16], int group) const {
+    if ((kGroup + 1) * kEach == kSlices || group == kGroup) {
 #pragma unroll
-      for (int k = 0; k < 16; ++k) v[k] = sum[kSlice / kAcross][kSlice % kAcross * 16 + k];
-    } else if constexpr (kSlice + 1 < kSlices) {
-      pick<kSlice + 1>(v, slice);
+      for (int s = 0; s < kEach; ++s)
+#pragma unroll
+        for (int k = 0; k < 16; ++k) v[s][k] = sum[(kGroup * kEach + s) / kAcross][(kGroup * kEach + s) % kAcross * 16 + k];
+    } else if constexpr ((kGroup + 1) * kEach < kSlices) {
+      pick<kEach, kGroup + 1>(v, group);
     }
   }
 
@@ -201,9 +206,9 @@ struct RegisterTile {
     }
   }
 
-  /// The common ends without a branch: whole pieces of the product's own type. kAct is known, so that slices overlap each other; kActRelu
-  /// stands for none too.
-  template <int kAct, bool kResidual>
+  /// The common ends without a branch: whole pieces of the product's own type. kAct is known; kActRelu stands for none too. kEach slices
+  /// at a time, which overlap each other: all of them where it pays most.
+  template <int kAct, bool kResidual, int kEach>
   __device__ void store_known(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
     const int lane = threadIdx.x & 31, m = row + (lane >> 2), n = t.column + (lane & 3) * 8, columns = p.columns;
     const u32 own = buffer + (lane >> 2) * 64 + (((lane & 3) ^ ((lane >> 3) & 3)) << 4);
@@ -214,15 +219,15 @@ struct RegisterTile {
     u16* c = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
     const long long c_low = 8ll * p.c_pixel, c_block = 64ll * p.c_pixel;
     const float* add = bias + (lane & 3) * 2;
+#pragma unroll 1
+    for (int group = 0; group < kSlices / kEach; ++group) {
+      float values[kEach][16];
+      pick(values, kEach == kSlices ? 0 : group);
 #pragma unroll
-    for (int i = 0; i < kM; ++i) {
-      const bool high_row = m + i * 64 < p.rows, low_row = m + i * 64 + 8 < p.rows;
-#pragma unroll
-      for (int q = 0; q < kAcross; ++q) {
-        constexpr int kLast = kSlices - 1;
-        const int slice = i * kAcross + q;
-        const u32 place = (slice & 1) * (kRowBuffer / 2);
-        float v[16];
+      for (int s = 0; s < kEach; ++s) {
+        float(&v)[16] = values[s];
+        const int slice = (kEach == kSlices ? 0 : group * kEach) + s, i = slice / kAcross, q = slice % kAcross;
+        const u32 place = (s & 1) * (kRowBuffer / 2);
         u32 residual[2][4];
         if constexpr (kResidual) {
           store_shared16(own + place, ahead[0]);
@@ -230,24 +235,20 @@ struct RegisterTile {
           __syncwarp();
           load_matrices(residual[0], matrix + place);
           load_matrices(residual[1], matrix + place + 512);
-          if (slice < kLast) load_residual(p, t, row, slice + 1);
+          if (slice + 1 < kSlices) load_residual(p, t, row, slice + 1);
           __syncwarp();
         }
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           const float2 b = *reinterpret_cast<const float2*>(add + q * 32 + j * 8);
 #pragma unroll
-          for (int h = 0; h < 4; ++h) v[j * 4 + h] = scale * sum[i][q * 16 + j * 4 + h] + (h % 2 ? b.y : b.x);
+          for (int h = 0; h < 4; ++h) v[j * 4 + h] = scale * v[j * 4 + h] + (h % 2 ? b.y : b.x);
         }
         if (kResidual && !after) {
 #pragma unroll
           for (int k = 0; k < 16; ++k) v[k] += residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, kStored);
         }
-#ifdef X_SEL
-        if constexpr (kAct == kActRelu) each(v, [=](float x) { return x < floor ? floor : x; });
-#else
         if constexpr (kAct == kActRelu) each(v, [=](float x) { return larger(x, floor); });
-#endif
         else activate_inline(v, kAct, 0, 0);
         if (kResidual && after) {
 #pragma unroll
@@ -264,8 +265,8 @@ struct RegisterTile {
         const uint4 high = load_shared16(own + place), low = load_shared16(own + place + 512);
         u16* to = c + i * c_block + q * 32;
         if (n + q * 32 < columns) {
-          if (high_row) *reinterpret_cast<uint4*>(to) = high;
-          if (low_row) *reinterpret_cast<uint4*>(to + c_low) = low;
+          if (m + i * 64 < p.rows) *reinterpret_cast<uint4*>(to) = high;
+          if (m + i * 64 + 8 < p.rows) *reinterpret_cast<uint4*>(to + c_low) = low;
         }
       }
     }
@@ -273,24 +274,18 @@ struct RegisterTile {
 
   __device__ void store(const GemmParams& p, const TileTarget& t, int row, const float* bias, u32 buffer) {
     const EpilogueParams& e = p.epilogue;
-    if (!e.vectors || e.stored_type != kStored || p.columns % 8 != 0) return store_any(p, t, row, bias, buffer);
-    if (p.residual) {
-      switch (e.activation) {
-        case kActNone:
-        case kActRelu: return store_known<kActRelu, true>(p, t, row, bias, buffer);
-        case kActSilu: return store_known<kActSilu, true>(p, t, row, bias, buffer);
-        default: return store_any(p, t, row, bias, buffer);
+    if (e.vectors && e.stored_type == kStored && p.columns % 8 == 0) {
+      const int act = e.activation == kActNone ? static_cast<int>(kActRelu) : e.activation;
+      if (p.residual) {
+        if (act == kActRelu) return store_known<kActRelu, true, 2>(p, t, row, bias, buffer);
+        if (act == kActSilu) return store_known<kActSilu, true, 2>(p, t, row, bias, buffer);
+      } else {
+        if (act == kActRelu) return store_known<kActRelu, false, kSlices>(p, t, row, bias, buffer);
+        if (act == kActSilu) return store_known<kActSilu, false, kSlices>(p, t, row, bias, buffer);
+        if (act == kActGeluErf) return store_known<kActGeluErf, false, 2>(p, t, row, bias, buffer);
       }
     }
-    switch (e.activation) {
-      case kActNone:
-      case kActRelu: return store_known<kActRelu, false>(p, t, row, bias, buffer);
-      case kActSilu: return store_known<kActSilu, false>(p, t, row, bias, buffer);
-#ifndef X_NOGELU
-      case kActGeluErf: return store_known<kActGeluErf, false>(p, t, row, bias, buffer);
-#endif
-      default: return store_any(p, t, row, bias, buffer);
-    }
+    store_any(p, t, row, bias, buffer);  // its only call: it is long
   }
 
   /// Everything else. `bias`: of the tile's columns, in shared memory; `buffer`: the warp's.
@@ -303,8 +298,9 @@ struct RegisterTile {
     const u32 matrix = buffer + (lane & 7) * 64 + (((lane >> 3) ^ ((lane >> 1) & 3)) << 4);
 #pragma unroll 1
     for (int slice = 0; slice < kSlices; ++slice) {
-      float v[16];
-      pick<0>(v, slice);
+      float one[1][16];
+      pick(one, slice);
+      float(&v)[16] = one[0];
       const int m = row + slice / kAcross * 64 + (lane >> 2), across = slice % kAcross * 32;
       u32 residual[2][4];
       if (p.residual && pieces) {
@@ -325,22 +321,27 @@ struct RegisterTile {
           v[j * 4 + h * 2 + 1] = e.scale * v[j * 4 + h * 2 + 1] + add.y;
         }
       }
-      const auto add_residual = [&] {
-        if (pieces) {
+      float other[16] = {};
+      if (p.residual && pieces) {
 #pragma unroll
-          for (int k = 0; k < 16; ++k) v[k] += e.residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, type);
-        } else {
+        for (int k = 0; k < 16; ++k) other[k] = e.residual_scale * stored_value(residual[k / 2 % 2][k / 4], k % 2, type);
+      } else if (p.residual) {
 #pragma unroll
-          for (int k = 0; k < 16; ++k) {
-            const int at_m = m + k / 2 % 2 * 8, n = t.column + across + k / 4 * 8 + (lane & 3) * 2 + k % 2;
-            if (at_m < p.rows && n < p.columns)
-              v[k] += e.residual_scale * load_element(p.residual, t.residual + static_cast<long long>(at_m) * p.residual_pixel + n, type);
-          }
+        for (int k = 0; k < 16; ++k) {
+          const int at_m = m + k / 2 % 2 * 8, n = t.column + across + k / 4 * 8 + (lane & 3) * 2 + k % 2;
+          if (at_m < p.rows && n < p.columns)
+            other[k] = e.residual_scale * load_element(p.residual, t.residual + static_cast<long long>(at_m) * p.residual_pixel + n, type);
         }
-      };
-      if (p.residual && !e.residual_after) add_residual();
+      }
+      if (!e.residual_after) {
+#pragma unroll
+        for (int k = 0; k < 16; ++k) v[k] += other[k];
+      }
       activate_inline(v, e.activation, e.alpha, e.beta);
-      if (p.residual && e.residual_after) add_residual();
+      if (e.residual_after) {
+#pragma unroll
+        for (int k = 0; k < 16; ++k) v[k] += other[k];
+      }
       if (pieces) {
         u32 words[2][4];
 #pragma unroll
