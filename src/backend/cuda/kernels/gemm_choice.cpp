@@ -16,13 +16,14 @@ namespace {
 struct Tile {
   GemmCore core;
   int rows, columns, threads, stages, blocks;
-  bool everywhere;  ///< exists for every way of loading A and B, not only 16-byte copies and packed weights
+  bool everywhere;    ///< exists for every way of loading A and B, not only 16-byte copies and packed weights
+  bool even = false;  ///< blocks may share tiles (kPipe)
 };
 
 #define LATHE_TILE_MMA(rows, columns, warps_m, warps_n, stages, blocks) {GemmCore::kMma, rows, columns, warps_m * warps_n * 32, stages, blocks, false},
 #define LATHE_TILE_WGMMA(rows, columns, groups, stages, blocks, in_flight) {GemmCore::kWgmma, rows, columns, groups * 128, stages, blocks, false},
 #define LATHE_TILE_OTHER(rows, columns, warps_m, warps_n, stages, blocks) {GemmCore::kMma, rows, columns, warps_m * warps_n * 32, stages, blocks, true},
-#define LATHE_TILE_PIPE(rows, columns, consumers, stages, blocks) {GemmCore::kPipe, rows, columns, (consumers + 1) * 128, stages, blocks, false},
+#define LATHE_TILE_PIPE(rows, columns, consumers, stages, blocks, even) {GemmCore::kPipe, rows, columns, (consumers + 1) * 128, stages, blocks, false, even},
 constexpr Tile kTiles[] = {LATHE_GEMM_MMA_TILES(LATHE_TILE_MMA) LATHE_GEMM_WGMMA_TILES(LATHE_TILE_WGMMA) LATHE_GEMM_PIPE_TILES(LATHE_TILE_PIPE)};
 constexpr Tile kOtherTiles[] = {LATHE_GEMM_MMA_OTHER_TILES(LATHE_TILE_OTHER)};
 
@@ -109,7 +110,7 @@ bool plan_fits(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gp
   if (plan.core == GemmCore::kPipe) {
     if (plan.splits < 1 || plan.splits > 2 || plan.cluster < 0 || plan.cluster > 1 || (plan.cluster && setup.params.rows <= plan.rows)) return false;
     const PipeGrid grid = pipe_grid(setup, plan, *tile, gpu);
-    const bool rounds = grid.units >= grid.blocks && grid.units % grid.blocks != 0;
+    const bool rounds = tile->even && grid.units >= grid.blocks && grid.units % grid.blocks != 0;
     return (plan.splits == 1 || (setup.items == 1 && rounds && setup.params.chunks >= 2)) && pipe_reaches(setup.params);
   }
   if (plan.splits < 1 || plan.splits > 64 || effective_splits(setup.params.chunks, plan.splits) != plan.splits) return false;

@@ -75,7 +75,7 @@ __device__ inline void group_barrier(int which) {
 
 /// A by 16-byte copies with few registers, for 128 threads: a row is an offset in pieces and a mask of the window's rows and columns that
 /// lie inside the image. The eight threads of a row share the arithmetic.
-template <int kRows>
+template <int kRows, bool kEven>
 struct PipeGather {
   static constexpr int kPerThread = kRows / 16, kOwn = (kPerThread + 7) / 8;
   int base[kPerThread];
@@ -101,7 +101,7 @@ struct PipeGather {
   }
   __device__ void start(const GemmParams& p, int first_row, int chunk) {
     walk = first;
-    if (chunk > 0) walk.start(p, chunk, 64, (threadIdx.x & 7) * 8);
+    if (kEven && chunk > 0) walk.start(p, chunk, 64, (threadIdx.x & 7) * 8);
     const int lane = threadIdx.x & 31, row = first_row + ((threadIdx.x & 127) >> 3);
     int own_base[kOwn];
     u32 own_inside[kOwn];
@@ -141,13 +141,14 @@ struct PipeMemory {
 
 /// The parts of tiles that a block takes, in order. Even plans (splits 2): of the tiles that fill no whole round of the grid, and those of one
 /// round more, every block takes the same share of the depth; a tile then has at most two blocks, which merge. The rest is taken whole.
+template <bool kEven>
 struct PipeWork {
-  int whole, tile;                   ///< [0, whole): tiles taken whole; the next of them
-  int shared, from, left;            ///< of the others: the next tile, its first chunk, the chunks that are the block's
-  int now = 0, first = 0, last = 0;  ///< the part: its tile and chunks
+  int whole, tile;         ///< [0, whole): tiles taken whole; the next of them
+  int shared, from, left;  ///< of the others: the next tile, its first chunk, the chunks that are the block's
+  int now, first, last;    ///< the part: its tile and chunks
 
-  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), shared(0), from(0), left(0) {
-    if (p.splits == 1) return;
+  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), shared(0), from(0), left(0), now(0), first(0), last(p.chunks) {
+    if (!kEven || p.splits == 1) return;
     const int blocks = gridDim.x;
     whole = max(tiles / blocks - 1, 0) * blocks;
     const u64 all = static_cast<u64>(tiles - whole) * p.chunks;
@@ -157,6 +158,11 @@ struct PipeWork {
     from = at - (shared - whole) * p.chunks;
   }
   __device__ bool next(const GemmParams& p) {
+    if constexpr (!kEven) {
+      now = tile;
+      tile += gridDim.x;
+      return now < whole;
+    }
     const bool even = left > 0;
     if (!even && tile >= whole) return false;
     now = even ? shared : tile;
@@ -166,16 +172,15 @@ struct PipeWork {
     shared += 1;
     from = 0;
     tile += even ? 0 : gridDim.x;
-    asm volatile("" : "+r"(now), "+r"(first), "+r"(last));  // one copy of what follows, not one of each kind
     return true;
   }
-  __device__ bool part(const GemmParams& p) const { return last - first < p.chunks; }
+  __device__ bool part(const GemmParams& p) const { return kEven && last - first < p.chunks; }
   /// Blocks share a tile with the next one or the one before.
   __device__ int border() const { return first > 0 ? blockIdx.x - 1 : blockIdx.x; }
 };
 
 /// The producing warp group's view of the work.
-template <int kTileM, int kTileN, int kConsumers, int kStages>
+template <int kTileM, int kTileN, int kConsumers, int kStages, bool kEven>
 struct PipeProducer {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   const GemmParams& p;
@@ -203,7 +208,7 @@ struct PipeProducer {
   /// Weights do not depend on the kernel before: the first ones start ahead of it. How many stages that were.
   __device__ int begin(u32 more) const {
     int ahead = 0;
-    if (PipeWork work(p, tiles); work.next(p)) {
+    if (PipeWork<kEven> work(p, tiles); work.next(p)) {
       ahead = min(kStages, work.last - work.first);
       if (threadIdx.x == 0) {
         const ItemPointers item = item_of(work.now);
@@ -216,12 +221,12 @@ struct PipeProducer {
 
   /// All threads copy A.
   __device__ void gather() const {
-    PipeGather<kTileM> a;
+    PipeGather<kTileM, kEven> a;
     a.prepare(p);
     int ahead = begin(0);
     u32 stage = 0, parity = 1;
 #pragma unroll 1
-    for (PipeWork work(p, tiles); work.next(p);) {
+    for (PipeWork<kEven> work(p, tiles); work.next(p);) {
       const ItemPointers item = item_of(work.now);
       a.start(p, item.target.row, work.first);
 #pragma unroll 1
@@ -244,13 +249,13 @@ struct PipeProducer {
     const int outer = divide(blockIdx.z, p.batch_inner), inner = blockIdx.z - outer * p.batch_inner.divisor;
     u32 stage = 0, parity = 1;
 #pragma unroll 1
-    for (PipeWork work(p, tiles); work.next(p);) {
+    for (PipeWork<kEven> work(p, tiles); work.next(p);) {
       const ItemPointers item = item_of(work.now);
       const int row = item.target.row, image = divide(row, p.out_pixels), pixel = row - image * p.out_pixels.divisor;
       const int oy = divide(pixel, p.out_width), ox = pixel - oy * p.out_width.divisor;
       const int y = oy * p.stride_h - p.pad_top, x = ox * p.stride_w - p.pad_left;
       int channel = p.map_kind == kMapRows ? 0 : inner * p.channels, ky = 0, kx = 0;
-      if (work.first > 0) {
+      if (kEven && work.first > 0) {
         const int taps = p.kernel_h * p.kernel_w, block = work.first / taps, tap = work.first - block * taps;
         channel += block * 64;
         ky = divide(tap, p.kernel_w_div);
@@ -283,7 +288,7 @@ struct PipeProducer {
   }
 };
 
-template <int kType, int kTileM, int kTileN, int kConsumers, int kStages>
+template <int kType, int kTileM, int kTileN, int kConsumers, int kStages, bool kEven>
 __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shared, int tiles) {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   constexpr int kM = kTileM / kConsumers / 64, kBiases = (kTileN + 127) / 128;
@@ -300,16 +305,20 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
   wait_for_previous();
   RegisterTile<kType, kM, kTileN> result;
   u32 stage = 0, parity = 0, last = 0;
-  int turn = 0;
+  int turn = 0, biased = -1;
+  float* place = bias;
 #pragma unroll 1
-  for (PipeWork work(p, tiles); work.next(p);) {
+  for (PipeWork<kEven> work(p, tiles); work.next(p);) {
     TileTarget target = item_pointers<2, true>(p, 2, work.now, kTileM * pair, kTileN).target;
     target.row += blockIdx.y * kTileM;
+    // The bias stays where it is while the column does. Else it has two places: when a warp writes one again, all have passed the barrier of
+    // the tile between.
+    const bool other = target.column != biased;
     float own_bias[kBiases];
 #pragma unroll
     for (int i = 0; i < kBiases; ++i) {
       const int n = (threadIdx.x & 127) + i * 128;
-      own_bias[i] = p.bias && n < kTileN && target.column + n < p.columns ? p.bias[target.bias + target.column + n] : 0.0f;
+      own_bias[i] = other && p.bias && n < kTileN && target.column + n < p.columns ? p.bias[target.bias + target.column + n] : 0.0f;
     }
     result.clear();
 #pragma unroll 1
@@ -333,23 +342,25 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
     result.prefetch(p, target, row);
     wgmma_wait<0>();
     release(last);
-    // Two places for the bias: when a warp writes here again all have passed the barrier of the tile between.
-    float* place = bias + (turn & 1) * kTileN;
+    if (other) {
+      place = bias + (turn & 1) * kTileN;
 #pragma unroll
-    for (int i = 0; i < kBiases; ++i)
-      if (const int n = (threadIdx.x & 127) + i * 128; n < kTileN) place[n] = own_bias[i];
-    group_barrier<128>(1 + group);
+      for (int i = 0; i < kBiases; ++i)
+        if (const int n = (threadIdx.x & 127) + i * 128; n < kTileN) place[n] = own_bias[i];
+      group_barrier<128>(1 + group);
+      biased = target.column;
+      ++turn;
+    }
     bool ends = true;
     if (work.part(p)) {
       const int index = ((work.border() * pair + blockIdx.y) * kConsumers + group) * 4 + warp;
       ends = result.merge(reinterpret_cast<float4*>(p.partials) + index * (kM * kTileN * 4), p.counters + index);
     }
     if (ends) result.store(p, target, row, place, shared + Memory::kBuffers + (group * 4 + warp) * kRowBuffer);
-    ++turn;
   }
 }
 
-template <int kType, int kTileM, int kTileN, int kConsumers, int kStages, int kBlocks>
+template <int kType, int kTileM, int kTileN, int kConsumers, int kStages, int kBlocks, bool kEven>
 __device__ inline void gemm_pipe(const GemmParams& p) {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   extern __shared__ __align__(1024) char memory[];
@@ -370,12 +381,12 @@ __device__ inline void gemm_pipe(const GemmParams& p) {
   constexpr int kEach = 65536 / 128 / kBlocks, kProducer = kTileM > 128 ? 72 : 56, kConsumer = (kEach - kProducer) / kConsumers / 8 * 8;
   if (threadIdx.x < 128) {
     keep_registers<kProducer>();
-    const PipeProducer<kTileM, kTileN, kConsumers, kStages> producer(p, shared, tiles);
+    const PipeProducer<kTileM, kTileN, kConsumers, kStages, kEven> producer(p, shared, tiles);
     if (p.map_kind == kGathered) producer.gather();
     else if (threadIdx.x == 0) producer.by_map();
   } else {
     take_registers<(kConsumer > 240 ? 240 : kConsumer)>();
-    pipe_consumer<kType, kTileM, kTileN, kConsumers, kStages>(p, memory, shared, tiles);
+    pipe_consumer<kType, kTileM, kTileN, kConsumers, kStages, kEven>(p, memory, shared, tiles);
   }
   if (pair) {  // nobody leaves while the other still writes or arrives here
     __syncwarp();
@@ -383,10 +394,10 @@ __device__ inline void gemm_pipe(const GemmParams& p) {
   }
 }
 
-#define LATHE_GEMM_PIPE(type_name, type, m, n, consumers, stages, blocks)                                 \
+#define LATHE_GEMM_PIPE(type_name, type, m, n, consumers, stages, blocks, even)                           \
   extern "C" __global__ void __launch_bounds__((consumers + 1) * 128, blocks)                             \
       gemm_pipe_##type_name##_##m##x##n##_vec_packed(const __grid_constant__ lathe::cuda::GemmParams p) { \
-    lathe::cuda::gemm_pipe<lathe::cuda::type, m, n, consumers, stages, blocks>(p);                        \
+    lathe::cuda::gemm_pipe<lathe::cuda::type, m, n, consumers, stages, blocks, even>(p);                  \
   }
 
 #endif

@@ -28,9 +28,9 @@
   X(128, 128, 2, 3, 2, 0)         \
   X(128, 256, 2, 4, 1, 1)         \
   X(256, 128, 2, 4, 1, 1)
-/// X(rows, columns, consuming warp groups, stages, blocks per multiprocessor)
+/// X(rows, columns, consuming warp groups, stages, blocks per multiprocessor, even: blocks may share tiles)
 #define LATHE_GEMM_PIPE_TILES(X) \
-  X(128, 256, 2, 4, 1)           \
-  X(256, 128, 2, 4, 1)           \
-  X(128, 128, 1, 3, 2)           \
-  X(256, 64, 2, 5, 1)
+  X(128, 256, 2, 4, 1, true)     \
+  X(256, 128, 2, 4, 1, true)     \
+  X(128, 128, 1, 3, 2, false)    \
+  X(256, 64, 2, 5, 1, false)
