@@ -276,6 +276,25 @@ TEST(GemmPlan, EveryPlanIsALegalLaunchOfAKernelThatExists) {
     }
 }
 
+TEST(GemmPlan, LargeProblemsGetBlocksThatStay) {
+  const GpuLimits gpu;
+  const ConvShape large{.n = 32, .h = 40, .w = 40, .cin = 256, .cout = 256, .kh = 3, .kw = 3, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
+  const GemmPlan plan = best_gemm_plan(conv_setup(large, {}), gpu);
+  EXPECT_EQ(plan.core, GemmCore::kPipe);
+  EXPECT_EQ(plan.splits, 2) << "400 tiles are three rounds of 132 multiprocessors and 4 tiles";
+  EXPECT_EQ(best_gemm_plan(matmul_setup({.rows = 4096, .columns = 3072, .depth = 768}, {}), gpu).core, GemmCore::kPipe);
+  ConvShape small = large;
+  small.n = 1, small.h = 22, small.w = 26;
+  const GemmPlan other = best_gemm_plan(conv_setup(small, {}), gpu);
+  EXPECT_NE(other.core, GemmCore::kPipe);
+  // One engine serves both: a plan of one extent finds a legal one for the other.
+  EXPECT_TRUE(plan_fits(conv_setup(small, {}), refit_gemm_plan(conv_setup(small, {}), plan, gpu), gpu));
+  EXPECT_TRUE(plan_fits(conv_setup(large, {}), refit_gemm_plan(conv_setup(large, {}), other, gpu), gpu));
+  ConvShape wide = large;
+  wide.kh = wide.kw = 17;
+  for (const GemmPlan& each : all_gemm_plans(conv_setup(wide, {}), gpu)) EXPECT_NE(each.core, GemmCore::kPipe) << "its gather has 16 bits for a window";
+}
+
 TEST(GemmPlan, RefitsToOtherExtents) {
   const GpuLimits gpu;
   const ConvShape small{.n = 1, .h = 11, .w = 13, .cin = 512, .cout = 512, .kh = 3, .kw = 3, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};

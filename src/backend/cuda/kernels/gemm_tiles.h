@@ -28,7 +28,7 @@
   X(128, 128, 2, 3, 2, 0)         \
   X(128, 256, 2, 4, 1, 1)         \
   X(256, 128, 2, 4, 1, 1)
-/// X(rows, columns, consuming warp groups, stages, blocks per multiprocessor, even: blocks may share tiles)
+/// X(rows, columns, consuming warp groups, stages, blocks per multiprocessor, even: blocks may share tiles, pairs B)
 #define LATHE_GEMM_PIPE_TILES(X) \
   X(128, 256, 2, 4, 1, true)     \
   X(256, 128, 2, 4, 1, true)     \
