@@ -365,6 +365,7 @@ __device__ inline void gemm_pipe(const GemmParams& p) {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   extern __shared__ __align__(1024) char memory[];
   launch_dependents();
+  if (threadIdx.x == 32) fetch_ahead(p.next, p.next_bytes, blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z), gridDim.x * gridDim.y * gridDim.z);
   const u32 shared = shared_address(memory), barriers = shared + Memory::kBarriers;
   const bool pair = gridDim.y > 1;
   if (threadIdx.x == 0) {

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large products of float16 operands: producing and consuming warp groups, wgmma.
 //! only sm_90a
-//! limits gemm_pipe_f16_128x128_*: registers 128, shared 0, spill 320
-//! limits gemm_pipe_f16_*: registers 168, shared 0, spill 320
+//! limits gemm_pipe_f16_128x128_*: registers 128, shared 0, spill 64
+//! limits gemm_pipe_f16_*: registers 168, shared 0, spill 64
 
 #include "backend/cuda/kernels/gemm_pipe.cuh"
 #include "backend/cuda/kernels/gemm_tiles.h"
