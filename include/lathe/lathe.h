@@ -115,6 +115,8 @@ LATHE_C_API lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const
 
 LATHE_C_API lathe_status lathe_engine_load(const char* file, lathe_engine** engine);
 LATHE_C_API lathe_status lathe_engine_load_bytes(const void* data, size_t bytes, lathe_engine** engine);
+/* The same, but on `device` ("cpu", "cuda", "cuda:N") or not at all: LATHE_MACHINE when the engine has no section that runs there. NULL or "": as above. */
+LATHE_C_API lathe_status lathe_engine_load_on(const char* file, const char* device, lathe_engine** engine);
 LATHE_C_API lathe_status lathe_engine_save(const lathe_engine* engine, const char* file);
 /* NULL is allowed. Contexts keep what they need alive. */
 LATHE_C_API void lathe_engine_destroy(lathe_engine* engine);
@@ -145,8 +147,8 @@ LATHE_C_API void lathe_context_destroy(lathe_context* context);
  * stays in the context's own memory: see lathe_context_output. */
 LATHE_C_API lathe_status lathe_context_run(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs,
                                            size_t output_count);
-/* The same on a stream of the engine's GPU (a CUstream or cudaStream_t; NULL: the context's own). Returns before the work is done when every
- * tensor lies in the device's memory and the stream is the caller's. */
+/* The same on a stream of the engine's GPU (a CUstream or cudaStream_t; (void*)1: the legacy default stream; NULL: the context's own). Returns
+ * before the work is done when every tensor lies in the device's memory and the stream is the caller's. */
 LATHE_C_API lathe_status lathe_context_run_on(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs,
                                               size_t output_count, void* stream);
 /* Output of the last run; valid until the next one. */

@@ -105,7 +105,17 @@ struct StepProfile {
   std::string label, kernel;
   std::vector<std::string> sources;     ///< ONNX nodes inside
   double seconds = 0;                   ///< mean per run
-  double flops = 0, bytes = 0;
+  double flops = 0, bytes = 0;          ///< at the shapes that the engine was tuned for
+  DType dtype = DType::kUndefined;      ///< of the step's first input
+  bool on_host = false;                 ///< runs on the CPU between copies, in an engine for a GPU
+};
+
+/// Whole runs, from Context::run_profile(). On a GPU its own time; the difference to the steps' sum is what lies between them (negative where
+/// steps overlap).
+struct RunProfile {
+  double seconds = 0;                   ///< mean per run, without the marks between steps
+  std::int64_t runs = 0;
+  bool replayed = false;                ///< as one CUDA graph
 };
 
 class Context;
@@ -113,8 +123,10 @@ class Context;
 /// An immutable program with its weights; shared by threads. Copies share.
 class LATHE_API Engine {
  public:
-  static Engine load(const std::filesystem::path& file);
-  static Engine load(std::span<const std::byte> bytes);   ///< copied
+  /// `device` ("cpu", "cuda", "cuda:N") demands a section for it: Error(kMachine) when none runs there. Empty: the file's first section that
+  /// runs here, on the first GPU where it is for one; section() tells which, and why.
+  static Engine load(const std::filesystem::path& file, std::string_view device = {});
+  static Engine load(std::span<const std::byte> bytes, std::string_view device = {});   ///< copied
   void save(const std::filesystem::path& file) const;
   std::vector<std::byte> to_bytes() const;                ///< what save() would write
 
@@ -122,7 +134,7 @@ class LATHE_API Engine {
   std::vector<IoInfo> outputs() const;
   Context create_context(Allocator* allocator = nullptr) const;
 
-  std::string device() const;             ///< "cpu"
+  std::string device() const;             ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
   std::string section() const;            ///< the section in use: tuned or generic, and why
   std::string report_json() const;        ///< the build report
   std::string to_text() const;            ///< steps, candidates, memory
@@ -147,7 +159,8 @@ class LATHE_API Context {
   Status prepare(std::span<const std::vector<std::int64_t>> input_shapes);
   /// Runs with views in the order of Engine::inputs()/outputs(). Outputs without memory (data == nullptr, or an empty span) stay in
   /// the Context's own memory: see output(). On a GPU each view may lie in the host's memory or in the device's. `stream` (a CUstream of
-  /// the device) takes the work; the call then returns before it is done, unless some view is on the host.
+  /// the device; (void*)1 is the legacy default stream) takes the work; the call then returns before it is done, unless some view is on the
+  /// host. Runs of one Context on different streams follow each other.
   Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}, void* stream = nullptr) noexcept;
   Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
              std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;
@@ -157,6 +170,7 @@ class LATHE_API Context {
   /// Times each step from the next run on.
   void start_profile();
   std::vector<StepProfile> profile() const;
+  RunProfile run_profile() const;
   std::size_t activation_bytes() const noexcept;   ///< planned activations of the current shape class
 
   struct Impl;

@@ -8,7 +8,8 @@
     engine.save("model.engine")
     outputs = engine.run({"images": pixels})                # {name: array}
 
-NumPy arrays and tensors that offer DLPack go in without a copy, and outputs may be written into the caller's arrays. Failures raise
+NumPy arrays and tensors that offer DLPack go in without a copy, and outputs may be written into the caller's arrays. An engine for a GPU
+(``device="cuda"``) takes and gives arrays in its memory: see ``Context.run``. Failures raise
 ``lathe.Error``, whose fields name the code, the ONNX node, the tensor, the file and the remedy.
 """
 
@@ -24,9 +25,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from lathe import _lathe
-from lathe._lathe import Context, Engine, Error, IoInfo
+from lathe._lathe import Context, DeviceArray, Engine, Error, IoInfo
 
-__all__ = ["Context", "Engine", "Error", "IoInfo", "build", "export", "load", "set_log", "simplify"]
+__all__ = ["Context", "DeviceArray", "Engine", "Error", "IoInfo", "build", "export", "load", "set_log", "simplify"]
 __version__: str = _lathe.version()
 
 Shape = Sequence[int]
@@ -34,9 +35,13 @@ ShapeRange = Union[Shape, tuple[Shape, Shape, Shape], Mapping[str, Shape]]
 Progress = Callable[[str, int, int, Optional[float]], Any]
 
 
-def load(file: Any) -> Engine:
-    """Loads an engine from a path (mapped: weights are not copied) or from bytes (copied)."""
-    return _lathe.load(bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else os.fspath(file))
+def load(file: Any, *, device: str | None = None) -> Engine:
+    """Loads an engine from a path (mapped: weights are not copied) or from bytes (copied).
+
+    device: "cpu", "cuda" or "cuda:N": there or not at all. Without it, wherever the file's first section that fits runs (a GPU's on the first GPU);
+        ``Engine.section`` says where that is, and why.
+    """
+    return _lathe.load(bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else os.fspath(file), device or "")
 
 
 def build(

@@ -24,6 +24,7 @@ Array& Array::operator=(Array&& other) noexcept {
   buffer_ = other.buffer_;
   has_buffer_ = std::exchange(other.has_buffer_, false);
   dlpack_ = std::move(other.dlpack_);
+  kept_ = std::move(other.kept_);
   return *this;
 }
 
@@ -63,6 +64,24 @@ DType dtype_of_format(const char* format, Py_ssize_t size) {
   }
 }
 
+nb::module_ numpy() { return nb::module_::import_("numpy"); }
+
+bool is_numpy_array(nb::handle object) { return nb::isinstance(object, numpy().attr("ndarray")); }
+
+/// bfloat16 and 8-bit floats of ml_dtypes: NumPy refuses to lend them as buffers, so their bits are.
+bool is_bits_only(DType dtype) {
+  return dtype == DType::kBFloat16 || (dtype >= DType::kFloat8E4M3FN && dtype <= DType::kFloat8E5M2FNUZ) || dtype == DType::kFloat8E8M0;
+}
+
+DType numpy_dtype(nb::handle array) {
+  const std::string name = nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype").attr("name"))));
+  return parse_dtype(name).value_or(DType::kUndefined);
+}
+
+nb::object bits_of(nb::handle array, DType dtype) { return array.attr("view")(dtype_bits(dtype) == 8 ? "uint8" : "uint16"); }
+
+}  // namespace
+
 DType dtype_of_dlpack(const nb::dlpack::dtype& type) {
   const auto code = static_cast<nb::dlpack::dtype_code>(type.code);
   if (type.lanes != 1) return DType::kUndefined;
@@ -84,23 +103,15 @@ DType dtype_of_dlpack(const nb::dlpack::dtype& type) {
   }
 }
 
-nb::module_ numpy() { return nb::module_::import_("numpy"); }
-
-bool is_numpy_array(nb::handle object) { return nb::isinstance(object, numpy().attr("ndarray")); }
-
-/// bfloat16 and 8-bit floats of ml_dtypes: NumPy refuses to lend them as buffers, so their bits are.
-bool is_bits_only(DType dtype) {
-  return dtype == DType::kBFloat16 || (dtype >= DType::kFloat8E4M3FN && dtype <= DType::kFloat8E5M2FNUZ) || dtype == DType::kFloat8E8M0;
+nb::dlpack::dtype dlpack_of_dtype(DType dtype) {
+  using Code = nb::dlpack::dtype_code;
+  for (const Code code : {Code::Int, Code::UInt, Code::Float, Code::Bfloat, Code::Bool, Code::Complex, Code::Float8_E4M3FN, Code::Float8_E4M3FNUZ,
+                          Code::Float8_E5M2, Code::Float8_E5M2FNUZ}) {
+    const nb::dlpack::dtype type{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(dtype_bits(dtype)), 1};
+    if (dtype_of_dlpack(type) == dtype) return type;
+  }
+  return {0, 0, 0};
 }
-
-DType numpy_dtype(nb::handle array) {
-  const std::string name = nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype").attr("name"))));
-  return parse_dtype(name).value_or(DType::kUndefined);
-}
-
-nb::object bits_of(nb::handle array, DType dtype) { return array.attr("view")(dtype_bits(dtype) == 8 ? "uint8" : "uint16"); }
-
-}  // namespace
 
 bool from_buffer(nb::handle object, bool writable, Array& out) {
   if (!PyObject_CheckBuffer(object.ptr())) return false;

@@ -1,13 +1,14 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Python arrays as views: NumPy and anything else with the buffer protocol, DLPack for the rest (PyTorch, ...). Inputs that lie dense in
-// host memory are not copied; outputs never are.
+// Python arrays in host memory as views: NumPy and anything else with the buffer protocol, DLPack for the rest (PyTorch, ...). Inputs that lie
+// dense are not copied; outputs never are. Those on a GPU: device_arrays.h.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,10 @@ class Array {
   DType dtype = DType::kUndefined;
   std::vector<std::int64_t> shape;
 
+  /// What keeps the memory alive, for those who make Arrays elsewhere.
+  void own(nb::handle object) { owner_ = nb::borrow(object); }
+  void keep(std::shared_ptr<void> memory) { kept_ = std::move(memory); }
+
  private:
   friend bool from_buffer(nb::handle object, bool writable, Array& out);
   friend bool from_dlpack(nb::handle object, bool writable, Array& out);
@@ -41,6 +46,7 @@ class Array {
   Py_buffer buffer_{};
   bool has_buffer_ = false;
   nb::ndarray<nb::ro> dlpack_;
+  std::shared_ptr<void> kept_;
 };
 
 /// An input. Lists and scalars become arrays of the expected type; arrays keep theirs. Arrays that are not dense are copied.
@@ -49,6 +55,10 @@ Array read_array(nb::handle object, DType expected, const std::string& name);
 Array write_array(nb::handle object, const std::string& name);
 /// A fresh NumPy array (ml_dtypes for bfloat16 and the 8-bit floats where installed, else their bits as unsigned integers) and its memory.
 nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory);
+
+/// DLPack's element types; kUndefined, and a type of no bits, where the other side has none.
+DType dtype_of_dlpack(const nb::dlpack::dtype& type);
+nb::dlpack::dtype dlpack_of_dtype(DType dtype);
 
 /// "float32", "bfloat16", "bool", ...: NumPy's names.
 std::string numpy_name(DType dtype);

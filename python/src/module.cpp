@@ -13,9 +13,11 @@
 #include <atomic>
 #include <mutex>
 
+#include "api/impl.h"
 #include "arrays.h"
 #include "builder/equality.h"
 #include "builder/hints.h"
+#include "device_arrays.h"
 #include "ir/graph.h"
 #include "lathe/lathe.hpp"
 #include "onnx/reader.h"
@@ -192,7 +194,7 @@ class ContextObject {
  public:
   explicit ContextObject(const Engine& engine) : inputs_(engine.inputs()), outputs_(engine.outputs()), context_(engine.create_context()) {}
 
-  nb::dict run(nb::handle inputs, nb::handle outputs) {
+  nb::dict run(nb::handle inputs, nb::handle outputs, nb::handle stream, bool device_outputs) {
     if (busy_.exchange(true))
       throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment")
           .with_remedy("Create one Context per thread, or call Engine.run.");
@@ -201,7 +203,12 @@ class ContextObject {
       ~Release() { busy = false; }
     } release{busy_};
 
-    std::vector<Array> in = gather(inputs);
+    const cuda::StreamHandle given_stream = stream_handle(stream);
+    const std::optional<DeviceUse> use = device_use(given_stream);
+    if (!use && given_stream) throw Error(Code::kInvalidArgument, "a stream was given, and the engine runs on the CPU").with_remedy("Leave stream out.");
+    if (!use && device_outputs)
+      throw Error(Code::kInvalidArgument, "device_outputs was asked for, and the engine runs on the CPU").with_remedy("Leave device_outputs out.");
+    std::vector<Array> in = gather(inputs, use);
     std::vector<ConstTensorView> in_views;
     std::vector<std::vector<std::int64_t>> shapes;
     for (const Array& array : in) {
@@ -219,25 +226,46 @@ class ContextObject {
       if (!PyDict_Check(outputs.ptr())) throw Error(Code::kInvalidArgument, "outputs are given as {name: array}");
       for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
         const std::size_t i = index_of("output", key, outputs_);
-        out[i] = write_array(value, outputs_[i].name);
+        const std::string what = "output '" + outputs_[i].name + "'";
+        out[i] = on_device(value, use, what) ? device_array(value, *use, true, what) : write_array(value, outputs_[i].name);
         if (out[i].dtype == DType::kUint16 && outputs_[i].dtype == DType::kBFloat16) out[i].dtype = DType::kBFloat16;
         results[i] = nb::borrow(value);
       }
     }
     std::vector<TensorView> out_views;
+    std::vector<std::pair<std::size_t, DeviceArray>> kept;
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       if (!results[i].is_valid()) {
         const auto shape = context_.output(i).shape;
-        results[i] = new_array(outputs_[i].dtype, {shape.begin(), shape.end()}, out[i]);
+        if (device_outputs) {
+          kept.emplace_back(i, DeviceArray::make(*use, outputs_[i].dtype, {shape.begin(), shape.end()}));
+          out[i].data = kept.back().second.memory->data();
+          out[i].dtype = outputs_[i].dtype;
+          out[i].shape = kept.back().second.shape;
+        } else {
+          results[i] = new_array(outputs_[i].dtype, {shape.begin(), shape.end()}, out[i]);
+        }
       }
       out_views.push_back({out[i].data, out[i].dtype, out[i].shape});
     }
     Status status;
     {
       nb::gil_scoped_release released;
-      status = context_.run(in_views, out_views);
+      status = context_.run(in_views, out_views, given_stream);
     }
     check(status);
+    std::shared_ptr<cuda::Event> ready;
+    if (given_stream && !kept.empty()) {
+      const cuda::Current current(*use->device);
+      ready = std::make_shared<cuda::Event>(use->device, false);
+      check(ready->record(given_stream));
+    }
+    for (auto& [i, array] : kept) {
+      array.ready = ready;
+      array.stream = given_stream;
+      if (ready) array.stream_owner = nb::borrow(stream);
+      results[i] = nb::cast(std::move(array));
+    }
     nb::dict named;
     for (std::size_t i = 0; i < outputs_.size(); ++i) named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = results[i];
     return named;
@@ -254,35 +282,58 @@ class ContextObject {
       item["seconds"] = step.seconds;
       item["flops"] = step.flops;
       item["bytes"] = step.bytes;
+      item["on_host"] = step.on_host;
       steps.append(item);
     }
     return steps;
   }
+  /// Seconds of a whole run, as it is when no step is timed.
+  double profile_seconds() const { return context_.run_profile().seconds; }
   std::size_t activation_bytes() const { return context_.activation_bytes(); }
 
  private:
-  std::vector<Array> gather(nb::handle inputs) {
+  /// Of an engine on a GPU: the device, and the stream that takes the run.
+  std::optional<DeviceUse> device_use(cuda::StreamHandle given) {
+    const runtime::CudaEngine* cuda = context_.impl().context.engine().cuda();
+    if (!cuda) return std::nullopt;
+    return DeviceUse{cuda->device(), given ? given : static_cast<cuda::StreamHandle>(context_.impl().context.stream())};
+  }
+
+  /// Does the object lie on a GPU? An engine on the CPU refuses it.
+  static bool on_device(nb::handle object, const std::optional<DeviceUse>& use, const std::string& what) {
+    const std::optional<int> ordinal = device_of(object, what);
+    if (ordinal && !use)
+      throw Error(Code::kInvalidArgument, what + " lies on cuda:" + std::to_string(*ordinal) + ", and the engine runs on the CPU")
+          .with_remedy("Bring it to the host: x.cpu() (PyTorch), x.get() (CuPy).");
+    return ordinal.has_value();
+  }
+
+  std::vector<Array> gather(nb::handle inputs, const std::optional<DeviceUse>& use) {
     std::vector<Array> arrays(inputs_.size());
     std::vector<bool> given(inputs_.size(), false);
+    const auto read = [&](nb::handle value, std::size_t i) {
+      const std::string what = "input '" + inputs_[i].name + "'";
+      if (!on_device(value, use, what)) {
+        arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
+      } else {
+        arrays[i] = device_array(value, *use, false, what);
+        if (arrays[i].dtype == DType::kUint16 && inputs_[i].dtype == DType::kBFloat16) arrays[i].dtype = DType::kBFloat16;
+      }
+      given[i] = true;
+    };
     if (PyDict_Check(inputs.ptr())) {
       for (const auto& [key, value] : nb::borrow<nb::dict>(inputs)) {
-        const std::size_t i = index_of("input", key, inputs_);
-        arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
-        given[i] = true;
+        read(value, index_of("input", key, inputs_));
       }
     } else if (PyList_Check(inputs.ptr()) || PyTuple_Check(inputs.ptr())) {
       std::size_t i = 0;
       for (const nb::handle value : inputs) {
-        if (i < inputs_.size()) {
-          arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
-          given[i] = true;
-        }
+        if (i < inputs_.size()) read(value, i);
         ++i;
       }
       if (i > inputs_.size()) throw Error(Code::kInvalidArgument, std::to_string(i) + " inputs were given, the engine has " + std::to_string(inputs_.size()));
     } else if (inputs_.size() == 1) {
-      arrays[0] = read_array(inputs, inputs_[0].dtype, inputs_[0].name);
-      given[0] = true;
+      read(inputs, 0);
     } else {
       throw Error(Code::kInvalidArgument, "inputs are given as {name: array}, or as a list in the order of Engine.inputs");
     }
@@ -293,7 +344,7 @@ class ContextObject {
         throw Error(Code::kInvalidArgument,
                     "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
             .at_tensor(inputs_[i].name)
-            .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "').");
+            .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "'), tensor.to(torch." + numpy_name(inputs_[i].dtype) + ").");
     }
     return arrays;
   }
@@ -311,7 +362,7 @@ class EngineObject {
   explicit EngineObject(Engine e) : engine(std::move(e)) {}
   Engine engine;
 
-  nb::dict run(nb::handle inputs, nb::handle outputs) {
+  nb::dict run(nb::handle inputs, nb::handle outputs, nb::handle stream, bool device_outputs) {
     std::unique_ptr<ContextObject> context;
     {
       const std::lock_guard lock(mutex_);
@@ -329,7 +380,7 @@ class EngineObject {
         owner.idle_.push_back(std::move(context));
       }
     } give_back{*this, context};
-    return context->run(inputs, outputs);
+    return context->run(inputs, outputs, stream, device_outputs);
   }
 
  private:
@@ -337,10 +388,10 @@ class EngineObject {
   std::vector<std::unique_ptr<ContextObject>> idle_;
 };
 
-EngineObject* load(nb::handle file) {
+EngineObject* load(nb::handle file, const std::string& device) {
   const Source source = source_of(file);
   nb::gil_scoped_release released;
-  return new EngineObject(source.in_memory ? Engine::load(source.bytes) : Engine::load(std::filesystem::path(source.path)));
+  return new EngineObject(source.in_memory ? Engine::load(source.bytes, device) : Engine::load(std::filesystem::path(source.path), device));
 }
 
 EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
@@ -399,6 +450,15 @@ nb::object simplify(nb::handle model, const std::optional<std::string>& out, con
   return result;
 }
 
+constexpr const char* kRunDoc =
+    "run(inputs, outputs=None, *, stream=None, device_outputs=False) -> {name: array}.\n\n"
+    "inputs: {name: array}, a list in the engine's order, or the only array. An engine on a GPU takes arrays in its memory (DLPack, else\n"
+    "__cuda_array_interface__) as they lie: dense and row-major, on its GPU. Others are brought there from the host's memory.\n"
+    "outputs: {name: array} to write in place, in the host's memory or the GPU's; what is not named is new.\n"
+    "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
+    "returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
+    "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays.";
+
 }  // namespace
 }  // namespace lathe::python
 
@@ -431,15 +491,18 @@ NB_MODULE(_lathe, m) {
         return "IoInfo(" + info.name + ": " + numpy_name(info.dtype) + "[" + shape + "])";
       });
 
+  register_device_array(m);
   nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
-      .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(),
-           "run(inputs, outputs=None) -> {name: array}. Arrays named in `outputs` are written in place; the others are new.")
+      .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
+           nb::arg("device_outputs") = false, kRunDoc)
       .def("start_profile", &ContextObject::start_profile, "Times each step from the next run on.")
-      .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops and bytes.")
+      .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops, bytes and on_host.")
+      .def_prop_ro("profile_seconds", &ContextObject::profile_seconds, "Mean seconds of the profiled runs as a whole; on a GPU its own time.")
       .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Planned activations of the last shapes.");
 
   nb::class_<EngineObject>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
-      .def("run", &EngineObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), "run({name: array}) -> {name: array}")
+      .def("run", &EngineObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
+           nb::arg("device_outputs") = false, kRunDoc)
       .def(
           "create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
       .def("_save",
@@ -476,7 +539,7 @@ NB_MODULE(_lathe, m) {
         return nb::make_tuple(name, nb::make_tuple(extents_of(range.min), extents_of(range.opt), extents_of(range.max)));
       },
       nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
-  m.def("load", &load, nb::arg("file"));
+  m.def("load", &load, nb::arg("file"), nb::arg("device"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"),
         nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none(), nb::arg("libraries"));
   m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));

@@ -240,6 +240,13 @@ lathe_status lathe_engine_load(const char* file, lathe_engine** engine) {
   });
 }
 
+lathe_status lathe_engine_load_on(const char* file, const char* device, lathe_engine** engine) {
+  return guarded([&] {
+    need(file && engine, "file and engine");
+    *engine = wrap(lathe::Engine::load(std::filesystem::path(file), device ? device : ""));
+  });
+}
+
 lathe_status lathe_engine_load_bytes(const void* data, size_t bytes, lathe_engine** engine) {
   return guarded([&] {
     need(data && engine, "data and engine");

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "api/impl.h"
+#include "backend/cuda/driver.h"
 #include "base/tensor.h"
 
 namespace lathe {
@@ -19,9 +20,15 @@ namespace lathe {
 
 namespace api {
 
-Engine make_engine(engine::EngineData data) {
+Engine make_engine(engine::EngineData data, std::string_view device) {
   auto impl = std::make_shared<Engine::Impl>();
-  impl->engine = runtime::Engine::create(std::move(data));
+  if (device.empty()) {
+    impl->engine = runtime::Engine::create(std::move(data));
+  } else {
+    const std::optional<int> ordinal = builder::cuda_ordinal(device);
+    if (ordinal) cuda::Driver::get();  // a machine without is told so before the engine is looked at
+    impl->engine = runtime::Engine::create(std::move(data), ordinal ? "cuda*" : "cpu*", ordinal.value_or(0));
+  }
   const plan::Program& program = impl->engine->program();
   ir::Bindings tuned;
   for (const plan::SymbolHint& hint : program.symbols)
@@ -41,13 +48,18 @@ Engine make_engine(engine::EngineData data) {
 
 Engine::Engine(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Engine Engine::load(const std::filesystem::path& file) { return api::make_engine(engine::read_engine(file)); }
+Engine Engine::load(const std::filesystem::path& file, std::string_view device) try {
+  return api::make_engine(engine::read_engine(file), device);
+} catch (Error& error) {
+  if (error.source().empty()) error.in_source(file.string());
+  throw;
+}
 
-Engine Engine::load(std::span<const std::byte> bytes) {
+Engine Engine::load(std::span<const std::byte> bytes, std::string_view device) {
   auto copy = std::make_shared<Tensor>(DType::kUint8, Dims{static_cast<std::int64_t>(bytes.size())});
   if (!bytes.empty()) std::memcpy(copy->mutable_raw(), bytes.data(), bytes.size());
   const std::span<const std::byte> view(copy->raw(), copy->bytes());
-  return api::make_engine(engine::read_engine(view, std::move(copy)));
+  return api::make_engine(engine::read_engine(view, std::move(copy)), device);
 }
 
 void Engine::save(const std::filesystem::path& file) const { engine::write_engine(impl_->engine->data(), file); }
@@ -178,14 +190,20 @@ void Context::start_profile() { impl_->context.start_profile(); }
 
 std::vector<StepProfile> Context::profile() const {
   const plan::Program& program = impl_->engine->engine->program();
-  const std::vector<runtime::StepTime> times = impl_->context.profile();
+  const std::vector<runtime::StepTime>& times = impl_->context.profile().steps;
   std::vector<StepProfile> list;
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     const plan::Step& step = program.steps[i];
-    list.push_back(
-        {step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops, step.bytes});
+    const plan::SlotId first = step.inputs.empty() ? -1 : step.inputs.front();
+    list.push_back({step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops,
+                    step.bytes, first < 0 ? DType::kUndefined : program.slots[static_cast<std::size_t>(first)].dtype, step.kind == plan::StepKind::kHostOp});
   }
   return list;
+}
+
+RunProfile Context::run_profile() const {
+  const runtime::RunTimes& times = impl_->context.profile();
+  return {times.whole.runs > 0 ? times.whole.seconds / static_cast<double>(times.whole.runs) : 0, times.whole.runs, times.replayed};
 }
 
 std::size_t Context::activation_bytes() const noexcept { return impl_->context.arena_bytes(); }

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What stands behind the public handles, shared by the files of src/api and by nobody else but the Python binding (for the model's path).
+// What stands behind the public handles, shared by the files of src/api and by nobody else but the Python binding (a GPU engine's device and
+// stream).
 
 #include <memory>
 #include <string>
@@ -39,7 +40,8 @@ struct Context::Impl {
 namespace api {
 
 IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape);
-Engine make_engine(engine::EngineData data);
+/// On `device` (as in BuildConfig), or where it runs when that is empty.
+Engine make_engine(engine::EngineData data, std::string_view device = {});
 builder::BuildOptions build_options(const BuildConfig& config);
 
 }  // namespace api

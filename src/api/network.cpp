@@ -155,7 +155,7 @@ void Network::save(const std::filesystem::path& file) const { onnx::write_model(
 
 Engine Network::build(const BuildConfig& config) const {
   try {
-    return api::make_engine(builder::build_engine(impl_->model, api::build_options(config)).engine);
+    return api::make_engine(builder::build_engine(impl_->model, api::build_options(config)).engine, config.device);
   } catch (Error& error) {
     if (error.source().empty()) error.in_source(impl_->model->source);
     throw;

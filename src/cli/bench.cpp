@@ -54,6 +54,7 @@ int paired(const Options& options) {
 int alone(const Options& options) {
   const double budget = parse_seconds(options.time), start = os::now_seconds();
   std::filesystem::path file = options.model;
+  std::string device = options.flags.device;  // of an engine that is built here: what it is built for
   double build_seconds = -1;
   std::unique_ptr<TemporaryFolder> folder;
   if (!is_engine_file(options.model)) {
@@ -65,10 +66,11 @@ int alone(const Options& options) {
     file = folder->path() / "bench.engine";
     built.save(file);
   } else {
-    options.flags.refuse_for_engine(options.model);
+    options.flags.refuse_for_engine(options.model, true);
+    device = options.flags.engine_device();
   }
   const double load_start = os::now_seconds();
-  const Engine engine = Engine::load(file);
+  const Engine engine = Engine::load(file, device);
   const double load_seconds = os::now_seconds() - load_start;
   folder.reset();  // the mapping keeps what it needs
   const BenchInputs inputs(engine, options.flags.shapes);

@@ -80,7 +80,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void BuildFlags::add_to(CLI::App& command) {
   const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
-  build_only(command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("DEVICE"));
+  device_ = command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("DEVICE");
   build_only(
       command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also fp16")
           ->capture_default_str()
@@ -101,8 +101,10 @@ void BuildFlags::add_to(CLI::App& command) {
   command.add_flag("-q,--quiet", quiet, "No progress");
 }
 
-void BuildFlags::refuse_for_engine(const std::string& path) const {
-  for (const CLI::Option* option : build_only_)
+void BuildFlags::refuse_for_engine(const std::string& path, bool loaded_on_device) const {
+  std::vector<const CLI::Option*> refused = build_only_;
+  if (!loaded_on_device) refused.insert(refused.begin(), device_);
+  for (const CLI::Option* option : refused)
     if (option->count() > 0)
       throw Error(Code::kInvalidArgument, fmt::format("this is an engine, built already, and {} would change nothing", option->get_name()))
           .in_source(path)
@@ -177,8 +179,8 @@ std::string engine_precision(const engine::EngineData& engine) {
 
 Engine open_engine(const std::string& path, const BuildFlags& flags) {
   if (is_engine_file(path)) {
-    flags.refuse_for_engine(path);
-    return Engine::load(path);
+    flags.refuse_for_engine(path, true);
+    return Engine::load(path, flags.engine_device());
   }
   TerminalProgress progress(flags.quiet);
   return build(path, flags.config(&progress));

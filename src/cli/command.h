@@ -68,11 +68,15 @@ struct BuildFlags {
   bool exact = false, no_verify = false, no_cache = false, quiet = false;
   void add_to(CLI::App& command);
   BuildConfig config(Progress* progress) const;
-  /// An engine is built already: throws Error(kInvalidArgument) when an option that only a build heeds was given for it.
-  void refuse_for_engine(const std::string& path) const;
+  /// An engine is built already: throws Error(kInvalidArgument) when an option that only a build heeds was given for it. --device, too, but where
+  /// the engine is loaded on it.
+  void refuse_for_engine(const std::string& path, bool loaded_on_device = false) const;
+  /// Where an engine must run: "" unless --device was given.
+  std::string engine_device() const { return device_->count() > 0 ? device : ""; }
 
  private:
   std::vector<const CLI::Option*> build_only_;
+  const CLI::Option* device_ = nullptr;
 };
 
 /// "60s", "2m", "500ms" or plain seconds; throws Error(kInvalidArgument).

@@ -3,6 +3,12 @@
 #pragma once
 // What this machine can do at best, for floors: measured in a fraction of a second.
 
+#include <memory>
+
+namespace lathe::cuda {
+class Device;
+}
+
 namespace lathe::cli {
 
 struct MachineRates {
@@ -11,5 +17,13 @@ struct MachineRates {
 };
 
 MachineRates measure_machine_rates();
+
+struct GpuRates {
+  double half_flops = 0;  ///< dense FP16 products by the architecture's figures; 0: an architecture that is not known
+  double bytes = 0;       ///< bytes per second of a large copy (read + written), or the driver's figure
+  bool measured = false;  ///< the bytes were
+};
+
+GpuRates measure_gpu_rates(const std::shared_ptr<cuda::Device>& device);
 
 }  // namespace lathe::cli

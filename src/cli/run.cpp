@@ -122,7 +122,7 @@ nlohmann::json statistics(const Tensor& tensor) {
 
 int run(const Options& options) {
   const bool built = is_engine_file(options.model);
-  if (built) options.flags.refuse_for_engine(options.model);
+  if (built) options.flags.refuse_for_engine(options.model, true);
   if (built && !options.flags.shapes.empty())
     throw Error(Code::kInvalidArgument, "this is an engine: the arrays alone give the shapes of a run")
         .in_source(options.model)
@@ -132,7 +132,7 @@ int run(const Options& options) {
   std::vector<Tensor> tensors;
   const Engine engine = [&] {
     if (built) {
-      Engine loaded = Engine::load(options.model);
+      Engine loaded = Engine::load(options.model, options.flags.engine_device());
       tensors = read_inputs(loaded.inputs(), options.inputs);
       return loaded;
     }

@@ -83,7 +83,7 @@ Context::Context(std::shared_ptr<const Engine> engine, Allocator* allocator)
       query_(std::make_unique<Query>(engine_->program())),
       memory_(std::make_unique<Memory>(allocator_, cuda_.get())) {
   memory_->outputs.assign(engine_->program().outputs.size(), {nullptr, 0});
-  times_.resize(engine_->program().steps.size());
+  times_.steps.resize(engine_->program().steps.size());
   CudaTensors& t = memory_->tensors;
   t.inputs.resize(engine_->program().inputs.size());
   t.input_bytes.resize(t.inputs.size());
@@ -102,10 +102,10 @@ void Context::keep_intermediates(bool keep) {
 
 void Context::start_profile() {
   profiling_ = true;
-  std::fill(times_.begin(), times_.end(), StepTime{});
+  std::fill(times_.steps.begin(), times_.steps.end(), StepTime{});
+  times_.whole = {};
 }
 
-std::vector<StepTime> Context::profile() const { return times_; }
 std::size_t Context::arena_bytes() const noexcept { return current_ ? current_->arena_bytes() : 0; }
 std::size_t Context::specialisations() const noexcept { return specialisations_.size(); }
 
@@ -169,6 +169,7 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
 }
 
 std::int64_t Context::graph_runs() const noexcept { return cuda_ ? cuda_->graph_runs() : 0; }
+void* Context::stream() const noexcept { return cuda_ ? cuda_->stream() : nullptr; }
 
 Status Context::prepare(std::span<const Dims> input_dims) noexcept {
   if (input_dims.size() != query_->inputs.size()) return {Code::kInvalidArgument, "the number of shapes is not the engine's number of inputs"};
@@ -194,10 +195,8 @@ Status Context::run_on_cuda(Specialisation& spec, std::span<const InputView> inp
     t.output_bytes[i] = dtype_bytes(desc.dtype, desc.elements());
     t.own[i] = memory_->outputs[i].first;
   }
-  const CudaCall call{t.inputs,      t.outputs,
-                      t.input_bytes, t.output_bytes,
-                      t.own,         static_cast<std::byte*>(memory_->arena),
-                      stream,        profiling_ ? std::span<StepTime>(times_) : std::span<StepTime>()};
+  const CudaCall call{
+      t.inputs, t.outputs, t.input_bytes, t.output_bytes, t.own, static_cast<std::byte*>(memory_->arena), stream, profiling_ ? &times_ : nullptr};
   return cuda_->run(spec, program, call);
 }
 
@@ -256,6 +255,7 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
     }
     return nullptr;
   };
+  const double begin = profiling_ ? os::now_seconds() : 0;
   for (std::size_t s = 0; s < spec->steps().size(); ++s) {
     const BoundStep& step = spec->steps()[s];
     if (!step.kernel) continue;
@@ -264,10 +264,14 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
     const double start = profiling_ ? os::now_seconds() : 0;
     status = step.kernel->run({spec->in.data(), spec->out.data(), arena + spec->scratch_offset(), &pool});
     if (profiling_) {
-      times_[s].seconds += os::now_seconds() - start;
-      ++times_[s].runs;
+      times_.steps[s].seconds += os::now_seconds() - start;
+      ++times_.steps[s].runs;
     }
     if (!status) return fail(status.code(), "step '{}': {}", program.steps[s].label, status.message());
+  }
+  if (profiling_) {
+    times_.whole.seconds += os::now_seconds() - begin;
+    ++times_.whole.runs;
   }
   return Status::ok();
 }

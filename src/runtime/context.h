@@ -32,6 +32,13 @@ struct StepTime {
   std::int64_t runs = 0;
 };
 
+/// What start_profile() collects.
+struct RunTimes {
+  std::vector<StepTime> steps;  ///< on a GPU between events, less what an event takes
+  StepTime whole;               ///< runs as they are without those events; on a GPU the device's time
+  bool replayed = false;        ///< the last of them was one replay of a CUDA graph
+};
+
 class CudaRun;
 class Specialisation;
 
@@ -56,11 +63,13 @@ class Context {
   /// Row-major float (or integer) copy of a slot that holds the ONNX tensor `name`; undefined when no slot does.
   Tensor slot(std::string_view name) const;
 
+  /// Times each step from the next run on; on a GPU every run then goes through the steps twice.
   void start_profile();
-  std::vector<StepTime> profile() const;
+  const RunTimes& profile() const noexcept { return times_; }
   std::size_t arena_bytes() const noexcept;      ///< planned activations and scratch of the current shapes' class
   std::size_t specialisations() const noexcept;  ///< shape classes held, at most 32
   std::int64_t graph_runs() const noexcept;      ///< runs that were one replay of a CUDA graph
+  void* stream() const noexcept;                 ///< a GPU's stream for runs that are given none; nullptr on the CPU
   const Engine& engine() const noexcept { return *engine_; }
 
  private:
@@ -79,7 +88,7 @@ class Context {
   std::vector<std::unique_ptr<Specialisation>> specialisations_;  // most recently used first
   std::unique_ptr<Memory> memory_;
   bool keep_ = false, profiling_ = false;
-  std::vector<StepTime> times_;
+  RunTimes times_;
   Specialisation* current_ = nullptr;
 };
 

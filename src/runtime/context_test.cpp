@@ -215,14 +215,18 @@ TEST(Context, TimesSteps) {
   const Tensor x = ramp({1, 3, 4, 5});
   const InputView in[] = {view(x)};
   ASSERT_TRUE(context.run(in, {}));
-  for (const StepTime& time : context.profile()) EXPECT_EQ(time.runs, 0);
+  for (const StepTime& time : context.profile().steps) EXPECT_EQ(time.runs, 0);
   context.start_profile();
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(context.run(in, {}));
-  ASSERT_EQ(context.profile().size(), 4U);
-  for (const StepTime& time : context.profile()) {
+  ASSERT_EQ(context.profile().steps.size(), 4U);
+  double sum = 0;
+  for (const StepTime& time : context.profile().steps) {
     EXPECT_EQ(time.runs, 5);
     EXPECT_GT(time.seconds, 0);
+    sum += time.seconds;
   }
+  EXPECT_EQ(context.profile().whole.runs, 5);
+  EXPECT_GE(context.profile().whole.seconds, sum);
 }
 
 class CountingAllocator final : public Allocator {

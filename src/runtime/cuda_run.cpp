@@ -19,6 +19,9 @@ namespace {
 constexpr std::size_t kMaxGraphs = 16;
 constexpr std::size_t kLeastFetchedAhead = 32u << 10;
 constexpr std::size_t kMostFetchedAhead = 12u << 20;  ///< bytes of a step's weights: a quarter of an H100's second-level cache
+// Sets of the caller's addresses that one shape has graphs for. A caller whose addresses keep changing has its tensors copied on the device
+// instead: microseconds, where making a graph anew takes milliseconds.
+constexpr std::ptrdiff_t kDirectGraphs = 4;
 
 const void* address(const Ref& ref, const Specialisation& spec, std::byte* arena) noexcept {
   switch (ref.kind) {
@@ -39,7 +42,7 @@ std::byte* aligned(std::vector<std::byte>& memory) noexcept {
 
 }  // namespace
 
-CudaRun::CudaRun(std::shared_ptr<cuda::Device> device) : device_(std::move(device)), stream_(device_) {}
+CudaRun::CudaRun(std::shared_ptr<cuda::Device> device) : device_(std::move(device)), stream_(device_), done_(device_, false) {}
 
 void CudaRun::clear(void* data, std::size_t bytes) {
   const cuda::Current current(*device_);
@@ -58,11 +61,39 @@ std::vector<std::byte> CudaRun::fetch(const void* data, std::size_t bytes) const
 Status CudaRun::run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept try {
   const cuda::Current current(*device_);
   if (const Status status = current.status(); !status) return status;
-  const cuda::Driver& driver = device_->driver();
   const auto stream = call.stream ? static_cast<cuda::StreamHandle>(call.stream) : stream_.handle();
+  // Activations are shared by all runs: one on another stream waits for the last.
+  if (pending_ && pending_ != stream)
+    if (const Status status = done_.hold(stream); !status) return status;
+  pending_ = nullptr;
+  bool touches_host = false;
+  if (const Status status = place(spec, call, stream, touches_host); !status) return status;
+  if (call.times) {
+    if (const Status status = time_steps(spec, program, call, stream); !status) return status;
+  } else if (spec.has_host_steps()) {
+    if (const Status status = launch_all(spec, program, call, stream); !status) return status;
+  } else if (const Status status = launch_or_replay(spec, program, call, stream); !status) {
+    return status;
+  }
+  if (const Status status = give_outputs(spec, call, stream, touches_host); !status) return status;
+  // A caller that keeps everything on the device and gave a stream orders its own work behind ours.
+  if (call.stream && !touches_host) {
+    pending_ = stream;
+    return done_.record(stream);
+  }
+  return device_->driver().status(device_->driver().stream_synchronize(stream), "running the steps");
+} catch (const Error& error) {
+  return {error.code(), error.what()};
+} catch (const std::exception& error) {
+  return {Code::kOutOfMemory, error.what()};
+}
+
+/// Where each input and output lies for this run; what the host keeps is brought to the device.
+Status CudaRun::place(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host) {
+  const cuda::Driver& driver = device_->driver();
   staged_inputs_.resize(call.inputs.size());
   host_outputs_.resize(call.own_outputs.size());
-  bool touches_host = false;
+  on_device_.resize(call.own_outputs.size());
   for (std::size_t i = 0; i < call.inputs.size(); ++i) {
     spec.input_pointers[i] = call.inputs[i];
     if (call.input_bytes[i] == 0 || cuda::is_device_memory(*device_, call.inputs[i])) continue;
@@ -72,25 +103,41 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
     if (const auto r = driver.copy_to_device(staged_inputs_[i].address(), call.inputs[i], call.input_bytes[i], stream); r != cuda::kSuccess)
       return driver.status(r, "cuMemcpyHtoDAsync of an input");
   }
-  const auto given_on_device = [&](std::size_t i) { return i < call.outputs.size() && call.outputs[i] && cuda::is_device_memory(*device_, call.outputs[i]); };
-  for (std::size_t i = 0; i < call.own_outputs.size(); ++i) spec.output_pointers[i] = given_on_device(i) ? call.outputs[i] : call.own_outputs[i];
-
-  if (call.times.empty() && !spec.has_host_steps()) {
-    if (Captured* captured = find(spec, call)) {
-      ++graph_runs_;
-      if (const Status status = captured->graph.launch(stream); !status) return status;
-    } else {
-      if (const Status status = launch_all(spec, program, call, stream); !status) return status;
-      capture(spec, program, call);
-    }
-  } else if (const Status status = launch_all(spec, program, call, stream); !status) {
-    return status;
-  }
-
   for (std::size_t i = 0; i < call.own_outputs.size(); ++i) {
-    if (given_on_device(i) || call.output_bytes[i] == 0) continue;
-    touches_host = true;
+    on_device_[i] = i < call.outputs.size() && call.outputs[i] && cuda::is_device_memory(*device_, call.outputs[i]);
+    spec.output_pointers[i] = on_device_[i] ? call.outputs[i] : call.own_outputs[i];
+  }
+  return Status::ok();
+}
+
+/// The Context's own memory for all inputs and outputs, so that one graph serves every caller's addresses.
+Status CudaRun::stage(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream) {
+  const cuda::Driver& driver = device_->driver();
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    if (call.input_bytes[i] == 0 || spec.input_pointers[i] != call.inputs[i]) continue;
+    if (staged_inputs_[i].bytes() < call.input_bytes[i]) staged_inputs_[i] = cuda::Block(device_, call.input_bytes[i]);
+    spec.input_pointers[i] = staged_inputs_[i].data();
+    if (const auto r = driver.copy_on_device(staged_inputs_[i].address(), cuda::address_of(call.inputs[i]), call.input_bytes[i], stream); r != cuda::kSuccess)
+      return driver.status(r, "cuMemcpyDtoDAsync of an input");
+  }
+  for (std::size_t i = 0; i < call.own_outputs.size(); ++i) spec.output_pointers[i] = call.own_outputs[i];
+  return Status::ok();
+}
+
+/// Outputs that the steps did not write where the caller wants them.
+Status CudaRun::give_outputs(const Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host) {
+  const cuda::Driver& driver = device_->driver();
+  for (std::size_t i = 0; i < call.own_outputs.size(); ++i) {
+    if (call.output_bytes[i] == 0) continue;
     void* to = i < call.outputs.size() ? call.outputs[i] : nullptr;
+    if (on_device_[i]) {
+      if (spec.output_pointers[i] == to) continue;
+      if (const auto r = driver.copy_on_device(cuda::address_of(to), cuda::address_of(spec.output_pointers[i]), call.output_bytes[i], stream);
+          r != cuda::kSuccess)
+        return driver.status(r, "cuMemcpyDtoDAsync of an output");
+      continue;
+    }
+    touches_host = true;
     if (!to) {
       if (host_outputs_[i].bytes() < call.output_bytes[i]) host_outputs_[i] = cuda::Block(device_, call.output_bytes[i], MemorySpace::kPinned);
       to = host_outputs_[i].data();
@@ -98,21 +145,36 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
     if (const auto r = driver.copy_to_host(to, cuda::address_of(spec.output_pointers[i]), call.output_bytes[i], stream); r != cuda::kSuccess)
       return driver.status(r, "cuMemcpyDtoHAsync of an output");
   }
-  // A caller that keeps everything on the device and gave a stream orders its own work behind ours.
-  if (call.stream && !touches_host) return Status::ok();
-  return driver.status(driver.stream_synchronize(stream), "running the steps");
-} catch (const Error& error) {
-  return {error.code(), error.what()};
-} catch (const std::exception& error) {
-  return {Code::kOutOfMemory, error.what()};
+  return Status::ok();
 }
 
-Status CudaRun::launch_all(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream) noexcept {
-  const bool timed = !call.times.empty();
-  if (timed)
-    while (events_.size() <= spec.steps().size()) events_.emplace_back(device_);
-  if (timed)
-    if (const Status status = events_[0].record(stream); !status) return status;
+Status CudaRun::launch_or_replay(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream) noexcept {
+  Captured* captured = find(spec, call);
+  if (!captured && std::count_if(graphs_.begin(), graphs_.end(), [&](const Captured& c) { return c.version == spec.version(); }) >= kDirectGraphs) {
+    if (const Status status = stage(spec, call, stream); !status) return status;
+    captured = find(spec, call);
+  }
+  if (captured) {
+    ++graph_runs_;
+    return captured->graph.launch(stream);
+  }
+  if (const Status status = launch_all(spec, program, call, stream); !status) return status;
+  // A graph that cannot be made is no failure: the launches stay plain.
+  Captured made;
+  if (const Status status = capture(spec, program, call, Marks::kNone, made); !status) {
+    log(LogLevel::kWarning, "no CUDA graph could be made: {}", status.message());
+    return Status::ok();
+  }
+  if (graphs_.size() >= kMaxGraphs) graphs_.pop_back();
+  graphs_.insert(graphs_.begin(), std::move(made));
+  return Status::ok();
+}
+
+Status CudaRun::launch_all(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream, Marks marks) noexcept {
+  const auto mark = [&](std::size_t at) {
+    return marks == Marks::kNone ? Status::ok() : marks == Marks::kInGraph ? events_[at].record_in_graph(stream) : events_[at].record(stream);
+  };
+  if (const Status status = mark(0); !status) return status;
   // A step's kernel asks the cache for the weights behind it: at small batches they come from memory while the multiprocessors wait.
   const auto weighs = [&](std::size_t s) {
     const BoundStep& step = spec.steps()[s];
@@ -137,19 +199,53 @@ Status CudaRun::launch_all(Specialisation& spec, const plan::Program& program, c
         status = step.kernel->run(io);
       }
     }
-    if (status && timed) status = events_[s + 1].record(stream);
+    if (status) status = mark(s + 1);
     if (!status) {
       char text[254];
       const auto end = fmt::format_to_n(text, sizeof text, "step '{}': {}", program.steps[s].label, status.message());
       return {status.code(), std::string_view(text, std::min(end.size, sizeof text))};
     }
   }
-  if (!timed) return Status::ok();
-  if (const Status status = events_[spec.steps().size()].synchronize(); !status) return status;
-  for (std::size_t s = 0; s < spec.steps().size(); ++s) {
-    call.times[s].seconds += std::max(0.0, events_[s + 1].seconds_since(events_[s]));
-    ++call.times[s].runs;
+  return mark(spec.steps().size() + 1);  // behind an event alone: what an event takes
+}
+
+/// One run as it is, between two events, and one with an event between every two steps. Those stand in a graph, so that no step waits for the
+/// host's next call; host-op steps cannot, there the host's time counts.
+Status CudaRun::time_steps(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream) {
+  RunTimes& times = *call.times;
+  const std::size_t steps = spec.steps().size();
+  while (events_.size() < steps + 4) events_.emplace_back(device_);
+  const cuda::Event &start = events_[steps + 2], &stop = events_[steps + 3];
+  const auto once = [&] { return spec.has_host_steps() ? launch_all(spec, program, call, stream) : launch_or_replay(spec, program, call, stream); };
+  const std::int64_t replays = graph_runs_;
+  if (const Status status = start.record(stream); !status) return status;
+  if (const Status status = once(); !status) return status;
+  if (const Status status = stop.record(stream); !status) return status;
+  const bool replayed = graph_runs_ > replays;
+
+  Marks marks = Marks::kRecorded;
+  if (!spec.has_host_steps()) {
+    if (!timed_.graph || !stands(timed_, spec, call)) {
+      Captured made;
+      if (const Status status = capture(spec, program, call, Marks::kInGraph, made); !status)
+        log(LogLevel::kWarning, "steps are timed without a CUDA graph: {}", status.message());
+      timed_ = std::move(made);
+    }
+    if (timed_.graph) marks = Marks::kInGraph;
   }
+  if (const Status status = marks == Marks::kInGraph ? timed_.graph.launch(stream) : launch_all(spec, program, call, stream, marks); !status) return status;
+  if (const auto r = device_->driver().stream_synchronize(stream); r != cuda::kSuccess) return device_->driver().status(r, "running the steps");
+  const double event = std::max(0.0, events_[steps + 1].seconds_since(events_[steps]));
+  for (std::size_t s = 0; s < steps; ++s) {
+    times.steps[s].seconds += std::max(0.0, events_[s + 1].seconds_since(events_[s]) - event);
+    ++times.steps[s].runs;
+  }
+  // The first run of a shape launches its kernels one by one and makes the graph: not what later runs take.
+  if (replayed || graphs_.empty()) {
+    times.whole.seconds += std::max(0.0, stop.seconds_since(start));
+    ++times.whole.runs;
+  }
+  times.replayed = replayed;
   return Status::ok();
 }
 
@@ -192,34 +288,30 @@ Status CudaRun::run_on_host(Specialisation& spec, const BoundStep& step, const C
   return driver.status(driver.stream_synchronize(stream), "cuStreamSynchronize behind a host step");
 }
 
+bool CudaRun::stands(const Captured& c, const Specialisation& spec, const CudaCall& call) noexcept {
+  if (c.version != spec.version() || c.pointers[0] != call.arena) return false;
+  const auto outputs = c.pointers.begin() + 1 + static_cast<std::ptrdiff_t>(spec.input_pointers.size());
+  return std::equal(spec.input_pointers.begin(), spec.input_pointers.end(), c.pointers.begin() + 1) &&
+         std::equal(spec.output_pointers.begin(), spec.output_pointers.end(), outputs);
+}
+
 CudaRun::Captured* CudaRun::find(const Specialisation& spec, const CudaCall& call) noexcept {
   for (std::size_t g = 0; g < graphs_.size(); ++g) {
-    const Captured& c = graphs_[g];
-    if (c.version != spec.version() || c.pointers[0] != call.arena) continue;
-    const std::size_t inputs = spec.input_pointers.size();
-    if (!std::equal(spec.input_pointers.begin(), spec.input_pointers.end(), c.pointers.begin() + 1)) continue;
-    if (!std::equal(spec.output_pointers.begin(), spec.output_pointers.end(), c.pointers.begin() + 1 + static_cast<std::ptrdiff_t>(inputs))) continue;
+    if (!stands(graphs_[g], spec, call)) continue;
     for (std::size_t i = g; i > 0; --i) std::swap(graphs_[i], graphs_[i - 1]);
     return &graphs_.front();
   }
   return nullptr;
 }
 
-/// Behind the plain launches of a first run. A graph that cannot be made is no failure: the launches stay plain.
-void CudaRun::capture(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept {
-  Captured captured;
+/// Behind the plain launches of a first run: nothing is loaded any more.
+Status CudaRun::capture(Specialisation& spec, const plan::Program& program, const CudaCall& call, Marks marks, Captured& captured) noexcept {
   captured.version = spec.version();
   captured.pointers.push_back(call.arena);
   captured.pointers.insert(captured.pointers.end(), spec.input_pointers.begin(), spec.input_pointers.end());
   captured.pointers.insert(captured.pointers.end(), spec.output_pointers.begin(), spec.output_pointers.end());
-  const Status status = cuda::Graph::capture(
-      device_, stream_.handle(), [&] { return launch_all(spec, program, call, stream_.handle()); }, captured.graph);
-  if (!status) {
-    log(LogLevel::kWarning, "no CUDA graph could be made: {}", status.message());
-    return;
-  }
-  if (graphs_.size() >= kMaxGraphs) graphs_.pop_back();
-  graphs_.insert(graphs_.begin(), std::move(captured));
+  return cuda::Graph::capture(
+      device_, stream_.handle(), [&] { return launch_all(spec, program, call, stream_.handle(), marks); }, captured.graph);
 }
 
 }  // namespace lathe::runtime

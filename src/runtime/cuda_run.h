@@ -13,7 +13,7 @@
 
 namespace lathe::runtime {
 
-struct StepTime;
+struct RunTimes;
 
 /// Pointers of one call. Where the caller's are the device's own memory they are used as they are.
 struct CudaCall {
@@ -23,7 +23,7 @@ struct CudaCall {
   std::span<void* const> own_outputs;  ///< device memory for those that are not given there
   std::byte* arena = nullptr;
   void* stream = nullptr;     ///< the caller's; nullptr: the Context's own, and the call returns when all is done
-  std::span<StepTime> times;  ///< not empty: every step is timed
+  RunTimes* times = nullptr;  ///< not null: every step is timed
 };
 
 class CudaRun {
@@ -31,12 +31,14 @@ class CudaRun {
   explicit CudaRun(std::shared_ptr<cuda::Device> device);
 
   const std::shared_ptr<cuda::Device>& device() const noexcept { return device_; }
+  cuda::StreamHandle stream() const noexcept { return stream_.handle(); }
   /// Fills fresh device memory with zeros: kernels keep counters in their scratch.
   void clear(void* data, std::size_t bytes);
-  /// Fills in the pointers of `spec` and runs it: plain launches the first time, the graph captured behind them from then on.
+  /// Fills in the pointers of `spec` and runs it: plain launches the first time, the graph captured behind them from then on. Runs of one
+  /// Context on different streams follow each other.
   Status run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept;
   /// The host's copy of an output that the caller gave no memory for.
-  const void* host_output(std::size_t index) const noexcept { return host_outputs_[index].data(); }
+  const void* host_output(std::size_t index) const noexcept { return index < host_outputs_.size() ? host_outputs_[index].data() : nullptr; }
   /// Bytes from the device, for inspection.
   std::vector<std::byte> fetch(const void* data, std::size_t bytes) const;
   /// Replays so far that went through a graph.
@@ -49,16 +51,28 @@ class CudaRun {
     cuda::Graph graph;
   };
 
-  Status launch_all(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream) noexcept;
+  Status place(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host);
+  Status stage(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream);
+  Status give_outputs(const Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host);
+  /// Events between the steps: none, recorded as they are launched, or nodes of the graph that is captured.
+  enum class Marks { kNone, kRecorded, kInGraph };
+  Status launch_all(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream, Marks marks = Marks::kNone) noexcept;
+  Status launch_or_replay(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream) noexcept;
   Status run_on_host(Specialisation& spec, const BoundStep& step, const CudaCall& call, cuda::StreamHandle stream);
+  Status time_steps(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream);
+  static bool stands(const Captured& captured, const Specialisation& spec, const CudaCall& call) noexcept;
   Captured* find(const Specialisation& spec, const CudaCall& call) noexcept;
-  void capture(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept;
+  Status capture(Specialisation& spec, const plan::Program& program, const CudaCall& call, Marks marks, Captured& captured) noexcept;
 
   std::shared_ptr<cuda::Device> device_;
   cuda::Stream stream_;
   std::vector<cuda::Block> staged_inputs_, host_outputs_;
+  std::vector<char> on_device_;   // of the call's outputs: given in the device's memory
   std::vector<Captured> graphs_;  // most recently used first
+  Captured timed_;                // with an event between every two steps
   std::vector<cuda::Event> events_;
+  cuda::Event done_;                      // of the last run that was not waited for
+  cuda::StreamHandle pending_ = nullptr;  // the stream that it is on
   std::int64_t graph_runs_ = 0;
 };
 

@@ -16,6 +16,12 @@
 namespace lathe::runtime {
 namespace {
 
+/// `section` is a section's name, its beginning and '*', or empty: any.
+bool asked_for(std::string_view section, const std::string& device) {
+  if (section.empty()) return true;
+  return section.back() == '*' ? device.starts_with(section.substr(0, section.size() - 1)) : device == section;
+}
+
 /// Why the first step that cannot run here cannot; empty when all can.
 std::string unfit_step(const plan::Program& program) {
   for (const plan::Step& step : program.steps) {
@@ -38,7 +44,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
   const cpu::CpuFeatures here = cpu::cpu_features();
   std::string refused;
   for (const engine::DeviceSection& candidate : engine->data_.sections) {
-    if (!section.empty() && candidate.device != section) continue;
+    if (!asked_for(section, candidate.device)) continue;
     if (candidate.device.rfind("cuda:", 0) == 0) {
       std::string unfit = cuda_section_unfit(candidate.device, ordinal);
       if (unfit.empty())
@@ -76,8 +82,13 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     if (!refused.empty()) log(LogLevel::kWarning, "the engine runs on its section {}", engine->note_);
     return engine;
   }
-  throw Error(Code::kMachine, refused.empty() ? "the engine has no section for this machine's CPU" : refused)
-      .with_remedy("Build the engine again on this machine.");
+  const bool for_gpu = section.starts_with("cuda");
+  if (refused.empty() && section.empty()) refused = "the engine has no section for this machine's CPU";
+  if (refused.empty())
+    refused = for_gpu ? "the engine was built for the CPU: it has no section for a GPU" : fmt::format("the engine has no section '{}'", section);
+  throw Error(Code::kMachine, refused)
+      .with_remedy(for_gpu ? "Build it again with --device cuda on a machine with this GPU, or leave the device open."
+                           : "Build the engine again on this machine.");
 }
 
 std::size_t Engine::weight_bytes() const {

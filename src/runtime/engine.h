@@ -14,7 +14,8 @@ namespace lathe::runtime {
 
 class Engine {
  public:
-  /// Takes over what the reader mapped or the builder made. `section` picks by device name; "" = the first that this machine can run.
+  /// Takes over what the reader mapped or the builder made. `section` picks by device name ("cuda*" by its beginning); "" = the first that this
+  /// machine can run.
   /// Throws Error(kMachine) when none can. `ordinal`: the GPU of a CUDA section; its weights are uploaded.
   static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {}, int ordinal = 0);
 

@@ -45,18 +45,20 @@ struct FakeFunction {
 struct FakeModule {
   std::map<std::string, FakeFunction> functions;
 };
-struct FakeStream {
-  bool capturing = false, broken = false;
-  std::size_t captured = 0;
-  long ticks = 0;  // of what was captured
-};
 struct FakeEvent {
   bool timing = true;
   long at = -1;
 };
+struct FakeStream {
+  bool capturing = false, broken = false;
+  std::size_t captured = 0;
+  long ticks = 0;                                   // of what was captured
+  std::vector<std::pair<FakeEvent*, long>> events;  // nodes of the capture that record, and the ticks before
+};
 struct FakeGraph {
   std::size_t nodes = 0;
   long ticks = 0;
+  std::vector<std::pair<FakeEvent*, long>> events;
 };
 
 struct State {
@@ -74,7 +76,13 @@ struct State {
   long clock = 0, launch_ticks = 0;
   std::string violations;
   std::map<std::string, std::pair<int, int>> failures;
+  std::map<std::string, std::size_t> calls;
+  std::map<const void*, std::size_t> waits;
+  std::map<DevicePointer, std::size_t> launched_with;
 };
+
+/// Streams that are there without being made: the legacy default stream and the thread's.
+bool is_default_stream(const void* stream) { return reinterpret_cast<std::uintptr_t>(stream) == 1 || reinterpret_cast<std::uintptr_t>(stream) == 2; }
 
 State& state() {
   static auto* s = new State;  // outlives every static of the tests
@@ -86,6 +94,7 @@ thread_local std::vector<void*> context_stack;
 class Call {
  public:
   explicit Call(const char* name, bool needs_context = true) : name_(name), lock_(state().mutex) {
+    ++state().calls[name];
     if (auto it = state().failures.find(name); it != state().failures.end() && --it->second.first == 0) {
       planned_ = it->second.second;
       state().failures.erase(it);
@@ -108,6 +117,7 @@ class Call {
     return pointer >= it->first && pointer + bytes <= it->first + it->second.bytes;
   }
   Result use_stream(StreamHandle handle) {
+    if (is_default_stream(handle)) return kSuccess;
     auto* stream = reinterpret_cast<FakeStream*>(handle);
     if (stream && state().streams.count(stream) == 0) return wrong("no such stream", kInvalidHandle);
     if (stream && stream->capturing) {
@@ -348,6 +358,7 @@ FAKE cuStreamDestroy_v2(StreamHandle handle) {
 FAKE cuStreamSynchronize(StreamHandle handle) {
   Call call("cuStreamSynchronize");
   if (!call) return call.result();
+  if (is_default_stream(handle)) return kSuccess;
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0) return call.wrong("no such stream", kInvalidHandle);
   return stream->capturing ? call.wrong("it captures", kCaptureInvalidated) : kSuccess;
@@ -356,6 +367,7 @@ FAKE cuStreamWaitEvent(StreamHandle stream, EventHandle event, unsigned flags) {
   Call call("cuStreamWaitEvent");
   if (!call) return call.result();
   if (const Result r = call.use_stream(stream)) return r;
+  ++state().waits[stream];
   return flags == 0 && state().events.count(reinterpret_cast<FakeEvent*>(event)) ? kSuccess : call.wrong("no such event", kInvalidHandle);
 }
 FAKE cuStreamBeginCapture_v2(StreamHandle handle, int mode) {
@@ -364,7 +376,7 @@ FAKE cuStreamBeginCapture_v2(StreamHandle handle, int mode) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || mode < 0 || mode > 2) return call.wrong("no such stream or mode", kInvalidHandle);
   if (stream->capturing) return call.wrong("it captures already", kCaptureInvalidated);
-  *stream = {true, false, 0, 0};
+  *stream = {true, false, 0, 0, {}};
   return kSuccess;
 }
 FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
@@ -373,7 +385,7 @@ FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || !stream->capturing) return call.wrong("it does not capture", kCaptureUnmatched);
   stream->capturing = false;
-  auto* made = new FakeGraph{stream->captured, stream->ticks};
+  auto* made = new FakeGraph{stream->captured, stream->ticks, stream->events};
   state().graphs.insert(made);
   *graph = reinterpret_cast<GraphHandle>(made);
   return kSuccess;
@@ -398,6 +410,13 @@ FAKE cuGraphLaunch(GraphExecHandle exec, StreamHandle stream) {
   if (!call) return call.result();
   if (const Result r = call.use_stream(stream)) return r;
   if (state().execs.count(reinterpret_cast<FakeGraph*>(exec)) == 0) return call.wrong("no such graph", kInvalidHandle);
+  // In a graph that records, a node takes a tick beside those that were planned.
+  const FakeGraph& graph = *reinterpret_cast<FakeGraph*>(exec);
+  for (const auto& [event, ticks] : graph.events) {
+    if (state().events.count(event) == 0) return call.wrong("the graph records an event that is gone", kInvalidHandle);
+    event->at = state().clock + ticks;
+  }
+  if (!graph.events.empty()) state().clock += static_cast<long>(graph.nodes);
   ++state().graph_launches;
   state().clock += reinterpret_cast<FakeGraph*>(exec)->ticks;
   return kSuccess;
@@ -429,6 +448,17 @@ FAKE cuEventRecord(EventHandle event, StreamHandle stream) {
   if (const Result r = call.use_stream(stream)) return r;
   if (state().events.count(reinterpret_cast<FakeEvent*>(event)) == 0) return call.wrong("no such event", kInvalidHandle);
   reinterpret_cast<FakeEvent*>(event)->at = ++state().clock;
+  return kSuccess;
+}
+FAKE cuEventRecordWithFlags(EventHandle event, StreamHandle handle, unsigned flags) {
+  Call call("cuEventRecordWithFlags");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(handle)) return r;
+  auto* stream = reinterpret_cast<FakeStream*>(handle);
+  if (state().events.count(reinterpret_cast<FakeEvent*>(event)) == 0) return call.wrong("no such event", kInvalidHandle);
+  if (flags != kEventRecordExternal || is_default_stream(handle) || !stream || !stream->capturing)
+    return call.wrong("an external record is for a stream that captures");
+  stream->events.emplace_back(reinterpret_cast<FakeEvent*>(event), static_cast<long>(stream->captured) + stream->ticks);
   return kSuccess;
 }
 FAKE cuEventSynchronize(EventHandle event) {
@@ -565,10 +595,11 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
     std::memcpy(&word, static_cast<const char*>(parameters[0]) + at, 8);
     if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1))
       return call.wrong(function->name + ": a pointer to memory that is not there, at byte " + std::to_string(at));
+    if ((word >> 48) == (kTag >> 48)) ++state().launched_with[std::prev(state().blocks.upper_bound(word))->first];
   }
   ++state().launches;
   auto* stream = reinterpret_cast<FakeStream*>(spec->stream);
-  (stream && stream->capturing ? stream->ticks : state().clock) += state().launch_ticks;
+  (stream && !is_default_stream(stream) && stream->capturing ? stream->ticks : state().clock) += state().launch_ticks;
   return kSuccess;
 }
 
@@ -594,6 +625,9 @@ FAKE_TEST void fake_cuda_reset() {
   const std::lock_guard lock(state().mutex);
   state().violations.clear();
   state().failures.clear();
+  state().calls.clear();
+  state().waits.clear();
+  state().launched_with.clear();
   state().launches = state().graph_launches = state().captured = 0;
   state().limit = std::size_t{1} << 30;
   state().launch_ticks = 0;
@@ -602,6 +636,17 @@ FAKE_TEST void fake_cuda_fail(const char* name, int nth, int result) {
   const std::lock_guard lock(state().mutex);
   state().failures[name] = {nth, result};
 }
+namespace {
+template <class Key>
+std::size_t count_of(const std::map<Key, std::size_t>& counts, const Key& key) {
+  const std::lock_guard lock(state().mutex);
+  const auto found = counts.find(key);
+  return found == counts.end() ? 0 : found->second;
+}
+}  // namespace
+FAKE_TEST std::size_t fake_cuda_launched_with(unsigned long long block) { return count_of(state().launched_with, static_cast<DevicePointer>(block)); }
+FAKE_TEST std::size_t fake_cuda_waits(const void* stream) { return count_of(state().waits, stream); }
+FAKE_TEST std::size_t fake_cuda_calls(const char* name) { return count_of(state().calls, std::string(name)); }
 FAKE_TEST void fake_cuda_set_memory(std::size_t bytes) {
   const std::lock_guard lock(state().mutex);
   state().limit = bytes;

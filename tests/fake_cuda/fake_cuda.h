@@ -17,6 +17,12 @@ const char* fake_cuda_violations();
 void fake_cuda_reset();
 /* The `nth` next call of `name` (1 = the next) fails with `result`. */
 void fake_cuda_fail(const char* name, int nth, int result);
+/* Launches since the last reset whose parameters held an address inside the block that begins at `block`. */
+std::size_t fake_cuda_launched_with(unsigned long long block);
+/* Waits for an event that were enqueued on this stream since the last reset. */
+std::size_t fake_cuda_waits(const void* stream);
+/* Calls of `name` since the last reset. */
+std::size_t fake_cuda_calls(const char* name);
 /* Bytes of device memory; the default is 1 GiB. */
 void fake_cuda_set_memory(std::size_t bytes);
 /* Ticks of the clock that a launch of a kernel of Lathe's takes; the default is none. */

@@ -44,7 +44,9 @@ enum DeviceAttribute : int {
 enum FunctionAttribute : int { kMaxThreadsPerBlock = 0, kStaticSharedBytes = 1, kLocalBytes = 3, kRegisters = 4, kMaxDynamicSharedBytes = 8 };
 inline constexpr int kPointerMemoryType = 2, kPointerDeviceOrdinal = 9;
 inline constexpr unsigned kMemoryTypeHost = 1, kMemoryTypeDevice = 2;
-inline constexpr unsigned kStreamNonBlocking = 1, kEventDisableTiming = 2;
+inline constexpr unsigned kStreamNonBlocking = 1, kEventDisableTiming = 2, kEventRecordExternal = 1;
+/// Handles that mean a stream without being made: the process's default stream, and the calling thread's.
+inline const StreamHandle kLegacyStream = reinterpret_cast<StreamHandle>(1), kPerThreadStream = reinterpret_cast<StreamHandle>(2);
 inline constexpr int kCaptureThreadLocal = 1;
 inline constexpr int kMapElements16 = 1, kMapSwizzle128 = 3, kMapPromote256 = 3;  ///< of a tensor map: 2-byte elements; swizzle; bytes fetched at once
 inline constexpr int kLaunchAttributeCluster = 4, kLaunchAttributeProgrammaticSerialization = 6;
@@ -110,6 +112,7 @@ static_assert(sizeof(LaunchSpec) == 56, "as the driver lays it out");
   X(event_create, "cuEventCreate", (EventHandle*, unsigned))                                               \
   X(event_destroy, "cuEventDestroy_v2", (EventHandle))                                                     \
   X(event_record, "cuEventRecord", (EventHandle, StreamHandle))                                            \
+  X(event_record_with, "cuEventRecordWithFlags", (EventHandle, StreamHandle, unsigned))                    \
   X(event_synchronize, "cuEventSynchronize", (EventHandle))                                                \
   X(event_elapsed, "cuEventElapsedTime", (float*, EventHandle, EventHandle))                               \
   X(module_load, "cuModuleLoadData", (ModuleHandle*, const void*))                                         \

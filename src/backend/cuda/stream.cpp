@@ -34,6 +34,12 @@ Event::~Event() {
 Event::Event(Event&& other) noexcept : device_(std::move(other.device_)), handle_(std::exchange(other.handle_, nullptr)) {}
 
 Status Event::record(StreamHandle stream) const noexcept { return device_->driver().status(device_->driver().event_record(handle_, stream), "cuEventRecord"); }
+Status Event::record_in_graph(StreamHandle stream) const noexcept {
+  return device_->driver().status(device_->driver().event_record_with(handle_, stream, kEventRecordExternal), "cuEventRecordWithFlags");
+}
+Status Event::hold(StreamHandle stream) const noexcept {
+  return device_->driver().status(device_->driver().stream_wait_event(stream, handle_, 0), "cuStreamWaitEvent");
+}
 Status Event::synchronize() const noexcept { return device_->driver().status(device_->driver().event_synchronize(handle_), "cuEventSynchronize"); }
 
 double Event::seconds_since(const Event& start) const noexcept {

@@ -33,6 +33,10 @@ class Event {
   Event& operator=(Event&&) = delete;
   EventHandle handle() const noexcept { return handle_; }
   Status record(StreamHandle stream) const noexcept;
+  /// On a capturing stream: a node of the graph that records at every replay, so that the event can be read behind it.
+  Status record_in_graph(StreamHandle stream) const noexcept;
+  /// What is enqueued on `stream` from now on starts behind this event.
+  Status hold(StreamHandle stream) const noexcept;
   Status synchronize() const noexcept;
   /// Seconds from `start` to this event; negative when either has not happened.
   double seconds_since(const Event& start) const noexcept;
