@@ -12,7 +12,7 @@
 namespace lathe::cli {
 namespace {
 
-constexpr std::size_t kCopyBytes = std::size_t{512} << 20;
+constexpr std::size_t kCopyBytes = std::size_t{256} << 20;
 constexpr int kRounds = 8;
 
 /// Bytes read and written a second; 0 when the device has no room for it.

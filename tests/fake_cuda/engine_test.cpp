@@ -3,61 +3,14 @@
 // Building and running engines for a GPU through the driver that only checks calls: what is allocated, copied, launched, captured and
 // given back. Numbers are for machines with a GPU (tests/gpu).
 
-#include <gtest/gtest.h>
-
 #include <array>
-#include <cstdlib>
 #include <map>
 
-#include "backend/cuda/nvrtc.h"
-#include "builder/builder.h"
-#include "builder/test_models.h"
 #include "engine/engine.h"
-#include "fake_cuda.h"
-#include "runtime/context.h"
+#include "engine_fixture.h"
 
 namespace lathe {
 namespace {
-
-const int chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", "none", 1) + setenv("LATHE_CUDNN", "none", 1);
-
-std::shared_ptr<ir::Model> small_model() {
-  builder::test::ModelMaker m(3);
-  ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 16, 8, 8});
-  ir::Attrs axis;
-  axis.set("axis", -1);
-  ir::Value* y = m.add("Softmax", {m.silu(x)}, axis);
-  return m.finish({m.add("Add", {y, m.weight({16, 1, 1}, 1)})});
-}
-
-builder::BuildOptions options() {
-  builder::BuildOptions options;
-  options.device = "cuda";
-  options.verify = false;  // nothing is computed here
-  options.budget_seconds = 0;
-  options.use_cache = false;
-  return options;
-}
-
-class FakeEngine : public testing::Test {
- protected:
-  void SetUp() override {
-    ASSERT_EQ(chosen, 0);
-    if (!cuda::Nvrtc::find()) GTEST_SKIP() << "no NVRTC here";
-    fake_cuda_reset();
-  }
-  void TearDown() override {
-    EXPECT_STREQ(fake_cuda_violations(), "");
-    const fake_cuda_live live = fake_cuda_count();
-    EXPECT_EQ(live.contexts + live.blocks + live.pinned_blocks + live.streams + live.events + live.modules + live.graphs, 0u) << "something was left behind";
-  }
-  static Status run(runtime::Context& context, std::int64_t batch) {
-    std::vector<float> x(static_cast<std::size_t>(batch * 16 * 64), 1);
-    const std::int64_t dims[] = {batch, 16, 8, 8};
-    const runtime::InputView view{x.data(), DType::kFloat32, dims};
-    return context.run(std::span(&view, 1), {});
-  }
-};
 
 TEST_F(FakeEngine, TheFirstRunLaunchesAndLaterOnesReplay) {
   const auto engine = runtime::Engine::create(builder::build_engine(small_model(), options()).engine);
@@ -116,40 +69,9 @@ TEST_F(FakeEngine, ContextsGiveBackWhatTheyTook) {
   EXPECT_EQ(after.streams + after.events + after.graphs, before.streams + before.events + before.graphs);
 }
 
-/// What convolutional networks are made of: a stem on an image, depthwise and grouped convolutions, a concat, poolings, a step up, a classifier.
-std::shared_ptr<ir::Model> image_model() {
-  builder::test::ModelMaker m(5);
-  ir::Value* image = m.input("x", {ir::Dim::symbol("batch"), 3, ir::Dim::symbol("height"), ir::Dim::symbol("width")});
-  const auto ints = [](std::initializer_list<std::pair<const char*, std::vector<std::int64_t>>> list) {
-    ir::Attrs attrs;
-    for (const auto& [name, values] : list) attrs.set(name, values);
-    return attrs;
-  };
-  ir::Value* x = m.silu(m.conv(image, 3, 16, 6, 2, 1, 2));
-  x = m.add("Relu", {m.conv(x, 16, 16, 3, 1, 16)});
-  ir::Value *a = m.silu(m.conv(x, 16, 24, 3, 2)), *b = m.conv(x, 16, 24, 3, 2, 2);
-  a = m.add("Add", {a, m.add("LeakyRelu", {m.conv(a, 24, 24, 3)})});
-  ir::Attrs axis;
-  axis.set("axis", 1);
-  ir::Value* both = m.add("Concat", {a, b}, axis);
-  both = m.add("MaxPool", {both}, ints({{"kernel_shape", {3, 3}}, {"pads", {1, 1, 1, 1}}}));
-  ir::Value* up = m.add("ConvTranspose", {both, m.weight({48, 20, 4, 4}, 48)}, ints({{"strides", {2, 2}}, {"pads", {1, 1, 1, 1}}}));
-  ir::Value* pooled = m.add("Flatten", {m.add("GlobalAveragePool", {m.conv(up, 20, 32, 1)})});
-  return m.finish({m.add("Gemm", {pooled, m.weight({32, 10}, 32), m.weight({10}, 1)})});
-}
-
-Status run_image(runtime::Context& context, std::int64_t batch, std::int64_t height, std::int64_t width) {
-  std::vector<float> x(static_cast<std::size_t>(batch * 3 * height * width), 1);
-  const std::int64_t dims[] = {batch, 3, height, width};
-  const runtime::InputView view{x.data(), DType::kFloat32, dims};
-  return context.run(std::span(&view, 1), {});
-}
-
 TEST_F(FakeEngine, ConvolutionsPoolingAndProductsRunOnTheGpuInEveryPrecision) {
   for (const char* precision : {"fp32", "tf32", "bf16", "fp16"}) {
-    builder::BuildOptions o = options();
-    o.precision = builder::parse_precision(precision);
-    builder::BuildResult built = builder::build_engine(image_model(), o);
+    builder::BuildResult built = builder::build_engine(image_model(), options(precision));
     EXPECT_TRUE(built.report.host_steps.empty()) << precision << ": " << built.report.host_steps.front();
     std::map<std::string, int> kernels;
     for (const plan::Step& step : built.engine.sections[0].program.steps) ++kernels[step.kernel];
