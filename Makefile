@@ -15,7 +15,7 @@ help:
 	@echo "make lint      clang-format, ruff; clang-tidy over changed files (ALL=1: over every file)"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
 	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
-	@echo "make cuda-compile-all  every CUDA kernel for every architecture, against its limits (no GPU needed)"
+	@echo "make cuda-compile-all  CUDA kernels against their limits, without a GPU: all for sm_90a, a tenth by turns for the others (ALL=1: all; SEED=...)"
 	@echo "make test-gpu  on a machine with an NVIDIA GPU: kernels against the interpreter, engines, contexts, memory"
 	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
 	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
@@ -63,7 +63,8 @@ fuzz:
 
 cuda-compile-all: setup | build/
 	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
-	@cmake --build $(BUILD) -j $(JOBS) --target cuda_compile_all
+	@cmake --build $(BUILD) -j $(JOBS) --target lathe_cuda_compile lathe_cuda_regions
+	@$(PYTHON) tools/cuda_compile_all.py $(BUILD) --jobs $(JOBS) $(if $(ALL),--all) $(if $(SEED),--seed $(SEED))
 
 test-gpu: build
 	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
