@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the generated pages: docs/ops.md and docs/knobs.md from the command's own tables, and the README's speed table from bench/results.
+"""Writes the generated pages: docs/ops.md and docs/knobs.md from the command's own tables, and the README's and docs/gpu.md's tables from bench/results.
 
 python tools/make_docs.py            write
 python tools/make_docs.py --check    exit 1 when a page is stale
@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- speed table: tools/make_docs.py -->", "<!-- end of speed table -->"
+GPU_BEGIN, GPU_END = "<!-- GPU table: tools/make_docs.py -->", "<!-- end of GPU table -->"
+WORST_BEGIN, WORST_END = "<!-- worst steps: tools/make_docs.py -->", "<!-- end of worst steps -->"
 
 
 def lathe():
@@ -125,19 +127,70 @@ def gpu_tables():
     return "\n\n".join(gpu_table(path) for path in sorted((ROOT / "bench" / "results").glob("*-networks.json")))
 
 
-def with_tables(page, tables):
-    """The page with what stands between its two marks made anew."""
-    before, _, rest = (ROOT / page).read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+def short_gpu_table():
+    """Of the newest measurement on the largest GPU: a row a network, the fastest of PyTorch's ways beside Lathe."""
+    found = sorted((ROOT / "bench" / "results").glob("*-networks.json"), key=lambda path: (json.loads(path.read_text())["about"]["date"], path.stem))
+    if not found:
+        return "No measurement is committed yet: `python bench/gpu/evidence.py` makes one."
+    results = json.loads(found[-1].read_text())
+    about = results["about"]
+    lines = [
+        f"{about['gpu']}, {about['date']}, FP16; milliseconds of GPU time per run beside the fastest of PyTorch {about['torch']} eager, in a CUDA graph and "
+        "compiled; below 1, Lathe is faster. [All of it](docs/gpu.md).",
+        "",
+        "| network | PyTorch | Lathe | Lathe / PyTorch |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, row in results["networks"].items():
+        medians = row["median_ms"]
+        rivals = [value for contender, value in medians.items() if contender != "lathe"]
+        if rivals and "lathe" in medians:
+            lines.append(f"| {name} | {min(rivals):.3f} | {medians['lathe']:.3f} | {medians['lathe'] / min(rivals):.2f} |")
+    return "\n".join(lines)
+
+
+def worst_steps():
+    """What `lathe profile --json` found furthest above its floor, as bench/gpu/evidence.py keeps it."""
+    tables = []
+    for path in sorted((ROOT / "bench" / "results").glob("*-profile.json")):
+        report = json.loads(path.read_text())
+        about = report["about"]
+        lines = [
+            f"{about['network']}, {about['gpu']}, {about['date']}: {report['run_ms']:.3f} ms as one graph; {report['step_count']} steps take {report['steps_ms']:.3f} ms "
+            f"one after the other (the rest, {report['outside_steps_ms']:.3f} ms, lies between them; negative: they overlap), their floors {report['floor_ms']:.3f} ms. "
+            f"Floors: {report['gflops_peak'] * 1e-3:.0f} TFLOP/s ({report['gflops_peak_is']}), {report['gbytes_per_s']:.0f} GB/s ({report['gbytes_per_s_is']}). "
+            "The ten steps that lose most above their floor:",
+            "",
+            "| step | kernel | us | floor | time/floor | lost |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+        ]
+        for step in report["worst"]:
+            over = f"{step['time_over_floor']:.1f}" if step["time_over_floor"] else "-"
+            lines.append(
+                f"| {cell(step['label'])} | `{step['kernel']}` | {step['ms'] * 1e3:.1f} | {step['floor_ms'] * 1e3:.1f} | {over} | {step['lost_ms'] * 1e3:.1f} |"
+            )
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables) or "No profile is committed yet: `python bench/gpu/evidence.py` makes one."
+
+
+def with_tables(page, *tables):
+    """The page with what stands between pairs of marks made anew: (begin, end, what makes it)."""
+    text = (ROOT / page).read_text()
+    for begin, end, make in tables:
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"{page} lacks its marks {begin} ... {end}")
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
 
 
 def readme_page():
-    return with_tables("README.md", speed_tables)
+    return with_tables("README.md", (BEGIN, END, speed_tables), (GPU_BEGIN, GPU_END, short_gpu_table))
 
 
 def gpu_page():
-    return with_tables("docs/gpu.md", gpu_tables)
+    return with_tables("docs/gpu.md", (BEGIN, END, gpu_tables), (WORST_BEGIN, WORST_END, worst_steps))
 
 
 def main():

@@ -282,8 +282,9 @@ def main():
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),
         "what": "milliseconds of GPU time per run, FP16, inputs and outputs on the device, medians of alternating rounds",
-        "command": "net_bench.py " + " ".join(sys.argv[3:]),
+        "command": f"python bench/gpu/net_bench.py {Path(sys.argv[1]).name} MODELS {' '.join([Path(sys.argv[3]).name, *sys.argv[4:]])}",
         "commit": options.commit,
+        "date": time.strftime("%Y-%m-%d"),
     }
     torch.backends.cudnn.benchmark = True
     lathe = Lathe(options.library)

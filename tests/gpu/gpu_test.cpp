@@ -197,6 +197,50 @@ TEST_F(Gpu, EightThreadsWithAContextEach) {
   EXPECT_EQ(failures, 0);
 }
 
+TEST_F(Gpu, OutOfMemoryIsOneStatusAndTheNextRunIsFine) {
+  const auto engine = build();
+  runtime::Context context(engine);
+  std::vector<float> x;
+  ASSERT_TRUE(run(context, 1, x));
+  std::vector<cuda::Block> all;
+  for (std::size_t bytes = std::size_t{16} << 30; bytes >= std::size_t{16} << 20;) {
+    try {
+      all.emplace_back(device, bytes);
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), Code::kOutOfMemory) << error.what();
+      bytes /= 2;
+    }
+  }
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const Status status = run(context, 2000, x);
+    ASSERT_EQ(status.code(), Code::kOutOfMemory) << status.message();
+    ASSERT_TRUE(run(context, 1, x));
+  }
+  EXPECT_THROW(build(), Error) << "an engine has no room either";
+  all.clear();
+  const Status status = run(context, 2000, x);
+  ASSERT_TRUE(status) << status.message();
+}
+
+TEST_F(Gpu, StepsAreTimedByTheDevice) {
+  const auto engine = build("fp16");
+  runtime::Context context(engine);
+  std::vector<float> x;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(run(context, 32, x));
+  context.start_profile();
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(run(context, 32, x));
+  const runtime::RunTimes& times = context.profile();
+  EXPECT_TRUE(times.replayed);
+  EXPECT_EQ(times.whole.runs, 20);
+  double steps = 0;
+  for (const runtime::StepTime& step : times.steps) steps += step.seconds;
+  // 5 MB in and out at terabytes a second, and the marks taken off: neither nothing nor the host's milliseconds.
+  EXPECT_GT(steps / 20, 2e-6);
+  EXPECT_LT(steps / 20, 1e-3);
+  EXPECT_GT(times.whole.seconds / 20, 2e-6);
+  EXPECT_LT(times.whole.seconds / 20, 1e-3);
+}
+
 TEST_F(Gpu, ContextsComeAndGoWithoutKeepingMemory) {
   const auto engine = build();
   const cuda::Current current(*device);
