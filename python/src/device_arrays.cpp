@@ -218,7 +218,8 @@ cuda::StreamHandle stream_handle(nb::handle stream) {
 }
 
 std::optional<int> device_of(nb::handle object, const std::string& what) {
-  if (PyObject_CheckBuffer(object.ptr())) return std::nullopt;
+  // NumPy's arrays and their like. CuPy's offer a buffer too, which refuses when the memory is not the host's.
+  if (PyObject_CheckBuffer(object.ptr()) && !nb::hasattr(object, "__cuda_array_interface__")) return std::nullopt;
   if (nb::hasattr(object, "__dlpack_device__")) {
     const auto [kind, ordinal] = asked(what, "__dlpack_device__", [&] {
       const nb::object place = object.attr("__dlpack_device__")();

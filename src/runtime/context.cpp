@@ -138,8 +138,12 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
     std::rotate(begin, begin + static_cast<std::ptrdiff_t>(at), begin + static_cast<std::ptrdiff_t>(at) + 1);
     return specialisations_.front().get();
   };
-  for (std::size_t s = 0; s < specialisations_.size(); ++s)
-    if (specialisations_[s]->stands_at(query_->inputs)) return to_front(s);
+  for (std::size_t s = 0; s < specialisations_.size(); ++s) {
+    if (!specialisations_[s]->stands_at(query_->inputs)) continue;
+    Specialisation* spec = to_front(s);
+    make_room(*spec);  // it had room; a larger shape that found none may have given it up
+    return spec;
+  }
   status = query_->shapes.solve(query_->inputs, query_->bindings);
   if (!status) return nullptr;
   query_->shapes.classify(query_->bindings, query_->shape_class);

@@ -149,6 +149,16 @@ class Interface:
         return self.fields
 
 
+class Buffered(bytearray):
+    """As CuPy's: both protocols, and a buffer that says nothing."""
+
+    def __init__(self, array):
+        super().__init__(8)
+        self.tensor = Tensor(array)
+        self.pointer, self.__dlpack__, self.__dlpack_device__ = self.tensor.pointer, self.tensor.__dlpack__, self.tensor.__dlpack_device__
+        self.__cuda_array_interface__ = {"shape": array.shape, "typestr": array.dtype.str, "data": (self.pointer, False), "version": 3}
+
+
 def new_stream():
     handle = ctypes.c_void_p()
     assert driver.cuStreamCreate(ctypes.byref(handle), 1) == 0
@@ -177,7 +187,7 @@ def test_arrays_of_the_host_come_and_go_as_before(engine):
     assert engine.run([X.tolist()], {"y": target})["y"] is target
 
 
-@pytest.mark.parametrize("kind", [Tensor, Interface])
+@pytest.mark.parametrize("kind", [Tensor, Interface, Buffered])
 def test_device_arrays_are_read_and_written_where_they_lie(engine, kind):
     x, y = kind(X), kind(X)
     driver.fake_cuda_reset()
