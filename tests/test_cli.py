@@ -161,10 +161,18 @@ def test_engine_where_a_model_is_expected(cli):
 
 
 def test_build_options_on_an_engine_are_refused(cli):
-    for option in (["--precision", "bf16"], ["--device", "cpu"], ["--budget", "1s"], ["--exact"], ["--no-verify"], ["--no-cache"]):
+    for option in (["--precision", "bf16"], ["--budget", "1s"], ["--exact"], ["--no-verify"], ["--no-cache"]):
         cli.fails(2, "run", "relu_add.engine", "-i", "x.npy", *option, says=[option[0], "engine"])
         cli.fails(2, "bench", "relu_add.engine", *option, says=[option[0], "engine"])
     cli.fails(2, "run", "relu_add.engine", "-i", "x.npy", "--shape", "x:2x4", says="--shape")
+
+
+def test_an_engine_runs_on_the_device_that_is_asked_for(cli):
+    for command in (["run", "relu_add.engine", "-i", "x.npy"], ["bench", "relu_add.engine", "--runs", "1"], ["profile", "relu_add.engine", "--time", "10ms"]):
+        cli.ok(*command, "--device", "cpu")
+        cli.fails(3, *command, "--device", "cuda", says=["cuda", "--device cpu"])
+        cli.fails(2, *command, "--device", "abacus", says="abacus")
+    cli.fails(2, "verify", "relu_add.engine", "--onnx", "relu_add.onnx", "--device", "cpu", says=["--device", "engine"])
 
 
 def test_unknown_device_precision_time_and_shape(cli):
