@@ -4,6 +4,7 @@
 
 #include "base/os.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
@@ -266,6 +267,15 @@ std::string cpu_model() {
       if (colon != std::string::npos) return line.substr(colon + 2);
     }
   return "unknown CPU";
+}
+
+std::filesystem::path own_binary() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&own_binary), &info) == 0 || !info.dli_fname) return executable_path();
+  std::error_code error;
+  // Of the executable itself the name is the one that it was called by.
+  const std::filesystem::path path = info.dli_fname;
+  return path.is_absolute() && std::filesystem::exists(path, error) ? path : executable_path();
 }
 
 std::filesystem::path executable_path() {

@@ -61,6 +61,8 @@ std::size_t peak_rss_bytes() noexcept;
 std::size_t current_rss_bytes() noexcept;
 double now_seconds() noexcept;  ///< monotonic clock
 std::string cpu_model();        ///< "AMD EPYC 9R14", for reports
+/// The file that holds this code: the command, liblathe.so, the Python extension. Empty when it cannot be told.
+std::filesystem::path own_binary();
 /// Full path of the running executable.
 std::filesystem::path executable_path();
 

@@ -5,12 +5,13 @@
 #include "builder/blob_store.h"
 
 #include <cstring>
+#include <exception>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/thread_pool.h"
 #include "lathe/status.h"
-#include "plan/kernel.h"
 
 namespace lathe::builder {
 
@@ -38,8 +39,8 @@ Tensor aligned_copy(std::span<const std::byte> bytes) {
   return tensor;
 }
 
-plan::BlobId BlobStore::add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
-  blob.hash = hash128(bytes.data(), bytes.size());
+plan::BlobId BlobStore::add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const Hash128& hash) {
+  blob.hash = hash;
   blob.bytes = bytes.size();
   const std::string key = fmt::format("{}:{}:{}:{}", blob.hash.hex(), bytes.size(), static_cast<int>(blob.dtype), fmt::join(blob.dims, "x"));
   if (const auto found = by_content_.find(key); found != by_content_.end()) return found->second;
@@ -62,38 +63,77 @@ plan::BlobId BlobStore::add_raw(const ir::Value& constant) {
   blob.name = constant.name;
   blob.dtype = tensor.dtype();
   blob.dims = tensor.dims();
-  const plan::BlobId id = add(std::move(blob), {tensor.raw(), tensor.bytes()}, std::make_shared<Tensor>(tensor));
+  const plan::BlobId id = add(std::move(blob), {tensor.raw(), tensor.bytes()}, std::make_shared<Tensor>(tensor), hash128(tensor.raw(), tensor.bytes()));
   by_address_.emplace(tensor.raw(), id);
   return id;
 }
 
-plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
-  const plan::PackFunction* pack = plan::find_pack_function(request.pack);
-  if (!pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
-  std::vector<Tensor> sources;
-  std::vector<plan::BlobId> ids;
+BlobStore::Recipe BlobStore::recipe_of(const ops::WeightRequest& request) {
+  Recipe recipe;
+  recipe.request = &request;
+  recipe.pack = plan::find_pack_function(request.pack);
+  if (!recipe.pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
   for (const ir::Value* source : request.sources) {
     if (!source) {  // optional source left out (no bias)
-      ids.push_back(-1);
-      sources.emplace_back();
+      recipe.ids.push_back(-1);
+      recipe.sources.emplace_back();
       continue;
     }
     if (const auto found = parts_.find(source); found != parts_.end())
-      for (const ir::Value* part : found->second) ids.push_back(add_raw(*part));
-    else ids.push_back(add_raw(*source));
-    sources.push_back(source->constant);
+      for (const ir::Value* part : found->second) recipe.ids.push_back(add_raw(*part));
+    else recipe.ids.push_back(add_raw(*source));
+    recipe.sources.push_back(source->constant);
   }
-  const std::string recipe = fmt::format("{}({}){}", request.pack, fmt::join(ids, ","), attrs_key(request.params));
-  if (const auto found = by_recipe_.find(recipe); found != by_recipe_.end()) return found->second;
+  recipe.text = fmt::format("{}({}){}", request.pack, fmt::join(recipe.ids, ","), attrs_key(request.params));
+  return recipe;
+}
+
+BlobStore::Packed BlobStore::pack(const Recipe& recipe) {
   // Kernels load packed weights with aligned vectors, so they move to a tensor's storage.
-  auto packed = std::make_shared<Tensor>(aligned_copy(pack->pack(request.params, sources)));
+  auto packed = std::make_shared<Tensor>(aligned_copy(recipe.pack->pack(recipe.request->params, recipe.sources)));
+  const Hash128 hash = hash128(packed->raw(), packed->bytes());
+  return {std::move(packed), hash};
+}
+
+void BlobStore::pack_ahead(std::span<const ops::WeightRequest* const> requests) {
+  std::vector<Recipe> recipes;
+  for (const ops::WeightRequest* request : requests) {
+    Recipe recipe = recipe_of(*request);
+    if (by_recipe_.count(recipe.text) == 0 && packed_.emplace(recipe.text, Packed{}).second) recipes.push_back(std::move(recipe));
+  }
+  std::vector<Packed> done(recipes.size());
+  std::vector<std::exception_ptr> failures(recipes.size());
+  default_pool().parallel_for(static_cast<std::int64_t>(recipes.size()), [&](std::int64_t i, int) {
+    const auto at = static_cast<std::size_t>(i);
+    try {
+      done[at] = pack(recipes[at]);
+    } catch (...) {
+      failures[at] = std::current_exception();
+    }
+  });
+  for (std::size_t i = 0; i < recipes.size(); ++i) {
+    if (failures[i]) std::rethrow_exception(failures[i]);
+    packed_[recipes[i].text] = std::move(done[i]);
+  }
+}
+
+plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
+  Recipe recipe = recipe_of(request);
+  if (const auto found = by_recipe_.find(recipe.text); found != by_recipe_.end()) return found->second;
+  Packed packed;
+  if (const auto ahead = packed_.find(recipe.text); ahead != packed_.end()) {
+    packed = std::move(ahead->second);
+    packed_.erase(ahead);
+  } else {
+    packed = pack(recipe);
+  }
   plan::Blob blob;
   blob.pack = request.pack;
   blob.pack_params = request.params;
-  blob.sources = ids;
-  const std::span<const std::byte> bytes(packed->raw(), packed->bytes());
-  const plan::BlobId id = add(std::move(blob), bytes, packed);
-  by_recipe_.emplace(recipe, id);
+  blob.sources = recipe.ids;
+  const std::span<const std::byte> bytes(packed.tensor->raw(), packed.tensor->bytes());
+  const plan::BlobId id = add(std::move(blob), bytes, packed.tensor, packed.hash);
+  by_recipe_.emplace(std::move(recipe.text), id);
   return id;
 }
 

@@ -14,6 +14,7 @@
 #include "engine/engine_data.h"
 #include "ir/graph.h"
 #include "ops/candidate.h"
+#include "plan/kernel.h"
 
 namespace lathe::builder {
 
@@ -23,6 +24,8 @@ class BlobStore {
   plan::BlobId add_raw(const ir::Value& constant);
   /// Packs (or finds) a weight blob. Throws Error(kInternal) when the pack function is unknown.
   plan::BlobId add_packed(const ops::WeightRequest& request);
+  /// Packs all of them now, on all threads; add_packed() then finds them.
+  void pack_ahead(std::span<const ops::WeightRequest* const> requests);
   std::span<const std::byte> bytes(plan::BlobId id) const { return bytes_.at(static_cast<std::size_t>(id)); }
   const plan::Blob& blob(plan::BlobId id) const { return blobs_.at(static_cast<std::size_t>(id)); }
   /// Drops packed blobs that `used` does not name, moves the rest into `engine` and returns old id -> new id.
@@ -34,7 +37,21 @@ class BlobStore {
   std::size_t size() const noexcept { return blobs_.size(); }
 
  private:
-  plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  /// A weight request looked up: what it is made of, and the text that tells it from others.
+  struct Recipe {
+    const plan::PackFunction* pack = nullptr;
+    const ops::WeightRequest* request = nullptr;
+    std::vector<Tensor> sources;
+    std::vector<plan::BlobId> ids;
+    std::string text;
+  };
+  struct Packed {
+    std::shared_ptr<Tensor> tensor;
+    Hash128 hash;
+  };
+  Recipe recipe_of(const ops::WeightRequest& request);
+  static Packed pack(const Recipe& recipe);
+  plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const Hash128& hash);
   std::set<plan::BlobId> kept_;
   std::unordered_map<const ir::Value*, std::vector<ir::Value*>> parts_;
   std::vector<plan::Blob> blobs_;
@@ -42,6 +59,7 @@ class BlobStore {
   std::vector<std::shared_ptr<const void>> owners_;
   std::map<std::string, plan::BlobId> by_content_;  // hash + length + kind
   std::map<std::string, plan::BlobId> by_recipe_;
+  std::map<std::string, Packed> packed_;  // ahead, by recipe
   std::unordered_map<const std::byte*, plan::BlobId> by_address_;
 };
 

@@ -47,6 +47,11 @@ class Lowering {
       primary_[input] = add(std::move(inside));
       copy(id, primary_[input], input);
     }
+    std::vector<const ops::WeightRequest*> requests;
+    for (const PlannedRegion& region : regions)
+      if (region.kind == RegionKind::kCandidate)
+        for (const ops::WeightRequest& request : region.plan.weights) requests.push_back(&request);
+    blobs_.pack_ahead(requests);
     for (const PlannedRegion& region : regions) {
       lower(region);
       phase.step();

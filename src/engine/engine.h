@@ -28,6 +28,9 @@ EngineData read_engine(const std::filesystem::path& path);
 /// From memory that `owner` keeps alive; bytes that are not aligned to 64 are copied once.
 EngineData read_engine(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& source = "engine in memory");
 
+/// Hash of all that a run depends on: sections and their programs (without the times measured), precision, weights by their hashes.
+Hash128 run_hash(const EngineData& data);
+
 /// Reads every weight and compares it with its hash. Throws Error(kCorruptFile) naming the blob. About 0.1 s a GB.
 void check_weights(const EngineData& data);
 

@@ -227,4 +227,25 @@ std::vector<std::byte> write_engine(const EngineData& data) {
   return std::move(sink.bytes);
 }
 
+Hash128 run_hash(const EngineData& data) {
+  std::string all = data.producer + "\n";
+  const auto add = [&](const Hash128& hash) { all += hash.hex() + "\n"; };
+  const auto without_times = [](auto&& self, plan::Program& program) -> void {
+    for (plan::Step& step : program.steps) step.measured_seconds = -1;
+    for (plan::Program& sub : program.subprograms) self(self, sub);
+  };
+  for (const DeviceSection& section : data.sections) {
+    all += section.device + "|" + section.needs + "\n";
+    plan::Program program = section.program;
+    without_times(without_times, program);
+    flatbuffers::FlatBufferBuilder builder;
+    builder.Finish(fb::Program::Pack(builder, pack_program(program).get()));
+    add(hash128(builder.GetBufferPointer(), builder.GetSize()));
+  }
+  for (const plan::PrecisionEntry& entry : data.precision)
+    all += entry.tensor + "|" + std::to_string(static_cast<int>(entry.storage)) + "|" + std::to_string(static_cast<int>(entry.compute)) + "\n";
+  for (const plan::Blob& blob : data.blobs) add(blob.hash);
+  return hash128(all.data(), all.size());
+}
+
 }  // namespace lathe::engine
