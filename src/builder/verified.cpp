@@ -21,7 +21,7 @@
 namespace lathe::builder {
 namespace {
 
-constexpr std::string_view kAgain = "verified before, the same engine by the same build of Lathe: ";
+constexpr std::string_view kAgain = "the same engine passed here before, by the same build of Lathe: ";
 
 std::filesystem::path file_of(const std::string& key) { return os::cache_dir() / "verified" / (key + ".txt"); }
 

@@ -32,7 +32,7 @@ class Verified : public testing::Test {
     before_.empty() ? unsetenv("LATHE_CACHE_DIR") : setenv("LATHE_CACHE_DIR", before_.c_str(), 1);
     std::filesystem::remove_all(folder_);
   }
-  bool remembered(const BuildResult& result) { return result.report.verify.summary.find("verified before") == 0; }
+  bool remembered(const BuildResult& result) { return result.report.verify.summary.find("the same engine passed here before") == 0; }
   BuildOptions options_;
   std::filesystem::path folder_;
   std::string before_;

@@ -216,7 +216,6 @@ TEST_F(Gpu, OutOfMemoryIsOneStatusAndTheNextRunIsFine) {
     ASSERT_EQ(status.code(), Code::kOutOfMemory) << status.message();
     ASSERT_TRUE(run(context, 1, x));
   }
-  EXPECT_THROW(build(), Error) << "an engine has no room either";
   all.clear();
   const Status status = run(context, 2000, x);
   ASSERT_TRUE(status) << status.message();
