@@ -21,7 +21,7 @@ def test_with_the_driver_that_checks_calls():
     driver = build_dir() / "tests" / "liblathe_fake_cuda.so"
     if not driver.exists():
         absent(f"{driver} is not built")
-    environment = {**os.environ, "LATHE_CUDA_DRIVER": str(driver)}
+    environment = {**os.environ, "LATHE_CUDA_DRIVER": str(driver), "LATHE_CUBLASLT": "none", "LATHE_CUDNN": "none"}
     cases = HERE / "fake_cuda" / "device_array_cases.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)], env=environment, cwd=HERE, capture_output=True, text=True, check=False

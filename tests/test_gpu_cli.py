@@ -32,7 +32,14 @@ def shelf(tmp_path_factory):
 
 
 def run(folder, *arguments, cache="cache", **knobs):
-    environment = {**os.environ, "LATHE_CUDA_DRIVER": str(FAKE), "LATHE_CACHE_DIR": str(folder / cache), **knobs}
+    environment = {
+        **os.environ,
+        "LATHE_CUDA_DRIVER": str(FAKE),
+        "LATHE_CUBLASLT": "none",
+        "LATHE_CUDNN": "none",
+        "LATHE_CACHE_DIR": str(folder / cache),
+        **knobs,
+    }
     return subprocess.run([str(program("lathe")), *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False)
 
 

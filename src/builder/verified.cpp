@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "builder/progress.h"
 #include "engine/engine.h"
 #include "onnx/writer.h"
 
@@ -69,10 +70,12 @@ VerifyReport verify_once(const ir::Model& model, const engine::EngineData& engin
     try {
       if (const std::string key = verification_key(model, engine, options); !key.empty()) file = file_of(key);
       if (!file.empty() && std::filesystem::exists(file)) {
+        Phase phase(options.progress, "verifying", 1);
         VerifyReport report;
         report.ran = report.passed = true;
         report.summary = std::string(kAgain) + os::read_text(file);
         report.seconds = os::now_seconds() - started;
+        phase.finish();
         return report;
       }
     } catch (const std::exception& error) {
