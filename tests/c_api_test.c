@@ -156,6 +156,16 @@ static void test_build_inspect_run(void) {
   lathe_engine_destroy(engine);
   CHECK(lathe_engine_load_bytes(bytes, size / 2, &engine) == LATHE_CORRUPT_FILE);
   CHECK(strstr(lathe_last_error(), "cut short") != NULL);
+  /* There or not at all. */
+  CHECK(lathe_engine_load_on(file, "cpu", &engine) == LATHE_OK);
+  if (engine) check_run(engine);
+  lathe_engine_destroy(engine);
+  engine = NULL;
+  CHECK(lathe_engine_load_on(file, NULL, &engine) == LATHE_OK);
+  lathe_engine_destroy(engine);
+  engine = NULL;
+  CHECK(lathe_engine_load_on(file, "abacus", &engine) == LATHE_INVALID_ARGUMENT && engine == NULL);
+  CHECK(lathe_engine_load_on(file, "cuda:99", &engine) == LATHE_MACHINE && engine == NULL);
   unlink(file);
 }
 
