@@ -9,8 +9,7 @@ namespace lathe::cuda {
 void encode_map(const Driver& driver, GemmParams& p, int rows, int items) noexcept {
   constexpr unsigned kChunk = 64, kDimensions = 4;
   const unsigned inner = p.batch_inner.divisor, outer = static_cast<unsigned>(items) / inner;
-  // Dimensions of extent 1 need some legal stride all the same.
-  const auto bytes = [](long long elements) { return elements > 0 ? static_cast<std::uint64_t>(elements) * 2 : std::uint64_t{16}; };
+  const auto bytes = [](long long elements) { return static_cast<std::uint64_t>(elements) * 2; };
   Result result = kSuccess;
   if (p.map_kind == kMapRows) {
     if (!driver.map_tiled) {
@@ -18,7 +17,8 @@ void encode_map(const Driver& driver, GemmParams& p, int rows, int items) noexce
       return;
     }
     const std::uint64_t extents[kDimensions] = {static_cast<std::uint64_t>(p.channels), static_cast<std::uint64_t>(p.rows), inner, outer};
-    const std::uint64_t strides[kDimensions - 1] = {bytes(p.a_pixel), bytes(p.a_inner), bytes(p.a_outer)};
+    // Dimensions of extent 1 need some legal stride all the same.
+    const std::uint64_t strides[kDimensions - 1] = {bytes(p.a_pixel), inner > 1 ? bytes(p.a_inner) : 16, outer > 1 ? bytes(p.a_outer) : 16};
     const unsigned box[kDimensions] = {kChunk, static_cast<unsigned>(rows), 1, 1}, steps[kDimensions] = {1, 1, 1, 1};
     result = driver.map_tiled(p.map, kMapElements16, kDimensions, const_cast<void*>(p.a), extents, strides, box, steps, 0, kMapSwizzle128, kMapPromote256, 0);
   } else if (p.map_kind == kMapImage) {

@@ -64,6 +64,13 @@ TEST(GemmMap, RowsOfBatches) {
   EXPECT_EQ(std::vector<std::uint64_t>(asked.extents, asked.extents + 4), (std::vector<std::uint64_t>{72, 300, 3, 2}));
   EXPECT_EQ(std::vector<std::uint64_t>(asked.strides, asked.strides + 3), (std::vector<std::uint64_t>{160, 48000, 144000}));
   EXPECT_EQ(std::vector<unsigned>(asked.box, asked.box + 4), (std::vector<unsigned>{64, 128, 1, 1}));
+  // A slice of 60 channels: no stride of its own for what is there once.
+  const GemmSetup slice = conv_setup({.n = 2, .h = 9, .w = 9, .cin = 60, .cout = 64}, {.src_pixel = 64});
+  grid = grid_of(slice);
+  ASSERT_EQ(grid.params.map_kind, kMapRows);
+  encode_map(driver_of(tiled, image), grid.params, grid.map_rows, slice.items);
+  EXPECT_EQ(asked.extents[0], 60u);
+  EXPECT_EQ(std::vector<std::uint64_t>(asked.strides, asked.strides + 3), (std::vector<std::uint64_t>{128, 16, 16}));
 }
 
 TEST(GemmMap, TheBoxOfAnImageHoldsOnePlacePerOutput) {
