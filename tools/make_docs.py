@@ -129,10 +129,11 @@ def gpu_tables():
 
 def short_gpu_table():
     """Of the newest measurement on the largest GPU: a row a network, the fastest of PyTorch's ways beside Lathe."""
-    found = sorted((ROOT / "bench" / "results").glob("*-networks.json"), key=lambda path: (json.loads(path.read_text())["about"]["date"], path.stem))
+    found = [json.loads(path.read_text()) for path in sorted((ROOT / "bench" / "results").glob("*-networks.json"))]
+    found = [results for results in found if any(len(row["median_ms"]) > 1 for row in results["networks"].values())]
     if not found:
-        return "No measurement is committed yet: `python bench/gpu/evidence.py` makes one."
-    results = json.loads(found[-1].read_text())
+        return "No measurement beside PyTorch is committed yet: `python bench/gpu/evidence.py` makes one."
+    results = max(found, key=lambda results: results["about"]["date"])
     about = results["about"]
     lines = [
         f"{about['gpu']}, {about['date']}, FP16; milliseconds of GPU time per run beside the fastest of PyTorch {about['torch']} eager, in a CUDA graph and "
