@@ -29,12 +29,17 @@ inline std::map<std::string, unsigned> kernels_of(const void* image) {
     const std::string name = reinterpret_cast<const char*>(file + names.sh_offset + s.sh_name);
     if (name.rfind(".nv.info.", 0) != 0) continue;
     unsigned bytes = 0;
-    // Records: format, attribute, then a 16-bit value or (format 4) a 16-bit size and that many bytes. Attribute 0x19: parameter bytes.
+    // Records: format, attribute, then a 16-bit value or (format 4) a 16-bit size and that many bytes. Attribute 0x17: a parameter, its bytes in
+    // the upper bits of the last word (0x19, of all of them, counts what alignment puts before the first).
     for (std::size_t at = 0; at + 4 <= s.sh_size;) {
       const unsigned char* record = file + s.sh_offset + at;
       std::uint16_t value;
       std::memcpy(&value, record + 2, 2);
-      if (record[1] == 0x19) bytes = value;
+      if (record[0] == 4 && record[1] == 0x17 && value == 12) {
+        std::uint32_t last;
+        std::memcpy(&last, record + 12, 4);
+        bytes += last >> 18;
+      }
       at += record[0] == 4 ? 4u + value : 4u;
     }
     kernels[name.substr(9)] = bytes;

@@ -18,8 +18,7 @@
 namespace lathe {
 
 // Before anything asks for the driver.
-inline const int fake_driver_chosen =
-    setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", "none", 1) + setenv("LATHE_CUDNN", "none", 1);
+inline const int fake_driver_chosen = setenv("LATHE_CUDA_DRIVER", LATHE_FAKE_CUDA, 1) + setenv("LATHE_CUBLASLT", "none", 1) + setenv("LATHE_CUDNN", "none", 1);
 
 inline std::shared_ptr<ir::Model> small_model() {
   builder::test::ModelMaker m(3);

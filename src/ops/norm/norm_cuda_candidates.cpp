@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // "cuda.layer_norm", "cuda.rms_norm": normalised rows of up to 8192 elements with constant scale and bias.
 
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "ops/candidate.h"
 #include "ops/norm/row_norm_plan.h"
@@ -16,8 +18,16 @@ std::int64_t axis_of(const ir::Node& node, std::size_t rank) {
   return axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis;
 }
 
-/// A constant with one number per element of a row: what is more than a row's axes has extent 1.
-bool is_per_column(const ir::Value* value, std::int64_t columns) { return value && value->is_constant() && value->constant.size() == columns; }
+/// A constant with one number per element of a row, in the row's order: its last axes are the row's, what stands before them has extent 1.
+bool is_per_column(const ir::Value* value, std::span<const std::int64_t> row) {
+  if (!value || !value->is_constant()) return false;
+  const Dims& dims = value->constant.dims();
+  for (std::size_t i = 0; i < std::max(dims.size(), row.size()); ++i) {
+    const std::int64_t own = i < dims.size() ? dims[dims.size() - 1 - i] : 1, wanted = i < row.size() ? row[row.size() - 1 - i] : 1;
+    if (own != wanted) return false;
+  }
+  return true;
+}
 
 Verdict supports(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
@@ -35,7 +45,8 @@ Verdict supports(const PlanRequest& request) {
   }
   if (columns < 1 || columns > kMostNormColumns) return Verdict::decline("rows of more than 8192 elements");
   for (const std::size_t i : {1, 2})
-    if (node.input(i) && !is_per_column(node.input(i), columns)) return Verdict::decline("scale and bias are no constants of a row's length");
+    if (node.input(i) && !is_per_column(node.input(i), std::span(x.dims).subspan(axis)))
+      return Verdict::decline("scale and bias are no constants of a row's length");
   if (!rows_of(x, axis) || !rows_of(y, axis)) return Verdict::decline("the elements of a row are not contiguous");
   return regions::need_device(request.device).has_builtin_module("row_norm") ? Verdict::accept() : Verdict::decline("this build has no such kernel");
 }
