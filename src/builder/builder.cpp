@@ -299,7 +299,7 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
     if (pinned.size() == before)
       throw Error(Code::kVerification, report.verify.summary)
           .at_tensor(offender == report.verify.tensors.end() ? "" : offender->name)
-          .with_remedy("This is a defect of Lathe: please report it with the model. --no-verify writes the engine all the same.");
+          .with_remedy(remedy_of(report.verify, options.precision));
     log(LogLevel::kInfo, "pinned to float32: {}", region->label);
   }
   result.engine.report_json.clear();

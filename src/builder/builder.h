@@ -81,6 +81,9 @@ struct VerifyReport {
   std::vector<std::string> pinned;  ///< regions moved to a wider type, with why
 };
 
+/// What a user can do about a verification that failed.
+std::string remedy_of(const VerifyReport& report, Precision precision);
+
 struct BuildReport {
   std::size_t nodes_read = 0, nodes_simplified = 0, steps = 0;
   std::vector<RegionReport> regions;

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The build report as JSON, which the engine stores. Its text forms: build_text.h.
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -24,6 +26,15 @@ Precision parse_precision(std::string_view text) {
   for (const Precision precision : {Precision::kFloat32, Precision::kTensorFloat32, Precision::kBFloat16, Precision::kFloat16})
     if (text == precision_name(precision)) return precision;
   throw Error(Code::kInvalidArgument, fmt::format("'{}' is not a precision", text)).with_remedy("Use fp32, bf16 or fp16.");
+}
+
+std::string remedy_of(const VerifyReport& report, Precision precision) {
+  constexpr double kLargestFloat16 = 65504;
+  const auto beyond = std::find_if(report.tensors.begin(), report.tensors.end(),
+                                   [](const VerifyReport::Tensor& tensor) { return !tensor.passed && tensor.scale > kLargestFloat16; });
+  if (precision == Precision::kFloat16 && beyond != report.tensors.end())
+    return fmt::format("'{}' reaches {:.2g}, and float16 ends at {:.0f}: build with --precision bf16 or fp32.", beyond->name, beyond->scale, kLargestFloat16);
+  return "This is a defect of Lathe: please report it with the model. --no-verify writes the engine all the same.";
 }
 
 std::string BuildReport::to_json() const {
