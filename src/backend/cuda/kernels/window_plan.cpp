@@ -130,7 +130,12 @@ WindowLaunch<PoolParams> pool_launch(const PoolShape& s, const PoolOperands& o) 
   p.pad_bottom = static_cast<int>(s.pad_bottom);
   p.pad_right = static_cast<int>(s.pad_right);
   const bool vectors = wide(o.type, s.c, src_pixel, dst_pixel, o.alignment);
-  launch.kernel = vectors ? "pool_vec" : "pool_elem";
+  launch.kernel = !vectors       ? "pool_elem"
+                  : s.kh != s.kw ? "pool_vec"
+                  : s.kh == 2    ? "pool_vec_2"
+                  : s.kh == 3    ? "pool_vec_3"
+                  : s.kh == 5    ? "pool_vec_5"
+                                 : "pool_vec";
   const std::int64_t threads = spread(w, 1, vectors ? 8 : 1);
   w.threads = static_cast<int>(threads);
   launch.grid[0] = static_cast<std::uint32_t>((threads + 127) / 128);

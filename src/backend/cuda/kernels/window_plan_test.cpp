@@ -4,6 +4,8 @@
 
 #include "backend/cuda/kernels/window_plan.h"
 
+#include <tuple>
+
 #include <gtest/gtest.h>
 
 #include <set>
@@ -61,8 +63,12 @@ TEST(WindowPlan, DepthwiseWeightsAreTapMajor) {
 TEST(WindowPlan, PoolsCoverTheirOutputs) {
   PoolShape s{.n = 2, .h = 9, .w = 9, .c = 16, .out_h = 5, .out_w = 4, .kh = 3, .kw = 3, .stride_h = 2, .stride_w = 2};
   const auto wide = pool_launch(s, {});
-  EXPECT_EQ(wide.kernel, "pool_vec");
+  EXPECT_EQ(wide.kernel, "pool_vec_3");
   expect_cover(wide.params.window, wide.grid[0], 1, 8);
+  for (const auto& [h, w, kernel] : {std::tuple{5, 5, "pool_vec_5"}, {2, 2, "pool_vec_2"}, {3, 5, "pool_vec"}, {7, 7, "pool_vec"}}) {
+    s.kh = h, s.kw = w;
+    EXPECT_EQ(pool_launch(s, {}).kernel, kernel);
+  }
   s.c = 5;
   const auto narrow = pool_launch(s, {kElementFloat32, 7, 5, 16});
   EXPECT_EQ(narrow.kernel, "pool_elem");
