@@ -4,8 +4,6 @@
 
 #include "backend/cuda/kernels/window_plan.h"
 
-#include <tuple>
-
 #include <gtest/gtest.h>
 
 #include <set>
