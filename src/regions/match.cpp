@@ -187,7 +187,7 @@ std::optional<float> scaling(const ir::Node& node, ir::Value*& operand) {
   std::optional<float> factor;
   if ((factor = number(node.input(1)))) {
     operand = node.input(0);
-    if (node.is("Div")) factor = *factor == 0 ? std::nullopt : std::optional(1 / *factor);
+    if (node.is("Div")) factor = std::isfinite(1 / *factor) ? std::optional(1 / *factor) : std::nullopt;
   } else if (node.is("Mul") && (factor = number(node.input(0)))) {
     operand = node.input(1);
   }

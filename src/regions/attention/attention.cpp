@@ -154,7 +154,7 @@ std::optional<Chains> chains_of(const Core& core, const Nodes* within) {
   return Chains{std::move(*q), std::move(*k), std::move(*v)};
 }
 
-/// Nodes above the operands whose results nothing outside reads.
+/// Nodes above the operands whose results nothing outside reads, and no operand is read from: what a region makes inside is stored nowhere.
 Nodes private_moves(const Core& core) {
   auto chains = chains_of(core, nullptr);
   if (!chains) return {};
@@ -164,7 +164,8 @@ Nodes private_moves(const Core& core) {
     const Nodes inner = core.nodes();
     for (const ir::Node* node : allowed) {
       const bool seen = std::any_of(node->outputs.begin(), node->outputs.end(), [&](const ir::Value* output) {
-        return output && (output->is_graph_output() || std::any_of(output->uses.begin(), output->uses.end(), [&](const ir::Use& use) {
+        return output && (output->is_graph_output() || output == core.mask || output == chains->q.view.source || output == chains->k.view.source ||
+                          output == chains->v.view.source || std::any_of(output->uses.begin(), output->uses.end(), [&](const ir::Use& use) {
                             return !contains(allowed, use.node) && !contains(inner, use.node);
                           }));
       });

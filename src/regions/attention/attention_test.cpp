@@ -8,10 +8,9 @@
 
 #include <fmt/format.h>
 
-#include <random>
-
 #include "ops/reference_runner.h"
 #include "regions/attention/join_projections.h"
+#include "regions/attention/match_check.h"
 #include "regions/attention/test_models.h"
 
 namespace lathe::regions {
@@ -31,80 +30,11 @@ const ir::Node* product_of(const ir::Graph& graph) {
   return found;
 }
 
-std::vector<Tensor> random_inputs(const ir::Graph& graph, const ir::Bindings& bindings) {
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal;
-  std::vector<Tensor> inputs;
-  for (const ir::Value* input : graph.inputs()) {
-    Tensor tensor(input->dtype(), *ir::evaluate(input->shape(), bindings));
-    for (float& x : tensor.mutable_data<float>()) x = normal(random);
-    inputs.push_back(std::move(tensor));
-  }
-  return inputs;
-}
-
-std::int64_t index_of(const AttentionOperand& operand, const Tensor& tensor, std::span<const std::int64_t> batch, std::int64_t row, std::int64_t column) {
-  std::vector<std::int64_t> at = operand.offset;
-  const auto move = [&](const Place& place, std::int64_t index) {
-    if (place.axis >= 0) at[static_cast<std::size_t>(place.axis)] += index * place.step;
-  };
-  for (std::size_t i = 0; i < batch.size(); ++i) move(operand.batch[i], batch[i]);
-  move(operand.row, row);
-  move(operand.column, column);
-  std::int64_t index = 0;
-  for (std::size_t a = 0; a < at.size(); ++a) {
-    EXPECT_LT(at[a], tensor.dims()[a]);
-    index = index * tensor.dims()[a] + at[a];
-  }
-  return index;
-}
-
-/// Every alternative of the attention, evaluated by its places, against the graph.
+/// Every alternative of the model's last attention.
 void check(const ir::Model& model, const ir::Bindings& bindings) {
-  const ir::Graph& graph = *model.graph;
-  std::map<const ir::Value*, Tensor> seen;
-  ops::RunnerOptions options;
-  options.observe = [&](const ir::Value& value, Tensor& tensor) { seen[&value] = tensor; };
-  ops::ReferenceRunner(graph, options).run(random_inputs(graph, bindings));
-  const ir::Node* product = product_of(graph);
+  const ir::Node* product = product_of(*model.graph);
   ASSERT_TRUE(product);
-  for (const ops::Region& region : propose_attention(*product)) {
-    const AttentionBlock b = match_attention(region);
-    ASSERT_EQ(region.outputs.size(), 1u);
-    ASSERT_EQ(region.outputs[0], b.out.value);
-    ASSERT_LE(b.batch.size(), 2u);
-    std::vector<std::int64_t> extents;
-    for (const ir::Dim& dim : b.batch) extents.push_back(*dim.evaluate(bindings));
-    extents.resize(2, 1);
-    const std::int64_t queries = *b.queries.evaluate(bindings), keys = *b.keys.evaluate(bindings);
-    const auto at = [&](const AttentionOperand& operand, std::span<const std::int64_t> batch, std::int64_t row, std::int64_t column) {
-      const Tensor& tensor = seen.at(operand.value);
-      return static_cast<double>(tensor.data<float>()[static_cast<std::size_t>(index_of(operand, tensor, batch, row, column))]);
-    };
-    ASSERT_EQ(extents[0] * extents[1] * queries * b.value_depth, seen.at(b.out.value).size());
-    for (std::int64_t outer = 0; outer < extents[0]; ++outer)
-      for (std::int64_t inner = 0; inner < extents[1]; ++inner)
-        for (std::int64_t i = 0; i < queries; ++i) {
-          const std::int64_t both[] = {outer, inner};
-          const std::span<const std::int64_t> batch(both, b.batch.size());
-          std::vector<double> weight(static_cast<std::size_t>(keys));
-          double most = -std::numeric_limits<double>::infinity(), sum = 0;
-          for (std::int64_t j = 0; j < keys; ++j) {
-            double& x = weight[static_cast<std::size_t>(j)];
-            for (std::int64_t d = 0; d < b.depth; ++d) x += at(b.q, batch, i, d) * at(b.k, batch, j, d);
-            x *= static_cast<double>(b.scale);
-            if (b.mask.value) x += at(b.mask, batch, i, j);
-            most = std::max(most, x);
-          }
-          for (double& x : weight) sum += x = std::exp(x - most);
-          for (double& x : weight) x = std::isnan(sum) && b.zeroes ? 0 : x / sum;
-          for (std::int64_t d = 0; d < b.value_depth; ++d) {
-            double value = 0;
-            for (std::int64_t j = 0; j < keys; ++j) value += weight[static_cast<std::size_t>(j)] * at(b.v, batch, j, d);
-            ASSERT_NEAR(at(b.out, batch, i, d), value, 1e-4) << region.nodes.size() << " nodes, item " << outer << "," << inner << ", query " << i;
-          }
-        }
-  }
+  test::check_match(*model.graph, product, bindings);
 }
 
 TEST(Attention, PlacesOfEverySpelling) {
@@ -165,6 +95,33 @@ TEST(Attention, MustNotFire) {
   }
 }
 
+TEST(Attention, NoOperandIsReadFromWhatTheRegionMakes) {
+  {  // Queries have strides through the Reshape that makes y, keys and values only from y on.
+    ModelMaker m;
+    ir::Value* y = m.add("Reshape", {m.input("x", {6, 4, 2}), m.ints({6, 8})});
+    const auto part = [&](std::int64_t from, std::int64_t to) { return m.add("Slice", {y, m.ints({from}), m.ints({to}), m.ints({1})}); };
+    Tensor last(DType::kInt64, {});
+    last.mutable_data<std::int64_t>()[0] = 1;
+    ir::Value* q = m.add("Gather", {m.add("Reshape", {y, m.ints({6, 4, 2})}), m.constant(std::move(last))}, attrs_of("axis", 2));
+    ir::Value* weights = m.add("Softmax", {m.add("MatMul", {q, m.add("Transpose", {part(1, 5)})})});
+    check(*m.finish({m.add("MatMul", {weights, part(2, 6)})}), {});
+  }
+  {  // The mask is what the queries are.
+    ModelMaker m;
+    ir::Value *q = m.add("Transpose", {m.input("x", {6, 6})}), *k = m.input("k", {6, 6});
+    ir::Value* weights = m.add("Softmax", {m.add("Add", {m.add("MatMul", {q, k}), q})});
+    check(*m.finish({m.add("MatMul", {weights, k})}), {});
+  }
+}
+
+TEST(Attention, AFactorThatIsInfiniteTurnedRoundIsNone) {
+  ModelMaker m;
+  ir::Value *q = m.input("q", {3, 4}), *k = m.input("k", {4, 5});
+  ir::Value* scores = m.add("Div", {m.add("MatMul", {q, k}), m.floats({1e-40F})});
+  const auto model = m.finish({m.add("MatMul", {m.add("Softmax", {scores}), m.input("v", {5, 4})})});
+  EXPECT_EQ(product_of(*model->graph), nullptr);
+}
+
 TEST(Attention, KeysThatLeaveTheGraphAreReadAsTheyAre) {
   ModelMaker m;
   ir::Value* x = m.input("x", {1, 6, 8});
@@ -186,7 +143,7 @@ TEST(Attention, JoinedProjectionsGiveTheSame) {
     c.keys = cross ? 9 : 16;
     c.value_size = 48;
     const auto model = attention_model(c);
-    const auto inputs = random_inputs(*model->graph, {});
+    const auto inputs = test::random_inputs(*model->graph, {});
     const Tensor before = ops::ReferenceRunner(*model->graph).run(inputs).at(0);
     const JoinedConstants joined = join_projections(*model->graph, 128);
     std::int64_t products = 0;
