@@ -151,6 +151,11 @@ void Specialisation::make_steps() {
       bound.type = plan::find_kernel(step.kernel);
       if (!bound.type)
         throw Error(Code::kUnsupported, fmt::format("this build has no kernel '{}'", step.kernel)).with_remedy("Build the engine again with this version.");
+      // A kernel of the host's would take the device's addresses for its own.
+      const bool on_device = engine_.cuda() && step.kind != plan::StepKind::kHostOp;
+      if (step.kernel.starts_with("cuda.") != on_device)
+        throw Error(Code::kCorruptFile, fmt::format("the kernel '{}' cannot run on the {}", step.kernel, on_device ? "GPU" : "CPU"))
+            .at_node(step.label, step.kernel);
     } else if (step.kind != plan::StepKind::kView) {
       throw Error(Code::kUnsupported, "a step of this kind cannot run yet").at_node(step.label, step.kernel);
     }

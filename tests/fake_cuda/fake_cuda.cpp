@@ -7,6 +7,7 @@
 
 #include "fake_cuda.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "backend/cuda/driver.h"
+#include "backend/cuda/kernels/gemm_params.h"
 #include "cubin.h"
 
 #define FAKE extern "C" __attribute__((visibility("default"))) Result
@@ -590,7 +592,10 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
   }
   if (extra || (function->parameter_bytes > 0 && (!parameters || !parameters[0]))) return call.wrong(function->name + ": no parameters");
   // Kernels of Lathe take one struct: each word that looks like a device pointer must lie in a live block.
+  using lathe::cuda::GemmParams;
   for (unsigned at = 0; at + 8 <= function->parameter_bytes; at += 8) {
+    // Nobody fills what lies between the last number of a product and its map, which is aligned.
+    if (function->parameter_bytes == sizeof(GemmParams) && at > offsetof(GemmParams, map_kind) && at < offsetof(GemmParams, map)) continue;
     std::uint64_t word = 0;
     std::memcpy(&word, static_cast<const char*>(parameters[0]) + at, 8);
     if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1))

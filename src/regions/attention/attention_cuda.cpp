@@ -6,6 +6,7 @@
 
 #include "plan/kernel_list.h"
 #include "regions/attention/attention_plan.h"
+#include "regions/attention/join_projections.h"
 #include "regions/cuda_params.h"
 
 namespace lathe::plan {
@@ -14,7 +15,7 @@ namespace {
 using regions::AttentionOperand;
 using regions::AttentionReach;
 
-constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1, kMostExtent = std::int64_t{1} << 30;  ///< places; what the kernels' ints count
 
 bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
@@ -35,7 +36,7 @@ class AttentionKernel final : public Kernel {
     shape_.depth = params.get_int("depth", 0);
     shape_.value_depth = params.get_int("value_depth", 0);
     params_.scale = params.get_float("scale", 1);
-    params_.zeroes = params.get_int("zeroes", 0) != 0;
+    zeroes_ = params.get_int("zeroes", 0) != 0;
     tuned_tile_ = params.get_int("tile", -1);
     tuned_queries_ = params.get_int("tuned_queries", 0);
     stored_ = request.outputs[0].dtype;
@@ -93,20 +94,23 @@ class AttentionKernel final : public Kernel {
     operand.row = place(5);
     operand.column = place(7);
     operand.offset.assign(list.begin() + 9, list.end());
+    for (const std::int64_t offset : operand.offset)
+      if (offset < 0 || offset > kMost) throw Error(Code::kCorruptFile, "an offset in an attention step is none");
   }
 
   void fit(const BindRequest& request) {
     std::array<std::int64_t, 4> extents{};
     for (std::size_t i = 0; i < extents.size(); ++i) {
       const auto extent = extents_[i].evaluate(request.symbols);
-      if (!extent || *extent < 0 || *extent > kMost) throw Error(Code::kUnsupported, "an extent of an attention step is not known");
+      if (!extent || *extent < 0 || *extent > kMostExtent) throw Error(Code::kUnsupported, "an extent of an attention step is not known");
       extents[i] = *extent;
     }
     regions::AttentionShape& s = shape_;
     s.outer = extents[0], s.inner = extents[1], s.queries = extents[2], s.keys = extents[3];
     empty_ = request.outputs[0].elements() == 0;
     if (empty_) return;
-    if (s.keys < 1 || s.depth < 1 || s.value_depth < 1 || s.batch() > 65535)
+    if (s.outer < 1 || s.inner < 1 || s.queries < 1 || s.depth < 1 || s.value_depth < 1 || s.depth > regions::kMostAttentionDepth ||
+        s.value_depth > regions::kMostAttentionDepth || s.batch() > 65535)
       throw Error(Code::kUnsupported, "an attention step of extents that it has no kernel for");
     std::string why;
     const auto reach = [&](const Operand& operand, const TensorDesc& desc, std::int64_t rows, std::int64_t columns, std::int64_t& offset) {
@@ -132,6 +136,7 @@ class AttentionKernel final : public Kernel {
     if (masked_) {
       const AttentionReach mask = reach(mask_, request.inputs[mask_.input], s.queries, s.keys, mask_offset_);
       p.mask_at = mask.at;
+      if (mask.column > kMost) throw Error(Code::kUnsupported, "the columns of an attention step's mask lie too far apart");
       p.mask_column = static_cast<int>(mask.column);
       p.mask_type = mask_type_;
     }
@@ -141,6 +146,7 @@ class AttentionKernel final : public Kernel {
     p.value_depth = static_cast<int>(s.value_depth);
     p.batch_inner = cuda::fast_divisor(static_cast<std::uint32_t>(s.inner));
     p.vectors = vectors;
+    p.zeroes = zeroes_ || s.keys == 0;  // a sum over no keys
     const std::int64_t work = s.queries * s.batch();
     const bool near = tuned_queries_ > 0 && work <= 2 * tuned_queries_ && 2 * work >= tuned_queries_;
     const bool tuned = near && tuned_tile_ >= 0 && tuned_tile_ < static_cast<std::int64_t>(functions_.size()) &&
@@ -168,7 +174,7 @@ class AttentionKernel final : public Kernel {
   cuda::ElementType mask_type_ = cuda::kElementFloat32;
   std::int64_t q_offset_ = 0, k_offset_ = 0, v_offset_ = 0, out_offset_ = 0, mask_offset_ = 0, tuned_tile_ = -1, tuned_queries_ = 0;
   int tile_ = -1;
-  bool masked_ = false, empty_ = false;
+  bool masked_ = false, zeroes_ = false, empty_ = false;
 };
 
 std::unique_ptr<Kernel> bind_attention(const BindRequest& request) { return std::make_unique<AttentionKernel>(request); }

@@ -89,28 +89,29 @@ inline std::optional<AttentionReach> attention_reach(const AttentionOperand& ope
     why = "an attention operand of more than 16 axes";
     return std::nullopt;
   }
-  for (std::size_t a = 0; a < desc.dims.size(); ++a) {
-    last[a] = operand.offset[a];
-    reach.offset += operand.offset[a] * desc.strides[a];
-  }
+  for (std::size_t a = 0; a < desc.dims.size(); ++a) last[a] = operand.offset[a];
   bool inside = true;
   const auto stride = [&](const Place& place, std::int64_t extent) -> std::int64_t {
-    if (place.axis < 0) return 0;
+    if (place.axis < 0 || extent <= 1) return 0;
     const auto axis = static_cast<std::size_t>(place.axis);
     inside = inside && axis < desc.dims.size() && place.step >= 0;
     if (!inside) return 0;
     last[axis] += (extent - 1) * place.step;
-    return desc.strides[axis] * place.step;
+    inside = last[axis] < desc.dims[axis];
+    return inside ? desc.strides[axis] * place.step : 0;
   };
   reach.at.outer = stride(operand.batch[0], batch[0]);
   reach.at.inner = stride(operand.batch[1], batch[1]);
   reach.at.row = stride(operand.row, rows);
   reach.column = stride(operand.column, columns);
-  for (std::size_t a = 0; a < desc.dims.size(); ++a) inside = inside && operand.offset[a] >= 0 && last[a] < std::max<std::int64_t>(desc.dims[a], 1);
+  const bool empty = rows == 0 || columns == 0;  // nothing is read there
+  for (std::size_t a = 0; a < desc.dims.size(); ++a)
+    inside = inside && operand.offset[a] >= 0 && last[a] < (empty ? std::max<std::int64_t>(desc.dims[a], 1) : desc.dims[a]);
   if (!inside) {
     why = "an attention operand reaches outside its tensor";
     return std::nullopt;
   }
+  for (std::size_t a = 0; a < desc.dims.size(); ++a) reach.offset += operand.offset[a] * desc.strides[a];
   return reach;
 }
 

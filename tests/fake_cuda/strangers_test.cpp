@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Engines from strangers on a GPU: whatever the parameters of a step say, binding refuses it with an error or launches within the step's tensors.
+
+#include <algorithm>
+#include <set>
+
+#include "engine/engine.h"
+#include "engine_fixture.h"
+#include "plan/kernel.h"
+#include "regions/attention/test_models.h"
+#include "strangers.h"
+
+namespace lathe {
+namespace {
+
+std::shared_ptr<ir::Model> norm_model() {
+  builder::test::ModelMaker m(5);
+  ir::Attrs axis;
+  axis.set("axis", -1);
+  ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 12, 64});
+  return m.finish({m.add("LayerNormalization", {x, m.weight({64}), m.weight({64})}, axis)});
+}
+
+std::shared_ptr<ir::Model> masked_attention() {
+  builder::test::AttentionCase c;
+  c.batch = ir::Dim::symbol("batch");
+  c.mask = builder::test::Mask::kKeys;
+  c.spelling = builder::test::Spelling::kSplit;
+  return builder::test::attention_model(c);
+}
+
+/// All inputs zero, of this batch.
+Status run_zeros(runtime::Context& context, const plan::Program& program, std::int64_t batch, std::int64_t others = 5) {
+  std::vector<std::vector<float>> tensors;
+  std::vector<Dims> dims;
+  for (const plan::Io& io : program.inputs) {
+    dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}}));
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : dims.back()) elements *= extent;
+    tensors.emplace_back(static_cast<std::size_t>(elements), 0.0F);
+  }
+  std::vector<runtime::InputView> views;
+  for (std::size_t i = 0; i < tensors.size(); ++i) views.push_back({tensors[i].data(), DType::kFloat32, dims[i]});
+  return context.run(views, {});
+}
+
+class Strangers : public FakeEngine {
+ protected:
+  /// Each damage to each step of this kernel: an error of a few kinds, or a run that the driver takes. Returns how many were refused.
+  static int refused(const std::shared_ptr<ir::Model>& model, std::string_view kernel) {
+    engine::EngineData data = builder::build_engine(model, options("fp16")).engine;
+    const std::set<Code> kinds{Code::kCorruptFile, Code::kInvalidModel, Code::kInvalidArgument, Code::kUnsupported, Code::kInternal, Code::kMachine};
+    int steps = 0, refusals = 0;
+    for (plan::Step& step : data.sections[0].program.steps) {
+      if (step.kernel != kernel) continue;
+      ++steps;
+      for_each_damage(step.params, [&](const std::string& what) {
+        Status status;
+        try {
+          const auto engine = runtime::Engine::create(data, "cuda*");
+          runtime::Context context(engine);
+          for (const std::int64_t batch : {1, 3, 0, 2})
+            if (status) status = run_zeros(context, engine->program(), batch);
+        } catch (const Error& error) {
+          status = Status(error.code(), error.what());
+        }
+        if (!status) {
+          ++refusals;
+          EXPECT_EQ(kinds.count(status.code()), 1u) << step.label << ", " << what << ": " << status.message();
+        }
+        EXPECT_STREQ(fake_cuda_violations(), "") << step.label << ", " << what;
+        fake_cuda_reset();
+      });
+    }
+    EXPECT_GT(steps, 0) << kernel;
+    return refusals;
+  }
+};
+
+TEST_F(Strangers, AttentionRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.attention"), 100); }
+TEST_F(Strangers, RowNormRefusesDamagedParameters) { EXPECT_GT(refused(norm_model(), "cuda.row_norm"), 5); }
+TEST_F(Strangers, MatMulRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.matmul"), 100); }
+
+TEST_F(Strangers, AnAttentionOverNoKeysRuns) {
+  builder::test::AttentionCase c;
+  c.batch = ir::Dim::symbol("batch");
+  c.cross = true;
+  c.keys = ir::Dim::symbol("others");
+  const auto engine = runtime::Engine::create(builder::build_engine(builder::test::attention_model(c), options("fp16")).engine, "cuda*");
+  const auto& steps = engine->program().steps;
+  ASSERT_TRUE(std::any_of(steps.begin(), steps.end(), [](const plan::Step& step) { return step.kernel == "cuda.attention"; }));
+  runtime::Context context(engine);
+  for (const std::int64_t keys : {7, 0, 3}) {
+    const Status status = run_zeros(context, engine->program(), 2, keys);
+    EXPECT_TRUE(status) << keys << " keys: " << status.message();
+  }
+}
+
+TEST_F(Strangers, AKernelOfTheOtherMachineIsRefused) {
+  const engine::EngineData data = builder::build_engine(small_model(), options()).engine;
+  // The host's kernel would read and write at the device's addresses; the device's has no device.
+  for (const auto& [section, kernel] : {std::pair("cuda:sm_90", "cpu.loops"), std::pair("cpu-generic", "cuda.loops")}) {
+    engine::EngineData other = data;
+    int changed = 0;
+    for (engine::DeviceSection& each : other.sections)
+      for (plan::Step& step : each.program.steps)
+        if (each.device == section && step.kernel.ends_with(".loops")) step.kernel = kernel, ++changed;
+    ASSERT_GT(changed, 0) << section;
+    Status status;
+    try {
+      runtime::Context context(runtime::Engine::create(std::move(other), section));
+      status = run(context, 2);
+    } catch (const Error& error) {
+      status = Status(error.code(), error.what());
+    }
+    EXPECT_EQ(status.code(), Code::kCorruptFile) << section << ": " << status.message();
+  }
+}
+
+}  // namespace
+}  // namespace lathe
