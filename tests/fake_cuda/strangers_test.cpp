@@ -35,7 +35,7 @@ Status run_zeros(runtime::Context& context, const plan::Program& program, std::i
   std::vector<std::vector<float>> tensors;
   std::vector<Dims> dims;
   for (const plan::Io& io : program.inputs) {
-    dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}}));
+    dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}, {"height", 32}, {"width", 40}}));
     std::int64_t elements = 1;
     for (const std::int64_t extent : dims.back()) elements *= extent;
     tensors.emplace_back(static_cast<std::size_t>(elements), 0.0F);
@@ -81,6 +81,12 @@ class Strangers : public FakeEngine {
 TEST_F(Strangers, AttentionRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.attention"), 100); }
 TEST_F(Strangers, RowNormRefusesDamagedParameters) { EXPECT_GT(refused(norm_model(), "cuda.row_norm"), 5); }
 TEST_F(Strangers, MatMulRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.matmul"), 100); }
+
+TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
+  for (const char* kernel : {"cuda.conv", "cuda.depthwise", "cuda.pool", "cuda.conv_transpose", "cuda.matmul"})
+    EXPECT_GT(refused(image_model(), kernel), 0) << kernel;
+  EXPECT_GT(refused(small_model(), "cuda.loops"), 0);
+}
 
 TEST_F(Strangers, AnAttentionOverNoKeysRuns) {
   builder::test::AttentionCase c;

@@ -22,6 +22,7 @@
 #include "fake_vendor.h"
 #include "plan/kernel.h"
 #include "runtime/context.h"
+#include "strangers.h"
 
 namespace lathe {
 namespace {
@@ -189,6 +190,30 @@ TEST_F(VendorEngine, DamagedParametersAreRefused) {
   // Algorithms and engines that the library does not have: what it offers instead runs.
   EXPECT_EQ(refused("cuda.matmul.cublaslt", "algorithm", {9999, 0, 0, 0, 0, 0, 0, 0, 0}), Code::kOk);
   EXPECT_EQ(refused("cuda.conv.cudnn", "engine", {9999}), Code::kOk);
+}
+
+TEST_F(VendorEngine, AnyDamagedParameterIsAnErrorOrARunThatTheLibraryTakes) {
+  engine::EngineData data = builder::build_engine(model(), options()).engine;
+  for (const char* kernel : {"cuda.matmul.cublaslt", "cuda.conv.cudnn"}) {
+    int refusals = 0;
+    for (plan::Step& step : data.sections[0].program.steps) {
+      if (step.kernel != kernel) continue;
+      for_each_damage(step.params, [&](const std::string& what) {
+        Status status;
+        try {
+          runtime::Context context(runtime::Engine::create(data, "cuda*"));
+          status = run(context, 2);
+        } catch (const Error& error) {
+          status = Status(error.code(), error.what());
+        }
+        refusals += !status;
+        EXPECT_NE(status.code(), Code::kOutOfMemory) << what << ": " << status.message();
+        EXPECT_STREQ(fake_cuda_violations(), "") << kernel << ", " << what;
+        fake_cuda_reset();
+      });
+    }
+    EXPECT_GT(refusals, 30) << kernel;
+  }
 }
 
 TEST_F(VendorEngine, GraphsThatAreNotFusedAreDeclinedWithTheLibrarysReason) {
