@@ -109,6 +109,24 @@ TEST_F(FakeEngine, RowsThatFillNoPieceAreStoredWider) {
   EXPECT_EQ(wide, 1);
 }
 
+TEST_F(FakeEngine, ScalesThatVaryByRowAreNotTakenForThoseOfColumns) {
+  const auto norms = [](Dims scale, Dims bias, std::int64_t axis, const ir::Shape& shape) {
+    builder::test::ModelMaker m(5);
+    ir::Attrs attrs;
+    attrs.set("axis", axis);
+    const auto model = m.finish({m.add("LayerNormalization", {m.input("x", shape), m.weight(std::move(scale)), m.weight(std::move(bias))}, attrs)});
+    int count = 0;
+    for (const plan::Step& step : builder::build_engine(model, options("fp16")).engine.sections[0].program.steps) count += step.kernel == "cuda.row_norm";
+    return count;
+  };
+  const ir::Shape square{ir::Dim::symbol("batch"), 16, 16};
+  EXPECT_EQ(norms({16}, {1, 16}, -1, square), 1);
+  EXPECT_EQ(norms({1, 1, 16}, {16}, -1, square), 1);
+  EXPECT_EQ(norms({16, 16}, {1, 16, 16}, -2, square), 1);
+  EXPECT_EQ(norms({16, 1}, {16}, -1, square), 0) << "one scale a row";
+  EXPECT_EQ(norms({16}, {16, 1}, -1, square), 0);
+}
+
 TEST_F(FakeEngine, CandidatesAreTimedWithCallsThatTheDriverAccepts) {
   builder::BuildOptions o = options();
   o.precision = builder::Precision::kFloat16;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/engine.h"
+#include "engine/semantic_verifier.h"
 #include "engine_fixture.h"
 #include "plan/kernel.h"
 #include "regions/attention/test_models.h"
@@ -35,7 +36,8 @@ Status run_zeros(runtime::Context& context, const plan::Program& program, std::i
   std::vector<std::vector<float>> tensors;
   std::vector<Dims> dims;
   for (const plan::Io& io : program.inputs) {
-    dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}, {"height", 32}, {"width", 40}}));
+    dims.push_back(
+        *ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}, {"height", 32}, {"width", 40}}));
     std::int64_t elements = 1;
     for (const std::int64_t extent : dims.back()) elements *= extent;
     tensors.emplace_back(static_cast<std::size_t>(elements), 0.0F);
@@ -76,6 +78,61 @@ class Strangers : public FakeEngine {
     EXPECT_GT(steps, 0) << kernel;
     return refusals;
   }
+
+  /// Steps with other tensors and weights than they were made for, as far as the file's own checks let them pass. Returns how many ran or were refused.
+  static int with_other_tensors(const std::shared_ptr<ir::Model>& model) {
+    engine::EngineData data = builder::build_engine(model, options("fp16")).engine;
+    plan::Program& program = data.sections[0].program;
+    int tried = 0;
+    const auto attempt = [&](const plan::Step& step, const char* what) {
+      if (!engine::find_defect(data).empty()) return;
+      ++tried;
+      try {
+        runtime::Context context(runtime::Engine::create(data, "cuda*"));
+        for (const std::int64_t batch : {2, 1})
+          if (!run_zeros(context, program, batch)) break;
+      } catch (const Error&) {  // refused
+      }
+      EXPECT_STREQ(fake_cuda_violations(), "") << step.label << ", " << step.kernel << ", " << what;
+      fake_cuda_reset();
+    };
+    for (plan::Step& step : program.steps) {
+      const plan::Step before = step;
+      const auto restored = [&](const char* what) {
+        attempt(step, what);
+        step = before;
+      };
+      step.inputs.clear();
+      restored("no inputs");
+      step.weights.clear();
+      restored("no weights");
+      step.outputs.clear();
+      restored("no outputs");
+      step.inputs.push_back(before.inputs.empty() ? -1 : before.inputs[0]);
+      restored("one input more");
+      step.outputs.push_back(before.outputs.at(0));
+      restored("one output more");
+      for (auto list : {&plan::Step::inputs, &plan::Step::outputs})
+        for (std::size_t i = 0; i < (before.*list).size(); ++i)
+          for (plan::SlotId slot = -1; slot < static_cast<plan::SlotId>(program.slots.size()); ++slot) {
+            (step.*list)[i] = slot;
+            restored("another tensor");
+          }
+      for (const char* kernel : {"cuda.attention", "cuda.row_norm", "cuda.matmul", "cuda.conv", "cuda.depthwise", "cuda.conv_transpose", "cuda.pool",
+                                 "cuda.loops", "cuda.copy", "cuda.pad"}) {
+        step.kernel = kernel;
+        attempt(step, "another kernel");
+        step.inputs.clear();
+        restored("another kernel without inputs");
+      }
+      for (std::size_t i = 0; i < before.weights.size(); ++i)
+        for (plan::BlobId blob = 0; blob < static_cast<plan::BlobId>(data.blobs.size()); ++blob) {
+          step.weights[i] = blob;
+          restored("another weight");
+        }
+    }
+    return tried;
+  }
 };
 
 TEST_F(Strangers, AttentionRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.attention"), 100); }
@@ -86,6 +143,10 @@ TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
   for (const char* kernel : {"cuda.conv", "cuda.depthwise", "cuda.pool", "cuda.conv_transpose", "cuda.matmul"})
     EXPECT_GT(refused(image_model(), kernel), 0) << kernel;
   EXPECT_GT(refused(small_model(), "cuda.loops"), 0);
+}
+
+TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
+  for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model()}) EXPECT_GT(with_other_tensors(model), 20);
 }
 
 TEST_F(Strangers, AnAttentionOverNoKeysRuns) {

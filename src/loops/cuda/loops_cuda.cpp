@@ -176,6 +176,7 @@ LoopRegion copy_region(const TensorDesc& src, const TensorDesc& dst, DType logic
 }
 
 std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
+  if (request.inputs.size() != 1 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "cuda.copy without source or target");
   TensorDesc src = request.inputs[0], dst = request.outputs[0];
   if (src.dims != dst.dims)
     throw Error(Code::kInternal, fmt::format("cuda.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));

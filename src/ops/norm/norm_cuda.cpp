@@ -66,8 +66,9 @@ class RowNormKernel final : public Kernel {
  private:
   void fit(const BindRequest& request) {
     const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
+    if (x.dims != y.dims) throw Error(Code::kCorruptFile, "the result of a normalisation step has other extents than its input");
     const auto from = ops::rows_of(x, static_cast<std::size_t>(axis_)), to = ops::rows_of(y, static_cast<std::size_t>(axis_));
-    if (x.dims != y.dims || !from || !to) throw Error(Code::kInternal, "the tensors of a normalisation step do not have the memory order that its plan says");
+    if (!from || !to) throw Error(Code::kInternal, "the tensors of a normalisation step do not have the memory order that its plan says");
     if (from->rows > (std::int64_t{1} << 31) - 8 || from->columns > ops::kMostNormColumns)
       throw Error(Code::kUnsupported, "a normalisation step over too many rows");
     params_.rows = static_cast<int>(from->rows);
