@@ -80,15 +80,15 @@ class Strangers : public FakeEngine {
   }
 
   /// Steps with other tensors and weights than they were made for, as far as the file's own checks let them pass. Returns how many ran or were refused.
-  static int with_other_tensors(const std::shared_ptr<ir::Model>& model) {
+  static int with_other_tensors(const std::shared_ptr<ir::Model>& model, std::size_t section) {
     engine::EngineData data = builder::build_engine(model, options("fp16")).engine;
-    plan::Program& program = data.sections[0].program;
+    plan::Program& program = data.sections[section].program;
     int tried = 0;
     const auto attempt = [&](const plan::Step& step, const char* what) {
       if (!engine::find_defect(data).empty()) return;
       ++tried;
       try {
-        runtime::Context context(runtime::Engine::create(data, "cuda*"));
+        runtime::Context context(runtime::Engine::create(data, data.sections[section].device));
         for (const std::int64_t batch : {2, 1})
           if (!run_zeros(context, program, batch)) break;
       } catch (const Error&) {  // refused
@@ -118,9 +118,9 @@ class Strangers : public FakeEngine {
             (step.*list)[i] = slot;
             restored("another tensor");
           }
-      for (const char* kernel : {"cuda.attention", "cuda.row_norm", "cuda.matmul", "cuda.conv", "cuda.depthwise", "cuda.conv_transpose", "cuda.pool",
-                                 "cuda.loops", "cuda.copy", "cuda.pad"}) {
-        step.kernel = kernel;
+      for (const plan::KernelType* type : plan::all_kernels()) {
+        if (type->name.starts_with("cuda.") != (section == 0)) continue;
+        step.kernel = type->name;
         attempt(step, "another kernel");
         step.inputs.clear();
         restored("another kernel without inputs");
@@ -146,7 +146,8 @@ TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
 }
 
 TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
-  for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model()}) EXPECT_GT(with_other_tensors(model), 20);
+  for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model()})
+    for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
 }
 
 TEST_F(Strangers, AnAttentionOverNoKeysRuns) {

@@ -21,6 +21,8 @@ class ConvKernel final : public Kernel {
   explicit ConvKernel(const BindRequest& request) {
     const ir::Attrs& params = request.params;
     const Dims weight = params.get_ints("weight_dims");
+    if (request.inputs.empty() || request.inputs.size() > 2 || request.outputs.size() != 1)
+      throw Error(Code::kCorruptFile, "a convolution step with too few or too many tensors");
     problem_ = regions::conv_problem(params, request.inputs[0].dims, weight);
     window_ = ops::read_window(params, Dims(weight.begin() + 2, weight.end()), weight.size() - 2);
     problem_.src = request.inputs[0].dtype;

@@ -22,6 +22,17 @@ constexpr std::size_t kMaxLoops = 8;
 
 std::int64_t bytes_each(DType dtype) { return dtype_bits(dtype) / 8; }
 
+std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
+  std::vector<bool> seen(rank, false);
+  bool good = perm.empty() || perm.size() == rank;
+  for (const std::int64_t axis : perm) {
+    good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
+    if (good) seen[static_cast<std::size_t>(axis)] = true;
+  }
+  if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
+  return perm;
+}
+
 class MatMulKernel final : public Kernel {
  public:
   explicit MatMulKernel(const BindRequest& request) {
@@ -130,17 +141,6 @@ class MatMulKernel final : public Kernel {
     scratch_ = layout_.empty ? 0 : cpu::gemm_scratch_bytes(p, request.threads);
   }
 
-  static std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
-    std::vector<bool> seen(rank, false);
-    bool good = perm.empty() || perm.size() == rank;
-    for (const std::int64_t axis : perm) {
-      good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
-      if (good) seen[static_cast<std::size_t>(axis)] = true;
-    }
-    if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
-    return perm;
-  }
-
   std::vector<std::int64_t> perm_a_, perm_b_, perm_out_;
   regions::MatMulRequest layout_request_;
   regions::MatMulLayout layout_;
@@ -210,7 +210,9 @@ class LoopKernel final : public Kernel {
 
  public:
   LoopKernel(const BindRequest& request, DType dtype)
-      : element_(bytes_each(dtype)), perm_a_(request.params.get_ints("perm_a")), perm_b_(request.params.get_ints("perm_b")) {
+      : element_(bytes_each(dtype)),
+        perm_a_(checked(request.params.get_ints("perm_a"), request.inputs[0].dims.size())),
+        perm_b_(checked(request.params.get_ints("perm_b"), request.inputs[1].dims.size())) {
     scale_ = request.params.get_float("scale", 1);
     c_scale_ = request.params.get_float("c_scale", 1);
     fit(request);
