@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/thread_pool.h"
 #include "builder/progress.h"
 #include "engine/engine.h"
 #include "onnx/writer.h"
@@ -54,11 +55,11 @@ std::string verification_key(const ir::Model& model, const engine::EngineData& e
   all += fmt::format("\n{} {} {} {} {:x}\n", options.device, precision_name(options.precision), options.exact, options.verify_gflop, options.cpu_features);
   for (const auto& [name, range] : options.shapes)
     all += fmt::format("{} {} {} {}\n", name, fmt::join(range.min, "x"), fmt::join(range.opt, "x"), fmt::join(range.max, "x"));
-  all += fmt::format("{} {}\n", os::cpu_model(), cpu::cpu_features().describe());
+  all += fmt::format("{} {} {}\n", os::cpu_model(), cpu::cpu_features().describe(), default_pool().size());
   if (options.device_handle) {
     const auto& device = *static_cast<const cuda::Device*>(options.device_handle);
     const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find();
-    all += fmt::format("{} {} {}.{}\n", device.info().name, device.driver().version, nvrtc ? nvrtc->major() : 0, nvrtc ? nvrtc->minor() : 0);
+    all += fmt::format("{} {} {} {}.{}\n", device.info().name, device.info().multiprocessors, device.driver().version, nvrtc ? nvrtc->major() : 0, nvrtc ? nvrtc->minor() : 0);
   }
   return hash128(all.data(), all.size()).hex();
 }

@@ -14,7 +14,7 @@ namespace lathe::builder {
 VerifyReport verify_once(const ir::Model& model, const engine::EngineData& engine, const BuildOptions& options);
 
 /// All that the outcome depends on, as one hash: Lathe's own binary, the model as read with its weights, the engine's programs and weights, shapes, options,
-/// the processor, and of a GPU its name, driver and compiler. Empty when the binary cannot be read: nothing is remembered then.
+/// the processor and threads, and of a GPU its name, size, driver and compiler. Empty when the binary cannot be read: nothing is remembered then.
 std::string verification_key(const ir::Model& model, const engine::EngineData& engine, const BuildOptions& options);
 
 }  // namespace lathe::builder

@@ -150,6 +150,20 @@ TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
 }
 
+TEST_F(Strangers, NormsOfNoRowsRun) {
+  builder::test::ModelMaker m(5);
+  ir::Attrs axis;
+  axis.set("axis", -1);
+  const ir::Shape shape{2, ir::Dim::symbol("others"), 3, ir::Dim::symbol("batch"), 64};
+  const auto model = m.finish({m.add("Relu", {m.add("LayerNormalization", {m.add("Relu", {m.input("x", shape)}), m.weight({64}), m.weight({64})}, axis)})});
+  const auto engine = runtime::Engine::create(builder::build_engine(model, options("fp16")).engine, "cuda*");
+  runtime::Context context(engine);
+  for (const auto& [batch, others] : {std::pair(2, 2), std::pair(0, 2), std::pair(2, 0), std::pair(1, 1), std::pair(1, 3), std::pair(3, 1)}) {
+    const Status status = run_zeros(context, engine->program(), batch, others);
+    EXPECT_TRUE(status) << batch << ", " << others << ": " << status.message();
+  }
+}
+
 TEST_F(Strangers, AnAttentionOverNoKeysRuns) {
   builder::test::AttentionCase c;
   c.batch = ir::Dim::symbol("batch");

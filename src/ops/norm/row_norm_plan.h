@@ -26,10 +26,8 @@ inline std::optional<NormRows> rows_of(const plan::TensorDesc& desc, std::size_t
   r.stride = r.columns;
   bool first = true;
   for (std::size_t a = axis; a-- > 0;) {
-    if (desc.dims[a] <= 1) {
-      r.rows *= desc.dims[a];
-      continue;
-    }
+    if (desc.dims[a] == 1) continue;
+    if (desc.dims[a] == 0) return NormRows{0, r.columns, r.columns};  // no row, whatever the strides
     if (first) r.stride = desc.strides[a];
     else if (desc.strides[a] != r.stride * r.rows) return std::nullopt;
     first = false;
