@@ -43,6 +43,7 @@ struct Context::Memory {
     for (auto& [data, bytes] : outputs) release(data, bytes);
   }
   void release(void* data, std::size_t bytes) {
+    if (data && cuda) cuda->settle();  // an allocator may give it to others at once
     if (data) allocator->deallocate(data, bytes, cuda ? MemorySpace::kDevice : MemorySpace::kHost, nullptr);
   }
   /// A first block is as large as asked for; one that proves too small is followed by one with room for some growth.

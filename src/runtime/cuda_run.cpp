@@ -50,6 +50,13 @@ void CudaRun::clear(void* data, std::size_t bytes) {
   if (const Status status = stream_.synchronize(); !status) throw Error(status.code(), std::string(status.message()));
 }
 
+void CudaRun::settle() noexcept {
+  if (!pending_) return;
+  const cuda::Current current(*device_);
+  if (const Status status = done_.synchronize(); !status) log(LogLevel::kWarning, "the last run cannot be waited for: {}", status.message());
+  pending_ = nullptr;
+}
+
 std::vector<std::byte> CudaRun::fetch(const void* data, std::size_t bytes) const {
   std::vector<std::byte> copy(bytes);
   const cuda::Current current(*device_);
@@ -58,7 +65,7 @@ std::vector<std::byte> CudaRun::fetch(const void* data, std::size_t bytes) const
   return copy;
 }
 
-Status CudaRun::run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept try {
+Status CudaRun::run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept {
   const cuda::Current current(*device_);
   if (const Status status = current.status(); !status) return status;
   const auto stream = call.stream ? static_cast<cuda::StreamHandle>(call.stream) : stream_.handle();
@@ -67,6 +74,20 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
     if (const Status status = done_.hold(stream); !status) return status;
   pending_ = nullptr;
   bool touches_host = false;
+  if (const Status status = enqueue(spec, program, call, stream, touches_host); !status) {
+    // What was enqueued before the failure still uses the activations and the caller's tensors.
+    device_->driver().stream_synchronize(stream);
+    return status;
+  }
+  // A caller that keeps everything on the device and gave a stream orders its own work behind ours.
+  if (call.stream && !touches_host) {
+    pending_ = stream;
+    return done_.record(stream);
+  }
+  return device_->driver().status(device_->driver().stream_synchronize(stream), "running the steps");
+}
+
+Status CudaRun::enqueue(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host) noexcept try {
   if (const Status status = place(spec, call, stream, touches_host); !status) return status;
   if (call.times) {
     if (const Status status = time_steps(spec, program, call, stream); !status) return status;
@@ -75,13 +96,7 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
   } else if (const Status status = launch_or_replay(spec, program, call, stream); !status) {
     return status;
   }
-  if (const Status status = give_outputs(spec, call, stream, touches_host); !status) return status;
-  // A caller that keeps everything on the device and gave a stream orders its own work behind ours.
-  if (call.stream && !touches_host) {
-    pending_ = stream;
-    return done_.record(stream);
-  }
-  return device_->driver().status(device_->driver().stream_synchronize(stream), "running the steps");
+  return give_outputs(spec, call, stream, touches_host);
 } catch (const Error& error) {
   return {error.code(), error.what()};
 } catch (const std::exception& error) {

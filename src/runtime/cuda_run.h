@@ -37,6 +37,8 @@ class CudaRun {
   /// Fills in the pointers of `spec` and runs it: plain launches the first time, the graph captured behind them from then on. Runs of one
   /// Context on different streams follow each other.
   Status run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept;
+  /// Waits for a run that is under way on a caller's stream.
+  void settle() noexcept;
   /// The host's copy of an output that the caller gave no memory for.
   const void* host_output(std::size_t index) const noexcept { return index < host_outputs_.size() ? host_outputs_[index].data() : nullptr; }
   /// Bytes from the device, for inspection.
@@ -51,6 +53,7 @@ class CudaRun {
     cuda::Graph graph;
   };
 
+  Status enqueue(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host) noexcept;
   Status place(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host);
   Status stage(Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream);
   Status give_outputs(const Specialisation& spec, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host);

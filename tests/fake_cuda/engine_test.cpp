@@ -6,6 +6,8 @@
 #include <array>
 #include <map>
 
+#include "backend/cuda/memory.h"
+#include "backend/cuda/stream.h"
 #include "engine/engine.h"
 #include "engine_fixture.h"
 
@@ -38,6 +40,41 @@ TEST_F(FakeEngine, OutOfDeviceMemoryIsAStatusAndTheNextRunIsFine) {
   const Status status = run(context, 4096);
   EXPECT_EQ(status.code(), Code::kOutOfMemory) << status.message();
   ASSERT_TRUE(run(context, 1)) << "the context lives on";
+}
+
+/// Notes whether the run under way was waited for before its memory went back.
+class WatchingAllocator final : public Allocator {
+ public:
+  explicit WatchingAllocator(std::shared_ptr<cuda::Device> device) : device_(std::move(device)) {}
+  void* allocate(std::size_t bytes, std::size_t alignment, MemorySpace space, void* stream) noexcept override {
+    return device_.allocate(bytes, alignment, space, stream);
+  }
+  void deallocate(void* pointer, std::size_t bytes, MemorySpace space, void* stream) noexcept override {
+    if (space == MemorySpace::kDevice) waited = waited && fake_cuda_calls("cuEventSynchronize") > 0;
+    device_.deallocate(pointer, bytes, space, stream);
+  }
+  bool waited = true;
+
+ private:
+  cuda::DeviceAllocator device_;
+};
+
+TEST_F(FakeEngine, MemoryGoesBackBehindTheRunThatUsesIt) {
+  const auto engine = runtime::Engine::create(builder::build_engine(small_model(), options()).engine);
+  const auto device = cuda::Device::open(0);
+  const std::int64_t dims[] = {2, 16, 8, 8};
+  constexpr std::size_t kBytes = 2 * 16 * 64 * sizeof(float);
+  WatchingAllocator allocator(device);
+  const cuda::Block in(device, kBytes), out(device, kBytes);
+  const cuda::Stream stream(device);
+  {
+    runtime::Context context(engine, &allocator);
+    const runtime::InputView x{in.data(), DType::kFloat32, dims};
+    const runtime::OutputView y{out.data(), DType::kFloat32, dims};
+    ASSERT_TRUE(context.run(std::span(&x, 1), std::span(&y, 1), stream.handle()));
+    ASSERT_EQ(fake_cuda_calls("cuEventSynchronize"), 0u) << "the call returns at once";
+  }
+  EXPECT_TRUE(allocator.waited);
 }
 
 TEST_F(FakeEngine, AFailingDriverCallIsAStatusWithItsName) {
