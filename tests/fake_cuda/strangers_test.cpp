@@ -145,6 +145,30 @@ TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
   EXPECT_GT(refused(small_model(), "cuda.loops"), 0);
 }
 
+TEST_F(Strangers, AnyPlanOfALargeProductIsLaunchedWithinLimits) {
+  builder::test::ModelMaker m(5);
+  ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 300, 1024});
+  const auto model = m.finish({m.add("Relu", {m.add("Add", {m.add("MatMul", {x, m.weight({1024, 520}, 1024)}), m.weight({520})})})});
+  engine::EngineData data = builder::build_engine(model, options("fp16")).engine;
+  plan::Program& program = data.sections[0].program;
+  const auto step = std::find_if(program.steps.begin(), program.steps.end(), [](const plan::Step& each) { return each.kernel == "cuda.matmul"; });
+  ASSERT_TRUE(step != program.steps.end());
+  step->params.set("tuned_rows", std::int64_t{600});
+  for (const std::int64_t core : {0, 1, 2})
+    for (const std::int64_t rows : {64, 128, 256})
+      for (const std::int64_t columns : {64, 128, 256})
+        for (const std::int64_t splits : {1, 2, 7, 64})
+          for (const std::int64_t cluster : {0, 1}) {
+            step->params.set("plan", std::vector<std::int64_t>{core, rows, columns, splits, cluster});
+            runtime::Context context(runtime::Engine::create(data, "cuda*"));
+            for (const std::int64_t batch : {2, 4, 1}) {
+              const Status status = run_zeros(context, program, batch);
+              EXPECT_TRUE(status) << status.message();
+            }
+            ASSERT_STREQ(fake_cuda_violations(), "") << core << " " << rows << "x" << columns << " " << splits << " " << cluster;
+          }
+}
+
 TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
   for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model()})
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
