@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "builder/hints.h"
+#include "builder/proposals.h"
 
 namespace lathe::builder {
 
@@ -75,6 +76,27 @@ bool is_contraction(const ir::Node& node) {
   return node.domain.empty() && ops.count(node.op) > 0;
 }
 
+namespace {
+
+/// A product's result, whatever it is multiplied by and however it is shaped.
+bool is_scaled_product(const ir::Value* value, int depth = 3) {
+  const ir::Node* node = value ? value->producer : nullptr;
+  if (!node || depth == 0) return false;
+  if (node->is("Mul") || node->is("Div")) return is_scaled_product(node->input(0), depth - 1) || is_scaled_product(node->input(1), depth - 1);
+  return is_contraction(*node) || (is_view(*node) && is_scaled_product(node->input(0), depth - 1));
+}
+
+/// What masks the scores that this Softmax reads: the other operand of the Add. It holds the most negative float32, which narrow types have not.
+const ir::Value* mask_of(const ir::Node& softmax) {
+  const ir::Node* add = softmax.is("Softmax") && softmax.input(0) ? softmax.input(0)->producer : nullptr;
+  if (!add || !add->is("Add")) return nullptr;
+  for (const std::size_t i : {0, 1})
+    if (is_scaled_product(add->input(i)) && !is_scaled_product(add->input(1 - i))) return add->input(1 - i);
+  return nullptr;
+}
+
+}  // namespace
+
 std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precision precision, ValuePlans& plans, const std::vector<std::string>& pinned_nodes,
                                                  bool inputs) {
   std::vector<plan::PrecisionEntry> entries;
@@ -94,6 +116,9 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
     return inputs &&
            std::any_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && use.index < 2 && is_contraction(*use.node); });
   };
+  // As -inf, a row that is masked as a whole would be NaN, no average.
+  for (const ir::Node* node : nodes)
+    if (const ir::Value* mask = mask_of(*node); mask && !stops(mask)) exposed.insert(mask);
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node& node = **it;
     const bool reaches = std::any_of(node.outputs.begin(), node.outputs.end(), [&](const ir::Value* v) { return v && exposed.count(v); });
@@ -120,7 +145,7 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
     }
   for (const ir::Value* value : exposed)
     if (value && value->dtype() == DType::kFloat32 && !value->is_constant())
-      entries.push_back({value->name, DType::kFloat32, DType::kFloat32, "reaches an output without another contraction"});
+      entries.push_back({value->name, DType::kFloat32, DType::kFloat32, "reaches an output or a mask without another contraction"});
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.tensor < b.tensor; });
   return entries;
 }

@@ -4,6 +4,7 @@
 // given back. Numbers are for machines with a GPU (tests/gpu).
 
 #include <array>
+#include <limits>
 #include <map>
 
 #include "backend/cuda/memory.h"
@@ -162,6 +163,30 @@ TEST_F(FakeEngine, ScalesThatVaryByRowAreNotTakenForThoseOfColumns) {
   EXPECT_EQ(norms({16, 16}, {1, 16, 16}, -2, square), 1);
   EXPECT_EQ(norms({16, 1}, {16}, -1, square), 0) << "one scale a row";
   EXPECT_EQ(norms({16}, {16, 1}, -1, square), 0);
+}
+
+TEST_F(FakeEngine, MasksKeepTheMostNegativeNumber) {
+  builder::test::ModelMaker m(5);
+  ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 16, 64}), *keep = m.input("keep", {ir::Dim::symbol("batch"), 16});
+  ir::Value* mask = m.add("Mul", {m.add("Sub", {m.floats({1}), m.add("Unsqueeze", {keep, m.ints({1})})}), m.floats({std::numeric_limits<float>::lowest()})});
+  ir::Attrs perm;
+  perm.set("perm", std::vector<std::int64_t>{0, 2, 1});
+  const auto project = [&] { return m.add("MatMul", {x, m.weight({64, 64}, 64)}); };
+  ir::Value *q = project(), *k = m.add("Transpose", {project()}, perm);
+  ir::Value* weights = m.add("Softmax", {m.add("Add", {m.add("Mul", {m.add("MatMul", {q, k}), m.floats({0.125F})}), mask})});
+  const auto model = m.finish({m.add("MatMul", {m.add("MatMul", {weights, project()}), m.weight({64, 64}, 64)})});
+  for (const char* precision : {"fp16", "bf16"}) {
+    const engine::EngineData data = builder::build_engine(model, options(precision)).engine;
+    const plan::Program& program = data.sections[0].program;
+    int seen = 0;
+    for (const plan::Step& step : program.steps) {
+      if (step.kernel != "cuda.attention") continue;
+      ++seen;
+      ASSERT_EQ(step.inputs.size(), 2u) << "the joined projection, and the mask";
+      EXPECT_EQ(program.slots[static_cast<std::size_t>(step.inputs[1])].dtype, DType::kFloat32) << precision;
+    }
+    EXPECT_EQ(seen, 1) << precision;
+  }
 }
 
 TEST_F(FakeEngine, CandidatesAreTimedWithCallsThatTheDriverAccepts) {
