@@ -256,7 +256,8 @@ class Lowering {
     }
     const SlotId source = in_layout(node.input(0), Layout::kRowMajor);
     const ValuePlan* plan = plans_.find(output);
-    if (output->is_graph_output() || (plan && plan->slice)) {
+    // Its readers were planned for its own type, which is another where the source leaves the graph.
+    if (output->is_graph_output() || (plan && plan->slice) || plans_.storage(output) != at(source).dtype) {
       const SlotId target = primary(output);
       if (at(source).storage == plan::Storage::kArena && at(source).dtype == at(target).dtype && at(target).storage == plan::Storage::kOutput) {
         // The producer writes straight into the output.

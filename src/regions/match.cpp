@@ -119,10 +119,10 @@ ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes)
 bool is_per_channel(const ir::Value* constant, const ir::Shape& shape, int channel_axis) {
   if (!constant || !constant->is_constant() || channel_axis == kNoBias) return false;
   const Dims& dims = constant->constant.dims();
-  if (constant->constant.size() == 1) return dims.size() <= shape.size();
   const auto rank = static_cast<std::ptrdiff_t>(shape.size());
   const std::ptrdiff_t axis = channel_axis < 0 ? rank + channel_axis : channel_axis;
   if (axis < 0 || axis >= rank || !shape[static_cast<std::size_t>(axis)].is_constant() || dims.size() > shape.size()) return false;
+  if (constant->constant.size() == 1) return true;
   for (std::size_t i = 0; i < dims.size(); ++i) {
     const auto at = rank - static_cast<std::ptrdiff_t>(dims.size()) + static_cast<std::ptrdiff_t>(i);
     if (at == axis ? dims[i] != *shape[static_cast<std::size_t>(axis)].constant() : dims[i] != 1) return false;

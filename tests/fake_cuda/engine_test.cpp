@@ -165,6 +165,39 @@ TEST_F(FakeEngine, ScalesThatVaryByRowAreNotTakenForThoseOfColumns) {
   EXPECT_EQ(norms({16}, {16, 1}, -1, square), 0);
 }
 
+TEST_F(FakeEngine, ViewsOfOutputsHaveTheTypeThatTheirReadersWerePlannedFor) {
+  builder::test::ModelMaker m(5);
+  ir::Value* x = m.input("x", {2, 16, 64});
+  ir::Value *q = m.add("MatMul", {x, m.weight({64, 16}, 64)}), *kept = m.add("MatMul", {x, m.weight({64, 64}, 64)});
+  ir::Value* y = m.add("MatMul", {q, m.add("Reshape", {kept, m.ints({2, 16, 64})})});
+  y = m.add("MatMul", {m.add("Reshape", {y, m.ints({2, 1, 16, 64})}), m.add("Reshape", {kept, m.ints({2, 1, 64, 16})})});
+  const auto engine = runtime::Engine::create(builder::build_engine(m.finish({m.add("MatMul", {y, m.weight({16, 8}, 16)}), kept}), options("fp16")).engine);
+  runtime::Context context(engine);
+  std::vector<float> values(2 * 16 * 64, 1);
+  const std::int64_t dims[] = {2, 16, 64};
+  const runtime::InputView view{values.data(), DType::kFloat32, dims};
+  const Status status = context.run(std::span(&view, 1), {});
+  EXPECT_TRUE(status) << status.message();
+}
+
+TEST_F(FakeEngine, ANumberAddedToAProductOfAnyWidthIsNoPackedBias) {
+  builder::test::ModelMaker m(5);
+  ir::Value *x = m.input("x", {16, 64}), *z = m.input("z", {64, ir::Dim::symbol("columns")});
+  const auto model = m.finish({m.add("Add", {m.add("MatMul", {x, z}), m.floats({0.5F})})});
+  for (const bool gpu : {true, false}) {
+    builder::BuildOptions o = options("fp16");
+    if (!gpu) o.device = "cpu", o.precision = builder::Precision::kFloat32;
+    runtime::Context context(runtime::Engine::create(builder::build_engine(model, o).engine));
+    for (const std::int64_t columns : {1, 8, 24}) {
+      std::vector<float> a(16 * 64, 1), b(static_cast<std::size_t>(64 * columns), 1);
+      const std::int64_t a_dims[] = {16, 64}, b_dims[] = {64, columns};
+      const runtime::InputView views[] = {{a.data(), DType::kFloat32, a_dims}, {b.data(), DType::kFloat32, b_dims}};
+      const Status status = context.run(views, {});
+      EXPECT_TRUE(status) << columns << (gpu ? " on a GPU: " : ": ") << status.message();
+    }
+  }
+}
+
 TEST_F(FakeEngine, MasksKeepTheMostNegativeNumber) {
   builder::test::ModelMaker m(5);
   ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 16, 64}), *keep = m.input("keep", {ir::Dim::symbol("batch"), 16});
