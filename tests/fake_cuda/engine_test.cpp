@@ -198,6 +198,26 @@ TEST_F(FakeEngine, ANumberAddedToAProductOfAnyWidthIsNoPackedBias) {
   }
 }
 
+TEST_F(FakeEngine, ATranspositionThatIsNoneAtTheHintStaysBehindTheProduct) {
+  builder::test::ModelMaker m(5);
+  ir::Attrs perm;
+  perm.set("perm", std::vector<std::int64_t>{2, 0, 1});
+  ir::Value* product = m.add("MatMul", {m.input("x", {ir::Dim::symbol("batch"), 1, 64}), m.weight({64, 16}, 64)});
+  const auto model = m.finish({m.add("Relu", {m.add("Transpose", {product}, perm)})});
+  for (const bool gpu : {true, false}) {
+    builder::BuildOptions o = options("fp16");
+    if (!gpu) o.device = "cpu", o.precision = builder::Precision::kFloat32;
+    runtime::Context context(runtime::Engine::create(builder::build_engine(model, o).engine));
+    for (const std::int64_t batch : {1, 4, 3}) {
+      std::vector<float> x(static_cast<std::size_t>(batch * 64), 1);
+      const std::int64_t dims[] = {batch, 1, 64};
+      const runtime::InputView view{x.data(), DType::kFloat32, dims};
+      const Status status = context.run(std::span(&view, 1), {});
+      EXPECT_TRUE(status) << batch << (gpu ? " on a GPU: " : ": ") << status.message();
+    }
+  }
+}
+
 TEST_F(FakeEngine, MasksKeepTheMostNegativeNumber) {
   builder::test::ModelMaker m(5);
   ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 16, 64}), *keep = m.input("keep", {ir::Dim::symbol("batch"), 16});

@@ -75,6 +75,17 @@ const ir::Node* transpose_behind(const ir::Value* value, const ir::Graph* graph)
   return node->graph == graph && node->is("Transpose") ? node : nullptr;
 }
 
+/// False where the columns would be contiguous only while a symbol is 1, as it may be at the hint.
+bool keeps_columns(const ir::Node& transpose) {
+  const auto perm = permutation(transpose);
+  const ir::Shape& shape = transpose.input(0)->shape();
+  const auto last = static_cast<std::int64_t>(perm.size()) - 1;
+  const auto at = std::find(perm.begin(), perm.end(), last);
+  if (at == perm.end() || shape.back() == ir::Dim(1)) return true;
+  if (at - perm.begin() == 1 && perm.size() >= 3 && !transpose.output()->is_graph_output()) return true;  // stored channels-last
+  return std::all_of(at + 1, perm.end(), [&](std::int64_t axis) { return shape[static_cast<std::size_t>(axis)].is_constant(); });
+}
+
 /// A matrix' two axes exchanged once more.
 void swap_rows_columns(std::vector<std::int64_t>& perm) {
   if (perm.empty()) perm = {1, 0};
@@ -122,7 +133,7 @@ std::vector<ops::Region> propose_matmul_block(const ir::Node& node) {
     if (tail.residual && residual_taken) continue;
     std::vector<const ir::Node*> nodes = scale;
     nodes.insert(nodes.end(), tail.nodes.begin(), tail.nodes.end());
-    if (const ir::Node* transpose = tail.residual ? nullptr : transpose_behind(tail.output, node.graph)) {
+    if (const ir::Node* transpose = tail.residual ? nullptr : transpose_behind(tail.output, node.graph); transpose && keeps_columns(*transpose)) {
       nodes.push_back(transpose);
       offer(nodes);
       nodes.pop_back();
