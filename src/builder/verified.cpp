@@ -59,7 +59,8 @@ std::string verification_key(const ir::Model& model, const engine::EngineData& e
   if (options.device_handle) {
     const auto& device = *static_cast<const cuda::Device*>(options.device_handle);
     const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find();
-    all += fmt::format("{} {} {} {}.{}\n", device.info().name, device.info().multiprocessors, device.driver().version, nvrtc ? nvrtc->major() : 0, nvrtc ? nvrtc->minor() : 0);
+    all += fmt::format("{} {} {} {}.{}\n", device.info().name, device.info().multiprocessors, device.driver().version, nvrtc ? nvrtc->major() : 0,
+                       nvrtc ? nvrtc->minor() : 0);
   }
   return hash128(all.data(), all.size()).hex();
 }
