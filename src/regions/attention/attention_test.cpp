@@ -159,6 +159,19 @@ TEST(Attention, JoinedProjectionsGiveTheSame) {
     for (const auto& [whole, parts] : joined) EXPECT_EQ(parts.size(), 3u) << whole->name;
     EXPECT_TRUE(join_projections(*model->graph, 128).empty());
   }
+  // Whisper's keys have no bias.
+  AttentionCase mixed;
+  mixed.key_bias = false;
+  const auto model = attention_model(mixed);
+  const auto inputs = test::random_inputs(*model->graph, {});
+  const Tensor before = ops::ReferenceRunner(*model->graph).run(inputs).at(0);
+  const JoinedConstants joined = join_projections(*model->graph, 128);
+  ASSERT_EQ(joined.size(), 2u);
+  std::size_t parts = 0;
+  for (const auto& [whole, of] : joined) parts += of.size();
+  EXPECT_EQ(parts, 5u) << "three weights and two biases";
+  const Tensor after = ops::ReferenceRunner(*model->graph).run(inputs).at(0);
+  for (std::int64_t i = 0; i < before.size(); ++i) ASSERT_NEAR(before.as_double(i), after.as_double(i), 1e-5) << i;
   AttentionCase wide;
   wide.size = 160;
   EXPECT_TRUE(join_projections(*attention_model(wide)->graph, 128).empty());

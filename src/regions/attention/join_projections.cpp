@@ -56,6 +56,12 @@ Tensor side_by_side(const std::vector<const Tensor*>& parts, std::int64_t rows, 
   return joined;
 }
 
+Tensor zeros(DType dtype, std::int64_t count) {
+  Tensor tensor(dtype, {count});
+  std::memset(tensor.mutable_raw(), 0, tensor.bytes());
+  return tensor;
+}
+
 ir::Value* typed(ir::Value* value, DType dtype, ir::Shape shape) {
   value->type.dtype = dtype;
   value->type.shape = std::move(shape);
@@ -68,11 +74,16 @@ void join(ir::Graph& graph, const std::vector<Projection>& parts, JoinedConstant
   std::int64_t columns = 0;
   std::vector<std::int64_t> sizes;
   std::vector<const Tensor*> weights, biases;
-  for (const Projection& part : parts) {
+  std::vector<Tensor> none(parts.size());  // where the others have a bias: zeros
+  const bool biased = std::any_of(parts.begin(), parts.end(), [](const Projection& part) { return part.bias; });
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const Projection& part = parts[i];
     columns += part.columns;
     sizes.push_back(part.columns);
     weights.push_back(&part.weight->constant);
-    if (part.bias) biases.push_back(&part.bias->constant);
+    if (!biased) continue;
+    if (!part.bias) none[i] = zeros(part.weight->dtype(), part.columns);
+    biases.push_back(part.bias ? &part.bias->constant : &none[i]);
   }
   // The first of them in the graph's order: what they read is there, what reads them comes later.
   ir::Node* before = nullptr;
@@ -80,7 +91,8 @@ void join(ir::Graph& graph, const std::vector<Projection>& parts, JoinedConstant
     if (!before && std::any_of(parts.begin(), parts.end(), [&](const Projection& part) { return part.product == node; })) before = node;
   const auto constant = [&](const std::string& base, Tensor tensor, const auto& member) {
     ir::Value* value = graph.add_constant(graph.unique_name(base), std::move(tensor));
-    for (const Projection& part : parts) joined[value].push_back(part.*member);
+    for (const Projection& part : parts)
+      if (part.*member) joined[value].push_back(part.*member);
     return value;
   };
   ir::Shape shape = first.result->shape();
@@ -95,8 +107,8 @@ void join(ir::Graph& graph, const std::vector<Projection>& parts, JoinedConstant
   ir::Node* node = graph.add_node("", "MatMul", {first.product->input(0), weight}, {graph.unique_name(base)}, {}, before);
   node->sources = sources;
   ir::Value* value = typed(node->output(), dtype, shape);
-  if (first.bias) {
-    ir::Value* bias = constant(first.bias->name + ".joined", side_by_side(biases, 1, {columns}), &Projection::bias);
+  if (biased) {
+    ir::Value* bias = constant(first.weight->name + ".joined.bias", side_by_side(biases, 1, {columns}), &Projection::bias);
     node = graph.add_node("", "Add", {value, bias}, {graph.unique_name(base + ".biased")}, {}, before);
     node->sources = sources;
     value = typed(node->output(), dtype, shape);
@@ -136,8 +148,8 @@ JoinedConstants join_projections(ir::Graph& graph, std::int64_t most_depth) {
       if (std::any_of(parts.begin(), parts.end(), [&](const Projection& part) { return part.result == value; })) continue;
       const auto part = projection_of(value, regions.front());
       good = good && part &&
-             (parts.empty() || (part->product->input(0) == parts[0].product->input(0) && !part->bias == !parts[0].bias &&
-                                part->weight->dtype() == parts[0].weight->dtype() && part->weight != parts[0].weight));
+             (parts.empty() ||
+              (part->product->input(0) == parts[0].product->input(0) && part->weight->dtype() == parts[0].weight->dtype() && part->weight != parts[0].weight));
       if (!good) break;
       parts.push_back(*part);
     }

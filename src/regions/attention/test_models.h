@@ -21,6 +21,7 @@ struct AttentionCase {
   Mask mask = Mask::kNone;
   Spelling spelling = Spelling::kSeparate;
   bool cross = false;
+  bool key_bias = true;  ///< kSeparate: the projection to keys has a bias
 };
 
 inline ir::Attrs attrs_of(const std::string& name, ir::Attribute value) {
@@ -36,8 +37,9 @@ inline std::shared_ptr<ir::Model> attention_model(const AttentionCase& c, std::u
   ir::Value* x = m.input("x", {c.batch, c.queries, width});
   ir::Value* source = c.cross ? m.input("source", {c.batch, c.keys, width}) : x;
   const ir::Dim keys = c.cross ? c.keys : c.queries;
-  const auto project = [&](ir::Value* from, std::int64_t columns) {
-    return m.add("Add", {m.add("MatMul", {from, m.weight({width, columns}, static_cast<double>(width))}), m.weight({columns}, 4)});
+  const auto project = [&](ir::Value* from, std::int64_t columns, bool bias = true) {
+    ir::Value* product = m.add("MatMul", {from, m.weight({width, columns}, static_cast<double>(width))});
+    return bias ? m.add("Add", {product, m.weight({columns}, 4)}) : product;
   };
   const auto permute = [&](ir::Value* value, std::vector<std::int64_t> perm) { return m.add("Transpose", {value}, attrs_of("perm", std::move(perm))); };
   const auto number = [](const ir::Dim& dim) { return dim.constant().value_or(-1); };
@@ -48,7 +50,7 @@ inline std::shared_ptr<ir::Model> attention_model(const AttentionCase& c, std::u
       ir::Node* split = m.add_all("Split", {project(x, 2 * width + value_width), m.ints({width, width, value_width})}, 3, attrs_of("axis", 2));
       pq = split->output(0), pk = split->output(1), pv = split->output(2);
     } else {
-      pq = project(x, width), pk = project(source, width), pv = project(source, value_width);
+      pq = project(x, width), pk = project(source, width, c.key_bias), pv = project(source, value_width);
     }
     const auto heads = [&](ir::Value* value, std::int64_t size, std::vector<std::int64_t> perm) {
       return permute(m.add("Reshape", {value, m.ints({0, 0, c.heads, size})}), std::move(perm));
