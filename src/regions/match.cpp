@@ -116,6 +116,12 @@ ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes)
   return region;
 }
 
+const plan::TensorDesc& input_desc(const ops::PlanRequest& request, const ir::Value* value) {
+  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
+    if (request.region.inputs[i] == value) return request.inputs[i];
+  throw Error(Code::kInternal, "a region of pattern " + request.region.pattern + " without an input that its match names");
+}
+
 bool is_per_channel(const ir::Value* constant, const ir::Shape& shape, int channel_axis) {
   if (!constant || !constant->is_constant() || channel_axis == kNoBias) return false;
   const Dims& dims = constant->constant.dims();

@@ -4,6 +4,7 @@
 // Matching helpers shared by the anchored patterns: making a region of nodes, and the tail behind a contraction (bias, activation,
 // residual) that its kernels apply to the result before storing it.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,12 @@ namespace lathe::regions {
 
 /// A region of exactly these nodes (topological order): inputs in first-use order, outputs = values used outside.
 ops::Region make_region(std::string pattern, std::vector<const ir::Node*> nodes);
+
+inline bool contains(const std::vector<const ir::Node*>& nodes, const ir::Node* node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
+/// By one node, and no output of its graph.
+inline bool read_once(const ir::Value* value) { return value->uses.size() == 1 && !value->is_graph_output(); }
+/// The description of one of the region's inputs. Throws Error(kInternal) for any other value.
+const plan::TensorDesc& input_desc(const ops::PlanRequest& request, const ir::Value* value);
 
 /// The factor by which a Mul or Div multiplies its other operand (returned in `operand`), when that keeps the shape.
 std::optional<float> scaling(const ir::Node& node, ir::Value*& operand);

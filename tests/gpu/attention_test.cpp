@@ -12,6 +12,7 @@
 #include "regions/attention/test_models.h"
 #include "builder/builder.h"
 #include "runtime/context.h"
+#include "verified_build.h"
 
 namespace lathe {
 namespace {
@@ -22,24 +23,11 @@ using builder::test::Mask;
 using builder::test::Spelling;
 
 std::shared_ptr<const runtime::Engine> build(const std::shared_ptr<ir::Model>& model, const char* precision,
-                                             std::map<std::string, builder::ShapeRange> shapes = {}, double budget = 3) {
-  builder::BuildOptions options;
-  options.device = "cuda";
-  options.precision = builder::parse_precision(precision);
-  options.use_cache = false;
-  options.budget_seconds = budget;
-  options.shapes = std::move(shapes);
-  try {
-    builder::BuildResult result = builder::build_engine(model, options);
-    EXPECT_TRUE(result.report.verify.passed) << result.report.verify.summary;
-    EXPECT_TRUE(result.report.verify.pinned.empty()) << result.report.verify.pinned.front();
-    EXPECT_TRUE(result.report.host_steps.empty());
-    EXPECT_TRUE(std::any_of(result.report.regions.begin(), result.report.regions.end(), [](const auto& region) { return region.pattern == "attention"; }));
-    return runtime::Engine::create(std::move(result.engine));
-  } catch (const Error& error) {
-    ADD_FAILURE() << error.what();
-    return nullptr;
-  }
+                                             std::map<std::string, builder::ShapeRange> shapes = {}) {
+  auto result = verified_build(model, precision, 3, std::move(shapes));
+  if (!result) return nullptr;
+  EXPECT_TRUE(std::any_of(result->report.regions.begin(), result->report.regions.end(), [](const auto& region) { return region.pattern == "attention"; }));
+  return runtime::Engine::create(std::move(result->engine));
 }
 
 TEST(GpuAttention, Spellings) {

@@ -13,6 +13,7 @@
 #include "builder/builder.h"
 #include "builder/test_models.h"
 #include "runtime/context.h"
+#include "verified_build.h"
 
 namespace lathe {
 namespace {
@@ -21,26 +22,11 @@ using builder::test::ModelMaker;
 
 constexpr const char* kPrecisions[] = {"fp32", "tf32", "bf16", "fp16"};
 
-/// Builds for the GPU and asks that every region was verified, none fell back to a wider type and none to the host.
 std::shared_ptr<const runtime::Engine> build(std::shared_ptr<ir::Model> model, const char* precision, const std::string& what, double budget = 3,
                                              std::map<std::string, builder::ShapeRange> shapes = {}) {
   SCOPED_TRACE(what + " in " + precision);
-  builder::BuildOptions options;
-  options.device = "cuda";
-  options.precision = builder::parse_precision(precision);
-  options.use_cache = false;
-  options.budget_seconds = budget;
-  options.shapes = std::move(shapes);
-  try {
-    builder::BuildResult result = builder::build_engine(std::move(model), options);
-    EXPECT_TRUE(result.report.verify.passed) << result.report.verify.summary;
-    EXPECT_TRUE(result.report.verify.pinned.empty()) << result.report.verify.pinned.front();
-    EXPECT_TRUE(result.report.host_steps.empty());
-    return runtime::Engine::create(std::move(result.engine));
-  } catch (const Error& error) {
-    ADD_FAILURE() << error.what();
-    return nullptr;
-  }
+  auto result = verified_build(std::move(model), precision, budget, std::move(shapes));
+  return result ? runtime::Engine::create(std::move(result->engine)) : nullptr;
 }
 
 struct ConvCase {

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
-#include "builder/builder.h"
 #include "builder/test_models.h"
+#include "verified_build.h"
 
 namespace lathe {
 namespace {
@@ -31,16 +31,10 @@ TEST(GpuNorm, RowsOfEveryLength) {
         if (!rms && columns % 3) inputs.push_back(m.weight({columns}, 16));
         ir::Value* y = m.add(rms ? "RMSNormalization" : "LayerNormalization", inputs, attrs);
         const auto model = m.finish({m.add("MatMul", {y, m.weight({columns, 8}, static_cast<double>(columns))})});
-        builder::BuildOptions options;
-        options.device = "cuda";
-        options.precision = builder::parse_precision(precision);
-        options.use_cache = false;
-        options.budget_seconds = 1;
-        const builder::BuildResult result = builder::build_engine(model, options);
-        EXPECT_TRUE(result.report.verify.passed) << result.report.verify.summary;
-        EXPECT_TRUE(result.report.verify.pinned.empty());
+        const auto result = verified_build(model, precision, 1);
+        ASSERT_TRUE(result);
         const std::string wanted = rms ? "RMSNormalization" : "LayerNormalization";
-        EXPECT_TRUE(std::any_of(result.report.regions.begin(), result.report.regions.end(), [&](const auto& region) { return region.pattern == wanted; }));
+        EXPECT_TRUE(std::any_of(result->report.regions.begin(), result->report.regions.end(), [&](const auto& region) { return region.pattern == wanted; }));
       }
 }
 
@@ -51,11 +45,7 @@ TEST(GpuNorm, SeveralAxes) {
   attrs.set("axis", 2);
   ir::Value* y = m.add("LayerNormalization", {x, m.weight({6, 16}, 16, 1), m.weight({6, 16}, 16)}, attrs);
   const auto model = m.finish({m.add("MatMul", {y, m.weight({16, 8}, 16)})});
-  builder::BuildOptions options;
-  options.device = "cuda";
-  options.precision = builder::parse_precision("fp16");
-  options.use_cache = false;
-  EXPECT_TRUE(builder::build_engine(model, options).report.verify.passed);
+  EXPECT_TRUE(verified_build(model, "fp16"));
 }
 
 }  // namespace

@@ -7,18 +7,8 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/library.h"
-#include "base/knobs.h"
 
 namespace lathe::cuda::cublaslt {
-namespace {
-
-struct Opened {
-  std::string why;  // before the library: opening writes it
-  std::unique_ptr<const Library> library;
-  Opened() : library(Library::open(knob("LATHE_CUBLASLT"), why)) {}
-};
-
-}  // namespace
 
 std::unique_ptr<const Library> Library::open(const std::string& asked, std::string& why) {
   static const OptionalLibrary which{"cuBLASLt", "LATHE_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}, "nvidia-cublas", {"cu13/lib", "cublas/lib"}};
@@ -36,7 +26,7 @@ std::unique_ptr<const Library> Library::open(const std::string& asked, std::stri
     return nullptr;
   }
   const std::size_t version = library->version();
-  library->version_ = fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+  library->version_ = cuda::version_text(version);
   if (version < 120000) {
     why = fmt::format("cuBLASLt is version {}; 12 or newer is needed (PyPI: nvidia-cublas)", library->version_);
     return nullptr;
@@ -44,11 +34,7 @@ std::unique_ptr<const Library> Library::open(const std::string& asked, std::stri
   return library;
 }
 
-const Library* Library::find(std::string* why) {
-  static const Opened& once = *new Opened;  // devices of static storage may outlive every static
-  if (!once.library && why) *why = once.why;
-  return once.library.get();
-}
+const Library* Library::find(std::string* why) { return find_once<Library>("LATHE_CUBLASLT", why); }
 
 const Library& Library::get() {
   std::string why;

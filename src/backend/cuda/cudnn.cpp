@@ -7,16 +7,9 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/library.h"
-#include "base/knobs.h"
 
 namespace lathe::cuda::cudnn {
 namespace {
-
-struct Opened {
-  std::string why;  // before the library: opening writes it
-  std::unique_ptr<const Library> library;
-  Opened() : library(Library::open(knob("LATHE_CUDNN"), why)) {}
-};
 
 Code code_of(Result result) noexcept {
   if (result == 4003 || result == 4004) return Code::kOutOfMemory;
@@ -41,7 +34,7 @@ std::unique_ptr<const Library> Library::open(const std::string& asked, std::stri
     return nullptr;
   }
   const std::size_t version = library->version();
-  library->version_ = fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+  library->version_ = cuda::version_text(version);
   if (version / 10000 != 9) {
     why = fmt::format("cuDNN is version {}; 9 is needed (PyPI: nvidia-cudnn-cu13)", library->version_);
     return nullptr;
@@ -49,11 +42,7 @@ std::unique_ptr<const Library> Library::open(const std::string& asked, std::stri
   return library;
 }
 
-const Library* Library::find(std::string* why) {
-  static const Opened& once = *new Opened;  // devices of static storage may outlive every static
-  if (!once.library && why) *why = once.why;
-  return once.library.get();
-}
+const Library* Library::find(std::string* why) { return find_once<Library>("LATHE_CUDNN", why); }
 
 const Library& Library::get() {
   std::string why;

@@ -30,8 +30,6 @@ bool same_tile(const GemmPlan& a, const GemmPlan& b) { return a.core == b.core &
 
 std::size_t counter_bytes(const GemmGrid& launch) { return (launch.counters * sizeof(unsigned) + 255) / 256 * 256; }
 
-bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
-
 }  // namespace
 
 GpuLimits limits_of(const DeviceInfo& info) noexcept { return {info.arch(), info.multiprocessors, info.shared_per_block, info.shared_per_multiprocessor}; }

@@ -16,6 +16,9 @@ namespace lathe::cuda {
 
 GpuLimits limits_of(const DeviceInfo& info) noexcept;
 
+/// May it be accessed by 16 bytes?
+inline bool wide(const void* pointer) noexcept { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
+
 /// Addresses and the parts of the epilogue that no set-up knows.
 struct GemmOperands {
   const void* a = nullptr;

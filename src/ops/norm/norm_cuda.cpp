@@ -3,7 +3,6 @@
 // The run half of normalisation on CUDA devices: "cuda.row_norm" binds the kernels of row_norm.cu to strided tensors.
 
 #include <array>
-#include <cstring>
 
 #include <fmt/format.h>
 
@@ -21,8 +20,6 @@ struct Shape {
 #define LATHE_ROW_NORM_SHAPE(threads, groups) Shape{threads, groups},
 constexpr Shape kShapes[] = {LATHE_ROW_NORMS(LATHE_ROW_NORM_SHAPE)};
 #undef LATHE_ROW_NORM_SHAPE
-
-bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
 class RowNormKernel final : public Kernel {
  public:
@@ -59,7 +56,7 @@ class RowNormKernel final : public Kernel {
     cuda::RowNormParams p = params_;
     p.x = io.inputs[0];
     p.out = io.outputs[0];
-    p.vectors = p.vectors && wide(p.x) && wide(p.out) && wide(p.scale) && wide(p.bias);
+    p.vectors = p.vectors && cuda::wide(p.x) && cuda::wide(p.out) && cuda::wide(p.scale) && cuda::wide(p.bias);
     return function_.launch_with(static_cast<cuda::StreamHandle>(io.stream), launch_, p);
   }
 
@@ -98,18 +95,10 @@ class RowNormKernel final : public Kernel {
 
 std::unique_ptr<Kernel> bind_row_norm(const BindRequest& request) { return std::make_unique<RowNormKernel>(request); }
 
-std::vector<std::byte> pack_floats(const ir::Attrs&, std::span<const Tensor> sources) {
-  const Tensor values = sources[0].cast(DType::kFloat32).make_aligned();
-  std::vector<std::byte> packed(values.bytes());
-  std::memcpy(packed.data(), values.raw(), packed.size());
-  return packed;
-}
-
 constexpr std::array<KernelType, 1> kKernels{{{"cuda.row_norm", bind_row_norm, ""}}};
-constexpr std::array<PackFunction, 1> kPacks{{{"cuda.row_norm.floats", pack_floats}}};
 
 }  // namespace
 
-KernelSet kernels_norm_cuda() { return {kKernels, kPacks}; }
+KernelSet kernels_norm_cuda() { return {kKernels, {}}; }
 
 }  // namespace lathe::plan

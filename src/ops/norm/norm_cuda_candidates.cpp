@@ -61,8 +61,8 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   step.params.set("rms", static_cast<std::int64_t>(node.op == "RMSNormalization"));
   step.inputs = {node.input(0)};
   step.outputs = {request.region.outputs[0]};
-  step.weights.push_back({"cuda.row_norm.floats", {}, {node.input(1)}});
-  if (node.input(2)) step.weights.push_back({"cuda.row_norm.floats", {}, {node.input(2)}});
+  step.weights.push_back({"cpu.bias.pack", {}, {node.input(1)}});
+  if (node.input(2)) step.weights.push_back({"cpu.bias.pack", {}, {node.input(2)}});
   step.flops = 8 * static_cast<double>(x.elements());
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements()) + dtype_bytes(y.dtype, y.elements()));
   return {step};

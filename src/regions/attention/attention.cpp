@@ -12,9 +12,6 @@ namespace {
 using Nodes = std::vector<const ir::Node*>;
 constexpr std::size_t kMostMoves = 16;  ///< in one chain
 
-bool contains(const Nodes& nodes, const ir::Node* node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
-bool read_once(const ir::Value* value) { return value->uses.size() == 1 && !value->is_graph_output(); }
-
 struct Core {
   const ir::Node *scores = nullptr, *softmax = nullptr, *product = nullptr;
   const ir::Node *factor = nullptr, *add = nullptr;

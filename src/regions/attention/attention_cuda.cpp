@@ -17,8 +17,6 @@ using regions::AttentionReach;
 
 constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1, kMostExtent = std::int64_t{1} << 30;  ///< places; what the kernels' ints count
 
-bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
-
 class AttentionKernel final : public Kernel {
  public:
   explicit AttentionKernel(const BindRequest& request) : device_(regions::need_device(request.device)), limits_(cuda::limits_of(device_.info())) {
@@ -69,7 +67,7 @@ class AttentionKernel final : public Kernel {
     p.v = at(io.inputs[v_.input], v_offset_, 2);
     p.out = const_cast<void*>(at(io.outputs[0], out_offset_, 2));
     if (masked_) p.mask = at(io.inputs[mask_.input], mask_offset_, mask_type_ == cuda::kElementFloat32 ? 4 : 2);
-    p.vectors = params_.vectors && wide(p.q) && wide(p.k) && wide(p.v) && wide(p.out);
+    p.vectors = params_.vectors && cuda::wide(p.q) && cuda::wide(p.k) && cuda::wide(p.v) && cuda::wide(p.out);
     return functions_[static_cast<std::size_t>(tile_)].launch_with(static_cast<cuda::StreamHandle>(io.stream), launch_, p);
   }
 

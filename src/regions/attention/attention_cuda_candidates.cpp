@@ -15,12 +15,6 @@ namespace {
 using regions::AttentionBlock;
 using regions::AttentionOperand;
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
-    if (request.region.inputs[i] == value) return request.inputs[i];
-  return request.outputs[0];
-}
-
 struct Problem {
   AttentionBlock block;
   regions::AttentionShape shape;
@@ -37,12 +31,12 @@ std::optional<Problem> problem_of(const PlanRequest& request, std::string& why) 
     return std::nullopt;
   }
   for (const AttentionOperand* operand : {&b.q, &b.k, &b.v})
-    if (desc_of(request, operand->value).dtype != p.stored) {
+    if (regions::input_desc(request, operand->value).dtype != p.stored) {
       why = "queries, keys, values and result are stored in different types";
       return std::nullopt;
     }
   if (b.mask.value)
-    if (const DType mask = desc_of(request, b.mask.value).dtype; mask != DType::kFloat32 && mask != p.stored) {
+    if (const DType mask = regions::input_desc(request, b.mask.value).dtype; mask != DType::kFloat32 && mask != p.stored) {
       why = "the mask is stored neither in float32 nor in the operands' type";
       return std::nullopt;
     }
@@ -69,14 +63,16 @@ std::optional<Problem> problem_of(const PlanRequest& request, std::string& why) 
     return std::nullopt;
   }
   const std::array<std::int64_t, 2> batch{p.shape.outer, p.shape.inner};
-  const auto contiguous = [&](const AttentionOperand& operand, std::int64_t rows, std::int64_t columns) {
-    const auto reach = regions::attention_reach(operand, desc_of(request, operand.value), batch, rows, columns, why);
+  const auto contiguous = [&](const AttentionOperand& operand, const plan::TensorDesc& desc, std::int64_t rows, std::int64_t columns) {
+    const auto reach = regions::attention_reach(operand, desc, batch, rows, columns, why);
     if (!reach) return false;
     if (columns > 1 && reach->column != 1) why = "the elements of a head are not contiguous";
     return why.empty();
   };
-  if (!contiguous(b.q, p.shape.queries, b.depth) || !contiguous(b.k, p.shape.keys, b.depth) || !contiguous(b.v, p.shape.keys, b.value_depth) ||
-      !contiguous(b.out, p.shape.queries, b.value_depth))
+  if (!contiguous(b.q, regions::input_desc(request, b.q.value), p.shape.queries, b.depth) ||
+      !contiguous(b.k, regions::input_desc(request, b.k.value), p.shape.keys, b.depth) ||
+      !contiguous(b.v, regions::input_desc(request, b.v.value), p.shape.keys, b.value_depth) ||
+      !contiguous(b.out, request.outputs[0], p.shape.queries, b.value_depth))
     return std::nullopt;
   const cuda::Device& device = regions::need_device(request.device);
   if (device.info().arch() < 80 || !device.has_builtin_module(regions::attention_module(p.stored))) {

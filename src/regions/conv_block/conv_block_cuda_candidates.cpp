@@ -19,12 +19,6 @@ using regions::ImageMode;
 /// Of the plans that the model thinks best: so many are timed.
 constexpr std::size_t kPlansTimed = 16;
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
-    if (request.region.inputs[i] == value) return request.inputs[i];
-  throw Error(Code::kInternal, "a conv_block region without its input");
-}
-
 struct Problem {
   cuda::ConvShape shape;  ///< as ONNX says
   cuda::ConvOperands operands;
@@ -39,7 +33,7 @@ struct Problem {
 
 /// nullopt and the reason, or the problem.
 std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& block, std::string& why) {
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   if (x.dims.size() < 3 || x.dims.size() > 4) {
     why = "only 1-D and 2-D convolutions have a kernel";
     return std::nullopt;
@@ -57,7 +51,7 @@ std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& b
   p.operands.src_pixel = x.strides.back();
   p.operands.dst_pixel = y.strides.back();
   if (block.tail.residual) {
-    const plan::TensorDesc& residual = desc_of(request, block.tail.residual);
+    const plan::TensorDesc& residual = regions::input_desc(request, block.tail.residual);
     if (residual.dtype != y.dtype) {
       why = "the residual is stored in another type than the result";
       return std::nullopt;
@@ -79,7 +73,7 @@ void describe_step(StepPlan& step, const PlanRequest& request, const ConvBlock& 
   step.outputs = {request.region.outputs.at(0)};
   if (block.bias) step.weights.push_back({"cpu.bias.pack", {}, {block.bias}});
   step.flops = p.shape.flops();
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   const double in = static_cast<double>(dtype_bytes(x.dtype, x.elements())), out = static_cast<double>(dtype_bytes(y.dtype, y.elements()));
   step.bytes = in + out * (block.tail.residual ? 2 : 1) + static_cast<double>(weight_bytes);
 }

@@ -18,11 +18,6 @@ using regions::ConvBlock;
 
 constexpr std::size_t kPlansTimed = 4;
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  const auto& inputs = request.region.inputs;
-  return request.inputs.at(static_cast<std::size_t>(std::find(inputs.begin(), inputs.end(), value) - inputs.begin()));
-}
-
 /// Channels in front of `value` in the tensor of all `parts`; negative: not known.
 std::int64_t channels_before(const std::vector<ir::Value*>& parts, const ir::Value* value) {
   std::int64_t channels = 0;
@@ -63,7 +58,7 @@ struct Problem {
 
 /// nullopt and the reason, or the problem with engines that run it.
 std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& block, std::string& why) {
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   const auto src = regions::cuda_element(x.dtype), dst = regions::cuda_element(y.dtype);
   const auto activation = cpu::find_activation(block.tail.activation);
   const ir::Value* residual = block.tail.residual;
@@ -71,7 +66,7 @@ std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& b
   else if (!src || !dst) why = regions::kNoCudaElement;
   else if (!activation) why = "the activation has no kernel";
   else if (*src == cuda::kElementFloat32 && !request.tf32) why = "cuDNN's products of float32 are in TF32";
-  else if (residual && desc_of(request, residual).dtype != y.dtype) why = "the residual is stored in another type than the result";
+  else if (residual && regions::input_desc(request, residual).dtype != y.dtype) why = "the residual is stored in another type than the result";
   for (std::size_t axis = 0; why.empty() && axis < x.dims.size(); ++axis)
     if (!block.x->shape()[axis].is_constant()) why = "its extents are not fixed, and cuDNN compiles a plan for each set of them";
   if (why.empty() && (!begins_whole(block.x) || !begins_whole(request.region.outputs[0]) || (residual && !begins_whole(residual))))
@@ -85,7 +80,7 @@ std::optional<Problem> problem_of(const PlanRequest& request, const ConvBlock& b
   operands.src_pixel = x.strides.back();
   operands.dst_pixel = y.strides.back();
   operands.residual = residual != nullptr;
-  if (residual) operands.residual_pixel = desc_of(request, residual).strides.back();
+  if (residual) operands.residual_pixel = regions::input_desc(request, residual).strides.back();
   cuda::EpilogueParams epilogue;
   epilogue.activation = static_cast<int>(*activation);
   epilogue.alpha = block.tail.alpha;
@@ -115,7 +110,7 @@ std::vector<StepPlan> plans(const PlanRequest& request) {
   const ConvBlock block = regions::match_conv_block(request.region);
   std::string why;
   const Problem p = *problem_of(request, block, why);
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   StepPlan step;
   step.kernel = "cuda.conv.cudnn";
   step.burden = regions::kVendorBurden;

@@ -16,15 +16,10 @@ namespace {
 namespace onednn = cpu::onednn;
 using regions::ConvBlock;
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  const auto& inputs = request.region.inputs;
-  return request.inputs.at(static_cast<std::size_t>(std::find(inputs.begin(), inputs.end(), value) - inputs.begin()));
-}
-
 bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
 onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
-  const plan::TensorDesc& x = desc_of(request, block.x);
+  const plan::TensorDesc& x = regions::input_desc(request, block.x);
   onednn::ConvSpec spec;
   spec.problem = regions::conv_problem(block.conv->attrs, x.dims, block.weight->constant.dims());
   spec.problem.n = 1;
@@ -33,7 +28,7 @@ onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
   spec.problem.weights = onednn::product_type(spec.problem.src, spec.problem.dst);
   spec.bias = block.bias != nullptr;
   spec.residual = block.tail.residual != nullptr;
-  if (spec.residual) spec.residual_type = desc_of(request, block.tail.residual).dtype;
+  if (spec.residual) spec.residual_type = regions::input_desc(request, block.tail.residual).dtype;
   if (const auto activation = cpu::find_activation(block.tail.activation)) spec.epilogue.activation = *activation;
   spec.epilogue.alpha = block.tail.alpha;
   spec.epilogue.beta = block.tail.beta;
@@ -42,7 +37,7 @@ onednn::ConvSpec spec_of(const PlanRequest& request, const ConvBlock& block) {
 }
 
 std::vector<onednn::ConvSplit> splits_of(const PlanRequest& request, const ConvBlock& block, const onednn::ConvSpec& spec) {
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   const bool dense = x.strides.back() == spec.problem.cin && y.strides.back() == spec.problem.cout && spec.problem.src == spec.problem.weights;
   return onednn::conv_splits(spec.problem, x.dims[0], dense, request.threads);
 }
@@ -53,11 +48,11 @@ Verdict supports(const PlanRequest& request) {
   if ((request.cpu_features & cpu::cpu_features().mask) != cpu::cpu_features().mask)
     return Verdict::decline("oneDNN cannot be held to fewer CPU features than the process has");
   const ConvBlock block = regions::match_conv_block(request.region);
-  const plan::TensorDesc& x = desc_of(request, block.x);
+  const plan::TensorDesc& x = regions::input_desc(request, block.x);
   if (x.dims.size() < 3 || x.dims.size() > 4) return Verdict::decline("only 1-D and 2-D convolutions have a kernel");
   for (const plan::TensorDesc* desc : {&x, &request.outputs[0]})
     if (!is_stored(desc->dtype)) return Verdict::decline("the storage type is neither float32 nor bfloat16");
-  if (block.tail.residual && !is_stored(desc_of(request, block.tail.residual).dtype))
+  if (block.tail.residual && !is_stored(regions::input_desc(request, block.tail.residual).dtype))
     return Verdict::decline("the residual's storage type is neither float32 nor bfloat16");
   for (std::size_t axis = 1; axis < x.dims.size(); ++axis)
     if (!block.x->shape()[axis].is_constant()) return Verdict::decline("the image's extents are not fixed, and oneDNN makes its kernels for fixed ones");
@@ -69,7 +64,7 @@ Verdict supports(const PlanRequest& request) {
 
 std::vector<StepPlan> plans(const PlanRequest& request) {
   const ConvBlock block = regions::match_conv_block(request.region);
-  const plan::TensorDesc& x = desc_of(request, block.x);
+  const plan::TensorDesc& x = regions::input_desc(request, block.x);
   onednn::ConvSpec spec = spec_of(request, block);
   std::vector<StepPlan> result;
   for (const onednn::ConvSplit& split : splits_of(request, block, spec)) {

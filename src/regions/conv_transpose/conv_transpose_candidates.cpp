@@ -13,16 +13,10 @@ namespace {
 
 using regions::ConvTransposeBlock;
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
-    if (request.region.inputs[i] == value) return request.inputs[i];
-  throw Error(Code::kInternal, "a conv_transpose region without its input");
-}
-
 bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
 cpu::ConvTransposeProblem problem_of(const PlanRequest& request, const ConvTransposeBlock& block) {
-  const plan::TensorDesc& x = desc_of(request, block.x);
+  const plan::TensorDesc& x = regions::input_desc(request, block.x);
   cpu::ConvTransposeProblem p = regions::conv_transpose_problem(block.node->attrs, x.dims, block.weight->constant.dims(), request.outputs[0].dims);
   p.src = x.dtype;
   p.dst = request.outputs[0].dtype;
@@ -31,10 +25,11 @@ cpu::ConvTransposeProblem problem_of(const PlanRequest& request, const ConvTrans
 
 Verdict supports(const PlanRequest& request) {
   const ConvTransposeBlock block = regions::match_conv_transpose(request.region);
-  const plan::TensorDesc& x = desc_of(request, block.x);
+  const plan::TensorDesc& x = regions::input_desc(request, block.x);
   if (block.node->output()->dtype() != DType::kFloat32) return Verdict::decline("the element type is not float32");
   if (!is_stored(x.dtype) || !is_stored(request.outputs[0].dtype)) return Verdict::decline("the storage type is neither float32 nor bfloat16");
-  if (block.tail.residual && !is_stored(desc_of(request, block.tail.residual).dtype)) return Verdict::decline("the residual is neither float32 nor bfloat16");
+  if (block.tail.residual && !is_stored(regions::input_desc(request, block.tail.residual).dtype))
+    return Verdict::decline("the residual is neither float32 nor bfloat16");
   if (x.dims.size() < 3 || x.dims.size() > 4) return Verdict::decline("only 1-D and 2-D transposed convolutions have a kernel");
   try {
     const std::string why = cpu::conv_transpose_unsupported(problem_of(request, block));

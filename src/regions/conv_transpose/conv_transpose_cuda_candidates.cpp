@@ -25,14 +25,8 @@ struct Problem {
   std::vector<cuda::GemmPlan> plans;
 };
 
-const plan::TensorDesc& desc_of(const PlanRequest& request, const ir::Value* value) {
-  for (std::size_t i = 0; i < request.region.inputs.size(); ++i)
-    if (request.region.inputs[i] == value) return request.inputs[i];
-  throw Error(Code::kInternal, "a conv_transpose region without its input");
-}
-
 std::optional<Problem> problem_of(const PlanRequest& request, const ConvTransposeBlock& block, std::string& why) {
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   const ir::Attrs& attrs = block.node->attrs;
   const auto src = regions::cuda_element(x.dtype), dst = regions::cuda_element(y.dtype);
   if (!src || !dst) why = regions::kNoCudaElement;
@@ -98,7 +92,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
     step.weights.push_back(std::move(bias));
   }
   step.flops = 2.0 * static_cast<double>(p.given.n * p.given.h * p.given.w * p.given.cin) * static_cast<double>(p.given.cout * p.given.kh * p.given.kw);
-  const plan::TensorDesc &x = desc_of(request, block.x), &y = request.outputs[0];
+  const plan::TensorDesc &x = regions::input_desc(request, block.x), &y = request.outputs[0];
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements()) + dtype_bytes(y.dtype, y.elements()) + cuda::packed_bytes(setup));
   std::vector<StepPlan> result;
   for (const cuda::GemmPlan& plan : p.plans) {

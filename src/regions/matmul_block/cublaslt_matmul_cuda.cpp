@@ -30,8 +30,8 @@ class CublasltMatMulKernel final : public Kernel {
     const std::size_t operands = packed_ ? 1 : 2;
     if (request.inputs.size() < operands || request.inputs.size() > operands + 1 || request.outputs.size() != 1)
       throw Error(Code::kCorruptFile, "a matrix product step with too few or too many tensors");
-    perm_a_ = checked(params.get_ints("perm_a"), request.inputs[0].dims.size());
-    perm_out_ = checked(params.get_ints("perm_out"), request.outputs[0].dims.size());
+    perm_a_ = regions::checked_permutation(params.get_ints("perm_a"), request.inputs[0].dims.size());
+    perm_out_ = regions::checked_permutation(params.get_ints("perm_out"), request.outputs[0].dims.size());
     product_ = regions::read_product(params);
     algorithm_ = regions::read_cublaslt_algorithm(params);
     tuned_rows_ = params.get_int("tuned_rows", 0);
@@ -42,7 +42,7 @@ class CublasltMatMulKernel final : public Kernel {
       request_.packed_k = transposed ? weight[1] : weight[0];
       request_.packed_n = transposed ? weight[0] : weight[1];
     } else {
-      perm_b_ = checked(params.get_ints("perm_b"), request.inputs[1].dims.size());
+      perm_b_ = regions::checked_permutation(params.get_ints("perm_b"), request.inputs[1].dims.size());
       request_.b.emplace();
     }
     if (request.inputs.size() > operands) request_.residual.emplace();
@@ -131,17 +131,6 @@ class CublasltMatMulKernel final : public Kernel {
     const bool near = rows <= 2 * tuned_rows_ && 2 * rows >= tuned_rows_;
     if (!product_by_library_->fit(problem, near ? algorithm_ : cuda::cublaslt::Config{-1}))
       throw Error(Code::kUnsupported, fmt::format("cuBLASLt has no algorithm for a {}x{}x{} product", problem.rows, problem.columns, problem.depth));
-  }
-
-  static std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
-    std::vector<bool> seen(rank, false);
-    bool good = perm.empty() || perm.size() == rank;
-    for (const std::int64_t axis : perm) {
-      good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
-      if (good) seen[static_cast<std::size_t>(axis)] = true;
-    }
-    if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
-    return perm;
   }
 
   std::vector<std::int64_t> perm_a_, perm_b_, perm_out_;

@@ -9,10 +9,6 @@
 namespace lathe::regions {
 namespace {
 
-bool contains(const std::vector<const ir::Node*>& nodes, const ir::Node* node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
-
-bool read_once(const ir::Value* value) { return value->uses.size() == 1 && !value->is_graph_output(); }
-
 std::vector<std::int64_t> permutation(const ir::Node& transpose) {
   std::vector<std::int64_t> perm = transpose.attrs.get_ints("perm");
   if (perm.empty() && transpose.output()->has_shape()) {

@@ -22,17 +22,6 @@ constexpr std::size_t kMaxLoops = 8;
 
 std::int64_t bytes_each(DType dtype) { return dtype_bits(dtype) / 8; }
 
-std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
-  std::vector<bool> seen(rank, false);
-  bool good = perm.empty() || perm.size() == rank;
-  for (const std::int64_t axis : perm) {
-    good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
-    if (good) seen[static_cast<std::size_t>(axis)] = true;
-  }
-  if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
-  return perm;
-}
-
 class MatMulKernel final : public Kernel {
  public:
   explicit MatMulKernel(const BindRequest& request) {
@@ -40,8 +29,8 @@ class MatMulKernel final : public Kernel {
     packed_ = params.get_int("packed", 0) != 0;
     const std::size_t operands = packed_ ? 1 : 2;
     if (request.inputs.size() < operands || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a matrix product step with too few tensors");
-    perm_a_ = checked(params.get_ints("perm_a"), request.inputs[0].dims.size());
-    perm_out_ = checked(params.get_ints("perm_out"), request.outputs[0].dims.size());
+    perm_a_ = regions::checked_permutation(params.get_ints("perm_a"), request.inputs[0].dims.size());
+    perm_out_ = regions::checked_permutation(params.get_ints("perm_out"), request.outputs[0].dims.size());
     regions::MatMulRequest& r = layout_request_;
     if (packed_) {
       const Dims weight = params.get_ints("weight_dims");
@@ -53,7 +42,7 @@ class MatMulKernel final : public Kernel {
       r.packed_n = r.packed_vector ? 1 : transposed ? weight[0] : weight[1];
       product_ = static_cast<DType>(params.get_int("weight_type", 0));
     } else {
-      perm_b_ = checked(params.get_ints("perm_b"), request.inputs[1].dims.size());
+      perm_b_ = regions::checked_permutation(params.get_ints("perm_b"), request.inputs[1].dims.size());
       r.b.emplace();
     }
     if (request.inputs.size() > operands) r.residual.emplace();
@@ -211,8 +200,8 @@ class LoopKernel final : public Kernel {
  public:
   LoopKernel(const BindRequest& request, DType dtype)
       : element_(bytes_each(dtype)),
-        perm_a_(checked(request.params.get_ints("perm_a"), request.inputs[0].dims.size())),
-        perm_b_(checked(request.params.get_ints("perm_b"), request.inputs[1].dims.size())) {
+        perm_a_(regions::checked_permutation(request.params.get_ints("perm_a"), request.inputs[0].dims.size())),
+        perm_b_(regions::checked_permutation(request.params.get_ints("perm_b"), request.inputs[1].dims.size())) {
     scale_ = request.params.get_float("scale", 1);
     c_scale_ = request.params.get_float("c_scale", 1);
     fit(request);

@@ -24,8 +24,8 @@ class MatMulKernel final : public Kernel {
     packed_ = params.get_int("packed", 0) != 0;
     const std::size_t operands = packed_ ? 1 : 2;
     if (request.inputs.size() < operands || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a matrix product step with too few tensors");
-    perm_a_ = checked(params.get_ints("perm_a"), request.inputs[0].dims.size());
-    perm_out_ = checked(params.get_ints("perm_out"), request.outputs[0].dims.size());
+    perm_a_ = regions::checked_permutation(params.get_ints("perm_a"), request.inputs[0].dims.size());
+    perm_out_ = regions::checked_permutation(params.get_ints("perm_out"), request.outputs[0].dims.size());
     regions::MatMulRequest& r = layout_request_;
     product_ = regions::read_product(params);
     if (packed_) {
@@ -37,7 +37,7 @@ class MatMulKernel final : public Kernel {
       r.packed_k = transposed ? weight[1] : weight[0];
       r.packed_n = r.packed_vector ? 1 : transposed ? weight[0] : weight[1];
     } else {
-      perm_b_ = checked(params.get_ints("perm_b"), request.inputs[1].dims.size());
+      perm_b_ = regions::checked_permutation(params.get_ints("perm_b"), request.inputs[1].dims.size());
       r.b.emplace();
     }
     if (request.inputs.size() > operands) r.residual.emplace();
@@ -118,17 +118,6 @@ class MatMulKernel final : public Kernel {
       call_.emplace(regions::need_device(request.device), setup, regions::read_gemm_plan(request.params), request.params.get_int("tuned_rows", 0));
     else if (!call_->fit(setup)) throw Error(Code::kUnsupported, "a matrix product without a kernel at these extents");
     across_ = across;
-  }
-
-  static std::vector<std::int64_t> checked(std::vector<std::int64_t> perm, std::size_t rank) {
-    std::vector<bool> seen(rank, false);
-    bool good = perm.empty() || perm.size() == rank;
-    for (const std::int64_t axis : perm) {
-      good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
-      if (good) seen[static_cast<std::size_t>(axis)] = true;
-    }
-    if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
-    return perm;
   }
 
   std::vector<std::int64_t> perm_a_, perm_b_, perm_out_;

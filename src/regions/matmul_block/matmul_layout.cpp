@@ -56,6 +56,17 @@ plan::TensorDesc unpermuted(const plan::TensorDesc& desc, const std::vector<std:
   return result;
 }
 
+std::vector<std::int64_t> checked_permutation(std::vector<std::int64_t> perm, std::size_t rank) {
+  std::vector<bool> seen(rank, false);
+  bool good = perm.empty() || perm.size() == rank;
+  for (const std::int64_t axis : perm) {
+    good = good && axis >= 0 && axis < static_cast<std::int64_t>(rank) && !seen[static_cast<std::size_t>(axis)];
+    if (good) seen[static_cast<std::size_t>(axis)] = true;
+  }
+  if (!good) throw Error(Code::kCorruptFile, "a matrix product step has a permutation that is none");
+  return perm;
+}
+
 std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::string& why) {
   MatMulLayout layout;
   if (!matmul_layout(request, layout, why)) return std::nullopt;

@@ -41,6 +41,9 @@ plan::TensorDesc permuted(const plan::TensorDesc& desc, const std::vector<std::i
 void unpermute(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm, plan::TensorDesc& into);
 plan::TensorDesc unpermuted(const plan::TensorDesc& desc, const std::vector<std::int64_t>& perm);
 
+/// A step's permutation of `rank` axes; empty: none. Throws Error(kCorruptFile) for what is no permutation.
+std::vector<std::int64_t> checked_permutation(std::vector<std::int64_t> perm, std::size_t rank);
+
 /// False, and in `why` the reason, when the kernels cannot run it (no contiguous axis). `into` keeps its memory.
 bool matmul_layout(const MatMulRequest& request, MatMulLayout& into, std::string& why);
 std::optional<MatMulLayout> matmul_layout(const MatMulRequest& request, std::string& why);

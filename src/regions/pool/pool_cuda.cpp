@@ -19,8 +19,6 @@ void require(bool holds, const char* what) {
   if (!holds) throw Error(Code::kInternal, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
 }
 
-bool wide(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
-
 template <class Params>
 class PoolKernel : public Kernel {
  public:
@@ -47,7 +45,7 @@ class PoolKernel : public Kernel {
     shape.overlaps = device_.info().major >= 9;
     return way.function.launch_with(static_cast<cuda::StreamHandle>(stream), shape, params);
   }
-  const Way& way_for(const KernelIo& io) const noexcept { return wide(io.inputs[0]) && wide(io.outputs[0]) ? aligned_ : any_; }
+  const Way& way_for(const KernelIo& io) const noexcept { return cuda::wide(io.inputs[0]) && cuda::wide(io.outputs[0]) ? aligned_ : any_; }
 
   cuda::Device& device_;
   Way aligned_, any_;
