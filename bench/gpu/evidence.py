@@ -10,6 +10,8 @@ PART (default: all, in this order):
     python    builds the package lathe for this Python, and runs tests/gpu/interop.py
     tests     bin/gpu_test
     engines   YOLOv5l: first usable engine, cached build, loading beside a CUDA context and in a cold process
+    batches   the networks in fp32 and fp16 (ResNet-18 in tf32 too), batches 1 to 32 from one engine: verified, without steps on the host, and a picture's
+              outputs the same in every batch
     boxes     the example's picture through an engine on the CPU and one on the GPU in FP16
     profile   YOLOv5l: time over floor per step, and the ten worst
     networks  bench/gpu/net_bench.py
@@ -37,7 +39,7 @@ BIN = ROOT / "bin" if IN_BUNDLE else ROOT / "build" / "release" / "bin"
 GPU_TEST = ROOT / "bin" / "gpu_test" if IN_BUNDLE else ROOT / "build" / "release" / "tests" / "gpu_test"
 LIBRARY = ROOT / "lib" / "liblathe.so" if IN_BUNDLE else ROOT / "build" / "release" / "liblathe.so"
 PACKAGE = ROOT / "python" if IN_BUNDLE else ROOT / "build" / "release" / "python"
-ZOO = ["yolov5s", "yolov5n", "yolov5l-352x416", "resnet50", "resnet18", "mobilenet_v2", "real_vit_base", "real_bert_base"]
+ZOO = ["yolov5s", "yolov5n", "yolov5l-352x416", "resnet50", "resnet18", "mobilenet_v2", "unet", "real_vit_base", "real_bert_base"]
 # What is wanted, in milliseconds; and of the boxes.
 LIMITS, LEAST_IOU = {"first_engine_ms": 10_000, "cached_build_ms": 2_000, "load_ms": 100}, 0.98
 # Held out from the example's training; eight classes, thirteen objects.
@@ -154,7 +156,11 @@ def models(sitting):
                 if member.name.removesuffix(".onnx") in missing:
                     archive.extract(member, skeletons)
         jobs = [(zoo.resolve(), skeletons / f"{name}.onnx", sitting.models / f"{name}.onnx") for name in missing]
-    for function, name, file, shape in (("yolov5l", "image", "yolov5l", (1, 3, 640, 640)), ("yolov5n_scenes", "images", "yolov5n_scenes", (1, 3, 640, 640))):
+    for function, name, file, shape in (
+        ("yolov5l", "image", "yolov5l", (1, 3, 640, 640)), ("yolov5n_scenes", "images", "yolov5n_scenes", (1, 3, 640, 640)),
+        ("yolov5n", "image", "yolov5n-batches", (1, 3, 640, 640)), ("yolov5s", "image", "yolov5s-batches", (1, 3, 640, 640)),
+        ("yolov5l", "image", "yolov5l-352x416-batches", (1, 3, 352, 416)),
+    ):  # fmt: skip
         if not (sitting.models / f"{file}.onnx").exists():
             exports.append((function, name, shape, sitting.models / f"{file}.onnx"))
     # Fresh processes: this one may hold a CUDA context.
@@ -245,6 +251,73 @@ def engines(sitting):
     return facts
 
 
+PICTURE, YOLO = {"input": (3, 224, 224)}, {"image": (3, 640, 640)}
+# File, a sample's inputs.
+ANY_BATCH = {
+    "resnet18": PICTURE, "resnet50": PICTURE, "mobilenet_v2": PICTURE, "unet": {"input": (3, 256, 256)}, "yolov5n-batches": YOLO, "yolov5s-batches": YOLO,
+    "yolov5l-352x416-batches": {"image": (3, 352, 416)}, "yolov5l": YOLO, "real_vit_base": {"pixel_values": (3, 224, 224)},
+    "real_bert_base": {"input_ids": (128,), "attention_mask": (128,)},
+}  # fmt: skip
+
+BATCHES = """
+import json, sys, time
+import numpy as np, lathe
+engine = lathe.load(sys.argv[1], device="cuda")
+rng, inputs = np.random.default_rng(7), {}
+for name, (dtype, *dims) in json.loads(sys.argv[2]).items():
+    dims = (32, *dims)
+    if "mask" in name:
+        inputs[name] = np.ones(dims, dtype)
+    elif np.dtype(dtype).kind == "i":
+        inputs[name] = rng.integers(0, 30000, dims).astype(dtype)
+    else:
+        inputs[name] = (0.25 + 0.5 * rng.standard_normal(dims)).astype(dtype)
+whole, worst, ms = engine.run(inputs), 0.0, {}
+for batch in (1, 2, 3, 8, 17, 31, 32):
+    for start in (0, 32 - batch):
+        part = {name: value[start : start + batch].copy() for name, value in inputs.items()}
+        t0 = time.perf_counter()
+        found = engine.run(part)
+        ms[batch] = (time.perf_counter() - t0) * 1e3
+        for name, wanted in whole.items():
+            wanted = wanted[start : start + batch].astype(np.float64)
+            assert found[name].shape == wanted.shape and np.isfinite(wanted).all() and wanted.std() > 0, (name, batch, found[name].shape, wanted.shape)
+            worst = max(worst, float(np.abs(found[name] - wanted).max() / np.abs(wanted).max()))
+print(json.dumps({"worst_difference": worst, "call_ms": ms, "host_steps": engine.report.get("host_steps", []), "report": engine.report}))
+"""
+
+
+def batches(sitting):
+    """A picture may differ between batches by what another order of summation makes: the kernels chosen are the same, the split of long sums is not."""
+
+    def one(job):
+        name, precision = job
+        inputs, engine = ANY_BATCH[name], sitting.work / f"{name}-{precision}.engine"
+        shapes = [word for at, dims in inputs.items() for word in ("--shape", f"{at}:" + ":".join("x".join(map(str, (batch, *dims))) for batch in (1, 1, 32)))]
+        try:
+            words = ["--device", "cuda", "--precision", precision, *shapes, "--budget", "20s", "-q", "-o", engine]
+            _, seconds = sitting.run(BIN / "lathe", "build", sitting.model(name), *words)
+            types = {at: ("int64" if len(dims) == 1 else "float32", *dims) for at, dims in inputs.items()}
+            facts = sitting.python(BATCHES, engine, json.dumps(types))
+            report = facts.pop("report")
+            facts |= {
+                "build_s": seconds, "section": report.get("section"), "steps": report["steps"], "verified": report["verify"]["passed"],
+                "verify": report["verify"]["summary"],
+            }  # fmt: skip
+            limit = 2e-2 if precision == "fp16" else 2e-3 if precision == "tf32" else 2e-4
+            facts["ok"] = bool(facts["verified"] and not facts["host_steps"] and facts["worst_difference"] <= limit)
+        except Exception as error:
+            facts = {"ok": False, "error": str(error)}
+        return f"{name} {precision}", facts
+
+    jobs = [(name, precision) for name in ANY_BATCH for precision in ("fp16", "fp32")] + [("resnet18", "tf32")]
+    with concurrent.futures.ThreadPoolExecutor(max(1, min(5, os.cpu_count() // 3))) as pool:
+        facts = dict(pool.map(one, jobs))
+    if bad := {name: row for name, row in facts.items() if not row["ok"]}:
+        raise Failed(json.dumps(bad, indent=1)[:6000], facts)
+    return facts
+
+
 def boxes(sitting):
     sys.path.insert(0, str(ROOT / "examples" / "yolov5"))
     import lathe
@@ -304,7 +377,7 @@ def networks(sitting):
     return json.loads(target.read_text())
 
 
-PARTS = {part.__name__: part for part in (machine, models, python, tests, engines, boxes, profile, networks)}
+PARTS = {part.__name__: part for part in (machine, models, python, tests, engines, boxes, profile, batches, networks)}
 
 
 def summary(sitting):
@@ -325,6 +398,16 @@ def summary(sitting):
             ("cold_load_ms", "loading in a cold process"),
         ):  # fmt: skip
             lines.append(f"| {text} | {verdict[what]:.1f} | {LIMITS.get(what, '-')} |")
+    if facts.get("batches"):
+        lines += [
+            "",
+            "| batches 1 to 32 from one engine | verified | steps on the host | worst difference of a sample between batches, of the scale |",
+            "| --- | --- | ---: | ---: |",
+        ]
+        for name, row in facts["batches"].items():
+            lines.append(
+                f"| {name} | {row.get('error', '')[:200] or row['verified']} | {len(row.get('host_steps', []))} | {row.get('worst_difference', float('nan')):.1e} |"
+            )
     if facts.get("boxes"):
         lines += [
             "",

@@ -172,12 +172,13 @@ def save_weights(network: YoloV5, classes: tuple[str, ...], path: str | Path) ->
 
 
 def seeded(size: str, classes: int = 80, seed: int = 0) -> YoloV5:
-    """Random weights for speed measurements. BatchNorm's statistics come from one noise picture: with the initial ones activations
-    would fade layer by layer until they are denormal numbers, which no trained network shows."""
+    """Random weights for speed measurements. BatchNorm's statistics come from noise pictures: with the initial ones activations
+    would fade layer by layer until they are denormal numbers, which no trained network shows. Two kinds of noise at a size at which the deepest
+    layer still has some hundred values a channel: statistics of a few values let other pictures' activations grow layer by layer past float16's range."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = YoloV5(size, classes)
-        noise = torch.rand(1, 3, 128, 128)
+        noise = torch.cat([torch.rand(1, 3, 320, 320), 0.25 + 0.5 * torch.randn(1, 3, 320, 320)])
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
