@@ -74,7 +74,7 @@ static void note(void* user, int32_t level, const char* message) {
 }
 
 static void quick(lathe_build_config* config) {
-  lathe_build_config_init(config);
+  lathe_build_config_init(config, sizeof *config);
   config->budget_seconds = 0;
   config->use_cache = 0;
 }
@@ -114,7 +114,7 @@ static void test_build_inspect_run(void) {
   CHECK(calls > 0);
   CHECK(lathe_engine_input_count(engine) == 1 && lathe_engine_output_count(engine) == 1);
   lathe_io_info info;
-  lathe_io_info_init(&info);
+  lathe_io_info_init(&info, sizeof info);
   CHECK(lathe_engine_input(engine, 0, &info) == LATHE_OK);
   CHECK(strcmp(info.name, "x") == 0 && info.dtype == LATHE_FLOAT32 && info.rank == 2);
   CHECK(info.shape[0] == -1 && info.shape[1] == 4 && strcmp(info.shape_text[0], "batch") == 0 && strcmp(info.shape_text[1], "4") == 0);
@@ -167,6 +167,23 @@ static void test_build_inspect_run(void) {
   CHECK(lathe_engine_load_on(file, "abacus", &engine) == LATHE_INVALID_ARGUMENT && engine == NULL);
   CHECK(lathe_engine_load_on(file, "cuda:99", &engine) == LATHE_MACHINE && engine == NULL);
   unlink(file);
+}
+
+/* A program compiled with an older, shorter header: nothing behind its struct is touched, and it builds. */
+static void test_older_caller(void) {
+  struct {
+    lathe_build_config config;
+    unsigned char behind[64];
+  } older;
+  const size_t size = offsetof(lathe_build_config, libraries);
+  memset(&older, 0x5a, sizeof older);
+  lathe_build_config_init(&older.config, size);
+  CHECK(older.config.struct_size == size && older.config.verify == 1);
+  for (size_t i = size; i < sizeof older; ++i) CHECK(((const unsigned char*)&older)[i] == 0x5a);
+  older.config.budget_seconds = 0;
+  lathe_engine* engine = NULL;
+  CHECK(lathe_build_bytes(kModel, sizeof kModel, &older.config, &engine) == LATHE_OK && engine != NULL);
+  lathe_engine_destroy(engine);
 }
 
 static void test_errors(void) {
@@ -239,7 +256,7 @@ static void test_allocator_and_log(void) {
   if (!engine) return;
   memory counted = {0, 0, SIZE_MAX};
   lathe_allocator allocator;
-  lathe_allocator_init(&allocator);
+  lathe_allocator_init(&allocator, sizeof allocator);
   lathe_context* context = NULL;
   CHECK(lathe_context_create_with(engine, &allocator, &context) == LATHE_INVALID_ARGUMENT && context == NULL);
   allocator.user = &counted;
@@ -265,6 +282,7 @@ int main(void) {
   CHECK(strcmp(lathe_version(), "0.1.0") == 0);
   CHECK(strcmp(lathe_last_error(), "") == 0);
   test_build_inspect_run();
+  test_older_caller();
   test_errors();
   test_cancel_in_every_phase();
   test_allocator_and_log();

@@ -88,7 +88,7 @@ class Problem {
   GemmLaunch launch_of(const GemmPlan& plan) {
     GemmLaunch launch = gemm_launch(setup, plan, gpu_.limits);
     scratch_.reserve(gpu_, launch);
-    GemmParams& p = launch.params;
+    PipeParams& p = launch.params;
     p.a = src_.data();
     p.b = setup.packed_items > 0 ? packed_.data() : weights_.data();
     p.bias = case_.bias ? static_cast<const float*>(bias_.data()) : nullptr;

@@ -113,7 +113,7 @@ class Lathe:
 
     def build(self, path, inputs, dynamic, verify):
         config = BuildConfig()
-        self.library.lathe_build_config_init(byref(config))
+        self.library.lathe_build_config_init(byref(config), c_size_t(ctypes.sizeof(config)))
         config.device, config.precision, config.verify = b"cuda", b"fp16", int(verify)
         config.budget_seconds = 60
         shapes = (InputShape * len(inputs))()

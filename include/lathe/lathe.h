@@ -108,7 +108,8 @@ typedef void (*lathe_log_fn)(void* user, int32_t level, const char* message);
 /* Where messages of `level` and graver ones go instead of stderr; `log` NULL: back to stderr. */
 LATHE_C_API void lathe_set_log(lathe_log_fn log, void* user, int32_t level);
 
-LATHE_C_API void lathe_build_config_init(lathe_build_config* config);
+/* Defaults, in the first `struct_size` bytes alone: sizeof *config of the caller, whose header may be older. So for all that follow. */
+LATHE_C_API void lathe_build_config_init(lathe_build_config* config, size_t struct_size);
 /* `config` may be NULL: the defaults. */
 LATHE_C_API lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine);
 LATHE_C_API lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const lathe_build_config* config, lathe_engine** engine);
@@ -124,7 +125,7 @@ LATHE_C_API void lathe_engine_destroy(lathe_engine* engine);
 LATHE_C_API size_t lathe_engine_input_count(const lathe_engine* engine);
 LATHE_C_API size_t lathe_engine_output_count(const lathe_engine* engine);
 /* Set info->struct_size first (lathe_io_info_init does). */
-LATHE_C_API void lathe_io_info_init(lathe_io_info* info);
+LATHE_C_API void lathe_io_info_init(lathe_io_info* info, size_t struct_size);
 LATHE_C_API lathe_status lathe_engine_input(const lathe_engine* engine, size_t index, lathe_io_info* info);
 LATHE_C_API lathe_status lathe_engine_output(const lathe_engine* engine, size_t index, lathe_io_info* info);
 LATHE_C_API const char* lathe_engine_section(const lathe_engine* engine);
@@ -140,7 +141,7 @@ typedef struct lathe_allocator {
   void* (*allocate)(void* user, size_t bytes, size_t alignment);
   void (*deallocate)(void* user, void* pointer, size_t bytes);
 } lathe_allocator;
-LATHE_C_API void lathe_allocator_init(lathe_allocator* allocator);
+LATHE_C_API void lathe_allocator_init(lathe_allocator* allocator, size_t struct_size);
 LATHE_C_API lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_allocator* allocator, lathe_context** context);
 LATHE_C_API void lathe_context_destroy(lathe_context* context);
 /* Tensors in the order of the engine's inputs and outputs. `outputs` may be shorter than the engine's list, and an entry without data

@@ -71,6 +71,13 @@ lathe_status guarded(F&& act) noexcept {
   }
 }
 
+/// The first bytes of `defaults` into a caller's struct, which may be an older and shorter one. All of these structs begin with their size.
+template <class Struct>
+void init(Struct* into, Struct defaults, std::size_t struct_size) noexcept {
+  defaults.struct_size = std::min(struct_size, sizeof(Struct));
+  if (into && struct_size >= sizeof(std::size_t)) std::memcpy(into, &defaults, defaults.struct_size);
+}
+
 void need(bool present, const char* what) {
   if (!present) throw lathe::Error(Code::kInvalidArgument, std::string(what) + " must not be NULL");
 }
@@ -123,7 +130,7 @@ LogBridge& log_bridge() {
 
 lathe::BuildConfig config_of(const lathe_build_config* given, CallbackProgress& progress) {
   lathe_build_config c;
-  lathe_build_config_init(&c);
+  lathe_build_config_init(&c, sizeof c);
   if (given) {
     if (given->struct_size < offsetof(lathe_build_config, device) + sizeof(char*) || given->struct_size > 4096)
       throw lathe::Error(Code::kInvalidArgument, "struct_size of the build configuration is not set").with_remedy("Call lathe_build_config_init first.");
@@ -197,25 +204,20 @@ extern "C" {
 const char* lathe_version(void) { return lathe::kVersion.data(); }
 const char* lathe_last_error(void) { return last_error.data(); }
 
-void lathe_build_config_init(lathe_build_config* config) {
-  if (!config) return;
+void lathe_build_config_init(lathe_build_config* config, size_t struct_size) {
   const lathe::BuildConfig defaults;
-  *config = {};
-  config->struct_size = sizeof *config;
-  config->device = "cpu";
-  config->precision = "fp32";
-  config->libraries = "cublaslt";
-  config->budget_seconds = defaults.budget_seconds;
-  config->exact = defaults.exact;
-  config->verify = defaults.verify;
-  config->use_cache = defaults.use_cache;
+  lathe_build_config all{};
+  all.device = "cpu";
+  all.precision = "fp32";
+  all.libraries = "cublaslt";
+  all.budget_seconds = defaults.budget_seconds;
+  all.exact = defaults.exact;
+  all.verify = defaults.verify;
+  all.use_cache = defaults.use_cache;
+  init(config, all, struct_size);
 }
 
-void lathe_io_info_init(lathe_io_info* info) {
-  if (!info) return;
-  *info = {};
-  info->struct_size = sizeof *info;
-}
+void lathe_io_info_init(lathe_io_info* info, size_t struct_size) { init(info, {}, struct_size); }
 
 lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine) {
   return guarded([&] {
@@ -285,11 +287,7 @@ const char* lathe_engine_report_json(const lathe_engine* engine) { return engine
 
 void lathe_set_log(lathe_log_fn log, void* user, int32_t level) { log_bridge().set(log, user, level); }
 
-void lathe_allocator_init(lathe_allocator* allocator) {
-  if (!allocator) return;
-  *allocator = {};
-  allocator->struct_size = sizeof *allocator;
-}
+void lathe_allocator_init(lathe_allocator* allocator, size_t struct_size) { init(allocator, {}, struct_size); }
 
 lathe_status lathe_context_create(const lathe_engine* engine, lathe_context** context) { return lathe_context_create_with(engine, nullptr, context); }
 

@@ -10,6 +10,7 @@
 #include "builder/pattern_ops.h"
 #include "regions/attention/attention.h"
 #include "regions/conv_block/conv_block.h"
+#include "regions/conv_siblings/conv_siblings.h"
 #include "regions/conv_transpose/conv_transpose.h"
 #include "regions/loops/propose.h"
 #include "regions/matmul_block/matmul_block.h"
@@ -27,6 +28,7 @@ struct Pattern {
 
 const std::vector<Pattern>& patterns() {
   static const std::vector<Pattern> list{
+      {"conv_siblings", regions::propose_conv_siblings, {"Conv"}},
       {"conv_block", regions::propose_conv_block, {"Conv"}},
       {"attention", regions::propose_attention, {"MatMul"}},
       {"matmul_block", regions::propose_matmul_block, {"MatMul", "Gemm"}},

@@ -47,7 +47,9 @@ inline std::shared_ptr<ir::Model> image_model() {
   ir::Value* both = m.add("Concat", {a, b}, axis);
   both = m.add("MaxPool", {both}, ints({{"kernel_shape", {3, 3}}, {"pads", {1, 1, 1, 1}}}));
   ir::Value* up = m.add("ConvTranspose", {both, m.weight({48, 20, 4, 4}, 48)}, ints({{"strides", {2, 2}}, {"pads", {1, 1, 1, 1}}}));
-  ir::Value* pooled = m.add("Flatten", {m.add("GlobalAveragePool", {m.conv(up, 20, 32, 1)})});
+  // Two convolutions of one tensor: one step.
+  ir::Value *first = m.add("Relu", {m.conv(up, 20, 32, 1)}), *second = m.add("Relu", {m.conv(up, 20, 64, 1)});
+  ir::Value* pooled = m.add("Flatten", {m.add("GlobalAveragePool", {m.add("Mul", {m.conv(second, 64, 32, 1), first})})});
   return m.finish({m.add("Gemm", {pooled, m.weight({32, 10}, 32), m.weight({10}, 1)})});
 }
 

@@ -113,7 +113,7 @@ TEST_F(FakeEngine, ConvolutionsPoolingAndProductsRunOnTheGpuInEveryPrecision) {
     EXPECT_TRUE(built.report.host_steps.empty()) << precision << ": " << built.report.host_steps.front();
     std::map<std::string, int> kernels;
     for (const plan::Step& step : built.engine.sections[0].program.steps) ++kernels[step.kernel];
-    EXPECT_EQ(kernels["cuda.conv"], 5) << precision;
+    EXPECT_EQ(kernels["cuda.conv"], 6) << precision;
     EXPECT_EQ(kernels["cuda.depthwise"], 1) << precision;
     EXPECT_EQ(kernels["cuda.pool"], 2) << precision;
     EXPECT_EQ(kernels["cuda.conv_transpose"], 1) << precision;

@@ -592,10 +592,12 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
   }
   if (extra || (function->parameter_bytes > 0 && (!parameters || !parameters[0]))) return call.wrong(function->name + ": no parameters");
   // Kernels of Lathe take one struct: each word that looks like a device pointer must lie in a live block.
-  using lathe::cuda::GemmParams;
+  using lathe::cuda::PipeParams;
+  static const PipeParams sample;
+  const auto offset = [&](const void* field) { return static_cast<unsigned>(static_cast<const char*>(field) - reinterpret_cast<const char*>(&sample)); };
   for (unsigned at = 0; at + 8 <= function->parameter_bytes; at += 8) {
     // Nobody fills what lies between the last number of a product and its map, which is aligned.
-    if (function->parameter_bytes == sizeof(GemmParams) && at > offsetof(GemmParams, map_kind) && at < offsetof(GemmParams, map)) continue;
+    if (function->parameter_bytes == sizeof(PipeParams) && at > offset(&sample.map_kind) && at < offset(&sample.map)) continue;
     std::uint64_t word = 0;
     std::memcpy(&word, static_cast<const char*>(parameters[0]) + at, 8);
     if ((word >> 48) == (kTag >> 48) && !call.covers(word, 1))

@@ -83,6 +83,40 @@ TEST(GpuNetworks, Convolutions) {
                         c.stride, c.dilation, c.batch, c.height, c.width, c.activation));
 }
 
+/// Two convolutions of one tensor: one's result goes into a concat beside what is made of the other's.
+std::shared_ptr<ir::Model> siblings_network(const ir::Dim& batch, std::int64_t cin, std::int64_t first, std::int64_t second, std::int64_t kernel,
+                                            std::int64_t stride, const char* activation, std::int64_t height, std::int64_t width, std::uint32_t seed) {
+  ModelMaker m(seed);
+  ir::Value* x = m.add("Relu", {m.conv(m.input("x", {batch, 8, height, width}), 8, cin, 1)});
+  ir::Value *a = activate(m, activation, m.conv(x, cin, first, kernel, stride)), *b = activate(m, activation, m.conv(x, cin, second, kernel, stride));
+  a = m.add("Add", {a, m.silu(m.conv(a, first, first, 3))});
+  ir::Value* joined = m.add("Concat", {a, b}, axis_of(1));
+  return m.finish({m.conv(joined, first + second, 12, 1), m.add("GlobalAveragePool", {b})});
+}
+
+TEST(GpuNetworks, ConvolutionsOfOneTensor) {
+  struct Case {
+    std::int64_t batch, cin, first, second, kernel, stride, height, width;
+    const char* activation;
+  };
+  const Case cases[] = {
+      {1, 64, 32, 32, 1, 1, 40, 36, "Silu"},  {2, 128, 64, 64, 1, 1, 21, 17, "Silu"},    {1, 256, 128, 128, 1, 1, 22, 26, "Silu"},
+      {1, 40, 24, 32, 3, 1, 13, 11, "Relu"},  {3, 48, 96, 20, 3, 2, 19, 15, "Mish"},     {1, 512, 256, 512, 1, 1, 11, 13, ""},
+      {8, 64, 64, 128, 1, 1, 64, 64, "Silu"}, {32, 128, 128, 256, 3, 1, 20, 20, "Relu"},
+  };
+  std::uint32_t seed = 300;
+  for (const Case& c : cases)
+    for (const char* precision : kPrecisions) {
+      const std::string what =
+          fmt::format("{} to {} and {} channels, {}x{} kernel, {}x{}x{}", c.cin, c.first, c.second, c.kernel, c.kernel, c.batch, c.height, c.width);
+      const auto engine =
+          build(siblings_network(c.batch, c.cin, c.first, c.second, c.kernel, c.stride, c.activation, c.height, c.width, seed++), precision, what);
+      ASSERT_TRUE(engine) << what;
+      const auto& steps = engine->program().steps;
+      EXPECT_TRUE(std::any_of(steps.begin(), steps.end(), [](const plan::Step& step) { return step.params.has("first_channels"); })) << what;
+    }
+}
+
 TEST(GpuNetworks, ProductsAndAttention) {
   struct Case {
     std::int64_t batch, tokens, heads, size;
@@ -140,7 +174,9 @@ TEST(GpuNetworks, OneEngineForManyBatchesAndSizes) {
     const ir::Dim batch = ir::Dim::symbol("batch"), height = ir::Dim::symbol("height"), width = ir::Dim::symbol("width");
     ir::Value* x = m.silu(m.conv(m.input("x", {batch, 3, height, width}), 3, 32, 3, 2));
     x = m.add("Add", {x, m.silu(m.conv(x, 32, 32, 3))});
-    x = m.add("Concat", {m.silu(m.conv(x, 32, 24, 1)), m.add("Relu", {m.conv(x, 32, 40, 3, 1, 8)})}, axis_of(1));
+    x = m.add("Concat",
+              {m.add("Add", {m.silu(m.conv(x, 32, 24, 1)), m.conv(m.silu(m.conv(x, 32, 64, 1)), 64, 24, 1)}), m.add("Relu", {m.conv(x, 32, 40, 3, 1, 8)})},
+              axis_of(1));
     const auto model = m.finish({m.conv(x, 64, 5, 1)});
     const auto engine = build(model, precision, "sizes", 3, {{"x", {{1, 3, 16, 16}, {2, 3, 48, 64}, {32, 3, 128, 128}}}});
     ASSERT_TRUE(engine);

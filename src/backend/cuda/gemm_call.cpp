@@ -92,17 +92,18 @@ Status GemmCall::run(StreamHandle stream, const GemmOperands& operands, const Ep
   const bool copies = vector_.exists && wide(operands.a) && wide(operands.b);
   const Way& way = copies ? vector_ : element_;
   if (!way.exists) return {Code::kUnsupported, "a product on addresses that this GPU's kernels cannot read: not multiples of 16 bytes"};
-  GemmParams params = way.launch.params;
+  PipeParams params = way.launch.params;
   params.a = operands.a;
   params.b = operands.b;
   params.bias = static_cast<const float*>(operands.bias);
   params.residual = operands.residual;
   params.c = operands.c;
+  params.c_second = operands.c_second;
   if (wide(operands.next)) {
     params.next = operands.next;
     params.next_bytes = static_cast<unsigned>(std::min<std::size_t>(operands.next_bytes, 1u << 30));
   }
-  const int stored = params.epilogue.stored_type, vectors = params.epilogue.vectors && wide(operands.c) && wide(operands.residual);
+  const int stored = params.epilogue.stored_type, vectors = params.epilogue.vectors && wide(operands.c) && wide(operands.c_second) && wide(operands.residual);
   params.epilogue = epilogue;
   params.epilogue.stored_type = stored;
   params.epilogue.vectors = vectors;

@@ -26,6 +26,7 @@ struct GemmOperands {
   const void* bias = nullptr;
   const void* residual = nullptr;
   void* c = nullptr;
+  void* c_second = nullptr;    ///< of two products side by side
   const void* next = nullptr;  ///< weights of a later step, for the cache
   std::size_t next_bytes = 0;
 };

@@ -6,7 +6,7 @@
 
 namespace lathe::cuda {
 
-void encode_map(const Driver& driver, GemmParams& p, int rows, int items) noexcept {
+void encode_map(const Driver& driver, PipeParams& p, int rows, int items) noexcept {
   constexpr unsigned kChunk = 64, kDimensions = 4;
   const unsigned inner = p.batch_inner.divisor, outer = static_cast<unsigned>(items) / inner;
   const auto bytes = [](long long elements) { return static_cast<std::uint64_t>(elements) * 2; };

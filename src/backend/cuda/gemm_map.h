@@ -11,6 +11,6 @@ namespace lathe::cuda {
 
 /// Fills params.map where params.map_kind asks for one; params.a is set. `rows`: of a tile; `items`: of the product. Where the driver knows no
 /// such maps or refuses, map_kind becomes kGathered: the kernels' threads then copy themselves.
-void encode_map(const Driver& driver, GemmParams& params, int rows, int items) noexcept;
+void encode_map(const Driver& driver, PipeParams& params, int rows, int items) noexcept;
 
 }  // namespace lathe::cuda

@@ -43,8 +43,14 @@ class ConvKernel final : public Kernel {
 
   Status run(const KernelIo& io) const noexcept override {
     if (geometry_.empty) return Status::ok();
-    const cuda::GemmOperands operands{io.inputs[0],  weights_,        bias_,        geometry_.operands.residual ? io.inputs[1] : nullptr,
-                                      io.outputs[0], io.next_weights, io.next_bytes};
+    const cuda::GemmOperands operands{.a = io.inputs[0],
+                                      .b = weights_,
+                                      .bias = bias_,
+                                      .residual = geometry_.operands.residual ? io.inputs[1] : nullptr,
+                                      .c = io.outputs[0],
+                                      .c_second = geometry_.operands.first_columns ? io.outputs[1] : nullptr,
+                                      .next = io.next_weights,
+                                      .next_bytes = io.next_bytes};
     return call_->run(static_cast<cuda::StreamHandle>(io.stream), operands, geometry_.epilogue, io.scratch);
   }
 
@@ -147,8 +153,23 @@ cuda::ConvShape weight_shape(const Dims& dims, std::int64_t groups) {
   return s;
 }
 
+/// float32 weights of several convolutions, one behind the other along their output channels.
+Tensor side_by_side(std::span<const Tensor> sources) {
+  if (sources.size() == 1) return sources[0].cast(DType::kFloat32).make_aligned();
+  Dims dims = sources[0].dims();
+  dims.at(0) = 0;
+  for (const Tensor& source : sources) dims[0] += source.dims().at(0);
+  Tensor whole(DType::kFloat32, dims);
+  float* to = whole.mutable_data<float>().data();
+  for (const Tensor& source : sources) {
+    const Tensor part = source.cast(DType::kFloat32).make_aligned();
+    to = std::copy_n(part.data<float>().data(), part.size(), to);
+  }
+  return whole;
+}
+
 std::vector<std::byte> pack_conv(const ir::Attrs& params, std::span<const Tensor> sources) {
-  const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
+  const Tensor weight = side_by_side(sources);
   cuda::ConvShape shape = weight_shape(weight.dims(), params.get_int("groups", 1));
   std::vector<float> changed;
   const float* values = weight.data<float>().data();
@@ -175,6 +196,24 @@ std::vector<std::byte> pack_conv(const ir::Attrs& params, std::span<const Tensor
   return packed;
 }
 
+/// The biases of convolutions side by side; `channels`: how many values each has, also where it has no bias.
+std::vector<std::byte> pack_biases(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const Dims channels = params.get_ints("channels");
+  std::vector<float> values;
+  for (std::size_t i = 0; i < channels.size(); ++i) {
+    const std::size_t end = values.size() + static_cast<std::size_t>(channels[i]);
+    if (i < sources.size() && sources[i].size() > 0) {
+      const Tensor bias = sources[i].cast(DType::kFloat32).make_aligned();
+      const auto data = bias.data<float>();
+      values.insert(values.end(), data.begin(), data.end());
+    }
+    values.resize(end, 0.0F);
+  }
+  std::vector<std::byte> packed(values.size() * sizeof(float));
+  std::memcpy(packed.data(), values.data(), packed.size());
+  return packed;
+}
+
 std::vector<std::byte> pack_depthwise(const ir::Attrs&, std::span<const Tensor> sources) {
   const Tensor weight = sources[0].cast(DType::kFloat32).make_aligned();
   const cuda::ConvShape shape = weight_shape(weight.dims(), weight.dims().at(0));
@@ -186,7 +225,7 @@ std::vector<std::byte> pack_depthwise(const ir::Attrs&, std::span<const Tensor> 
 }
 
 constexpr std::array<KernelType, 2> kKernels{{{"cuda.conv", bind_conv, ""}, {"cuda.depthwise", bind_depthwise, ""}}};
-constexpr std::array<PackFunction, 2> kPacks{{{"cuda.conv.pack", pack_conv}, {"cuda.depthwise.pack", pack_depthwise}}};
+constexpr std::array<PackFunction, 3> kPacks{{{"cuda.conv.pack", pack_conv}, {"cuda.conv.biases", pack_biases}, {"cuda.depthwise.pack", pack_depthwise}}};
 
 }  // namespace
 

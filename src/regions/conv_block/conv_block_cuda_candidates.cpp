@@ -8,16 +8,13 @@
 
 #include "backend/cuda/kernels/window_plan.h"
 #include "regions/conv_block/conv_block.h"
-#include "regions/conv_block/conv_cuda_params.h"
+#include "regions/conv_block/conv_cuda_plans.h"
 
 namespace lathe::ops {
 namespace {
 
 using regions::ConvBlock;
 using regions::ImageMode;
-
-/// Of the plans that the model thinks best: so many are timed.
-constexpr std::size_t kPlansTimed = 16;
 
 struct Problem {
   cuda::ConvShape shape;  ///< as ONNX says
@@ -80,15 +77,6 @@ void describe_step(StepPlan& step, const PlanRequest& request, const ConvBlock& 
 
 const cuda::DeviceInfo& info_of(const PlanRequest& request) { return regions::need_device(request.device).info(); }
 
-std::vector<cuda::GemmPlan> gemm_plans_for(const PlanRequest& request, const Problem& p) {
-  const cuda::GemmSetup setup = cuda::conv_setup(p.executed(), p.executed_operands());
-  if (info_of(request).arch() < 80 && setup.a != cuda::kVectorA) return {};
-  std::vector<cuda::GemmPlan> plans = cuda::gemm_plans(setup, cuda::limits_of(info_of(request)), kPlansTimed);
-  std::erase_if(
-      plans, [&](const cuda::GemmPlan& plan) { return !regions::need_device(request.device).has_builtin_module(cuda::gemm_kernel_name(setup, plan).module); });
-  return plans;
-}
-
 Verdict supports_gemm(const PlanRequest& request) {
   const ConvBlock block = regions::match_conv_block(request.region);
   std::string why;
@@ -97,8 +85,9 @@ Verdict supports_gemm(const PlanRequest& request) {
   why = cuda::conv_unsupported(p->executed(), p->executed_operands());
   if (!why.empty()) return Verdict::decline(why);
   if (p->shape.groups > 1 && cuda::depthwise_unsupported(p->shape, p->operands).empty()) return Verdict::decline("depthwise has a kernel of its own");
-  return gemm_plans_for(request, *p).empty() ? Verdict::decline("this build has no kernel for such operands on " + info_of(request).arch_name())
-                                             : Verdict::accept();
+  return regions::conv_plans(cuda::conv_setup(p->executed(), p->executed_operands()), request.device).empty()
+             ? Verdict::decline("this build has no kernel for such operands on " + info_of(request).arch_name())
+             : Verdict::accept();
 }
 
 std::vector<StepPlan> plan_gemm(const PlanRequest& request) {
@@ -120,14 +109,7 @@ std::vector<StepPlan> plan_gemm(const PlanRequest& request) {
   weights.sources = {block.weight};
   step.weights.push_back(std::move(weights));
   describe_step(step, request, block, p, cuda::packed_bytes(setup));
-  std::vector<StepPlan> result;
-  for (const cuda::GemmPlan& plan : gemm_plans_for(request, p)) {
-    StepPlan next = step;
-    next.variant = cuda::describe(plan);
-    regions::write_gemm_plan(plan, static_cast<std::int64_t>(setup.params.rows) * setup.items, next.params);
-    result.push_back(std::move(next));
-  }
-  return result;
+  return regions::conv_steps(step, setup, request.device);
 }
 
 Verdict supports_depthwise(const PlanRequest& request) {

@@ -17,10 +17,14 @@ class ConvGeometry {
   explicit ConvGeometry(const plan::BindRequest& request) {
     const ir::Attrs& params = request.params;
     const Dims weight = params.get_ints("weight_dims");
-    if (request.inputs.empty() || request.outputs.size() != 1 || weight.size() < 3) throw Error(Code::kCorruptFile, "a convolution step with too few tensors");
+    if (request.inputs.empty() || request.outputs.empty() || weight.size() < 3) throw Error(Code::kCorruptFile, "a convolution step with too few tensors");
     shape = cuda_shape(conv_problem(params, request.inputs[0].dims, weight));
     window_ = ops::read_window(params, Dims(weight.begin() + 2, weight.end()), weight.size() - 2);
     epilogue = read_cuda_epilogue(params);
+    // Two convolutions of one image side by side: the second's channels are a tensor of their own.
+    operands.first_columns = params.get_int("first_channels", 0);
+    if (request.outputs.size() != (operands.first_columns ? 2 : 1) || operands.first_columns < 0 || operands.first_columns >= shape.cout)
+      throw Error(Code::kCorruptFile, "a convolution step whose outputs are not those of its channels");
   }
 
   void fit(const plan::BindRequest& request) {
@@ -35,15 +39,24 @@ class ConvGeometry {
     }
     empty = y.elements() == 0;
     if (empty) return;
-    if (x.dims[1] != shape.cin || y.dims.size() != x.dims.size() || y.dims[0] != shape.n || y.dims[1] != shape.cout || y.dims[last] != shape.ow() ||
-        (last == 3 && y.dims[2] != shape.oh()))
-      throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
+    const auto gives = [&](const plan::TensorDesc& out, std::int64_t channels) {
+      if (x.dims[1] != shape.cin || out.dims.size() != x.dims.size() || out.dims[0] != shape.n || out.dims[1] != channels || out.dims[last] != shape.ow() ||
+          (last == 3 && out.dims[2] != shape.oh()))
+        throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(out.dims)));
+    };
+    gives(y, operands.first_columns ? operands.first_columns : shape.cout);
     require(x.is_channels_last(), "input");
     require(y.is_channels_last(), "output");
     operands.src = need_cuda_element(x.dtype);
     operands.stored = need_cuda_element(y.dtype);
     operands.src_pixel = x.strides[last];
     operands.dst_pixel = y.strides[last];
+    if (operands.first_columns) {
+      const plan::TensorDesc& second = request.outputs[1];
+      gives(second, shape.cout - operands.first_columns);
+      require(second.is_channels_last() && second.dtype == y.dtype, "second output");
+      operands.second_pixel = second.strides[last];
+    }
     operands.residual = request.inputs.size() > 1;
     if (operands.residual) {
       const plan::TensorDesc& residual = request.inputs[1];

@@ -110,7 +110,8 @@ class ConvTransposeKernel final : public Kernel {
   Status run(const KernelIo& io) const noexcept override {
     if (!call_) return Status::ok();
     auto* scratch = static_cast<std::byte*>(io.scratch);
-    const cuda::GemmOperands operands{io.inputs[0], weights_, bias_, nullptr, scratch + phases_at_, io.next_weights, io.next_bytes};
+    const cuda::GemmOperands operands{
+        .a = io.inputs[0], .b = weights_, .bias = bias_, .c = scratch + phases_at_, .next = io.next_weights, .next_bytes = io.next_bytes};
     if (const Status status = call_->run(static_cast<cuda::StreamHandle>(io.stream), operands, epilogue_, scratch); !status) return status;
     const void* in[] = {scratch + phases_at_};
     return order_->run({in, io.outputs, scratch + order_at_, nullptr, io.stream});

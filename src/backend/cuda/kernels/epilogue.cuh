@@ -78,6 +78,17 @@ struct TileTarget {
   int bias;
 };
 
+/// The tensor that a tile of C lies in; `at`: of the tile's first column in row 0.
+struct TilePlace {
+  void* c;
+  int pixel;
+  long long at;
+};
+__device__ inline TilePlace place_of(const GemmParams& p, const TileTarget& t) {
+  if (t.column < p.first_columns) return {p.c, p.c_pixel, t.c + t.column};
+  return {p.c_second, p.c_second_pixel, t.c + t.column - p.first_columns};
+}
+
 /// The bias of the thread's column of a tile: asked for before the kernel in front has ended, put into shared memory when the sums are.
 template <int kTileN>
 __device__ inline float load_bias(const GemmParams& p, const TileTarget& t) {
@@ -112,6 +123,7 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
   constexpr int kPitch = kTileN + 8;
   const EpilogueParams& e = p.epilogue;
   const int columns = min(kTileN, p.columns - t.column);
+  const TilePlace place = place_of(p, t);
   last = min(last, p.rows - t.row);
   if (e.vectors) {  // rows are then a multiple of 8 elements apart, so that pieces never leave their row
     constexpr int kPieces = kTileN / 8, kEach = kTileM * kPieces / kThreads, kBatch = kEach < 4 ? kEach : 4;
@@ -150,14 +162,14 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
         float piece[8];
 #pragma unroll
         for (int k = 0; k < 8; ++k) piece[k] = v[b * 8 + k];
-        const long long at = t.c + static_cast<long long>(t.row + row) * p.c_pixel + t.column + column;
+        const long long at = place.at + static_cast<long long>(t.row + row) * place.pixel + column;
         if (row >= last) continue;
         if (column + 8 <= columns) {
-          store8(p.c, at, e.stored_type, piece);
+          store8(place.c, at, e.stored_type, piece);
         } else {
 #pragma unroll
           for (int k = 0; k < 8; ++k)
-            if (column + k < columns) store_element(p.c, at + k, e.stored_type, piece[k]);
+            if (column + k < columns) store_element(place.c, at + k, e.stored_type, piece[k]);
         }
       }
     }
@@ -182,7 +194,7 @@ __device__ inline void store_tile(const GemmParams& p, const TileTarget& t, cons
     for (int b = 0; b < kBatch; ++b) {
       const int i = base + b * kThreads, row = i / kTileN, column = i % kTileN;
       if (i < last * kTileN && column < columns)
-        store_element(p.c, t.c + static_cast<long long>(t.row + row) * p.c_pixel + t.column + column, e.stored_type,
+        store_element(place.c, place.at + static_cast<long long>(t.row + row) * place.pixel + column, e.stored_type,
                       v[b] + (e.residual_after ? residual[b] : 0.0f));
     }
   }

@@ -35,6 +35,8 @@ std::span<const Tile> tiles_for(const GemmSetup& setup) {
 bool exists(const GemmSetup& setup, const Tile& tile, const GpuLimits& gpu) {
   if (tile.core == GemmCore::kWgmma && (gpu.arch != 90 || setup.product == kProductF32)) return false;
   if (tile.core == GemmCore::kPipe && (gpu.arch != 90 || (setup.product != kProductF16 && setup.product != kProductBF16))) return false;
+  // A tile's columns go to one tensor.
+  if (setup.params.first_columns < setup.params.columns && setup.params.first_columns % tile.columns) return false;
   // Element-wise B is compiled for one tile only.
   if ((setup.b == kRowsElementB || setup.b == kAcrossElementB) && tile.rows != 64) return false;
   return gpu.arch >= 80 || setup.product == kProductF16;
@@ -246,8 +248,8 @@ GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan) {
 GemmGrid gemm_grid(const GemmSetup& setup, const GemmPlan& plan, const GpuLimits& gpu) {
   const Tile* tile = find_tile(setup, plan, gpu);
   GemmGrid launch;
-  launch.params = setup.params;
-  GemmParams& p = launch.params;
+  PipeParams& p = launch.params;
+  static_cast<GemmParams&>(p) = setup.params;
   const std::int64_t tiles_n = up(p.columns, plan.columns), tiles = up(p.rows, plan.rows) * tiles_n;
   p.tiles_n = fast_divisor(static_cast<std::uint32_t>(tiles_n));
   p.chunks_per_split = static_cast<int>(up(p.chunks, plan.splits));

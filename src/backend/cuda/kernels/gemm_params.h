@@ -59,6 +59,8 @@ struct EpilogueParams {
 /// matrix product or a 1x1 convolution; image: the engine walks the window (its "im2col" mode), for channels that are multiples of a chunk.
 enum MapKind : int { kGathered, kMapRows, kMapImage };
 
+constexpr int kAllColumns = 0x7fffffff;
+
 struct GemmParams {
   const void* a = nullptr;
   const void* b = nullptr;         ///< 16-byte aligned
@@ -102,9 +104,16 @@ struct GemmParams {
   const void* next = nullptr;
   unsigned next_bytes = 0;
 
-  // The pipe kernels' map of A, as the driver encodes it for `a` and the tile's rows.
-  int map_kind = kGathered;
-  alignas(64) unsigned long long map[16] = {};
+  // Two products of one A side by side: columns from first_columns on, a multiple of the tile's, go to a tensor of their own.
+  int c_second_pixel = 0;
+  void* c_second = nullptr;
+  int first_columns = kAllColumns;
+  int map_kind = kGathered;  ///< pipe kernels
+};
+
+/// What the pipe kernels take: every launch copies its parameters, so the others do without.
+struct PipeParams : GemmParams {
+  alignas(64) unsigned long long map[16] = {};  ///< of A, as the driver encodes it for `a` and the tile's rows
 };
 
 }  // namespace lathe::cuda

@@ -83,7 +83,7 @@ struct PipeGather {
   DepthWalk first, walk;
   u32 to;
 
-  __device__ void prepare(const GemmParams& p) {
+  __device__ void prepare(const PipeParams& p) {
     const int piece = threadIdx.x & 7, row = (threadIdx.x & 127) >> 3;
     to = row * 128 + ((piece ^ (row & 7)) << 4);
     first.start(p, 0, 64, piece * 8);
@@ -99,7 +99,7 @@ struct PipeGather {
     for (int k = 0; k < taps; ++k) bits |= (static_cast<u32>(at + k * dilation) < static_cast<u32>(extent) ? 1u : 0u) << k;
     return bits;
   }
-  __device__ void start(const GemmParams& p, int first_row, int chunk) {
+  __device__ void start(const PipeParams& p, int first_row, int chunk) {
     walk = first;
     if (kEven && chunk > 0) walk.start(p, chunk, 64, (threadIdx.x & 7) * 8);
     const int lane = threadIdx.x & 31, row = first_row + ((threadIdx.x & 127) >> 3);
@@ -120,7 +120,7 @@ struct PipeGather {
       inside[i] = __shfl_sync(~0u, own_inside[i / 8], (lane & 24) | (i & 7));
     }
   }
-  __device__ void load(const GemmParams& p, const char* a, u32 tile) {
+  __device__ void load(const PipeParams& p, const char* a, u32 tile) {
     const int offset = walk.ky * p.dilation_h * (p.a_row >> 3) + walk.kx * p.dilation_w * (p.a_pixel >> 3) + (walk.channel >> 3);
     // A row's end may lie within a piece where the window is one pixel; past the last tap there is only padding.
     const int bytes = walk.ky < p.kernel_h ? min(16, (p.channels - walk.channel) * 2) : 0;
@@ -147,7 +147,7 @@ struct PipeWork {
   int shared, from, left;  ///< of the others: the next tile, its first chunk, the chunks that are the block's
   int now, first, last;    ///< the part: its tile and chunks
 
-  __device__ PipeWork(const GemmParams& p, int tiles) : whole(tiles), tile(blockIdx.x), shared(0), from(0), left(0), now(0), first(0), last(p.chunks) {
+  __device__ PipeWork(const PipeParams& p, int tiles) : whole(tiles), tile(blockIdx.x), shared(0), from(0), left(0), now(0), first(0), last(p.chunks) {
     if (!kEven || p.splits == 1) return;
     const int blocks = gridDim.x;
     whole = max(tiles / blocks - 1, 0) * blocks;
@@ -157,7 +157,7 @@ struct PipeWork {
     shared = whole + at / p.chunks;
     from = at - (shared - whole) * p.chunks;
   }
-  __device__ bool next(const GemmParams& p) {
+  __device__ bool next(const PipeParams& p) {
     if constexpr (!kEven) {
       now = tile;
       tile += gridDim.x;
@@ -174,7 +174,7 @@ struct PipeWork {
     tile += even ? 0 : gridDim.x;
     return true;
   }
-  __device__ bool part(const GemmParams& p) const { return kEven && last - first < p.chunks; }
+  __device__ bool part(const PipeParams& p) const { return kEven && last - first < p.chunks; }
   /// Blocks share a tile with the next one or the one before.
   __device__ int border() const { return first > 0 ? blockIdx.x - 1 : blockIdx.x; }
 };
@@ -183,11 +183,11 @@ struct PipeWork {
 template <int kTileM, int kTileN, int kConsumers, int kStages, bool kEven>
 struct PipeProducer {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
-  const GemmParams& p;
+  const PipeParams& p;
   u32 shared, full, empty;
   int tiles, pair, rank;
 
-  __device__ PipeProducer(const GemmParams& params, u32 memory, int count)
+  __device__ PipeProducer(const PipeParams& params, u32 memory, int count)
       : p(params), shared(memory), full(memory + Memory::kBarriers), empty(full + kStages * 8), tiles(count), pair(gridDim.y), rank(blockIdx.y) {}
 
   __device__ ItemPointers item_of(int tile) const {
@@ -289,7 +289,7 @@ struct PipeProducer {
 };
 
 template <int kType, int kTileM, int kTileN, int kConsumers, int kStages, bool kEven>
-__device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shared, int tiles) {
+__device__ inline void pipe_consumer(const PipeParams& p, char* memory, u32 shared, int tiles) {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   constexpr int kM = kTileM / kConsumers / 64, kBiases = (kTileN + 127) / 128;
   const u32 full = shared + Memory::kBarriers, empty = full + kStages * 8;
@@ -361,7 +361,7 @@ __device__ inline void pipe_consumer(const GemmParams& p, char* memory, u32 shar
 }
 
 template <int kType, int kTileM, int kTileN, int kConsumers, int kStages, int kBlocks, bool kEven>
-__device__ inline void gemm_pipe(const GemmParams& p) {
+__device__ inline void gemm_pipe(const PipeParams& p) {
   using Memory = PipeMemory<kTileM, kTileN, kConsumers, kStages>;
   extern __shared__ __align__(1024) char memory[];
   launch_dependents();
@@ -397,7 +397,7 @@ __device__ inline void gemm_pipe(const GemmParams& p) {
 
 #define LATHE_GEMM_PIPE(type_name, type, m, n, consumers, stages, blocks, even)                           \
   extern "C" __global__ void __launch_bounds__((consumers + 1) * 128, blocks)                             \
-      gemm_pipe_##type_name##_##m##x##n##_vec_packed(const __grid_constant__ lathe::cuda::GemmParams p) { \
+      gemm_pipe_##type_name##_##m##x##n##_vec_packed(const __grid_constant__ lathe::cuda::PipeParams p) { \
     lathe::cuda::gemm_pipe<lathe::cuda::type, m, n, consumers, stages, blocks, even>(p);                  \
   }
 

@@ -195,7 +195,8 @@ struct RegisterTile {
   }
   __device__ static void store_piece(const GemmParams& p, const TileTarget& t, int m, int n, uint4 piece) {
     if (m >= p.rows || n >= p.columns) return;
-    u16* to = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
+    const TilePlace place = place_of(p, t);
+    u16* to = static_cast<u16*>(place.c) + place.at + static_cast<long long>(m) * place.pixel + (n - t.column);
     if (n + 8 <= p.columns) {
       *reinterpret_cast<uint4*>(to) = piece;
     } else {
@@ -216,8 +217,9 @@ struct RegisterTile {
     const float scale = p.epilogue.scale, residual_scale = p.epilogue.residual_scale;
     const bool after = p.epilogue.residual_after;
     const float floor = p.epilogue.activation == kActRelu ? 0.0f : -__int_as_float(0x7f800000);
-    u16* c = static_cast<u16*>(p.c) + t.c + static_cast<long long>(m) * p.c_pixel + n;
-    const long long c_low = 8ll * p.c_pixel, c_block = 64ll * p.c_pixel;
+    const TilePlace place = place_of(p, t);
+    u16* c = static_cast<u16*>(place.c) + place.at + static_cast<long long>(m) * place.pixel + (lane & 3) * 8;
+    const long long c_low = 8ll * place.pixel, c_block = 64ll * place.pixel;
     const float* add = bias + (lane & 3) * 2;
 #pragma unroll 1
     for (int group = 0; group < kSlices / kEach; ++group) {
@@ -227,14 +229,14 @@ struct RegisterTile {
       for (int s = 0; s < kEach; ++s) {
         float(&v)[16] = values[s];
         const int slice = (kEach == kSlices ? 0 : group * kEach) + s, i = slice / kAcross, q = slice % kAcross;
-        const u32 place = (s & 1) * (kRowBuffer / 2);
+        const u32 half = (s & 1) * (kRowBuffer / 2);
         u32 residual[2][4];
         if constexpr (kResidual) {
-          store_shared16(own + place, ahead[0]);
-          store_shared16(own + place + 512, ahead[1]);
+          store_shared16(own + half, ahead[0]);
+          store_shared16(own + half + 512, ahead[1]);
           __syncwarp();
-          load_matrices(residual[0], matrix + place);
-          load_matrices(residual[1], matrix + place + 512);
+          load_matrices(residual[0], matrix + half);
+          load_matrices(residual[1], matrix + half + 512);
           if (slice + 1 < kSlices) load_residual(p, t, row, slice + 1);
           __syncwarp();
         }
@@ -259,10 +261,10 @@ struct RegisterTile {
         for (int h = 0; h < 2; ++h)
 #pragma unroll
           for (int j = 0; j < 4; ++j) words[h][j] = pack2(v[j * 4 + h * 2], v[j * 4 + h * 2 + 1], kStored);
-        store_matrices(matrix + place, words[0]);
-        store_matrices(matrix + place + 512, words[1]);
+        store_matrices(matrix + half, words[0]);
+        store_matrices(matrix + half + 512, words[1]);
         __syncwarp();  // two places in turn: whoever writes here again has passed the next slice's barrier, after these loads
-        const uint4 high = load_shared16(own + place), low = load_shared16(own + place + 512);
+        const uint4 high = load_shared16(own + half), low = load_shared16(own + half + 512);
         u16* to = c + i * c_block + q * 32;
         if (n + q * 32 < columns) {
           if (m + i * 64 < p.rows) *reinterpret_cast<uint4*>(to) = high;
@@ -361,7 +363,8 @@ struct RegisterTile {
 #pragma unroll
         for (int k = 0; k < 16; ++k) {
           const int at_m = m + k / 2 % 2 * 8, n = t.column + across + k / 4 * 8 + (lane & 3) * 2 + k % 2;
-          if (at_m < p.rows && n < p.columns) store_element(p.c, t.c + static_cast<long long>(at_m) * p.c_pixel + n, type, v[k]);
+          const TilePlace place = place_of(p, t);
+          if (at_m < p.rows && n < p.columns) store_element(place.c, place.at + static_cast<long long>(at_m) * place.pixel + (n - t.column), type, v[k]);
         }
       }
     }

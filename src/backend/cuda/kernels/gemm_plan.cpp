@@ -49,6 +49,8 @@ std::string conv_unsupported(const ConvShape& s, const ConvOperands& o) {
   if (s.n * s.oh() * s.ow() > kMost || (s.cin / s.groups) * s.kh * s.kw > kMost || s.w * std::max(s.cin, o.src_pixel) > kMost)
     return "an extent does not fit 31 bits";
   if (s.groups > 65535) return "more than 65535 groups";
+  if (o.first_columns && (o.first_columns < 0 || o.first_columns >= s.cout || o.first_columns % kSiblingColumns || s.groups != 1 || o.residual))
+    return "two convolutions side by side that no tile keeps apart";
   if (s.kh * s.dilation_h > 30000 || s.kw * s.dilation_w > 30000 || s.pad_top > 30000 || s.pad_left > 30000) return "the window is too large";
   return "";
 }
@@ -143,6 +145,13 @@ GemmSetup conv_setup(const ConvShape& s, const ConvOperands& o) {
   p.kernel_w_div = fast_divisor(static_cast<std::uint32_t>(p.kernel_w));
   p.packed_columns = (p.columns + 7) / 8 * 8;
   p.b_inner = static_cast<long long>(p.chunks) * p.packed_columns * 128;
+  if (o.first_columns > 0) {
+    p.first_columns = static_cast<int>(o.first_columns);
+    p.c_pixel = static_cast<int>(o.dst_pixel ? o.dst_pixel : o.first_columns);
+    p.c_second_pixel = static_cast<int>(o.second_pixel ? o.second_pixel : s.cout - o.first_columns);
+    finish_epilogue(p, o.stored, o.residual, o.dst_alignment);
+    p.epilogue.vectors = p.epilogue.vectors && p.c_second_pixel % 8 == 0;
+  }
   return setup;
 }
 

@@ -40,7 +40,10 @@ struct ConvOperands {
   bool src_planar = false;  ///< the source is dense NCHW
   bool residual = false;
   int src_alignment = 16, dst_alignment = 16;  ///< bytes that the addresses of src; of dst and residual are known to be multiples of
+  /// Two convolutions of one source: the output channels from this one on, a multiple of kSiblingColumns, go to a destination of their own. 0: none do.
+  std::int64_t first_columns = 0, second_pixel = 0;
 };
+constexpr std::int64_t kSiblingColumns = 32;  ///< of the narrowest tile
 
 struct MatMulShape {
   std::int64_t rows = 1, columns = 1, depth = 1;
@@ -122,7 +125,7 @@ GemmKernelName gemm_kernel_name(const GemmSetup& setup, const GemmPlan& plan);
 struct GemmGrid {
   std::uint32_t grid[3] = {1, 1, 1}, block = 128, cluster_y = 1;
   std::uint32_t shared_bytes = 0;
-  GemmParams params;                            ///< pointers, epilogue and map are the caller's to fill in
+  PipeParams params;                            ///< pointers, epilogue and map are the caller's to fill in
   int map_rows = 0;                             ///< of a tile of A, where params.map_kind asks for a map
   std::size_t partial_bytes = 0, counters = 0;  ///< device memory for the splits; counters are zero at first
 };
