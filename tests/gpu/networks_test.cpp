@@ -91,7 +91,7 @@ std::shared_ptr<ir::Model> siblings_network(const ir::Dim& batch, std::int64_t c
   ir::Value *a = activate(m, activation, m.conv(x, cin, first, kernel, stride)), *b = activate(m, activation, m.conv(x, cin, second, kernel, stride));
   a = m.add("Add", {a, m.silu(m.conv(a, first, first, 3))});
   ir::Value* joined = m.add("Concat", {a, b}, axis_of(1));
-  return m.finish({m.conv(joined, first + second, 12, 1), m.add("GlobalAveragePool", {b})});
+  return m.finish({m.conv(joined, first + second, 12, 1), m.conv(m.add("GlobalAveragePool", {b}), second, 8, 1)});
 }
 
 TEST(GpuNetworks, ConvolutionsOfOneTensor) {
