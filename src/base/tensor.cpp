@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -13,6 +14,7 @@
 
 #include "base/half.h"
 #include "base/hash.h"
+#include "base/thread_pool.h"
 #include "lathe/status.h"
 
 namespace lathe {
@@ -321,9 +323,45 @@ Tensor Tensor::reshaped(Dims dims) const {
   return other;
 }
 
+namespace {
+
+/// f of every element, by all threads where it is worth it; the storage may lie at any address.
+template <class From, class To, class F>
+void convert_all(const std::byte* from, std::byte* to, std::int64_t count, F f) noexcept {
+  constexpr std::int64_t kBlock = std::int64_t{1} << 16;
+  const auto block = [&](std::int64_t task, int) {
+    const std::int64_t end = std::min(count, (task + 1) * kBlock);
+    for (std::int64_t i = task * kBlock; i < end; ++i) {
+      From value;
+      std::memcpy(&value, from + i * static_cast<std::int64_t>(sizeof value), sizeof value);
+      const To converted = f(value);
+      std::memcpy(to + i * static_cast<std::int64_t>(sizeof converted), &converted, sizeof converted);
+    }
+  };
+  if (count <= 4 * kBlock) {
+    for (std::int64_t task = 0; task * kBlock < count; ++task) block(task, 0);
+  } else {
+    default_pool().parallel_for((count + kBlock - 1) / kBlock, block);
+  }
+}
+
+/// The narrow floats of whole networks, which verification rounds to and from again and again; false: for the general way.
+bool cast_narrow(DType from, const std::byte* data, DType to, std::byte* result, std::int64_t count) noexcept {
+  using Bits = std::uint16_t;
+  if (from == DType::kFloat32 && to == DType::kFloat16) convert_all<float, Bits>(data, result, count, float_to_half);
+  else if (from == DType::kFloat32 && to == DType::kBFloat16) convert_all<float, Bits>(data, result, count, float_to_bfloat16);
+  else if (from == DType::kFloat16 && to == DType::kFloat32) convert_all<Bits, float>(data, result, count, half_to_float);
+  else if (from == DType::kBFloat16 && to == DType::kFloat32) convert_all<Bits, float>(data, result, count, bfloat16_to_float);
+  else return false;
+  return true;
+}
+
+}  // namespace
+
 Tensor Tensor::cast(DType dtype) const {
   if (dtype == dtype_) return *this;
   Tensor result(dtype, dims_);
+  if (cast_narrow(dtype_, data_, dtype, result.mutable_raw(), count_)) return result;
   const bool integers = (is_integer(dtype_) || dtype_ == DType::kBool) && (is_integer(dtype) || dtype == DType::kBool);
   for (std::int64_t i = 0; i < count_; ++i) {
     if (integers) result.set_from_int64(i, as_int64(i));

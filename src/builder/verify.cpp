@@ -18,6 +18,7 @@
 #include <unordered_set>
 
 #include "base/os.h"
+#include "base/thread_pool.h"
 #include "builder/builder.h"
 #include "builder/hints.h"
 #include "builder/progress.h"
@@ -40,27 +41,45 @@ struct Errors {
   double rms() const { return count > 0 ? std::sqrt(sum_squares / static_cast<double>(count)) : 0; }
 };
 
+/// The larger of two errors; NaN is the largest.
+double worse(double a, double b) { return std::isnan(a) || a > b ? a : b; }
+
+/// By blocks on all threads, added up in their order.
 Errors compare(const Tensor& expected, const Tensor& actual) {
   Errors e;
   e.shape_differs = expected.dims() != actual.dims();
   if (e.shape_differs) return e;
-  const auto one = [&](double want, double got) {
-    if (std::isnan(want) || std::isinf(want)) {
-      e.not_finite |= std::isnan(want) ? !std::isnan(got) : want != got;
-      return;
-    }
-    e.scale = std::max(e.scale, std::fabs(want));
-    const double error = std::fabs(want - got);
-    if (!(error <= e.max)) e.max = error;  // a NaN here stays
-    e.sum_squares += error * error;
-  };
   e.count = expected.size();
-  if (expected.dtype() == DType::kFloat32 && actual.dtype() == DType::kFloat32) {
-    const Tensor aligned = expected.make_aligned();
-    const auto want = aligned.data<float>(), got = actual.data<float>();
-    for (std::int64_t i = 0; i < e.count; ++i) one(want[static_cast<std::size_t>(i)], got[static_cast<std::size_t>(i)]);
-  } else {
-    for (std::int64_t i = 0; i < e.count; ++i) one(expected.as_double(i), actual.as_double(i));
+  const bool floats = expected.dtype() == DType::kFloat32 && actual.dtype() == DType::kFloat32;
+  const Tensor want = floats ? expected.make_aligned() : expected, got = floats ? actual.make_aligned() : actual;
+  constexpr std::int64_t kBlock = std::int64_t{1} << 16;
+  std::vector<Errors> parts(static_cast<std::size_t>((e.count + kBlock - 1) / kBlock));
+  default_pool().parallel_for(static_cast<std::int64_t>(parts.size()), [&](std::int64_t block, int) {
+    Errors part;
+    const auto one = [&](double wanted, double found) {
+      if (std::isnan(wanted) || std::isinf(wanted)) {
+        part.not_finite |= std::isnan(wanted) ? !std::isnan(found) : wanted != found;
+        return;
+      }
+      part.scale = std::max(part.scale, std::fabs(wanted));
+      const double error = std::fabs(wanted - found);
+      part.max = worse(part.max, error);
+      part.sum_squares += error * error;
+    };
+    const std::int64_t end = std::min(e.count, (block + 1) * kBlock);
+    if (floats) {
+      const auto x = want.data<float>(), y = got.data<float>();
+      for (std::int64_t i = block * kBlock; i < end; ++i) one(x[static_cast<std::size_t>(i)], y[static_cast<std::size_t>(i)]);
+    } else {
+      for (std::int64_t i = block * kBlock; i < end; ++i) one(want.as_double(i), got.as_double(i));
+    }
+    parts[static_cast<std::size_t>(block)] = part;
+  });
+  for (const Errors& part : parts) {
+    e.scale = std::max(e.scale, part.scale);
+    e.sum_squares += part.sum_squares;
+    e.not_finite |= part.not_finite;
+    e.max = worse(e.max, part.max);
   }
   return e;
 }
