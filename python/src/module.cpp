@@ -18,8 +18,10 @@
 #include "builder/equality.h"
 #include "builder/hints.h"
 #include "device_arrays.h"
+#include "gpu.h"
 #include "ir/graph.h"
 #include "lathe/lathe.hpp"
+#include "network.h"
 #include "onnx/reader.h"
 #include "onnx/writer.h"
 #include "ops/import.h"
@@ -195,14 +197,7 @@ class ContextObject {
   explicit ContextObject(const Engine& engine) : inputs_(engine.inputs()), outputs_(engine.outputs()), context_(engine.create_context()) {}
 
   nb::dict run(nb::handle inputs, nb::handle outputs, nb::handle stream, bool device_outputs) {
-    if (busy_.exchange(true))
-      throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment")
-          .with_remedy("Create one Context per thread, or call Engine.run.");
-    struct Release {
-      std::atomic<bool>& busy;
-      ~Release() { busy = false; }
-    } release{busy_};
-
+    const Turn turn(busy_);
     const cuda::StreamHandle given_stream = stream_handle(stream);
     const std::optional<DeviceUse> use = device_use(given_stream);
     if (!use && given_stream) throw Error(Code::kInvalidArgument, "a stream was given, and the engine runs on the CPU").with_remedy("Leave stream out.");
@@ -271,6 +266,30 @@ class ContextObject {
     return named;
   }
 
+  /// Binds these input shapes ahead of a run; the outputs' shapes.
+  nb::dict prepare(const nb::dict& shapes) {
+    const Turn turn(busy_);
+    std::vector<Extents> extents(inputs_.size());
+    std::vector<bool> given(inputs_.size(), false);
+    for (const auto& [name, shape] : shapes) {
+      const std::size_t i = index_of("input", name, inputs_);
+      extents[i] = nb::cast<Extents>(shape);
+      given[i] = true;
+    }
+    for (std::size_t i = 0; i < given.size(); ++i)
+      if (!given[i]) throw Error(Code::kInvalidArgument, "no shape was given for the input '" + inputs_[i].name + "'");
+    {
+      nb::gil_scoped_release released;
+      check(context_.prepare(extents));
+    }
+    nb::dict named;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      const auto shape = context_.output(i).shape;
+      named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = extents_of({shape.begin(), shape.end()});
+    }
+    return named;
+  }
+
   void start_profile() { context_.start_profile(); }
   nb::list profile() const {
     nb::list steps;
@@ -292,6 +311,17 @@ class ContextObject {
   std::size_t activation_bytes() const { return context_.activation_bytes(); }
 
  private:
+  /// One call at a time.
+  struct Turn {
+    explicit Turn(std::atomic<bool>& b) : busy(b) {
+      if (busy.exchange(true))
+        throw Error(Code::kInvalidArgument, "this Context runs in another thread at the moment")
+            .with_remedy("Create one Context per thread, or call Engine.run.");
+    }
+    ~Turn() { busy = false; }
+    std::atomic<bool>& busy;
+  };
+
   /// Of an engine on a GPU: the device, and the stream that takes the run.
   std::optional<DeviceUse> device_use(cuda::StreamHandle given) {
     const runtime::CudaEngine* cuda = context_.impl().context.engine().cuda();
@@ -388,15 +418,29 @@ class EngineObject {
   std::vector<std::unique_ptr<ContextObject>> idle_;
 };
 
+nb::dict ranges_of_symbols(const EngineObject& self) {
+  nb::dict ranges;
+  for (const plan::SymbolHint& hint : self.engine.impl()->engine->program().symbols) ranges[hint.symbol.c_str()] = nb::make_tuple(hint.min, hint.opt, hint.max);
+  return ranges;
+}
+
+nb::dict metadata_of(const EngineObject& self) {
+  nb::dict metadata;
+  for (const auto& [key, value] : self.engine.impl()->engine->data().metadata) metadata[key.c_str()] = value;
+  return metadata;
+}
+
 EngineObject* load(nb::handle file, const std::string& device) {
   const Source source = source_of(file);
   nb::gil_scoped_release released;
   return new EngineObject(source.in_memory ? Engine::load(source.bytes, device) : Engine::load(std::filesystem::path(source.path), device));
 }
 
+/// `model`: a path, bytes, or a Network.
 EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
                            bool verify, bool cache, nb::object callback, const std::string& libraries) {
-  const Source source = source_of(model);
+  const NetworkObject* network = nb::isinstance<NetworkObject>(model) ? nb::cast<NetworkObject*>(model) : nullptr;
+  const Source source = network ? Source() : source_of(model);
   BuildConfig config;
   config.device = device;
   config.precision = precision;
@@ -410,7 +454,9 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
   config.progress = &progress;
   try {
     nb::gil_scoped_release released;
-    return new EngineObject(source.in_memory ? build(source.bytes, config) : build(std::filesystem::path(source.path), config));
+    return new EngineObject(network            ? network->network.build(config)
+                            : source.in_memory ? build(source.bytes, config)
+                                               : build(std::filesystem::path(source.path), config));
   } catch (const Error&) {
     progress.rethrow();  // KeyboardInterrupt, or what the callback raised
     throw;
@@ -492,9 +538,12 @@ NB_MODULE(_lathe, m) {
       });
 
   register_device_array(m);
+  register_network(m);
+  register_gpu(m);
   nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
       .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
            nb::arg("device_outputs") = false, kRunDoc)
+      .def("prepare", &ContextObject::prepare, nb::arg("shapes"), "Binds {input: shape} ahead of a run, and returns {output: shape}.")
       .def("start_profile", &ContextObject::start_profile, "Times each step from the next run on.")
       .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops, bytes and on_host.")
       .def_prop_ro("profile_seconds", &ContextObject::profile_seconds, "Mean seconds of the profiled runs as a whole; on a GPU its own time.")
@@ -526,6 +575,8 @@ NB_MODULE(_lathe, m) {
       .def_prop_ro("device", [](const EngineObject& self) { return self.engine.device(); })
       .def_prop_ro(
           "section", [](const EngineObject& self) { return self.engine.section(); }, "The device section in use, and why.")
+      .def_prop_ro("ranges", &ranges_of_symbols, "Least, tuned and greatest extent of each symbol of the inputs' shapes; -1: not known, no limit.")
+      .def_prop_ro("metadata", &metadata_of, "The model's own metadata.")
       .def_prop_ro("weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); })
       .def_prop_ro("report_json", [](const EngineObject& self) { return self.engine.report_json(); })
       .def(

@@ -211,6 +211,11 @@ void Graph::remove_input(std::size_t index) {
   erase_value(value);
 }
 
+void Graph::remove_output(std::size_t index) {
+  --outputs_.at(index)->graph_output_count;
+  outputs_.erase(outputs_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
 std::vector<Value*> Graph::values() const {
   std::vector<Value*> all;
   all.reserve(values_.size());

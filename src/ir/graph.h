@@ -111,7 +111,8 @@ class Graph {
   /// A value of a graph around this one, or a constant, is passed through an Identity: a graph's outputs are inputs or node outputs of its own.
   void add_output(Value* value);
   void set_output(std::size_t index, Value* value);
-  void remove_input(std::size_t index);  ///< precondition: unused
+  void remove_input(std::size_t index);   ///< precondition: unused
+  void remove_output(std::size_t index);  ///< the value stays
   const std::vector<Value*>& inputs() const noexcept { return inputs_; }
   const std::vector<Value*>& outputs() const noexcept { return outputs_; }
   /// All values of this graph in a stable order (creation).

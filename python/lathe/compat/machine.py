@@ -1,0 +1,427 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Where scripts' "device" is: a GPU, or the host's memory. One small interface under tensorrt, pycuda and cuda_python, which keeps the books of every
+allocation, so that an address, a size or a lifetime that is wrong becomes an error on the CPU and, for memory made here, on a GPU too."""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import itertools
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+import lathe
+from lathe import _lathe, compat
+
+ALIGNMENT = 256  # the driver's
+
+
+class BadAddress(compat.CompatError):
+    """`kind`: what the emulated call reports ("invalid argument", "out of memory", ...)."""
+
+    def __init__(self, message: str, kind: str = "invalid argument"):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Block:
+    """A live range of addresses; `owner` keeps host memory, None on a GPU."""
+
+    def __init__(self, address: int, nbytes: int, owner: np.ndarray | None):
+        self.address, self.nbytes, self.owner = address, nbytes, owner
+
+
+class Books:
+    """Which addresses are whose, and which were once."""
+
+    def __init__(self, word: str):
+        self.word, self.starts, self.blocks = word, [], {}
+        self.freed: dict[int, int] = {}
+        self.lock = threading.Lock()
+
+    def add(self, block: Block) -> None:
+        with self.lock:
+            bisect.insort(self.starts, block.address)
+            self.blocks[block.address] = block
+            self.freed.pop(block.address, None)
+
+    def remove(self, address: int) -> Block:
+        with self.lock:
+            block = self.blocks.pop(address, None)
+            if block is None:
+                again = address in self.freed
+                raise BadAddress(f"the {self.word} at 0x{address:x} was freed already" if again else f"0x{address:x} is no {self.word} that was allocated here")
+            self.starts.remove(address)
+            if len(self.freed) > 4096:
+                self.freed.clear()
+            self.freed[address] = block.nbytes
+            return block
+
+    def find(self, address: int) -> Block | None:
+        with self.lock:
+            at = bisect.bisect_right(self.starts, address) - 1
+            block = self.blocks[self.starts[at]] if at >= 0 else None
+        return block if block and address < block.address + max(block.nbytes, 1) else None
+
+    def was(self, address: int) -> bool:
+        return any(start <= address < start + max(nbytes, 1) for start, nbytes in self.freed.items())
+
+    def require(self, address: int, nbytes: int, what: str, foreign: bool) -> Block | None:
+        """The block that holds these bytes. `foreign`: memory that others made is let through (None): the driver judges it."""
+        block = self.find(address)
+        if block is None:
+            if address == 0:
+                raise BadAddress(f"{what} is a null pointer")
+            if self.was(address):
+                raise BadAddress(f"{what} is 0x{address:x}, which was freed")
+            if foreign:
+                return None
+            raise BadAddress(f"{what} is 0x{address:x}, which lies in no {self.word} that was allocated")
+        room = block.address + block.nbytes - address
+        if nbytes > room:
+            raise BadAddress(f"{what} needs {nbytes} bytes from 0x{address:x} on, and the allocation ends after {room}")
+        return block
+
+
+def host_bytes(buffer: Any, writable: bool, what: str) -> memoryview:
+    """A dense host array as bytes."""
+    try:
+        view = memoryview(buffer)
+        if view.ndim == 0 and isinstance(buffer, np.ndarray):
+            view = memoryview(buffer.reshape(1))
+    except (TypeError, ValueError, BufferError) as error:
+        if not isinstance(buffer, np.ndarray):
+            raise TypeError(f"{what} is an array in the host's memory, not {type(buffer).__name__}: {error}") from None
+        if not buffer.flags.c_contiguous:
+            raise BadAddress(f"{what} is not contiguous: give numpy.ascontiguousarray of it") from None
+        view = memoryview(buffer.view(np.uint8).reshape(-1))
+    if not view.c_contiguous:
+        if isinstance(buffer, np.ndarray) and buffer.flags.f_contiguous:
+            view = memoryview(buffer.T)
+        else:
+            raise BadAddress(f"{what} is not contiguous: give numpy.ascontiguousarray of it")
+    if writable and view.readonly:
+        raise BadAddress(f"{what} is read-only")
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+def mapped(address: int, nbytes: int, writable: bool) -> bool:
+    """Does the process own these bytes of host memory?"""
+    try:
+        with open("/proc/self/maps") as maps:
+            for line in maps:
+                span, rights = line.split(maxsplit=2)[:2]
+                low, high = (int(text, 16) for text in span.split("-"))
+                if low <= address < high:
+                    if rights[0] != "r" or (writable and rights[1] != "w"):
+                        return False
+                    if address + nbytes <= high:
+                        return True
+                    nbytes -= high - address
+                    address = high
+    except OSError:
+        return False
+    return nbytes == 0
+
+
+class Machine:
+    """What both places share: the books of device memory and of page-locked host memory, streams' and events' numbers."""
+
+    name = ""
+    gpu: Any = None
+
+    def __init__(self) -> None:
+        self.device, self.pinned_blocks = Books("device memory"), Books("page-locked memory")
+
+    def require(self, address: int, nbytes: int, what: str) -> None:
+        self.device.require(int(address), int(nbytes), what, foreign=self.gpu is not None)
+
+    def host_at(self, address: int, nbytes: int, writable: bool, what: str) -> memoryview:
+        """Host memory by its address: page-locked memory made here, or anything that the process owns."""
+        if self.pinned_blocks.find(address) is not None or self.pinned_blocks.was(address):
+            self.pinned_blocks.require(address, nbytes, what, foreign=False)
+        elif not mapped(address, nbytes, writable):
+            raise BadAddress(f"{what} is 0x{address:x}, and {nbytes} bytes from there on are not memory of this process")
+        return memoryview((ctypes.c_ubyte * nbytes).from_address(address)).cast("B")
+
+    def pin(self, array: np.ndarray) -> np.ndarray:
+        """Notes page-locked memory that lives as long as a script wants (cudaMallocHost)."""
+        self.pinned_blocks.add(Block(array.ctypes.data, array.nbytes, array))
+        return array
+
+    def unpin(self, address: int) -> None:
+        self.pinned_blocks.remove(address)
+
+    def free(self, address: int) -> None:
+        self.device.remove(int(address))
+
+
+class CpuMachine(Machine):
+    """Device memory is host memory; streams finish their work at once."""
+
+    name = "cpu"
+    compute_capability = (0, 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = itertools.count(0x10)
+        self.streams: set[int] = set()
+        self.events: dict[int, float | None] = {}
+
+    @property
+    def title(self) -> str:
+        return "CPU (Lathe)"
+
+    def allocate(self, nbytes: int) -> int:
+        if nbytes <= 0:
+            raise BadAddress(f"{nbytes} bytes cannot be allocated")
+        try:
+            room = np.empty(nbytes + ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError):
+            raise BadAddress(f"{nbytes} bytes are more than there is memory", "out of memory") from None
+        address = -(-room.ctypes.data // ALIGNMENT) * ALIGNMENT
+        self.device.add(Block(address, nbytes, room))
+        return address
+
+    def memory(self) -> tuple[int, int]:
+        free = total = 0
+        try:
+            with open("/proc/meminfo") as file:
+                kib = {line.split(":")[0]: int(line.split()[1]) for line in file if ":" in line}
+            free, total = kib.get("MemAvailable", 0) * 1024, kib.get("MemTotal", 0) * 1024
+        except (OSError, ValueError, IndexError):
+            pass
+        return free, total
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        return np.empty(nbytes, np.uint8)
+
+    def bytes_at(self, address: int, nbytes: int, what: str) -> np.ndarray:
+        self.require(address, nbytes, what)
+        return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address)) if nbytes else np.empty(0, np.uint8)
+
+    def copy_in(self, to: int, buffer: Any, stream: int | None = None) -> None:
+        self.require_stream(stream)
+        source = host_bytes(buffer, False, "the source")
+        self.bytes_at(to, source.nbytes, "the destination")[:] = np.frombuffer(source, np.uint8)
+
+    def copy_out(self, buffer: Any, from_: int, stream: int | None = None) -> None:
+        self.require_stream(stream)
+        target = host_bytes(buffer, True, "the destination")
+        np.frombuffer(target, np.uint8)[:] = self.bytes_at(from_, target.nbytes, "the source")
+
+    def copy_within(self, to: int, from_: int, nbytes: int, stream: int | None = None) -> None:
+        self.require_stream(stream)
+        self.bytes_at(to, nbytes, "the destination")[:] = self.bytes_at(from_, nbytes, "the source").copy()
+
+    def fill(self, to: int, value: int, nbytes: int, stream: int | None = None) -> None:
+        self.require_stream(stream)
+        self.bytes_at(to, nbytes, "the destination")[:] = value
+
+    def view(self, address: int, dtype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
+        """What Context.run takes for device memory. bfloat16 and 8-bit floats go as their bits."""
+        kind = storage(dtype)
+        return self.bytes_at(address, int(np.prod(shape, dtype=np.int64)) * kind.itemsize, what).view(kind).reshape(shape)
+
+    def host_copy(self, address: int, dtype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
+        return self.view(address, dtype, shape, what).copy()
+
+    def require_stream(self, stream: int | None) -> None:
+        if stream not in self.streams and stream not in (None, 0, 1, 2):
+            raise BadAddress(f"{stream} is no stream that lives", "invalid resource handle")
+
+    def run_stream(self, stream: int) -> Any:
+        self.require_stream(stream)
+        return None
+
+    def stream_create(self) -> int:
+        stream = next(self.numbers)
+        self.streams.add(stream)
+        return stream
+
+    def stream_destroy(self, stream: int) -> None:
+        self.require_stream(stream)
+        self.streams.discard(stream)
+
+    def stream_synchronize(self, stream: int) -> None:
+        self.require_stream(stream)
+
+    def stream_wait(self, stream: int, event: int) -> None:
+        self.require_stream(stream)
+        self.require_event(event)
+
+    def require_event(self, event: int) -> None:
+        if event not in self.events:
+            raise BadAddress(f"{event} is no event that lives", "invalid resource handle")
+
+    def event_create(self) -> int:
+        event = next(self.numbers)
+        self.events[event] = None
+        return event
+
+    def event_destroy(self, event: int) -> None:
+        self.require_event(event)
+        del self.events[event]
+
+    def event_record(self, event: int, stream: int = 0) -> None:
+        self.require_stream(stream)
+        self.require_event(event)
+        self.events[event] = time.perf_counter()
+
+    def event_synchronize(self, event: int) -> None:
+        self.require_event(event)
+
+    def event_elapsed(self, start: int, end: int) -> float:
+        self.require_event(start)
+        self.require_event(end)
+        if self.events[start] is None or self.events[end] is None:
+            raise BadAddress("the time between two events is asked for, and one was not recorded", "invalid resource handle")
+        return (self.events[end] - self.events[start]) * 1e3
+
+
+class OnGpu:
+    """Dense elements in a GPU's memory, as Context.run takes them."""
+
+    def __init__(self, address: int, dtype: str, shape: tuple[int, ...]):
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": storage(dtype).str, "data": (address, False), "version": 2}
+
+
+class GpuMachine(Machine):
+    """The driver's memory. What it is asked to copy asynchronously is kept until the stream was waited for."""
+
+    def __init__(self, ordinal: int):
+        super().__init__()
+        self.gpu = _lathe.Gpu(ordinal)
+        self.name = f"cuda:{ordinal}"
+        self.title, self.compute_capability = self.gpu.name, self.gpu.compute_capability
+        self.under_way: dict[int, list[Any]] = {}
+
+    def allocate(self, nbytes: int) -> int:
+        if nbytes <= 0:
+            raise BadAddress(f"{nbytes} bytes cannot be allocated")
+        address = self.asked(self.gpu.allocate, nbytes)
+        self.device.add(Block(address, nbytes, None))
+        return address
+
+    def free(self, address: int) -> None:
+        super().free(address)
+        self.asked(self.gpu.release, int(address))
+
+    def memory(self) -> tuple[int, int]:
+        return self.asked(lambda: self.gpu.memory)
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        return self.asked(self.gpu.pinned, nbytes)
+
+    def copy_in(self, to: int, buffer: Any, stream: int | None = None) -> None:
+        source = host_bytes(buffer, False, "the source")
+        self.require(to, source.nbytes, "the destination")
+        if source.nbytes:
+            self.asked(self.gpu.copy_in, to, source, stream or 0)
+        self.keep(stream, source)
+
+    def copy_out(self, buffer: Any, from_: int, stream: int | None = None) -> None:
+        target = host_bytes(buffer, True, "the destination")
+        self.require(from_, target.nbytes, "the source")
+        if target.nbytes:
+            self.asked(self.gpu.copy_out, target, from_, stream or 0)
+        self.keep(stream, target)
+
+    def copy_within(self, to: int, from_: int, nbytes: int, stream: int | None = None) -> None:
+        self.require(to, nbytes, "the destination")
+        self.require(from_, nbytes, "the source")
+        self.asked(self.gpu.copy_within, to, from_, nbytes, stream or 0)
+
+    def fill(self, to: int, value: int, nbytes: int, stream: int | None = None) -> None:
+        self.require(to, nbytes, "the destination")
+        self.asked(self.gpu.fill, to, value, nbytes, stream or 0)
+
+    def keep(self, stream: int | None, buffer: memoryview) -> None:
+        """Without a stream the call waits for the copy."""
+        if stream is None:
+            self.stream_synchronize(0)
+        else:
+            self.under_way.setdefault(stream, []).append(buffer)
+
+    def view(self, address: int, dtype: str, shape: tuple[int, ...], what: str) -> OnGpu:
+        self.require(address, int(np.prod(shape, dtype=np.int64)) * storage(dtype).itemsize, what)
+        return OnGpu(address, dtype, shape)
+
+    def host_copy(self, address: int, dtype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
+        array = np.empty(shape, storage(dtype))
+        self.copy_out(array, address)
+        return array
+
+    def run_stream(self, stream: int) -> Any:
+        return stream
+
+    def stream_create(self) -> int:
+        return self.asked(self.gpu.stream_create)
+
+    def stream_destroy(self, stream: int) -> None:
+        self.under_way.pop(stream, None)
+        self.asked(self.gpu.stream_destroy, stream)
+
+    def stream_synchronize(self, stream: int) -> None:
+        self.asked(self.gpu.stream_synchronize, stream)
+        self.under_way.pop(stream, None)
+
+    def stream_wait(self, stream: int, event: int) -> None:
+        self.asked(self.gpu.stream_wait, stream, event)
+
+    def event_create(self) -> int:
+        return self.asked(self.gpu.event_create)
+
+    def event_destroy(self, event: int) -> None:
+        self.asked(self.gpu.event_destroy, event)
+
+    def event_record(self, event: int, stream: int = 0) -> None:
+        self.asked(self.gpu.event_record, event, stream)
+
+    def event_synchronize(self, event: int) -> None:
+        self.asked(self.gpu.event_synchronize, event)
+
+    def event_elapsed(self, start: int, end: int) -> float:
+        return self.asked(self.gpu.event_elapsed, start, end)
+
+    def asked(self, call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except lathe.Error as error:
+            raise BadAddress(str(error), "out of memory" if error.code == "out_of_memory" else "invalid argument") from None
+
+
+def storage(dtype: str) -> np.dtype:
+    """NumPy's type, or the bits' for types that it has not."""
+    if dtype == "bfloat16":
+        return np.dtype(np.uint16)
+    return np.dtype(np.uint8 if dtype.startswith("float8") else dtype)
+
+
+_lock = threading.Lock()
+_machine: Machine | None = None
+
+
+def gpu_count() -> int:
+    return 0 if compat.settings.device == "cpu" else _lathe.gpus()[0]
+
+
+def machine() -> Machine:
+    """The place of this process, chosen at the first use; a machine without a GPU says so once."""
+    global _machine
+    with _lock:
+        if _machine is None:
+            device = compat.settings.device
+            count, why = (0, "") if device == "cpu" else _lathe.gpus()
+            if device == "cpu" or (not device and count == 0):
+                _machine = CpuMachine()
+                reason = "as asked for" if device else f"no GPU is usable here ({why.rstrip('.')})"
+                print(f"lathe: {reason}: tensorrt and pycuda run on the CPU, with its memory as device memory.", file=sys.stderr)
+            else:
+                _machine = GpuMachine(int(device.partition(":")[2] or 0))
+        return _machine
