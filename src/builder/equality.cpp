@@ -39,7 +39,7 @@ double difference(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, double tolerance) {
+Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, int sets, double tolerance) {
   Equality result;
   ops::RunnerOptions options;
   options.oracle = true;
@@ -66,9 +66,8 @@ Equality check_equality(const ir::Model& original, const ir::Model& model, const
     ++result.input_sets;
   };
   const ir::Bindings hints = hint_bindings(before.graph(), all);
-  compare(hints, 1);
-  compare(hints, 2);
-  if (const ir::Bindings odd = odd_bindings(before.graph(), all, hints); !odd.empty()) compare(odd, 3);
+  for (int set = 1; set <= sets; ++set) compare(hints, static_cast<std::uint64_t>(set));
+  if (const ir::Bindings odd = odd_bindings(before.graph(), all, hints); !odd.empty()) compare(odd, static_cast<std::uint64_t>(sets) + 1);
   return result;
 }
 

@@ -16,9 +16,10 @@ struct Equality {
   int input_sets = 0;
 };
 
-/// Runs both models on seeded inputs at the given (or hint) shapes, and at other extents where `model` still has symbols. Floating outputs
+/// Runs both models on `sets` seeded inputs at the given (or hint) shapes, and at other extents where `model` still has symbols. Floating outputs
 /// may differ by `tolerance` of their scale (round-off of folded weights), others not at all; NaN equals NaN. Throws
 /// Error(kVerification) naming the output, Error(kUnsupported) when an op has no reference.
-Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, double tolerance = 1e-4);
+Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, int sets = 2,
+                        double tolerance = 1e-4);
 
 }  // namespace lathe::builder

@@ -5,12 +5,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "base/os.h"
 #include "cli/bench_inputs.h"
+#include "cli/bench_runs.h"
 #include "cli/command.h"
 #include "cli/temporary_folder.h"
 #include "engine/engine.h"
@@ -87,9 +86,9 @@ int alone(const Options& options) {
   while (!interrupted() && (options.runs > 0 ? static_cast<int>(times.size()) < options.runs : times.empty() || os::now_seconds() - begin < budget))
     times.push_back(once());
   if (interrupted()) return 130;  // figures of a part would not be comparable
-  std::sort(times.begin(), times.end());
-  const auto at = [&](double share) { return times[static_cast<std::size_t>(share * static_cast<double>(times.size() - 1) + 0.5)] * 1e3; };
-  const double mean = std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size()) * 1e3;
+  const Timings timings(times);
+  const auto at = [&](double share) { return timings.at(share) * 1e3; };
+  const double mean = timings.mean() * 1e3;
   const std::int64_t batch = inputs.batch();
   const double throughput = static_cast<double>(batch) * 1e3 / mean;
   if (options.json) {

@@ -14,6 +14,29 @@
 
 namespace lathe::cli {
 
+Engine build_file(const std::string& model, const std::string& output, BuildConfig config, bool quiet) {
+  require_onnx(model, "build", "It is built already: `lathe show`, `run` and `bench` take it as it is.");
+  if (!output.empty()) check_output(output, model);
+  const Engine engine = [&] {
+    TerminalProgress progress(quiet);  // its line is gone before anything is printed
+    config.progress = &progress;
+    return build(model, config);
+  }();
+  if (!output.empty()) engine.save(output);
+  return engine;
+}
+
+std::string built_text(const Engine& engine, const std::string& output, double seconds) {
+  const auto report = nlohmann::json::parse(engine.report_json());
+  std::string text = fmt::format("{}: {} steps from {} nodes, {} of packed weights, built in {}\n", output, report["steps"].get<int>(),
+                                 report["nodes_read"].get<int>(), human_bytes(static_cast<double>(engine.weight_bytes())), human_time(seconds));
+  if (report.contains("host_steps")) {
+    text += fmt::format("{} step(s) have no kernel on the GPU and run on the CPU between copies:\n", report["host_steps"].size());
+    for (const auto& step : report["host_steps"]) text += fmt::format("  {}\n", step.get<std::string>());
+  }
+  return text + builder::verify_text(report["verify"]) + "\n";
+}
+
 void add_build(CLI::App& app, Action& action) {
   struct Options {
     std::string model, output;
@@ -31,27 +54,15 @@ void add_build(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "Print the report as JSON");
   command->callback([options, &action] {
     action = [options] {
-      require_onnx(options->model, "build", "It is built already: `lathe show`, `run` and `bench` take it as it is.");
-      check_output(options->output, options->model);
       const double started = os::now_seconds();
-      const Engine engine = [&] {
-        TerminalProgress progress(options->flags.quiet);  // its line is gone before anything is printed
-        return build(options->model, options->flags.config(&progress));
-      }();
-      engine.save(options->output);
+      const Engine engine = build_file(options->model, options->output, options->flags.config(nullptr), options->flags.quiet);
       const auto report = nlohmann::json::parse(engine.report_json());
       if (options->json) {
         std::puts(report.dump(2).c_str());
         return 0;
       }
       if (options->explain) std::fputs(builder::explain_text(report).c_str(), stdout);
-      fmt::print("{}: {} steps from {} nodes, {} of packed weights, built in {}\n", options->output, report["steps"].get<int>(),
-                 report["nodes_read"].get<int>(), human_bytes(static_cast<double>(engine.weight_bytes())), human_time(os::now_seconds() - started));
-      if (report.contains("host_steps")) {
-        fmt::print("{} step(s) have no kernel on the GPU and run on the CPU between copies:\n", report["host_steps"].size());
-        for (const auto& step : report["host_steps"]) fmt::print("  {}\n", step.get<std::string>());
-      }
-      fmt::print("{}\n", builder::verify_text(report["verify"]));
+      fmt::print("{}", built_text(engine, options->output, os::now_seconds() - started));
       return 0;
     };
   });

@@ -10,11 +10,15 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <new>
+#include <string_view>
+#include <system_error>
 
 #include "base/knobs.h"
 #include "base/os.h"
@@ -31,7 +35,57 @@ void on_interrupt(int) {
   g_interrupted = 1;
 }
 
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t corner = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, corner + (a[i - 1] != b[j - 1])});
+      corner = above;
+    }
+  }
+  return row[b.size()];
+}
+
 }  // namespace
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string best;
+  std::size_t least = 3;  // as far as a slip goes
+  for (const std::string& candidate : candidates)
+    if (const std::size_t distance = edit_distance(word, candidate); distance < least) {
+      least = distance;
+      best = candidate;
+    }
+  return best;
+}
+
+int guarded(std::string_view tool, const Action& action) {
+  const int length = static_cast<int>(tool.size());
+  try {
+    const int code = action();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) throw std::system_error(errno, std::generic_category());
+    return code;
+  } catch (const DataError& error) {
+    std::fprintf(stderr, "%.*s: %s\n", length, tool.data(), error.what());
+    return 1;
+  } catch (const lathe::Error& error) {
+    std::fprintf(stderr, "%.*s: %s\n", length, tool.data(), error.what());
+    return error.code() == lathe::Code::kCancelled ? 130 : lathe::exit_code(error.code());
+  } catch (const std::system_error& error) {  // fmt and iostreams, on stdout
+    std::fprintf(stderr, "%.*s: the report cannot be written to standard output: %s.\n", length, tool.data(), error.code().message().c_str());
+    return 1;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "%.*s: the machine has not enough memory for this.\n", length, tool.data());
+    return 3;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%.*s: unexpected failure: %s. Please report it with the model.\n", length, tool.data(), error.what());
+    return 1;
+  }
+}
 
 InterruptScope::InterruptScope() noexcept { g_scopes = g_scopes + 1; }
 InterruptScope::~InterruptScope() { g_scopes = g_scopes - 1; }

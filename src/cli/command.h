@@ -21,6 +21,12 @@ using Action = std::function<int()>;
 /// A subcommand with its one-line description and, below its help, examples: one a line.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, const std::vector<std::string>& examples);
 
+/// Runs `action`; what it throws becomes one paragraph on stderr, "<tool>: ...", and an exit code.
+int guarded(std::string_view tool, const Action& action);
+
+/// The candidate that `word` may be a slip of; "" when none is near.
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
+
 void add_export(CLI::App& app, Action& action);
 void add_simplify(CLI::App& app, Action& action);
 void add_show(CLI::App& app, Action& action);
@@ -32,6 +38,8 @@ void add_profile(CLI::App& app, Action& action);
 void add_ops(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
+void add_python(CLI::App& app, Action& action);
+void add_install_shims(CLI::App& app, Action& action);
 
 /// An array file that does not fit the model: exit code 1 (the data is at fault), where the library's own code says wrong argument (2).
 struct DataError : Error {
@@ -87,6 +95,10 @@ bool is_engine_file(const std::string& path);
 void require_onnx(const std::string& path, std::string_view command, std::string_view instead);
 /// Throws Error(kIo) when `path` cannot be written, before long work is done for it; Error(kInvalidArgument) when it is `input` itself.
 void check_output(const std::string& path, const std::string& input);
+/// `lathe build` without its words: checks both paths, builds with progress, saves unless `output` is empty.
+Engine build_file(const std::string& model, const std::string& output, BuildConfig config, bool quiet);
+/// What it says of an engine that was built: steps, host steps, verification.
+std::string built_text(const Engine& engine, const std::string& output, double seconds);
 /// The lowest type that an engine's plan stores, as --precision spells it.
 std::string engine_precision(const engine::EngineData& engine);
 /// Loads an engine, or builds one in memory from an ONNX file.

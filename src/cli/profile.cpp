@@ -8,10 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "api/impl.h"
-#include "backend/cuda/memory.h"
-#include "backend/cuda/stream.h"
 #include "base/os.h"
 #include "cli/bench_inputs.h"
+#include "cli/bench_runs.h"
 #include "cli/command.h"
 #include "cli/machine_rates.h"
 
@@ -55,43 +54,15 @@ Rates rates_of(const Engine& engine) {
   return rates;
 }
 
-/// Inputs that lie where the engine runs, so that the host's copies are no part of what is measured.
-class DeviceInputs {
- public:
-  DeviceInputs(const Engine& engine, std::span<const ConstTensorView> views) : views_(views.begin(), views.end()) {
-    const runtime::CudaEngine* cuda = engine.impl()->engine->cuda();
-    if (!cuda) return;
-    const auto& device = cuda->device();
-    const cuda::Current current(*device);
-    const cuda::Stream stream(device);
-    for (ConstTensorView& view : views_) {
-      std::int64_t elements = 1;
-      for (const std::int64_t extent : view.shape) elements *= extent;
-      const std::size_t bytes = dtype_bytes(view.dtype, elements);
-      if (bytes == 0) continue;
-      blocks_.emplace_back(device, bytes);
-      device->driver().require(device->driver().copy_to_device(blocks_.back().address(), view.data, bytes, stream.handle()), "cuMemcpyHtoDAsync");
-      view.data = blocks_.back().data();
-    }
-    if (const Status status = stream.synchronize(); !status) throw Error(status.code(), std::string(status.message()));
-  }
-  std::span<const ConstTensorView> views() const noexcept { return views_; }
-
- private:
-  std::vector<ConstTensorView> views_;
-  std::vector<cuda::Block> blocks_;
-};
-
 int profile(const Options& options) {
   const double budget = parse_seconds(options.time);
   const Engine engine = open_engine(options.model, options.flags);
   const BenchInputs host_inputs(engine, options.flags.shapes);
-  const DeviceInputs inputs(engine, host_inputs.views());
-  Context context = engine.create_context();
+  // Copies from and to the host are no part of what is measured.
+  SplitRun split(engine, host_inputs.views(), false);
+  Context& context = split.context();
   const InterruptScope interrupts;
-  const auto once = [&] {
-    if (const Status status = context.run(inputs.views()); !status) throw Error(status.code(), std::string(status.message()));
-  };
+  const auto once = [&] { split.once(); };
   for (int i = 0; i < 3 && !interrupted(); ++i) once();
   context.start_profile();
   const double begin = os::now_seconds();

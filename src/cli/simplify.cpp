@@ -6,15 +6,32 @@
 
 #include <nlohmann/json.hpp>
 
-#include "builder/equality.h"
 #include "builder/hints.h"
 #include "cli/command.h"
+#include "cli/simplify.h"
 #include "onnx/reader.h"
 #include "onnx/writer.h"
 #include "ops/import.h"
-#include "passes/simplify.h"
 
 namespace lathe::cli {
+
+Simplified simplify_file(const SimplifyJob& job) {
+  if (is_engine_file(job.input)) throw Error(Code::kInvalidArgument, "this is an engine; simplify takes ONNX files").in_source(job.input);
+  const auto original = onnx::read_model(job.input);
+  const auto model = original->clone();
+  ops::canonicalise_opsets(*model);
+  builder::apply_fixed_shapes(*model, job.shapes);
+  Simplified result;
+  result.report = passes::simplify(*model, job.options);
+  // Throws when they differ. Shapes to check at do not change the model.
+  if (job.check) {
+    std::map<std::string, builder::ShapeRange> shapes = job.shapes;
+    for (const auto& [name, range] : job.check_shapes) shapes.try_emplace(name, range);
+    result.equality = builder::check_equality(*original, *model, shapes, job.input_sets);
+  }
+  onnx::write_model(*model, job.output);
+  return result;
+}
 
 void add_simplify(CLI::App& app, Action& action) {
   struct Options {
@@ -32,17 +49,12 @@ void add_simplify(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "Print the table as JSON");
   command->callback([options, &action] {
     action = [options] {
-      if (is_engine_file(options->input)) throw Error(Code::kInvalidArgument, "this is an engine; simplify takes ONNX files").in_source(options->input);
-      const auto original = onnx::read_model(options->input);
-      std::map<std::string, builder::ShapeRange> shapes;
-      for (const std::string& text : options->shapes) shapes.insert(builder::parse_shape_option(text));
-      const auto model = original->clone();
-      ops::canonicalise_opsets(*model);
-      builder::apply_fixed_shapes(*model, shapes);
-      const auto report = passes::simplify(*model, {});
-      builder::Equality equality;
-      if (!options->no_check) equality = builder::check_equality(*original, *model, shapes);  // throws when they differ
-      onnx::write_model(*model, options->output);
+      SimplifyJob job;
+      job.input = options->input;
+      job.output = options->output;
+      for (const std::string& text : options->shapes) job.shapes.insert(builder::parse_shape_option(text));
+      job.check = !options->no_check;
+      const auto [report, equality] = simplify_file(job);
       if (options->json) {
         nlohmann::json out = {{"nodes_before", report.nodes_before},
                               {"nodes_after", report.nodes_after},
