@@ -237,6 +237,38 @@ def test_cpp_detector_gives_the_same_boxes(engine_file, pictures, tmp_path):
         assert 0.001 < changed < 0.4, f"{name}: {changed:.4f} of the picture changed"
 
 
+def test_the_guides_commands_and_an_old_script_give_the_same_boxes(onnx_file, detector, pictures, tmp_path):
+    """onnxsim, onnx2trt, trtexec and a script for tensorrt and pycuda, and nothing else."""
+    started(program("lathe"), "install-shims", tmp_path / "bin")
+
+    def tool(name, *words):
+        done = started(tmp_path / "bin" / name, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "Simplified Model" in tool("onnxsim", onnx_file, "sim.onnx", "2")
+    tool("onnx2trt", "sim.onnx", "-o", "guide.trt", "-b", "1", "-d", "16", "-w", "1073741824", "-v", "--budget", "0", "--no-verify")
+    text = tool("trtexec", "--onnx=sim.onnx", "--saveEngine=exec.trt", "--fp16", "--budget=0", "--no-verify", "--iterations=2", "--duration=0", "--warmUp=0")
+    assert re.search(r"&&&& PASSED TensorRT.trtexec", text) and re.search(r"GPU Compute Time: min = [\d.]+ ms", text)
+    assert "Throughput: " in tool("trtexec", "--loadEngine=guide.trt", "--iterations=2", "--duration=0", "--warmUp=0")
+    files = sorted(pictures.glob("scene*.png"))
+    for engine in ("guide.trt", "exec.trt"):
+        environment = {"PYTHONPATH": os.pathsep.join([str(build_dir() / "python"), str(EXAMPLE)]), "LATHE_PYTHON": sys.executable}
+        words = [program("lathe"), "python", ROOT / "tests" / "compat_scripts" / "yolo_8.py", tmp_path / engine, *files, "--tensorrt", "8"]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, env={**os.environ, **environment})
+        assert done.returncode == 0, done.stderr
+        assert "binding: images (1, 3, 352, 416)" in done.stderr
+        found, objects = json.loads(done.stdout), 0
+        for file in files:
+            boxes, scores, labels = detector(np.asarray(Image.open(file).convert("RGB")))
+            got = found[str(file)]
+            objects += len(labels)
+            assert got["labels"] == labels.tolist()
+            np.testing.assert_allclose(got["scores"], scores, atol=1e-3)
+            assert (np.diag(iou_matrix(boxes, np.array(got["boxes"], np.float32))) > 0.99).all()
+        assert objects > 10
+
+
 def test_cpp_detector_says_what_is_wrong(engine_file, tmp_path):
     (tmp_path / "garbage.png").write_bytes(b"not a picture")
     (tmp_path / "short.ppm").write_bytes(b"P6\n4 4\n255\nabc")

@@ -31,7 +31,7 @@ def shelf(tmp_path_factory):
     return folder
 
 
-def run(folder, *arguments, cache="cache", **knobs):
+def run(folder, *arguments, cache="cache", tool="lathe", **knobs):
     environment = {
         **os.environ,
         "LATHE_CUDA_DRIVER": str(FAKE),
@@ -40,7 +40,8 @@ def run(folder, *arguments, cache="cache", **knobs):
         "LATHE_CACHE_DIR": str(folder / cache),
         **knobs,
     }
-    return subprocess.run([str(program("lathe")), *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False)
+    command = [str(program("lathe")), *arguments] if tool == "lathe" else [str(folder / "bin" / tool), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False)
 
 
 def fails(done, *says):
@@ -109,3 +110,22 @@ def test_profile(shelf):
     assert {"relu", "add"} <= {node for step in report["steps"] for node in step["onnx_nodes"]}
     done = run(shelf, "profile", "m.engine", "--time", "50ms", "--by", "lost", "--top", "3")
     assert done.returncode == 0 and "as one CUDA graph" in done.stdout and "lost" in done.stdout, done.stdout + done.stderr
+
+
+def test_trtexec_and_onnx2trt_take_the_gpu(shelf):
+    assert run(shelf, "install-shims", "bin").returncode == 0
+    build = ["--onnx=m.onnx", "--fp16", "--shapes=x:2x4", "--saveEngine=t.engine", "--budget=0", "--no-verify"]
+    timed = ["--iterations=5", "--duration=0", "--warmUp=0", "--streams=2", "--exportTimes=times.json", "--exportProfile=profile.json"]
+    done = run(shelf, *build, *timed, tool="trtexec")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "Device: cuda" in done.stdout and "Precision: fp16" in done.stdout and "Engine runs by its section cuda:sm_90" in done.stdout
+    times = json.loads((shelf / "times.json").read_text())
+    assert len(times) == 10 and all(t["inMs"] > 0 and t["outMs"] > 0 and t["computeMs"] >= t["enqMs"] > 0 for t in times)
+    assert len(json.loads((shelf / "profile.json").read_text())) > 1
+    done = run(shelf, "--loadEngine=t.engine", *timed, "--noDataTransfers", "--device=0", tool="trtexec")
+    assert done.returncode == 0, done.stderr
+    assert all(t["inMs"] == t["outMs"] == 0 and t["computeMs"] > 0 for t in json.loads((shelf / "times.json").read_text()))
+    done = run(shelf, *build, *timed, "--device=6", tool="trtexec")
+    assert done.returncode == 3 and "cuda:6" in done.stderr and "&&&& FAILED" in done.stdout
+    done = run(shelf, "m.onnx", "-o", "o.trt", "-d", "16", "--budget", "0", "--no-verify", tool="onnx2trt")
+    assert done.returncode == 0 and done.stderr == "" and "for cuda, fp16" in done.stdout, done.stderr

@@ -26,7 +26,7 @@ const std::vector<Flag>& flags() {
       {{"--skip-fuse-bn"}, Flag::kSwitch, "leave BatchNormalization where it is"},
       {{"--skip-constant-folding"}, Flag::kSwitch, "fold no constants"},
       {{"--skip-optimization", "--skip-optimizer"}, Flag::kList, "leave out passes by name (`onnx2trt -p` lists them), or all but constant folding"},
-      {{"--no-large-tensor"}, Flag::kOptional, "fold nothing into tensors larger than =SIZE (1KB, 2.5MB; default 1KB)"},
+      {{"--no-large-tensor"}, Flag::kOptional, "fold nothing that grows the model into tensors larger than =SIZE (1KB, 2.5MB; default 1KB)"},
       {{"-v", "--version"}, Flag::kSwitch, "print the version and stop"},
       {{"-h", "--help"}, Flag::kSwitch, "print this and stop"},
       {{"--enable-fuse-bn"}, Flag::kNote, "it folded BatchNormalization; that is always done here."},

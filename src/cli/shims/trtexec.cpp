@@ -363,6 +363,7 @@ int work(const Arguments& arguments) {
   if (arguments.has("--avgRuns") || arguments.has("--verbose")) summary.average_of = static_cast<int>(arguments.number("--avgRuns", 10, 1, 1e9));
   say('I', "");
   trtexec_report::print_summary(summary);
+  if (engine.device() == "cpu") say('I', "No GPU was used: \"GPU Compute Time\" is the CPU's, and nothing was copied.");
   if (arguments.has("--exportTimes")) export_text(arguments, "--exportTimes", trtexec_report::times_json(summary));
   if (arguments.has("--dumpOutput")) trtexec_report::print_outputs(engine, outputs);
   if (arguments.has("--exportOutput")) export_text(arguments, "--exportOutput", trtexec_report::outputs_json(engine, outputs));
