@@ -22,7 +22,7 @@ constexpr std::array<Knob, 11> kKnobs{{
     {"LATHE_CUBLASLT", "", "The cuBLASLt library to open, as a path; none = build and run without its kernels."},
     {"LATHE_CUDNN", "", "The cuDNN library to open, as a path; none = build and run without its kernels."},
     {"LATHE_ONEDNN", "", "The oneDNN library to open, as a path; none = build and run without its kernels."},
-    {"LATHE_PYTHON", "", "Python that the command starts for export and paired benchmarks."},
+    {"LATHE_PYTHON", "", "Python that the command starts for export, paired benchmarks and scripts (`lathe python`)."},
 }};
 
 const Knob& row(std::string_view name) {

@@ -212,6 +212,18 @@ TEST(Graph, EraseRefusesWhatIsUsed) {
   EXPECT_THROW(graph->remove_node_output(node_of(*graph, "y"), 0), Error);
 }
 
+TEST(Graph, RemovedOutputsStayValues) {
+  const auto graph = parse_graph(kWithBranch);
+  const std::size_t before = graph->outputs().size();
+  graph->add_output(graph->find("a"));
+  EXPECT_TRUE(graph->find("a")->is_graph_output());
+  graph->remove_output(before);
+  EXPECT_EQ(graph->outputs().size(), before);
+  EXPECT_FALSE(graph->find("a")->is_graph_output());
+  EXPECT_THROW(graph->remove_output(before), std::out_of_range);
+  expect_sound(*graph);
+}
+
 TEST(Graph, UnusedConstantsGoUsedOnesStay) {
   const auto graph = parse_graph(R"(
 graph main(c: bool[]) -> (y) {
