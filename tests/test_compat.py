@@ -272,6 +272,10 @@ def test_pycuda_memory_streams_and_arrays():
     assert on_device.ptr == int(on_device.gpudata) and on_device.nbytes == array.nbytes
     np.testing.assert_array_equal(on_device.reshape(6, 4).get(), array.reshape(6, 4))
     assert gpuarray.zeros((2, 2), np.float32).get().tolist() == [[0, 0], [0, 0]] and gpuarray.empty(3).size == 3
+    buffer = one.as_buffer(8)
+    one.free()
+    assert np.frombuffer(buffer, np.int32).tolist() == [0, 1], "a view keeps what it shows"
+    cuda.Context.synchronize()
     free, total = cuda.mem_get_info()
     assert 0 < free <= total
     device = cuda.Device(0)

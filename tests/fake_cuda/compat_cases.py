@@ -141,6 +141,10 @@ def test_memory_and_copies():
         cuda.mem_alloc(1 << 40)
     start, end = cuda.Event().record(stream), cuda.Event().record(stream)
     assert start.time_till(end) >= 0
+    cuda.memcpy_htod_async(one, array, stream)
+    waits = calls("cuStreamSynchronize")
+    cuda.Context.synchronize()
+    assert calls("cuStreamSynchronize") >= waits + 2 and not machine().under_way
     free, total = cuda.mem_get_info()
     assert 0 < free < total and cuda.Device(0).compute_capability() == (9, 0) and cuda.Device.count() == 1 and cuda.Device(0).name()
     locked = cuda.pagelocked_empty((2, 3), np.int32)

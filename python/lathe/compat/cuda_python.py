@@ -219,7 +219,7 @@ def cudaEventElapsedTime(start: int, end: int) -> float:
 
 @_runtime
 def cudaDeviceSynchronize() -> None:
-    machine().stream_synchronize(0)
+    machine().synchronize()
 
 
 @_runtime
@@ -295,7 +295,7 @@ def cuCtxDestroy(context: int) -> None:
 
 @_driver
 def cuCtxSynchronize() -> None:
-    machine().stream_synchronize(0)
+    machine().synchronize()
 
 
 @_driver

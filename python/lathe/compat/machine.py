@@ -202,8 +202,10 @@ class CpuMachine(Machine):
         return np.empty(nbytes, np.uint8)
 
     def bytes_at(self, address: int, nbytes: int, what: str) -> np.ndarray:
-        self.require(address, nbytes, what)
-        return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address)) if nbytes else np.empty(0, np.uint8)
+        """A view that keeps the memory, whatever a script frees meanwhile."""
+        room = self.device.require(int(address), int(nbytes), what, foreign=False).owner
+        start = int(address) - room.ctypes.data
+        return room[start : start + nbytes]
 
     def copy_in(self, to: int, buffer: Any, stream: int | None = None) -> None:
         self.require_stream(stream)
@@ -235,7 +237,7 @@ class CpuMachine(Machine):
         if stream not in self.streams and stream not in (None, 0, 1, 2):
             raise BadAddress(f"{stream} is no stream that lives", "invalid resource handle")
 
-    def run_stream(self, stream: int) -> Any:
+    def run_stream(self, stream: int | None) -> Any:
         self.require_stream(stream)
         return None
 
@@ -250,6 +252,9 @@ class CpuMachine(Machine):
 
     def stream_synchronize(self, stream: int) -> None:
         self.require_stream(stream)
+
+    def synchronize(self) -> None:
+        return None
 
     def stream_wait(self, stream: int, event: int) -> None:
         self.require_stream(stream)
@@ -299,6 +304,7 @@ class GpuMachine(Machine):
         self.gpu = _lathe.Gpu(ordinal)
         self.name = f"cuda:{ordinal}"
         self.title, self.compute_capability = self.gpu.name, self.gpu.compute_capability
+        self.streams: set[int] = set()
         self.under_way: dict[int, list[Any]] = {}
 
     def allocate(self, nbytes: int) -> int:
@@ -347,6 +353,8 @@ class GpuMachine(Machine):
             self.stream_synchronize(0)
         else:
             self.under_way.setdefault(stream, []).append(buffer)
+            if len(self.under_way[stream]) > 1024:  # a script that waits in ways of its own
+                self.stream_synchronize(stream)
 
     def view(self, address: int, dtype: str, shape: tuple[int, ...], what: str) -> OnGpu:
         self.require(address, int(np.prod(shape, dtype=np.int64)) * storage(dtype).itemsize, what)
@@ -357,15 +365,25 @@ class GpuMachine(Machine):
         self.copy_out(array, address)
         return array
 
-    def run_stream(self, stream: int) -> Any:
-        return stream
+    def run_stream(self, stream: int | None) -> Any:
+        """Without one the default stream, which is in order with what a script put on its own."""
+        return stream or 0
 
     def stream_create(self) -> int:
-        return self.asked(self.gpu.stream_create)
+        stream = self.asked(self.gpu.stream_create)
+        self.streams.add(stream)
+        return stream
 
     def stream_destroy(self, stream: int) -> None:
-        self.under_way.pop(stream, None)
+        if self.under_way.get(stream):
+            self.stream_synchronize(stream)
+        self.streams.discard(stream)
         self.asked(self.gpu.stream_destroy, stream)
+
+    def synchronize(self) -> None:
+        """Whatever was put on a stream that was made here, or on the default one."""
+        for stream in [*self.streams, 0]:
+            self.stream_synchronize(stream)
 
     def stream_synchronize(self, stream: int) -> None:
         self.asked(self.gpu.stream_synchronize, stream)

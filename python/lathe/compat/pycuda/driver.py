@@ -142,7 +142,7 @@ class Context:
     @staticmethod
     def synchronize() -> None:
         with _named("cuCtxSynchronize"):
-            machine().stream_synchronize(0)
+            machine().synchronize()
 
     @staticmethod
     def set_limit(limit: int, value: int) -> None:

@@ -243,7 +243,7 @@ class IExecutionContext(Guarded):
     def _run(self, addresses: dict[str, int], stream: int | None) -> bool:
         place = machine()
         tensors = self._engine._tensors
-        handle = None if stream is None else place.run_stream(stream)
+        handle = place.run_stream(stream)
         inputs: dict[str, Any] = {}
         outputs: dict[str, Any] = {}
         converted: list[Tensor] = []
@@ -267,6 +267,8 @@ class IExecutionContext(Guarded):
             if self.profiler is not None:
                 self._context.start_profile()
             self._context.run(inputs, outputs, stream=handle)
+            if stream is None:
+                place.stream_synchronize(0)
             for tensor in converted:
                 place.copy_in(addresses[tensor.name], outputs[tensor.name].astype(tensor.dtype))
         except lathe.Error as error:
