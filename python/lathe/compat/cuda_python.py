@@ -11,7 +11,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from lathe.compat.machine import BadAddress, gpu_count, machine
+from lathe.compat.books import BadAddress, host_bytes
+from lathe.compat.machine import gpu_count, machine
 
 
 class cudaError_t(enum.IntEnum):
@@ -78,8 +79,6 @@ def _copy(dst: Any, src: Any, count: int, kind: int, stream: int | None) -> None
     def host(buffer: Any, writable: bool, what: str) -> Any:
         if isinstance(buffer, int):
             return place.host_at(int(buffer), count, writable, what)
-        from lathe.compat.machine import host_bytes
-
         view = host_bytes(buffer, writable, what)
         if count > view.nbytes:
             raise BadAddress(f"{what} has {view.nbytes} bytes, {count} are to be copied")

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lathe.compat.machine import BadAddress, gpu_count, machine
+from lathe.compat.books import BadAddress
+from lathe.compat.machine import gpu_count, machine
 
 
 class Error(Exception):

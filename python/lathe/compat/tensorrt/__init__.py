@@ -4,7 +4,7 @@
 (versions.py: what is gone or not yet there raises AttributeError naming what to use). This module itself is version 8's, which knows both ways of
 binding.
 
-types.py: enumerations, Dims, loggers; network.py: from ONNX to an engine; engine.py: Runtime and ICudaEngine; context.py: running.
+types.py: enumerations, Dims, loggers; network.py: what is parsed; builder.py: from it to an engine; engine.py: Runtime and ICudaEngine; context.py: running.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import lathe
 from lathe import _lathe, compat
 from lathe.compat.machine import machine
-from lathe.compat.tensorrt.network import LONGEST, METADATA
+from lathe.compat.tensorrt.builder import LONGEST, METADATA
 from lathe.compat.tensorrt.types import (
     OF_NUMPY,
     DataType,

@@ -11,7 +11,7 @@ import types
 from typing import Any
 
 from lathe import compat
-from lathe.compat.tensorrt import context, engine, network
+from lathe.compat.tensorrt import builder, context, engine, network
 from lathe.compat.tensorrt import types as basic
 
 VERSIONS = {7: "7.2.3.4", 8: "8.6.1", 10: "10.9.0"}
@@ -156,7 +156,9 @@ def api(major: int) -> Api:
     module._major = major
     module.__version__ = VERSIONS[major]
     module.__path__ = []  # a package, for `import tensorrt.something` to fail plainly
-    classes = [member for part in (network, engine, context) for _, member in inspect.getmembers(part, inspect.isclass) if member.__module__ == part.__name__]
+    classes = [
+        member for part in (network, builder, engine, context) for _, member in inspect.getmembers(part, inspect.isclass) if member.__module__ == part.__name__
+    ]
     for cls in classes:
         fields: dict[str, Any] = {"__module__": "tensorrt", "__doc__": cls.__doc__, "_api": module}
         for owner, names, first, last, instead in TABLE:
