@@ -4,8 +4,10 @@
 lathe.build(...).run gives; and what goes wrong in such a script is one clear error."""
 
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +247,43 @@ def test_pycuda_errors_are_pycudas():
         cuda.memcpy_htod(cuda.mem_alloc(16), object())
     with pytest.raises(compat.CompatError, match="NumPy"):
         gpuarray.zeros(4, np.float32) + 1
+
+
+def test_random_calls_end_in_errors_or_right(capfd):
+    """Addresses in, beside and outside of what lives, sizes of all kinds: a crash would end the process."""
+    engine, _ = engine_of(api(8), models.relu_add(), RELU)
+    context, rng, live, outcomes = engine.create_execution_context(), random.Random(11), [], Counter()
+
+    def address():
+        return (
+            int(rng.choice(live)) + rng.choice([0, 0, 4, 16, 1])
+            if live and rng.random() < 0.8
+            else rng.choice([0, -1, 2**63, 2**64 + 5, rng.getrandbits(47), 12345])
+        )
+
+    def array():
+        return np.zeros(rng.choice([0, 1, 4, 8, 1000]), np.float32)
+
+    calls = [
+        lambda: live.append(cuda.mem_alloc(rng.choice([1, 16, 32, 64, 4096]))),
+        lambda: live.pop(rng.randrange(len(live) or 1)).free(),
+        lambda: context.set_binding_shape(0, [rng.choice([0, 1, 2, 4, 4, -1]) for _ in range(rng.choice([1, 2, 2, 2, 3]))]),
+        lambda: context.execute_v2([address(), address()]),
+        lambda: context.execute_async_v2([address(), address()], rng.choice([0, 0, 5])),
+        lambda: cuda.memcpy_htod(address(), array()),
+        lambda: cuda.memcpy_dtoh(array(), address()),
+        lambda: cuda.memcpy_dtod(address(), address(), rng.choice([0, 1, 16, 10**6, -1])),
+        lambda: cuda_python.cudaMemcpy(
+            *rng.choice([(address(), array(), 16, 1), (array(), address(), 16, 2), (address(), array(), 4, 4), (address(), address(), 16, 3)])
+        ),
+    ]
+    for _ in range(3000):
+        try:
+            outcomes[rng.choice(calls)() is True] += 1
+        except (compat.CompatError, cuda.Error, IndexError):
+            outcomes["error"] += 1
+    assert outcomes[True] > 20 and outcomes["error"] > 300, outcomes
+    capfd.readouterr()
 
 
 def test_pycuda_memory_streams_and_arrays():

@@ -65,6 +65,8 @@ class Books:
 
     def require(self, address: int, nbytes: int, what: str, foreign: bool) -> Block | None:
         """The block that holds these bytes. `foreign`: memory that others made is let through (None): the driver judges it."""
+        if nbytes < 0:
+            raise BadAddress(f"{what} is to have {nbytes} bytes")
         block = self.find(address)
         if block is None:
             if address == 0:
@@ -104,6 +106,8 @@ def host_bytes(buffer: Any, writable: bool, what: str) -> memoryview:
 
 def mapped(address: int, nbytes: int, writable: bool) -> bool:
     """Does the process own these bytes of host memory?"""
+    if nbytes <= 0 or address <= 0:
+        return False
     try:
         with open("/proc/self/maps") as maps:
             for line in maps:

@@ -78,6 +78,8 @@ def _copy(dst: Any, src: Any, count: int, kind: int, stream: int | None) -> None
 
     def host(buffer: Any, writable: bool, what: str) -> Any:
         if isinstance(buffer, int):
+            if kind == 4:  # whose it is would be a guess
+                place.pinned_blocks.require(int(buffer), count, what, foreign=False)
             return place.host_at(int(buffer), count, writable, what)
         view = host_bytes(buffer, writable, what)
         if count > view.nbytes:

@@ -35,6 +35,10 @@ class Machine:
 
     def host_at(self, address: int, nbytes: int, writable: bool, what: str) -> memoryview:
         """Host memory by its address: page-locked memory made here, or anything that the process owns."""
+        if nbytes == 0:
+            return memoryview(bytearray())
+        if self.device.find(address) is not None or self.device.was(address):
+            raise BadAddress(f"{what} is 0x{address:x}, which is device memory, and the call says that it is the host's")
         if self.pinned_blocks.find(address) is not None or self.pinned_blocks.was(address):
             self.pinned_blocks.require(address, nbytes, what, foreign=False)
         elif not mapped(address, nbytes, writable):

@@ -117,6 +117,7 @@ int onnx2trt(const std::vector<std::string>& words) {
     const auto [name, range] = builder::parse_shape_option(text);
     config.shapes[name] = {range.min, range.opt, range.max};
   }
+  if (arguments.has("-b") && !config.shapes.empty()) note(kTool, "-b: --shape says which batches the engine takes.");
   if (arguments.has("-b") && config.shapes.empty())
     config.shapes = batch_ranges(kTool, "-b", Network::parse(model).inputs(), static_cast<std::int64_t>(arguments.number("-b", 1, 1)));
 

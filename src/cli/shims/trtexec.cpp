@@ -319,6 +319,7 @@ int work(const Arguments& arguments) {
     require_onnx(job.onnx, kTool, "Give it by --loadEngine.");
     config.shapes = ranges_of(arguments);
     const std::vector<IoInfo> inputs = Network::parse(job.onnx).inputs();
+    if (arguments.has("--batch") && !config.shapes.empty()) note(kTool, "--batch: the shapes that are given say it.");
     if (arguments.has("--batch") && config.shapes.empty())
       config.shapes = batch_ranges(kTool, "--batch", inputs, static_cast<std::int64_t>(arguments.number("--batch", 1, 1)));
     for (const IoInfo& info : inputs)
