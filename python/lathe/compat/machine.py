@@ -37,9 +37,9 @@ class Machine:
         """Host memory by its address: page-locked memory made here, or anything that the process owns."""
         if nbytes == 0:
             return memoryview(bytearray())
-        if self.device.find(address) is not None or self.device.was(address):
+        if self.device.find(address) is not None:
             raise BadAddress(f"{what} is 0x{address:x}, which is device memory, and the call says that it is the host's")
-        if self.pinned_blocks.find(address) is not None or self.pinned_blocks.was(address):
+        if self.pinned_blocks.find(address) is not None:  # what was freed may be another array's by now
             self.pinned_blocks.require(address, nbytes, what, foreign=False)
         elif not mapped(address, nbytes, writable):
             raise BadAddress(f"{what} is 0x{address:x}, and {nbytes} bytes from there on are not memory of this process")
