@@ -14,6 +14,52 @@
 #include "lathe/status.h"
 
 namespace lathe::builder {
+namespace {
+
+const plan::PackFunction& pack_function(const ops::WeightRequest& request) {
+  const plan::PackFunction* pack = plan::find_pack_function(request.pack);
+  if (!pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
+  return *pack;
+}
+
+PackedWeights::Packed pack(const ops::WeightRequest& request, std::span<const Tensor> sources) {
+  // Kernels load packed weights with aligned vectors, so they move to a tensor's storage.
+  auto packed = std::make_shared<Tensor>(aligned_copy(pack_function(request).pack(request.params, sources)));
+  const Hash128 hash = hash128(packed->raw(), packed->bytes());
+  return {std::move(packed), hash};
+}
+
+}  // namespace
+
+std::string PackedWeights::text_of(const ops::WeightRequest& request) {
+  std::string text = request.pack + attrs_key(request.params);
+  for (const ir::Value* source : request.sources) text += fmt::format(",{}", static_cast<const void*>(source));
+  return text;
+}
+
+const PackedWeights::Packed* PackedWeights::find(const std::string& text) const {
+  const auto found = packed_.find(text);
+  return found == packed_.end() ? nullptr : &found->second;
+}
+
+const PackedWeights::Packed& PackedWeights::get(const ops::WeightRequest& request) {
+  std::string text = text_of(request);
+  auto found = packed_.find(text);
+  if (found == packed_.end()) {
+    std::vector<Tensor> sources;
+    for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
+    found = packed_.emplace(std::move(text), pack(request, sources)).first;
+  }
+  return found->second;
+}
+
+void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids) {
+  const auto moved = [&](plan::BlobId id) { return id < 0 ? id : ids[static_cast<std::size_t>(id)]; };
+  for (plan::Slot& slot : program.slots) slot.blob = moved(slot.blob);
+  for (plan::Step& step : program.steps)
+    for (plan::BlobId& blob : step.weights) blob = moved(blob);
+  for (plan::Program& sub : program.subprograms) renumber(sub, ids);
+}
 
 std::string attrs_key(const ir::Attrs& attrs) {
   std::string key;
@@ -71,8 +117,7 @@ plan::BlobId BlobStore::add_raw(const ir::Value& constant) {
 BlobStore::Recipe BlobStore::recipe_of(const ops::WeightRequest& request) {
   Recipe recipe;
   recipe.request = &request;
-  recipe.pack = plan::find_pack_function(request.pack);
-  if (!recipe.pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
+  pack_function(request);  // told before anything is packed
   for (const ir::Value* source : request.sources) {
     if (!source) {  // optional source left out (no bias)
       recipe.ids.push_back(-1);
@@ -88,31 +133,27 @@ BlobStore::Recipe BlobStore::recipe_of(const ops::WeightRequest& request) {
   return recipe;
 }
 
-BlobStore::Packed BlobStore::pack(const Recipe& recipe) {
-  // Kernels load packed weights with aligned vectors, so they move to a tensor's storage.
-  auto packed = std::make_shared<Tensor>(aligned_copy(recipe.pack->pack(recipe.request->params, recipe.sources)));
-  const Hash128 hash = hash128(packed->raw(), packed->bytes());
-  return {std::move(packed), hash};
-}
-
 void BlobStore::pack_ahead(std::span<const ops::WeightRequest* const> requests) {
   std::vector<Recipe> recipes;
   for (const ops::WeightRequest* request : requests) {
     Recipe recipe = recipe_of(*request);
-    if (by_recipe_.count(recipe.text) == 0 && packed_.emplace(recipe.text, Packed{}).second) recipes.push_back(std::move(recipe));
+    if (by_recipe_.count(recipe.text) > 0 || !packed_.emplace(recipe.text, Packed{}).second) continue;
+    if (const Packed* found = packed_elsewhere(recipe)) packed_[recipe.text] = *found;
+    else recipes.push_back(std::move(recipe));
   }
   std::vector<Packed> done(recipes.size());
   std::vector<std::exception_ptr> failures(recipes.size());
   default_pool().parallel_for(static_cast<std::int64_t>(recipes.size()), [&](std::int64_t i, int) {
     const auto at = static_cast<std::size_t>(i);
     try {
-      done[at] = pack(recipes[at]);
+      done[at] = pack(*recipes[at].request, recipes[at].sources);
     } catch (...) {
       failures[at] = std::current_exception();
     }
   });
   for (std::size_t i = 0; i < recipes.size(); ++i) {
     if (failures[i]) std::rethrow_exception(failures[i]);
+    if (shared_) shared_->put(PackedWeights::text_of(*recipes[i].request), done[i]);
     packed_[recipes[i].text] = std::move(done[i]);
   }
 }
@@ -124,8 +165,11 @@ plan::BlobId BlobStore::add_packed(const ops::WeightRequest& request) {
   if (const auto ahead = packed_.find(recipe.text); ahead != packed_.end()) {
     packed = std::move(ahead->second);
     packed_.erase(ahead);
+  } else if (const Packed* found = packed_elsewhere(recipe)) {
+    packed = *found;
   } else {
-    packed = pack(recipe);
+    packed = pack(request, recipe.sources);
+    if (shared_) shared_->put(PackedWeights::text_of(request), packed);
   }
   plan::Blob blob;
   blob.pack = request.pack;

@@ -18,8 +18,28 @@
 
 namespace lathe::builder {
 
+/// Packed weights by what they are made of: stores that share one pack each of them once.
+class PackedWeights {
+ public:
+  struct Packed {
+    std::shared_ptr<Tensor> tensor;
+    Hash128 hash;
+  };
+  /// Packs, or finds. Throws Error(kInternal) when the pack function is unknown.
+  const Packed& get(const ops::WeightRequest& request);
+  const Packed* find(const std::string& text) const;
+  void put(const std::string& text, Packed packed) { packed_[text] = std::move(packed); }
+  /// Tells weights apart as long as the graph lives that their sources belong to.
+  static std::string text_of(const ops::WeightRequest& request);
+
+ private:
+  std::map<std::string, Packed> packed_;
+};
+
 class BlobStore {
  public:
+  /// `shared`: where others may have packed the same; nullptr: nowhere.
+  explicit BlobStore(PackedWeights* shared = nullptr) : shared_(shared) {}
   /// The raw bytes of a constant (dense, row-major). Equal content is stored once.
   plan::BlobId add_raw(const ir::Value& constant);
   /// Packs (or finds) a weight blob. Throws Error(kInternal) when the pack function is unknown.
@@ -39,18 +59,15 @@ class BlobStore {
  private:
   /// A weight request looked up: what it is made of, and the text that tells it from others.
   struct Recipe {
-    const plan::PackFunction* pack = nullptr;
     const ops::WeightRequest* request = nullptr;
     std::vector<Tensor> sources;
     std::vector<plan::BlobId> ids;
     std::string text;
   };
-  struct Packed {
-    std::shared_ptr<Tensor> tensor;
-    Hash128 hash;
-  };
+  using Packed = PackedWeights::Packed;
   Recipe recipe_of(const ops::WeightRequest& request);
-  static Packed pack(const Recipe& recipe);
+  const Packed* packed_elsewhere(const Recipe& recipe) const { return shared_ ? shared_->find(PackedWeights::text_of(*recipe.request)) : nullptr; }
+  PackedWeights* shared_;
   plan::BlobId add(plan::Blob blob, std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const Hash128& hash);
   std::set<plan::BlobId> kept_;
   std::unordered_map<const ir::Value*, std::vector<ir::Value*>> parts_;
@@ -63,6 +80,8 @@ class BlobStore {
   std::unordered_map<const std::byte*, plan::BlobId> by_address_;
 };
 
+/// The program with other blob ids: `ids` by old ones.
+void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids);
 /// The bytes in storage aligned for any kernel.
 Tensor aligned_copy(std::span<const std::byte> bytes);
 /// Text that tells two attribute maps apart; tensors by content hash. Used in keys.

@@ -7,9 +7,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace lathe::builder {
+
+namespace {
+
+std::string in_run_text(double gain) {
+  if (gain == 0) return "; the run is as long with it";
+  return fmt::format("; the run is {:.2f} % {} with it", 100 * std::abs(gain), gain > 0 ? "shorter" : "longer");
+}
+
+}  // namespace
 
 std::string explain_text(const nlohmann::json& report) {
   const auto& tuning = report.at("tuning");
@@ -17,6 +27,11 @@ std::string explain_text(const nlohmann::json& report) {
                                  report.at("nodes_read").get<std::int64_t>(), report.at("nodes_simplified").get<std::int64_t>(),
                                  report.at("steps").get<std::int64_t>(), tuning.at("timed").get<std::int64_t>(), tuning.at("cache_hits").get<std::int64_t>(),
                                  tuning.at("budget_exhausted").get<bool>() ? "; the budget ran out: some times are modelled" : "");
+  if (report.contains("in_run")) {
+    const auto& in_run = report.at("in_run");
+    text += fmt::format("{} options tried in the whole run, {} taken, for {} steps\n", in_run.at("tried").get<std::int64_t>(),
+                        in_run.at("taken").get<std::int64_t>(), in_run.at("steps").get<std::int64_t>());
+  }
   for (const auto& region : report.value("regions", nlohmann::json::array())) {
     const double flops = region.at("flops").get<double>();
     text += fmt::format("\n{}  [{:.2f} MFLOP, {:.2f} MB]\n", region.at("label").get<std::string>(), flops * 1e-6, region.at("bytes").get<double>() * 1e-6);
@@ -29,8 +44,9 @@ std::string explain_text(const nlohmann::json& report) {
       }
       const bool measured = choice.contains("measured_ms");
       const double ms = choice.value(measured ? "measured_ms" : "modelled_ms", 0.0);
-      text += fmt::format("    {} {}: {:.4f} ms{}{}\n", choice.at("chosen").get<bool>() ? ">>>" : " ok", name, ms, measured ? "" : " (modelled)",
-                          flops > 0 && ms > 0 ? fmt::format(", {:.1f} GFLOP/s", flops / ms * 1e-6) : "");
+      text += fmt::format("    {} {}: {:.4f} ms{}{}{}\n", choice.at("chosen").get<bool>() ? ">>>" : " ok", name, ms, measured ? "" : " (modelled)",
+                          flops > 0 && ms > 0 ? fmt::format(", {:.1f} GFLOP/s", flops / ms * 1e-6) : "",
+                          choice.contains("in_run_gain") ? in_run_text(choice.at("in_run_gain").get<double>()) : "");
     }
   }
   return text;

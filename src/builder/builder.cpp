@@ -20,6 +20,7 @@
 #include "builder/blob_store.h"
 #include "builder/cover.h"
 #include "builder/hints.h"
+#include "builder/in_place.h"
 #include "builder/lowering.h"
 #include "builder/progress.h"
 #include "builder/tuner.h"
@@ -71,14 +72,6 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   return prepared;
 }
 
-void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids) {
-  const auto moved = [&](plan::BlobId id) { return id < 0 ? id : ids[static_cast<std::size_t>(id)]; };
-  for (plan::Slot& slot : program.slots) slot.blob = moved(slot.blob);
-  for (plan::Step& step : program.steps)
-    for (plan::BlobId& blob : step.weights) blob = moved(blob);
-  for (plan::Program& sub : program.subprograms) renumber(sub, ids);
-}
-
 /// Planned activations at the hint shapes.
 std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
   runtime::Context context(engine);
@@ -121,7 +114,8 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
   data.model_name = graph.name;
   for (const auto& [key, value] : prepared.model->metadata) data.metadata.emplace_back(key, value);
 
-  BlobStore blobs;
+  PackedWeights packed;
+  BlobStore blobs(&packed);
   std::vector<bool> used;
   // The section for a GPU: its candidates, timed there.
   if (options.device_handle) {
@@ -142,11 +136,18 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
       plan_rows(graph, plans);
       return choose_cover({graph, plans, prepared.hints, with, &tuner, false});
     };
-    auto regions = cover(effective);
+    const auto choose = [&](const BuildOptions& with) {
+      auto regions = cover(with);
+      if (with.libraries && gain_by_libraries(regions) < kLeastLibraryGain) return regions;
+      report.in_run = {.seconds = report.in_run.seconds};
+      choose_in_place(regions, {graph, regions, plans, prepared.hints, prepared.symbols, with, packed}, tuner, report);
+      return regions;
+    };
+    auto regions = choose(effective);
     if (gain_by_libraries(regions) < kLeastLibraryGain) {
       BuildOptions own = effective;
       own.libraries = 0;
-      regions = cover(own);
+      regions = choose(own);
     }
     report.tune_seconds += os::now_seconds() - started;
     report.regions.clear();

@@ -58,7 +58,8 @@ struct Choice {
   std::string reason;   ///< why declined
   double seconds = -1;  ///< measured (or modelled when `modelled`)
   bool modelled = false;
-  bool by_library = false;  ///< of another maker: a step's time is not all that it costs
+  bool by_library = false;            ///< of another maker: a step's time is not all that it costs
+  std::optional<double> in_run_gain{};  ///< part by which the run got shorter with it in all equal steps, where that was tried; noise counts as 0
 };
 
 struct RegionReport {
@@ -84,6 +85,13 @@ struct VerifyReport {
 /// What a user can do about a verification that failed.
 std::string remedy_of(const VerifyReport& report, Precision precision);
 
+/// What was tried in the whole run on a GPU (in_place.h): options for all steps that are equal.
+struct InRunReport {
+  std::int64_t tried = 0, taken = 0;
+  std::int64_t steps = 0;  ///< that run on another kernel for it
+  double seconds = 0;      ///< of timing; in all rounds of the build
+};
+
 struct BuildReport {
   std::size_t nodes_read = 0, nodes_simplified = 0, steps = 0;
   std::vector<RegionReport> regions;
@@ -91,6 +99,7 @@ struct BuildReport {
   double simplify_seconds = 0, tune_seconds = 0, total_seconds = 0;
   std::int64_t timed = 0, cache_hits = 0;
   bool budget_exhausted = false;
+  InRunReport in_run;
   std::size_t weight_bytes = 0, arena_bytes = 0;
   VerifyReport verify;
   std::string to_json() const;

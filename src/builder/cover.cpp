@@ -23,6 +23,10 @@ namespace {
 struct Rates {
   double bandwidth, flops, step_seconds;
 };
+/// How much slower than the chosen an option may be to be tried in the whole run, and how many are.
+constexpr double kClose = 1.3;
+constexpr std::size_t kMostClose = 4;
+
 constexpr Rates kCpuRates{1.5e10, 5e10, 2e-6}, kGpuRates{2e12, 1e14, 1.5e-6};
 
 struct Option {
@@ -31,6 +35,7 @@ struct Option {
   std::vector<Layout> inputs, outputs;
   double seconds = -1;  ///< measured or modelled time of the step
   double cost = 0;      ///< seconds + conversions + what is left to others
+  std::size_t choice = 0;
   bool modelled = true;
 };
 
@@ -178,6 +183,7 @@ PlannedRegion planned(ops::Region region, Option option, std::vector<Choice> cho
   result.input_layouts = std::move(option.inputs);
   result.output_layouts = std::move(option.outputs);
   result.seconds = option.modelled ? -1 : option.seconds;
+  result.choice = option.choice;
   result.report.label = label_of(region);
   result.report.pattern = region.pattern;
   result.report.flops = result.plan.flops;
@@ -186,6 +192,14 @@ PlannedRegion planned(ops::Region region, Option option, std::vector<Choice> cho
   for (const ir::Node* node : region.nodes) result.report.sources.insert(result.report.sources.end(), node->sources.begin(), node->sources.end());
   result.region = std::move(region);
   return result;
+}
+
+/// Could `other` take the place of `chosen` in a program, and might it be the faster one there? Of another maker's library only where that is needed anyway.
+bool is_close(const Option& other, const Option& chosen) {
+  if (other.modelled || chosen.modelled || other.seconds > kClose * chosen.seconds) return false;
+  if (other.plan.burden > 1 && chosen.plan.burden <= 1) return false;
+  return other.plan.inputs == chosen.plan.inputs && other.plan.outputs == chosen.plan.outputs && other.inputs == chosen.inputs &&
+         other.outputs == chosen.outputs;
 }
 
 /// Best option over all alternatives of one anchor; false when no candidate accepts any of them. `on_host`: among the CPU's candidates,
@@ -210,6 +224,7 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
     if (time_them && request.tuner && accepted_special && !measured_one && options.size() > 1) measure(options, request);
     for (Option& option : options) {
       cost(option, request);
+      option.choice = choices.size();
       choices.push_back({std::string(option.candidate->name), option.plan.variant, true, false, "", option.seconds, option.modelled, option.plan.burden > 1});
       option.cost += left_over(alternatives.front(), alternatives[a], request);
     }
@@ -219,13 +234,17 @@ bool choose(const std::vector<ops::Region>& alternatives, const CoverRequest& re
   }
   if (all.empty()) return false;
   const auto best = std::min_element(all.begin(), all.end(), [](const auto& x, const auto& y) { return x.second.cost < y.second.cost; });
-  for (Choice& choice : choices)
-    if (choice.accepted && choice.candidate == best->second.candidate->name && choice.variant == best->second.plan.variant) {
-      choice.chosen = true;
-      break;
-    }
+  choices[best->second.choice].chosen = true;
+  std::vector<CloseOption> close;
+  if (on_cuda && request.tuner)
+    for (auto other = all.begin(); other != all.end(); ++other)
+      if (other != best && other->first == best->first && is_close(other->second, best->second))
+        close.push_back({other->second.candidate, std::move(other->second.plan), other->second.seconds, other->second.choice});
+  std::stable_sort(close.begin(), close.end(), [](const CloseOption& x, const CloseOption& y) { return x.seconds < y.seconds; });
+  if (close.size() > kMostClose) close.resize(kMostClose);
   result = planned(alternatives[best->first], std::move(best->second), std::move(choices));
   result.on_host = on_host;
+  result.close = std::move(close);
   return true;
 }
 

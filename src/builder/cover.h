@@ -19,6 +19,14 @@ enum class RegionKind : std::uint8_t {
   kScatter,    ///< Split whose outputs live inside the input
 };
 
+/// Another measured way to run the same step: same inputs and outputs, in the same memory orders.
+struct CloseOption {
+  const ops::Candidate* candidate = nullptr;
+  ops::StepPlan plan;
+  double seconds = -1;
+  std::size_t choice = 0;  ///< in report.choices
+};
+
 struct PlannedRegion {
   RegionKind kind = RegionKind::kCandidate;
   ops::Region region;
@@ -28,6 +36,8 @@ struct PlannedRegion {
   double seconds = -1;
   bool on_host = false;  ///< a host-op of a program for a GPU: runs on the CPU between copies
   RegionReport report;
+  std::size_t choice = 0;          ///< the chosen in report.choices
+  std::vector<CloseOption> close;  ///< of a GPU's program: little slower where timed alone, fastest first
 };
 
 struct CoverRequest {

@@ -25,6 +25,16 @@ void require(const Status& status) {
 
 }  // namespace
 
+void fill_random(const cuda::Device& device, cuda::StreamHandle stream, const cuda::Block& block, DType dtype, std::uint32_t seed) {
+  const cuda::Driver& driver = device.driver();
+  std::vector<std::byte> random(std::min(block.bytes(), kPattern));
+  fill_random(random.data(), random.size(), dtype, seed);
+  driver.require(driver.copy_to_device(block.address(), random.data(), random.size(), stream), "cuMemcpyHtoDAsync");
+  for (std::size_t have = random.size(); have < block.bytes(); have *= 2)
+    driver.require(driver.copy_on_device(block.address() + have, block.address(), std::min(have, block.bytes() - have), stream), "cuMemcpyDtoDAsync");
+  driver.require(driver.stream_synchronize(stream), "cuStreamSynchronize");
+}
+
 CudaTimer::CudaTimer(void* device) : device_(std::shared_ptr<void>(), static_cast<cuda::Device*>(device)), stream_(device_), start_(device_), stop_(device_) {}
 
 const void* CudaTimer::uploaded(std::span<const std::byte> bytes) {
@@ -48,12 +58,7 @@ void* CudaTimer::buffer(std::size_t role, DType type, std::size_t bytes, bool fi
     driver.require(driver.fill_bytes(block.address(), 0, block.bytes(), stream_.handle()), "cuMemsetD8Async");
     return block.data();
   }
-  std::vector<std::byte> random(std::min(block.bytes(), kPattern));
-  fill_random(random.data(), random.size(), type, static_cast<std::uint32_t>(role));
-  driver.require(driver.copy_to_device(block.address(), random.data(), random.size(), stream_.handle()), "cuMemcpyHtoDAsync");
-  for (std::size_t have = random.size(); have < block.bytes(); have *= 2)
-    driver.require(driver.copy_on_device(block.address() + have, block.address(), std::min(have, block.bytes() - have), stream_.handle()), "cuMemcpyDtoDAsync");
-  require(stream_.synchronize());
+  fill_random(*device_, stream_.handle(), block, type, static_cast<std::uint32_t>(role));
   return block.data();
 }
 

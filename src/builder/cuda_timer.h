@@ -37,8 +37,9 @@ class CudaTimer {
   std::map<std::pair<std::size_t, DType>, cuda::Block> buffers_;
 };
 
-/// Small random numbers in `bytes` bytes of a type: zeros and denormals would time differently.
+/// Small random numbers in `bytes` bytes of a type: zeros and denormals would time differently. On a device they repeat after some megabytes.
 void fill_random(std::byte* data, std::size_t bytes, DType dtype, std::uint32_t seed);
+void fill_random(const cuda::Device& device, cuda::StreamHandle stream, const cuda::Block& block, DType dtype, std::uint32_t seed);
 /// Bytes from the first to the last element of a strided tensor.
 std::size_t extent_bytes(const plan::TensorDesc& desc);
 

@@ -46,6 +46,7 @@ std::string BuildReport::to_json() const {
   if (!host_steps.empty()) out["host_steps"] = host_steps;
   out["seconds"] = {{"simplify", simplify_seconds}, {"tune", tune_seconds}, {"total", total_seconds}, {"verify", verify.seconds}};
   out["tuning"] = {{"timed", timed}, {"cache_hits", cache_hits}, {"budget_exhausted", budget_exhausted}};
+  if (in_run.tried > 0) out["in_run"] = {{"tried", in_run.tried}, {"taken", in_run.taken}, {"steps", in_run.steps}, {"seconds", in_run.seconds}};
   out["weight_bytes"] = weight_bytes;
   out["arena_bytes"] = arena_bytes;
   for (const RegionReport& region : regions) {
@@ -54,6 +55,7 @@ std::string BuildReport::to_json() const {
       json c = {{"candidate", choice.candidate}, {"variant", choice.variant}, {"accepted", choice.accepted}, {"chosen", choice.chosen}};
       if (!choice.reason.empty()) c["reason"] = choice.reason;
       if (choice.seconds >= 0) c[choice.modelled ? "modelled_ms" : "measured_ms"] = choice.seconds * 1e3;
+      if (choice.in_run_gain) c["in_run_gain"] = *choice.in_run_gain;
       entry["choices"].push_back(std::move(c));
     }
     out["regions"].push_back(std::move(entry));

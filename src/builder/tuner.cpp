@@ -95,12 +95,12 @@ void Tuner::next_region() {
 
 bool Tuner::budget_left() const { return os::now_seconds() - started_ < options_.budget_seconds; }
 
-std::string Tuner::key(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
-                       std::span<const plan::TensorDesc> outputs) const {
-  std::string key = fmt::format("{}|{}|{}|{}|{}", machine_, candidate, plan.variant, plan.kernel, attrs_key(plan.params));
-  for (const auto& list : {inputs, outputs}) {
+std::string Tuner::key(const TimedOption& option) const {
+  const ops::StepPlan& plan = *option.plan;
+  std::string key = fmt::format("{}|{}|{}|{}|{}", machine_, option.candidate, plan.variant, plan.kernel, attrs_key(plan.params));
+  for (const auto* list : {&option.inputs, &option.outputs}) {
     key += '|';
-    for (const plan::TensorDesc& desc : list)
+    for (const plan::TensorDesc& desc : *list)
       key += fmt::format("{}[{}]({})", static_cast<int>(desc.dtype), fmt::join(desc.dims, "x"), fmt::join(desc.strides, ","));
   }
   return key;
@@ -141,7 +141,7 @@ std::vector<double> Tuner::time(std::span<const TimedOption> options, const ir::
   Buffers buffers;
   std::size_t scratch_bytes = 0;
   for (std::size_t i = 0; i < options.size(); ++i) {
-    std::string id = key(*options[i].plan, options[i].candidate, options[i].inputs, options[i].outputs);
+    std::string id = key(options[i]);
     if (const auto known = cache_.find(id)) {
       ++report_.cache_hits;
       seconds[i] = *known;

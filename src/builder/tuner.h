@@ -38,14 +38,15 @@ class Tuner {
   /// what a kernel's bind throws.
   std::vector<double> time(std::span<const TimedOption> options, const ir::Bindings& symbols);
   bool budget_left() const;
+  /// Everything that the time of an option depends on but the weights' values, as text.
+  std::string key(const TimedOption& option) const;
+  TuningCache& cache() noexcept { return cache_; }
   /// Forget the packed weights kept between variants of one region.
   void next_region();
 
  private:
   struct Trial;
   class Buffers;
-  std::string key(const ops::StepPlan& plan, std::string_view candidate, std::span<const plan::TensorDesc> inputs,
-                  std::span<const plan::TensorDesc> outputs) const;
   /// Packed once for all options of a region.
   std::vector<std::span<const std::byte>> packed_weights(const ops::StepPlan& plan);
   Trial prepare(const TimedOption& option, Buffers& buffers, const ir::Bindings& symbols);

@@ -87,6 +87,19 @@ Status CudaRun::run(Specialisation& spec, const plan::Program& program, const Cu
   return device_->driver().status(device_->driver().stream_synchronize(stream), "running the steps");
 }
 
+Status CudaRun::record(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::Graph& graph) noexcept {
+  const cuda::Current current(*device_);
+  if (const Status status = current.status(); !status) return status;
+  std::copy(call.inputs.begin(), call.inputs.end(), spec.input_pointers.begin());
+  std::copy(call.outputs.begin(), call.outputs.end(), spec.output_pointers.begin());
+  const Status launched = launch_all(spec, program, call, stream_.handle());
+  const Status over = device_->driver().status(device_->driver().stream_synchronize(stream_.handle()), "running the steps");
+  if (!launched) return launched;
+  if (!over) return over;
+  return cuda::Graph::capture(
+      device_, stream_.handle(), [&] { return launch_all(spec, program, call, stream_.handle()); }, graph);
+}
+
 Status CudaRun::enqueue(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::StreamHandle stream, bool& touches_host) noexcept try {
   if (const Status status = place(spec, call, stream, touches_host); !status) return status;
   if (call.times) {

@@ -37,6 +37,9 @@ class CudaRun {
   /// Fills in the pointers of `spec` and runs it: plain launches the first time, the graph captured behind them from then on. Runs of one
   /// Context on different streams follow each other.
   Status run(Specialisation& spec, const plan::Program& program, const CudaCall& call) noexcept;
+  /// One run by plain launches, and the same as a graph for the caller to replay. All of the call's pointers are the device's, and no step is the host's. For
+  /// the builder, which compares kernels in the whole run.
+  Status record(Specialisation& spec, const plan::Program& program, const CudaCall& call, cuda::Graph& graph) noexcept;
   /// Waits for a run that is under way on a caller's stream.
   void settle() noexcept;
   /// The host's copy of an output that the caller gave no memory for.

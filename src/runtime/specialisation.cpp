@@ -173,6 +173,24 @@ void Specialisation::make_steps() {
   }
 }
 
+plan::BindRequest Specialisation::request_of(const BoundStep& bound, const ir::Attrs& params, const StepKernel& kernel) {
+  bind_memory_.reset();
+  return {params,
+          bound.input_descs,
+          bound.output_descs,
+          bound.constants,
+          kernel.weights,
+          bindings_,
+          default_pool().size(),
+          &bind_memory_,
+          engine_.cuda() && !bound.on_host ? engine_.cuda()->device().get() : nullptr,
+          kernel.device_weights};
+}
+
+void Specialisation::bind_other(std::size_t step, const ir::Attrs& params, StepKernel& other) {
+  other.kernel = other.type->bind(request_of(steps_[step], params, other));
+}
+
 void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
   bool same = bound.kernel != nullptr;
   const auto settle = [&](const std::vector<SlotId>& ids, std::vector<Ref>& refs, std::vector<plan::TensorDesc>& descs) {
@@ -191,11 +209,7 @@ void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
     bound.constants[i] = bound.inputs[i].host_constant;
   }
   if (!bound.type || (same && !bound.kernel->reads_symbols())) return;
-  const plan::BindRequest request{step.params,           bound.input_descs, bound.output_descs,
-                                  bound.constants,       bound.weights,     bindings_,
-                                  default_pool().size(), &bind_memory_,     engine_.cuda() && !bound.on_host ? engine_.cuda()->device().get() : nullptr,
-                                  bound.device_weights};
-  bind_memory_.reset();
+  const plan::BindRequest request = request_of(bound, step.params, bound);
   if (!bound.kernel || !bound.kernel->rebind(request)) bound.kernel = bound.type->bind(request);
   if (!bound.on_host) scratch_bytes_ = std::max(scratch_bytes_, bound.kernel->scratch_bytes());
 }

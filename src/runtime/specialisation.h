@@ -26,15 +26,19 @@ struct Ref {
   const void* host_constant = nullptr;
 };
 
-struct BoundStep {
+/// What a step runs on, beside its tensors.
+struct StepKernel {
   const plan::KernelType* type = nullptr;  // null: a view, nothing to do
   std::unique_ptr<plan::Kernel> kernel;
+  std::vector<std::span<const std::byte>> weights;
+  std::vector<const void*> device_weights;  // empty on the host
+};
+
+struct BoundStep : StepKernel {
   std::vector<Ref> inputs, outputs;
   std::vector<plan::TensorDesc> input_descs, output_descs;
   std::vector<const void*> constants;
-  std::vector<std::span<const std::byte>> weights;
-  std::vector<const void*> device_weights;  // empty on the host
-  bool on_host = false;                     // a host-op of a section for another device
+  bool on_host = false;  // a host-op of a section for another device
 };
 
 struct SpecialisationOptions {
@@ -64,6 +68,11 @@ class Specialisation {
   const Ref& ref(plan::SlotId slot) const { return refs_[static_cast<std::size_t>(slot)]; }
   const std::vector<BoundStep>& steps() const noexcept { return steps_; }
 
+  /// Other kernels for a step, for the builder to compare inside a run: binds one of `other`'s type, with its weights, where the step stands. Throws Error.
+  void bind_other(std::size_t step, const ir::Attrs& params, StepKernel& other);
+  /// Exchanges what a step runs on. No scratch is reserved, and the specialisation moves to no other shape from then on.
+  void exchange(std::size_t step, StepKernel& other) noexcept { std::swap(static_cast<StepKernel&>(steps_[step]), other); }
+
   // What a run fills in: no other state belongs to it.
   std::vector<const void*> input_pointers;
   std::vector<void*> output_pointers;
@@ -77,6 +86,7 @@ class Specialisation {
   void place_slots();
   void make_steps();
   void bind_step(const plan::Step& step, BoundStep& bound);
+  plan::BindRequest request_of(const BoundStep& bound, const ir::Attrs& params, const StepKernel& kernel);
 
   const Engine& engine_;
   const plan::Program& program_;
