@@ -112,9 +112,9 @@ class InPlace {
     }
     try {
       if (!run_) run_ = std::make_unique<WholeRun>(request_);
+      const double started = os::now_seconds();
       if (!phase_) phase_.emplace(request_.options.progress, "timing in the whole run", all_, limit_);
       phase_->at(done_);
-      const double started = os::now_seconds();
       std::vector<const ops::StepPlan*> plans;
       for (const std::size_t r : group) plans.push_back(&regions_[r].close[option].plan);
       const double ratio = run_->compare(group, plans).value_or(kCannot);

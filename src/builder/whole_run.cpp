@@ -18,10 +18,10 @@ namespace lathe::builder {
 namespace {
 
 constexpr int kRounds = 6;
-constexpr double kRoundSeconds = 0.002;  // of replays, for each of the two graphs
+constexpr double kRoundSeconds = 0.0015;  // of replays, for each of the two graphs
 constexpr int kMostRuns = 32;
 constexpr double kLeastGain = 0.002;            // of the run
-constexpr double kHopeless = 1.01;              // times the run after two rounds: not measured further
+constexpr double kHopeless = 1.01;              // times the run after two rounds: not measured further; after three any loss is
 constexpr std::size_t kMoreScratch = 32 << 20;  // kernels that want more than this above the program's own are not tried
 
 void require(const Status& status) {
@@ -202,7 +202,7 @@ double WholeRun::ratio(const cuda::Graph& other) {
   for (int round = 0; round < kRounds; ++round) {
     present.push_back(seconds(graph_, runs));
     changed.push_back(seconds(other, runs));
-    if (round > 0 && median(changed) > kHopeless * median(present)) break;
+    if (round > 0 && median(changed) > (round == 1 ? kHopeless : 1.0) * median(present)) break;
   }
   const double now = median(present), then = median(changed);
   if (then < now && now - then <= std::max(kLeastGain * now, spread(present))) return 1;

@@ -51,8 +51,12 @@ struct FakeEvent {
   bool timing = true;
   long at = -1;
 };
+struct KernelTicks {
+  long alone = 0, among = 0;
+};
 struct FakeStream {
   bool capturing = false, broken = false;
+  std::vector<std::string> kernels;  // captured
   std::size_t captured = 0;
   long ticks = 0;                                   // of what was captured
   std::vector<std::pair<FakeEvent*, long>> events;  // nodes of the capture that record, and the ticks before
@@ -75,7 +79,9 @@ struct State {
   std::set<FakeModule*> modules;
   std::set<FakeGraph*> graphs, execs;
   std::size_t launches = 0, graph_launches = 0, captured = 0;
-  long clock = 0, launch_ticks = 0;
+  long clock = 0, launch_ticks = 0, slow_ticks = 0;
+  std::size_t records = 0;
+  std::map<std::string, KernelTicks> kernel_ticks;  // by part of a name
   std::string violations;
   std::map<std::string, std::pair<int, int>> failures;
   std::map<std::string, std::size_t> calls;
@@ -91,6 +97,13 @@ State& state() {
   return *s;
 }
 thread_local std::vector<void*> context_stack;
+
+KernelTicks ticks_of(const std::string& kernel) {
+  const std::pair<const std::string, KernelTicks>* best = nullptr;
+  for (const auto& entry : state().kernel_ticks)
+    if (kernel.find(entry.first) != std::string::npos && (!best || entry.first.size() > best->first.size())) best = &entry;
+  return best ? best->second : KernelTicks{};
+}
 
 /// One call: holds the lock, answers planned failures, records what was wrong.
 class Call {
@@ -378,7 +391,8 @@ FAKE cuStreamBeginCapture_v2(StreamHandle handle, int mode) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || mode < 0 || mode > 2) return call.wrong("no such stream or mode", kInvalidHandle);
   if (stream->capturing) return call.wrong("it captures already", kCaptureInvalidated);
-  *stream = {true, false, 0, 0, {}};
+  *stream = FakeStream();
+  stream->capturing = true;
   return kSuccess;
 }
 FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
@@ -387,7 +401,10 @@ FAKE cuStreamEndCapture(StreamHandle handle, GraphHandle* graph) {
   auto* stream = reinterpret_cast<FakeStream*>(handle);
   if (state().streams.count(stream) == 0 || !stream->capturing) return call.wrong("it does not capture", kCaptureUnmatched);
   stream->capturing = false;
-  auto* made = new FakeGraph{stream->captured, stream->ticks, stream->events};
+  const bool alone = std::set<std::string>(stream->kernels.begin(), stream->kernels.end()).size() <= 1;
+  long ticks = stream->ticks;
+  for (const std::string& kernel : stream->kernels) ticks += alone ? ticks_of(kernel).alone : ticks_of(kernel).among;
+  auto* made = new FakeGraph{stream->captured, ticks, stream->events};
   state().graphs.insert(made);
   *graph = reinterpret_cast<GraphHandle>(made);
   return kSuccess;
@@ -420,7 +437,7 @@ FAKE cuGraphLaunch(GraphExecHandle exec, StreamHandle stream) {
   }
   if (!graph.events.empty()) state().clock += static_cast<long>(graph.nodes);
   ++state().graph_launches;
-  state().clock += reinterpret_cast<FakeGraph*>(exec)->ticks;
+  state().clock += graph.ticks + (state().records / 4 % 2 == 1 ? state().slow_ticks : 0);
   return kSuccess;
 }
 FAKE cuGraphExecDestroy(GraphExecHandle exec) {
@@ -449,6 +466,7 @@ FAKE cuEventRecord(EventHandle event, StreamHandle stream) {
   if (!call) return call.result();
   if (const Result r = call.use_stream(stream)) return r;
   if (state().events.count(reinterpret_cast<FakeEvent*>(event)) == 0) return call.wrong("no such event", kInvalidHandle);
+  ++state().records;
   reinterpret_cast<FakeEvent*>(event)->at = ++state().clock;
   return kSuccess;
 }
@@ -606,7 +624,10 @@ FAKE cuLaunchKernelEx(const LaunchSpec* spec, FunctionHandle handle, void** para
   }
   ++state().launches;
   auto* stream = reinterpret_cast<FakeStream*>(spec->stream);
-  (stream && !is_default_stream(stream) && stream->capturing ? stream->ticks : state().clock) += state().launch_ticks;
+  const bool capturing = stream && !is_default_stream(stream) && stream->capturing;
+  (capturing ? stream->ticks : state().clock) += state().launch_ticks;
+  if (capturing) stream->kernels.push_back(function->name);
+  else state().clock += ticks_of(function->name).alone;
   return kSuccess;
 }
 
@@ -637,7 +658,8 @@ FAKE_TEST void fake_cuda_reset() {
   state().launched_with.clear();
   state().launches = state().graph_launches = state().captured = 0;
   state().limit = std::size_t{1} << 30;
-  state().launch_ticks = 0;
+  state().launch_ticks = state().slow_ticks = 0;
+  state().kernel_ticks.clear();
 }
 FAKE_TEST void fake_cuda_fail(const char* name, int nth, int result) {
   const std::lock_guard lock(state().mutex);
@@ -661,6 +683,14 @@ FAKE_TEST void fake_cuda_set_memory(std::size_t bytes) {
 FAKE_TEST void fake_cuda_set_launch_ticks(long ticks) {
   const std::lock_guard lock(state().mutex);
   state().launch_ticks = ticks;
+}
+FAKE_TEST void fake_cuda_set_kernel_ticks(const char* part, long alone, long among) {
+  const std::lock_guard lock(state().mutex);
+  state().kernel_ticks[part] = {alone, among};
+}
+FAKE_TEST void fake_cuda_set_slow_stretches(long ticks) {
+  const std::lock_guard lock(state().mutex);
+  state().slow_ticks = ticks;
 }
 FAKE_TEST void fake_cuda_violation(const char* call, const char* what) {
   const std::lock_guard lock(state().mutex);
