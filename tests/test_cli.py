@@ -433,6 +433,14 @@ def test_profile(cli):
     assert report["runs"] >= 3 and report["run_ms"] > 0 and report["gflops_peak"] > 0
     assert {"label", "kernel", "ms", "floor_ms", "flops", "bytes", "onnx_nodes"} <= set(report["steps"][0])
     assert sum(step["flops"] for step in report["steps"]) > 0
+    chosen = {
+        (region["label"], choice["variant"])
+        for region in cli.json("show", "convolutions.engine")["report"]["regions"]
+        for choice in region.get("choices", [])
+        if choice["chosen"]
+    }
+    named = [(step["label"], step["variant"]) for step in report["steps"] if "variant" in step]
+    assert named and set(named) <= chosen
 
 
 def test_simplify(cli):

@@ -111,7 +111,10 @@ class InPlace {
       return std::nullopt;
     }
     try {
-      if (!run_) run_ = std::make_unique<WholeRun>(request_);
+      if (!run_) {
+        run_ = std::make_unique<WholeRun>(request_);
+        report_.seconds += run_->made_in();
+      }
       const double started = os::now_seconds();
       if (!phase_) phase_.emplace(request_.options.progress, "timing in the whole run", all_, limit_);
       phase_->at(done_);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/os.h"
 #include "builder/cuda_timer.h"
 #include "builder/hints.h"
 #include "builder/lowering.h"
@@ -77,6 +78,7 @@ WholeRun::WholeRun(const WholeRunRequest& request) : packed_(request.packed) {
   weights_.resize(section.program.steps.size());
   for (std::size_t r = 0; r < request.regions.size(); ++r)
     if (request.regions[r].kind == RegionKind::kCandidate) weights_[step_of_[r]] = texts_of(request.regions[r].plan);
+  const double started = os::now_seconds();
   const std::string device_name = section.device;
   data.sections.push_back(std::move(section));
   engine_ = runtime::Engine::create(std::move(data), device_name, cuda_ordinal(request.options.device).value_or(0));
@@ -112,6 +114,7 @@ WholeRun::WholeRun(const WholeRunRequest& request) : packed_(request.packed) {
   }
   for (const plan::Io& io : program.outputs) outputs_.push_back(add_tensor(io).data());
   require(run_->record(*spec_, program, call(), graph_));
+  made_in_ = os::now_seconds() - started;
 }
 
 runtime::CudaCall WholeRun::call() const {

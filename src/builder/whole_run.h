@@ -36,6 +36,8 @@ class WholeRun {
   /// Lowers, packs, uploads, runs. Throws Error. What `request` refers to outlives it.
   explicit WholeRun(const WholeRunRequest& request);
 
+  /// Seconds that making it took, without the packing of weights, which the engine needs anyway.
+  double made_in() const noexcept { return made_in_; }
   /// Seconds of a run with other kernels over those of the present one: `plans[i]` for the step of region `regions[i]`. Below 1 only where the gain is
   /// more than noise. Nothing where such kernels cannot stand there. Throws Error when the device fails.
   std::optional<double> compare(std::span<const std::size_t> regions, std::span<const ops::StepPlan* const> plans);
@@ -68,6 +70,7 @@ class WholeRun {
   std::vector<void*> outputs_;
   cuda::Block arena_;
   std::size_t scratch_bytes_ = 0;
+  double made_in_ = 0;
   std::unique_ptr<cuda::Event> start_, stop_;
   std::vector<std::vector<std::string>> weights_;  // by step: what they are packed from
   std::vector<cuda::Block> kept_;                  // weights of kernels that were taken

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "api/impl.h"
@@ -54,6 +55,19 @@ Rates rates_of(const Engine& engine) {
   return rates;
 }
 
+/// What the report of the build says was chosen for each step of the tuned section, by label; several of one label in their order.
+std::multimap<std::string, std::string> chosen_variants(const Engine& engine) {
+  std::multimap<std::string, std::string> variants;
+  const runtime::Engine& running = *engine.impl()->engine;
+  if (&running.section() != &running.data().sections.front()) return variants;
+  const auto report = nlohmann::json::parse(running.data().report_json, nullptr, false);
+  if (!report.is_object()) return variants;
+  for (const auto& region : report.value("regions", nlohmann::json::array()))
+    for (const auto& choice : region.value("choices", nlohmann::json::array()))
+      if (choice.value("chosen", false)) variants.emplace(region.value("label", ""), choice.value("variant", ""));
+  return variants;
+}
+
 int profile(const Options& options) {
   const double budget = parse_seconds(options.time);
   const Engine engine = open_engine(options.model, options.flags);
@@ -75,6 +89,7 @@ int profile(const Options& options) {
   double in_steps = 0, floors = 0;
   const auto lost = [&](const StepProfile& step) { return step.seconds - rates.floor(step); };
   nlohmann::json listed = nlohmann::json::array();
+  auto variants = chosen_variants(engine);
   for (const StepProfile& step : steps) {
     in_steps += step.seconds;
     floors += rates.floor(step);
@@ -88,6 +103,10 @@ int profile(const Options& options) {
                       {"bytes", step.bytes},
                       {"onnx_nodes", step.sources}});
     listed.back()["time_over_floor"] = floor > 0 ? nlohmann::json(step.seconds / floor) : nlohmann::json();
+    if (const auto found = variants.lower_bound(step.label); found != variants.end() && found->first == step.label) {
+      if (!found->second.empty()) listed.back()["variant"] = found->second;
+      variants.erase(found);
+    }
     if (step.on_host) listed.back()["on_host"] = true;
   }
   const double between = run.seconds - in_steps;

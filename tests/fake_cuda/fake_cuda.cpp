@@ -708,6 +708,10 @@ FAKE_TEST void* fake_cuda_host(const void* pointer) { return real_of(reinterpret
 FAKE_TEST int fake_cuda_enqueue(void* stream) {
   Call call("fake_cuda_enqueue", false);
   const Result result = call.use_stream(reinterpret_cast<StreamHandle>(stream));
-  if (result == kSuccess) ++state().launches;
+  if (result != kSuccess) return result;
+  ++state().launches;
+  auto* on = reinterpret_cast<FakeStream*>(stream);
+  if (on && !is_default_stream(on) && on->capturing) on->kernels.emplace_back("library");
+  else state().clock += ticks_of("library").alone;
   return result;
 }

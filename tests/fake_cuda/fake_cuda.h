@@ -28,7 +28,7 @@ void fake_cuda_set_memory(std::size_t bytes);
 /* Ticks of the clock that a launch of a kernel of Lathe's takes; the default is none. */
 void fake_cuda_set_launch_ticks(long ticks);
 /* Ticks of a launch of kernels whose names hold `part`: `alone` in plain launches and in graphs of one kernel, `among` in graphs that other kernels
- * are in too. Of several parts that fit the longest counts. */
+ * are in too. Of several parts that fit the longest counts. Work of other fake libraries is called "library". */
 void fake_cuda_set_kernel_ticks(const char* part, long alone, long among);
 /* Ticks by which a launch of a graph takes longer in every other stretch of four records of events; the default is none. */
 void fake_cuda_set_slow_stretches(long ticks);

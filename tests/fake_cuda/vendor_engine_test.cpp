@@ -97,6 +97,31 @@ TEST_F(VendorEngine, FasterStepsAreChosenRunAreCapturedAndMove) {
   EXPECT_EQ(fake_cublaslt_count().runs + fake_cudnn_count().runs, before);
 }
 
+TEST_F(VendorEngine, InTheWholeRunOwnKernelsTakeALibrarysPlaceAndNotTheOtherWayRound) {
+  builder::BuildOptions o = options();
+  o.libraries = ops::kCublasLt;
+  const auto build = [&](long library_alone, long library_among, long own_alone, long own_among) {
+    fake_cuda_set_launch_ticks(0);
+    fake_cuda_set_kernel_ticks("library", library_alone, library_among);
+    fake_cuda_set_kernel_ticks("gemm_", own_alone, own_among);
+    return builder::build_engine(model(), o);
+  };
+  // Its weights are packed another way: they are uploaded for the trial.
+  const builder::BuildResult taken = build(100, 100, 125, 40);
+  EXPECT_EQ(steps_by(taken.engine, "cuda.matmul.cublaslt"), 0);
+  EXPECT_EQ(steps_by(taken.engine, "cuda.matmul"), 1);
+  EXPECT_EQ(taken.report.in_run.taken, 1);
+  runtime::Context context(runtime::Engine::create(taken.engine));
+  EXPECT_TRUE(run(context, 2));
+  const builder::BuildResult kept = build(100, 100, 125, 200);
+  EXPECT_EQ(steps_by(kept.engine, "cuda.matmul.cublaslt"), 1);
+  EXPECT_EQ(kept.report.in_run.taken, 0);
+  const builder::BuildResult own = build(100, 10, 100, 100);
+  EXPECT_EQ(steps_by(own.engine, "cuda.matmul.cublaslt"), 0);
+  for (const builder::RegionReport& region : own.report.regions)
+    for (const builder::Choice& choice : region.choices) EXPECT_FALSE(choice.by_library && choice.in_run_gain) << region.label;
+}
+
 TEST_F(VendorEngine, ProductsServeAnyBatch) {
   builder::BuildResult built = builder::build_engine(model(kAnyBatch), options());
   EXPECT_EQ(steps_by(built.engine, "cuda.conv.cudnn"), 0) << "another batch is another plan of cuDNN's";
