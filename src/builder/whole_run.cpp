@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
+#include <limits>
 
 #include "base/os.h"
 #include "builder/cuda_timer.h"
@@ -22,7 +24,7 @@ constexpr int kRounds = 6;
 constexpr double kRoundSeconds = 0.0015;  // of replays, for each of the two graphs
 constexpr int kMostRuns = 32;
 constexpr double kLeastGain = 0.002;            // of the run
-constexpr double kHopeless = 1.01;              // times the run after two rounds: not measured further; after three any loss is
+constexpr double kHopeless = 1.01;              // times the run in both of two rounds: not measured further; after three any loss in all of them
 constexpr std::size_t kMoreScratch = 32 << 20;  // kernels that want more than this above the program's own are not tried
 
 void require(const Status& status) {
@@ -202,14 +204,15 @@ double WholeRun::ratio(const cuda::Graph& other) {
   seconds(other, 1);  // brought to the device
   const int runs = std::clamp(static_cast<int>(kRoundSeconds / seconds(graph_, 1)), 1, kMostRuns);
   std::vector<double> present, changed;
+  double best = std::numeric_limits<double>::infinity();
   for (int round = 0; round < kRounds; ++round) {
     present.push_back(seconds(graph_, runs));
     changed.push_back(seconds(other, runs));
-    if (round > 0 && median(changed) > (round == 1 ? kHopeless : 1.0) * median(present)) break;
+    best = std::min(best, changed.back() / present.back());
+    if ((round == 1 && best > kHopeless) || (round > 1 && best >= 1)) break;
   }
   const double now = median(present), then = median(changed);
-  if (then < now && now - then <= std::max(kLeastGain * now, spread(present))) return 1;
-  return then / now;
+  return std::abs(now - then) <= std::max(kLeastGain * now, spread(present)) ? 1 : then / now;
 }
 
 }  // namespace lathe::builder

@@ -38,7 +38,7 @@ class WholeRun {
 
   /// Seconds that making it took, without the packing of weights, which the engine needs anyway.
   double made_in() const noexcept { return made_in_; }
-  /// Seconds of a run with other kernels over those of the present one: `plans[i]` for the step of region `regions[i]`. Below 1 only where the gain is
+  /// Seconds of a run with other kernels over those of the present one: `plans[i]` for the step of region `regions[i]`. 1 where the difference is no
   /// more than noise. Nothing where such kernels cannot stand there. Throws Error when the device fails.
   std::optional<double> compare(std::span<const std::size_t> regions, std::span<const ops::StepPlan* const> plans);
   /// What compare() tried last is the present run from now on.
