@@ -58,7 +58,7 @@ struct Choice {
   std::string reason;   ///< why declined
   double seconds = -1;  ///< measured (or modelled when `modelled`)
   bool modelled = false;
-  bool by_library = false;            ///< of another maker: a step's time is not all that it costs
+  bool by_library = false;              ///< of another maker: a step's time is not all that it costs
   std::optional<double> in_run_gain{};  ///< part by which the run got shorter with it in all equal steps, where that was tried; noise counts as 0
 };
 
