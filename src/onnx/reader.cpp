@@ -12,27 +12,21 @@
 #include "base/os.h"
 #include "ir/verify.h"
 #include "onnx/fields.h"
+#include "onnx/records.h"
 #include "onnx/tensor_reader.h"
 #include "ops/import.h"
 
 namespace lathe::onnx {
-
-using protozero::data_view;
 
 namespace {
 
 constexpr int kMaxDepth = 64;
 constexpr std::int64_t kNewestIrVersion = 14;
 
-struct NodeRecord {
-  std::vector<std::string> inputs, outputs;
-  std::string name, op, domain, overload, doc;
-  std::vector<data_view> attributes;
-  std::map<std::string, std::string> metadata;
-  ir::UnreadFields unread;
+/// A node on its way into the graph.
+struct Pending : NodeRecord {
   std::set<std::string> captures;  // tensors of graphs around that its nested graphs read
-  std::size_t index = 0;
-  int state = 0;  // 0 untouched, 1 on the way, 2 made
+  int state = 0;                   // 0 untouched, 1 on the way, 2 made
 };
 
 std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state);
@@ -83,183 +77,100 @@ void collect_attribute_captures(data_view attribute, std::set<std::string>& into
   }
 }
 
-NodeRecord read_node(data_view bytes, std::size_t index) {
-  NodeRecord node;
-  node.index = index;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::node::kInput: node.inputs.push_back(text(reader.get_view())); break;
-      case field::node::kOutput: node.outputs.push_back(text(reader.get_view())); break;
-      case field::node::kName: node.name = text(reader.get_view()); break;
-      case field::node::kOpType: node.op = text(reader.get_view()); break;
-      case field::node::kAttribute: node.attributes.push_back(reader.get_view()); break;
-      case field::node::kDoc: node.doc = text(reader.get_view()); break;
-      case field::node::kDomain: node.domain = text(reader.get_view()); break;
-      case field::node::kOverload: node.overload = text(reader.get_view()); break;
-      case field::node::kMetadata: node.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.keep(node.unread);
-    }
-  }
-  if (node.domain == "ai.onnx") node.domain.clear();
+Pending read_node(data_view bytes, std::size_t index) {
+  Pending node{parse_node(bytes, index), {}, 0};
   for (const data_view attribute : node.attributes) collect_attribute_captures(attribute, node.captures, 0);
   return node;
 }
 
+std::map<std::string, std::string> as_map(Entries entries) {
+  std::map<std::string, std::string> map;
+  for (auto& entry : entries) map.insert(std::move(entry));
+  return map;
+}
+
+}  // namespace
+
 std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph* graph, ReadState& state) {
-  std::string name, doc, ref, s;
-  std::int64_t kind = 0, i = 0;
-  float f = 0;
-  std::vector<float> floats;
-  std::vector<std::int64_t> ints;
-  std::vector<std::string> strings;
-  std::vector<data_view> tensors, graphs, sparses, types;
-  ir::UnreadFields unread;
-  int seen = 0;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::attribute::kName: name = text(reader.get_view()); break;
-      case field::attribute::kDoc: doc = text(reader.get_view()); break;
-      case field::attribute::kRef: ref = text(reader.get_view()); break;
-      case field::attribute::kKind: kind = reader.get_int32(); break;
-      case field::attribute::kFloat:
-        f = reader.get_float();
-        seen = 1;
-        break;
-      case field::attribute::kInt:
-        i = reader.get_int64();
-        seen = 2;
-        break;
-      case field::attribute::kString:
-        s = text(reader.get_view());
-        seen = 3;
-        break;
-      case field::attribute::kTensor:
-        tensors.push_back(reader.get_view());
-        seen = 4;
-        break;
-      case field::attribute::kGraph:
-        graphs.push_back(reader.get_view());
-        seen = 5;
-        break;
-      case field::attribute::kFloats:
-        collect(
-            reader, floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); });
-        seen = 6;
-        break;
-      case field::attribute::kInts:
-        collect(
-            reader, ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
-        seen = 7;
-        break;
-      case field::attribute::kStrings:
-        strings.push_back(text(reader.get_view()));
-        seen = 8;
-        break;
-      case field::attribute::kTensors:
-        tensors.push_back(reader.get_view());
-        seen = 9;
-        break;
-      case field::attribute::kGraphs:
-        graphs.push_back(reader.get_view());
-        seen = 10;
-        break;
-      case field::attribute::kSparse:
-        sparses.push_back(reader.get_view());
-        seen = 11;
-        break;
-      case field::attribute::kSparses:
-        sparses.push_back(reader.get_view());
-        seen = 12;
-        break;
-      case field::attribute::kType:
-        types.push_back(reader.get_view());
-        seen = 13;
-        break;
-      case field::attribute::kTypes:
-        types.push_back(reader.get_view());
-        seen = 14;
-        break;
-      default: reader.keep(unread);
-    }
-  }
+  AttributeRecord a = parse_attribute(bytes);
   ir::Attribute attribute;
-  attribute.doc = doc;
-  attribute.unread = std::move(unread);
-  if (!ref.empty()) {
-    attribute.ref_name = ref;
-    attribute.ref_type = static_cast<ir::AttrType>(kind);
-    return {name, std::move(attribute)};
+  attribute.doc = std::move(a.doc);
+  attribute.unread = std::move(a.unread);
+  if (!a.ref.empty()) {
+    attribute.ref_name = a.ref;
+    attribute.ref_type = static_cast<ir::AttrType>(a.kind);
+    return {a.name, std::move(attribute)};
   }
-  if (kind == 0) kind = seen;  // files older than the type field
+  if (a.kind == 0) a.kind = a.last_field;  // files older than the type field
   const auto need = [&](bool there) {
-    if (!there) state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has no value of its declared type", name));
+    if (!there) state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has no value of its declared type", a.name));
   };
   std::string ignored;
-  switch (static_cast<ir::AttrType>(kind)) {
-    case ir::AttrType::kFloat: attribute.value = f; break;
-    case ir::AttrType::kInt: attribute.value = i; break;
-    case ir::AttrType::kString: attribute.value = s; break;
+  switch (static_cast<ir::AttrType>(a.kind)) {
+    case ir::AttrType::kFloat: attribute.value = a.f; break;
+    case ir::AttrType::kInt: attribute.value = a.i; break;
+    case ir::AttrType::kString: attribute.value = std::move(a.s); break;
     case ir::AttrType::kTensor:
-      need(!tensors.empty());
-      attribute.value = read_tensor(tensors[0], state).tensor;
+      need(!a.tensors.empty());
+      attribute.value = read_tensor(a.tensors[0], state).tensor;
       break;
     case ir::AttrType::kGraph:
-      need(!graphs.empty());
-      attribute.value = read_graph(graphs[0], graph, state);
+      need(!a.graphs.empty());
+      attribute.value = read_graph(a.graphs[0], graph, state);
       break;
-    case ir::AttrType::kFloats: attribute.value = std::move(floats); break;
-    case ir::AttrType::kInts: attribute.value = std::move(ints); break;
-    case ir::AttrType::kStrings: attribute.value = std::move(strings); break;
+    case ir::AttrType::kFloats: attribute.value = std::move(a.floats); break;
+    case ir::AttrType::kInts: attribute.value = std::move(a.ints); break;
+    case ir::AttrType::kStrings: attribute.value = std::move(a.strings); break;
     case ir::AttrType::kTensors: {
       std::vector<Tensor> list;
-      for (const data_view view : tensors) list.push_back(read_tensor(view, state).tensor);
+      for (const data_view view : a.tensors) list.push_back(read_tensor(view, state).tensor);
       attribute.value = std::move(list);
       break;
     }
     case ir::AttrType::kGraphs: {
       std::vector<ir::GraphPtr> list;
-      for (const data_view view : graphs) list.push_back(read_graph(view, graph, state));
+      for (const data_view view : a.graphs) list.push_back(read_graph(view, graph, state));
       attribute.value = std::move(list);
       break;
     }
     case ir::AttrType::kSparseTensor:
-      need(!sparses.empty());
-      attribute.value = read_sparse_tensor(sparses[0], state, ignored);
+      need(!a.sparses.empty());
+      attribute.value = read_sparse_tensor(a.sparses[0], state, ignored);
       break;
     case ir::AttrType::kSparseTensors: {
       std::vector<ir::SparseTensor> list;
-      for (const data_view view : sparses) list.push_back(read_sparse_tensor(view, state, ignored));
+      for (const data_view view : a.sparses) list.push_back(read_sparse_tensor(view, state, ignored));
       attribute.value = std::move(list);
       break;
     }
     case ir::AttrType::kType:
-      need(!types.empty());
-      attribute.value = read_type(types[0], state, name);
+      need(!a.types.empty());
+      attribute.value = read_type(a.types[0], state, a.name);
       break;
     case ir::AttrType::kTypes: {
       std::vector<ir::Type> list;
-      for (const data_view view : types) list.push_back(read_type(view, state, name));
+      for (const data_view view : a.types) list.push_back(read_type(view, state, a.name));
       attribute.value = std::move(list);
       break;
     }
-    default: state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has the unknown type number {}", name, kind));
+    default: state.fail(Code::kInvalidModel, fmt::format("attribute '{}' has the unknown type number {}", a.name, a.kind));
   }
-  return {name, std::move(attribute)};
+  return {std::move(a.name), std::move(attribute)};
 }
+
+namespace {
 
 /// Makes nodes in file order, or producers first where the file is not sorted.
 class NodeMaker {
  public:
-  NodeMaker(ir::Graph& graph, std::vector<NodeRecord>& records, ReadState& state) : graph_(graph), records_(records), state_(state) {
-    for (NodeRecord& record : records)
+  NodeMaker(ir::Graph& graph, std::vector<Pending>& records, ReadState& state) : graph_(graph), records_(records), state_(state) {
+    for (Pending& record : records)
       for (const std::string& output : record.outputs)
         if (!output.empty() && !producer_.emplace(output, &record).second) defect(record, fmt::format("two nodes make the tensor '{}'", output));
   }
 
   void run() {
-    for (NodeRecord& record : records_) make(record);
+    for (Pending& record : records_) make(record);
     if (defects_.empty()) return;
     Error error(Code::kInvalidModel, defects_.size() == 1 ? defects_[0] : fmt::format("{} (and {} more: {})", defects_[0], defects_.size() - 1, join(1)));
     if (!state_.source.empty()) error.in_source(state_.source);
@@ -273,23 +184,23 @@ class NodeMaker {
     for (std::size_t i = from; i < std::min<std::size_t>(defects_.size(), from + 8); ++i) all += (i > from ? "; " : "") + defects_[i];
     return all;
   }
-  void defect(const NodeRecord& record, std::string what) {
+  void defect(const Pending& record, std::string what) {
     if (!first_) first_ = &record;
     else what = fmt::format("{} '{}': {}", record.op, record.name.empty() ? fmt::format("#{}", record.index) : record.name, what);
     defects_.push_back(std::move(what));
   }
 
-  void make(NodeRecord& root) {
+  void make(Pending& root) {
     // An explicit stack: a chain of a million unsorted nodes must not exhaust the real one.
-    std::vector<NodeRecord*> stack{&root};
+    std::vector<Pending*> stack{&root};
     while (!stack.empty()) {
-      NodeRecord& record = *stack.back();
+      Pending& record = *stack.back();
       if (record.state == 2) {
         stack.pop_back();
         continue;
       }
       record.state = 1;
-      NodeRecord* missing = nullptr;
+      Pending* missing = nullptr;
       const auto look = [&](const std::string& input) {
         if (missing || input.empty() || graph_.find_outer(input)) return;
         const auto found = producer_.find(input);
@@ -308,7 +219,7 @@ class NodeMaker {
     }
   }
 
-  void finish(NodeRecord& record) {
+  void finish(Pending& record) {
     record.state = 2;
     std::vector<ir::Value*> inputs;
     for (const std::string& name : record.inputs) {
@@ -336,17 +247,17 @@ class NodeMaker {
     node->name = record.name;
     node->overload = record.overload;
     node->doc = record.doc;
-    node->metadata = record.metadata;
+    node->metadata = as_map(record.metadata);
     node->unread = record.unread;
     node->sources = {record.name.empty() ? fmt::format("#{}:{}", record.index, record.op) : record.name};
   }
 
   ir::Graph& graph_;
-  std::vector<NodeRecord>& records_;
+  std::vector<Pending>& records_;
   ReadState& state_;
-  std::unordered_map<std::string, NodeRecord*> producer_;
+  std::unordered_map<std::string, Pending*> producer_;
   std::vector<std::string> defects_;
-  const NodeRecord* first_ = nullptr;
+  const Pending* first_ = nullptr;
 };
 
 struct ValueInfo {
@@ -357,53 +268,34 @@ struct ValueInfo {
 };
 
 ValueInfo read_value_info(data_view bytes, ReadState& state) {
-  ValueInfo info;
-  data_view type;
-  bool has_type = false;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::value_info::kName: info.name = text(reader.get_view()); break;
-      case field::value_info::kType:
-        type = reader.get_view();
-        has_type = true;
-        break;
-      case field::value_info::kDoc: info.doc = text(reader.get_view()); break;
-      case field::value_info::kMetadata: info.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.keep(info.unread);
-    }
-  }
-  if (has_type) info.type = read_type(type, state, info.name);
+  ValueInfoRecord record = parse_value_info(bytes);
+  ValueInfo info{std::move(record.name), std::move(record.doc), {}, as_map(std::move(record.metadata)), std::move(record.unread)};
+  if (record.has_type) info.type = read_type(record.type, state, info.name);
   return info;
 }
 
 std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state) {
   if (++state.depth > kMaxDepth) state.fail(Code::kInvalidModel, "the graphs are nested too deeply");
   auto graph = std::make_shared<ir::Graph>(parent);
-  std::vector<NodeRecord> nodes;
+  GraphRecord record = parse_graph(bytes);
+  graph->name = std::move(record.name);
+  graph->doc = std::move(record.doc);
+  graph->metadata = as_map(std::move(record.metadata));
+  graph->unread = std::move(record.unread);
+  std::vector<Pending> nodes;
   std::vector<NamedTensor> constants;
   std::vector<ValueInfo> inputs, outputs, infos;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::graph::kNode: nodes.push_back(read_node(reader.get_view(), nodes.size())); break;
-      case field::graph::kName: graph->name = text(reader.get_view()); break;
-      case field::graph::kDoc: graph->doc = text(reader.get_view()); break;
-      case field::graph::kInitializer: constants.push_back(read_tensor(reader.get_view(), state)); break;
-      case field::graph::kSparseInitializer: {
-        NamedTensor dense;
-        const ir::SparseTensor sparse = read_sparse_tensor(reader.get_view(), state, dense.name);
-        dense.tensor = densify(sparse, dense.name, state);
-        constants.push_back(std::move(dense));
-        break;
-      }
-      case field::graph::kInput: inputs.push_back(read_value_info(reader.get_view(), state)); break;
-      case field::graph::kOutput: outputs.push_back(read_value_info(reader.get_view(), state)); break;
-      case field::graph::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
-      case field::graph::kMetadata: graph->metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.keep(graph->unread);
-    }
+  for (const data_view view : record.nodes) nodes.push_back(read_node(view, nodes.size()));
+  for (const data_view view : record.initializers) constants.push_back(read_tensor(view, state));
+  for (const data_view view : record.sparse_initializers) {
+    NamedTensor dense;
+    const ir::SparseTensor sparse = read_sparse_tensor(view, state, dense.name);
+    dense.tensor = densify(sparse, dense.name, state);
+    constants.push_back(std::move(dense));
   }
+  for (const data_view view : record.inputs) inputs.push_back(read_value_info(view, state));
+  for (const data_view view : record.outputs) outputs.push_back(read_value_info(view, state));
+  for (const data_view view : record.value_infos) infos.push_back(read_value_info(view, state));
   const auto taken = [&](const std::string& name, const char* what) {
     if (graph->find(name)) state.fail(Code::kInvalidModel, fmt::format("two {} have this name", what), name);
   };
@@ -455,47 +347,33 @@ std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadSt
   return graph;
 }
 
-void read_opset(data_view bytes, std::map<std::string, std::int64_t>& into) {
-  std::string domain;
-  std::int64_t version = 1;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    if (reader.tag() == field::opset::kDomain) domain = text(reader.get_view());
-    else if (reader.tag() == field::opset::kVersion) version = reader.get_int64();
-    else reader.skip();
-  }
-  into[domain == "ai.onnx" ? "" : domain] = version;
+std::map<std::string, std::int64_t> opset_map(const std::vector<OpsetRecord>& opsets) {
+  std::map<std::string, std::int64_t> map;
+  for (const OpsetRecord& opset : opsets) map[opset.domain == "ai.onnx" ? "" : opset.domain] = opset.version;
+  return map;
 }
 
 ir::Function read_function(data_view bytes, ReadState& state) {
+  FunctionRecord record = parse_function(bytes);
   ir::Function function;
+  function.name = std::move(record.name);
+  function.domain = std::move(record.domain);
+  function.overload = std::move(record.overload);
+  function.doc = std::move(record.doc);
+  function.attributes = std::move(record.attributes);
+  function.opset_imports = opset_map(record.opsets);
+  function.metadata = as_map(std::move(record.metadata));
+  function.unread = std::move(record.unread);
   function.body = std::make_shared<ir::Graph>();
-  std::vector<NodeRecord> nodes;
-  std::vector<std::string> inputs, outputs;
+  std::vector<Pending> nodes;
   std::vector<ValueInfo> infos;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::function::kName: function.name = text(reader.get_view()); break;
-      case field::function::kInput: inputs.push_back(text(reader.get_view())); break;
-      case field::function::kOutput: outputs.push_back(text(reader.get_view())); break;
-      case field::function::kAttribute: function.attributes.push_back(text(reader.get_view())); break;
-      case field::function::kAttributeProto: {
-        auto [name, attribute] = read_attribute(reader.get_view(), function.body.get(), state);
-        function.attribute_defaults.set(std::move(name), std::move(attribute));
-        break;
-      }
-      case field::function::kNode: nodes.push_back(read_node(reader.get_view(), nodes.size())); break;
-      case field::function::kDoc: function.doc = text(reader.get_view()); break;
-      case field::function::kOpsetImport: read_opset(reader.get_view(), function.opset_imports); break;
-      case field::function::kDomain: function.domain = text(reader.get_view()); break;
-      case field::function::kOverload: function.overload = text(reader.get_view()); break;
-      case field::function::kValueInfo: infos.push_back(read_value_info(reader.get_view(), state)); break;
-      case field::function::kMetadata: function.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.keep(function.unread);
-    }
+  for (const data_view view : record.attribute_defaults) {
+    auto [name, attribute] = read_attribute(view, function.body.get(), state);
+    function.attribute_defaults.set(std::move(name), std::move(attribute));
   }
-  for (const std::string& input : inputs) function.body->add_input(input, {});
+  for (const data_view view : record.nodes) nodes.push_back(read_node(view, nodes.size()));
+  for (const data_view view : record.value_infos) infos.push_back(read_value_info(view, state));
+  for (const std::string& input : record.inputs) function.body->add_input(input, {});
   NodeMaker(*function.body, nodes, state).run();
   for (ValueInfo& info : infos) {
     ir::Value* value = function.body->find(info.name);
@@ -505,7 +383,7 @@ ir::Function read_function(data_view bytes, ReadState& state) {
     value->metadata = std::move(info.metadata);
     value->unread = std::move(info.unread);
   }
-  for (const std::string& output : outputs) {
+  for (const std::string& output : record.outputs) {
     ir::Value* value = function.body->find(output);
     if (!value) state.fail(Code::kInvalidModel, fmt::format("the function '{}' makes no such output", function.name), output);
     function.body->add_output(value);
@@ -523,28 +401,18 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
   auto model = std::make_shared<ir::Model>();
   model->source = state.source;
   model->storage = state.owner;
-  data_view graph;
-  bool has_graph = false;
-  FieldReader reader({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::model::kIrVersion: model->ir_version = reader.get_int64(); break;
-      case field::model::kProducerName: model->producer_name = text(reader.get_view()); break;
-      case field::model::kProducerVersion: model->producer_version = text(reader.get_view()); break;
-      case field::model::kDomain: model->domain = text(reader.get_view()); break;
-      case field::model::kModelVersion: model->model_version = reader.get_int64(); break;
-      case field::model::kDoc: model->doc = text(reader.get_view()); break;
-      case field::model::kGraph:
-        graph = reader.get_view();
-        has_graph = true;
-        break;
-      case field::model::kOpsetImport: read_opset(reader.get_view(), model->opset_imports); break;
-      case field::model::kMetadata: model->metadata.insert(read_entry(reader.get_view())); break;
-      case field::model::kFunctions: model->functions.push_back(read_function(reader.get_view(), state)); break;
-      default: reader.keep(model->unread);
-    }
-  }
-  if (!has_graph)
+  ModelRecord record = parse_model({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  model->ir_version = record.ir_version;
+  model->producer_name = std::move(record.producer_name);
+  model->producer_version = std::move(record.producer_version);
+  model->domain = std::move(record.domain);
+  model->model_version = record.model_version;
+  model->doc = std::move(record.doc);
+  model->opset_imports = opset_map(record.opsets);
+  model->metadata = as_map(std::move(record.metadata));
+  model->unread = std::move(record.unread);
+  for (const data_view view : record.functions) model->functions.push_back(read_function(view, state));
+  if (!record.has_graph)
     state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
   if (model->ir_version <= 0) state.fail(Code::kCorruptFile, "the file has no IR version, so it is not an ONNX model");
   if (model->ir_version > kNewestIrVersion)
@@ -556,7 +424,7 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
   if (opset > ops::kCanonicalOpset)
     state.fail(Code::kUnsupported, fmt::format("the file uses opset {}, the newest known is {}", opset, ops::kCanonicalOpset), {},
                "Export with an older opset.");
-  model->graph = read_graph(graph, nullptr, state);
+  model->graph = read_graph(record.graph, nullptr, state);
   check_sound(*model->graph, state);
   for (const ir::Function& function : model->functions) check_sound(*function.body, state);
   for (const auto& [symbol, param] : state.dim_params)

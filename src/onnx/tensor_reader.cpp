@@ -14,91 +14,24 @@
 
 namespace lathe::onnx {
 
-using protozero::data_view;
-
 namespace {
 
 constexpr int kMaxDepth = 64;
 
-struct RawTensor {
-  Dims dims;
-  std::int64_t dtype = 0, location = 0;
-  std::string name, doc;
-  std::vector<float> floats;
-  std::vector<double> doubles;
-  std::vector<std::int64_t> ints;  // int32_data, int64_data
-  std::vector<std::uint64_t> unsigneds;
-  std::vector<std::string> strings;
-  std::map<std::string, std::string> external, metadata;
-  ir::UnreadFields unread;
-  data_view raw;
-  bool has_raw = false, has_segment = false;
-};
-
-RawTensor parse(data_view bytes) {
-  RawTensor t;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::tensor::kDims:
-        collect(
-            reader, t.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
-        break;
-      case field::tensor::kDataType: t.dtype = reader.get_int32(); break;
-      case field::tensor::kSegment:
-        t.has_segment = true;
-        reader.skip();
-        break;
-      case field::tensor::kFloatData:
-        collect(
-            reader, t.floats, [&] { return reader.get_packed_float(); }, [&] { return reader.get_float(); });
-        break;
-      case field::tensor::kInt32Data:
-        collect(
-            reader, t.ints, [&] { return reader.get_packed_int32(); }, [&] { return reader.get_int32(); });
-        break;
-      case field::tensor::kStringData: t.strings.push_back(text(reader.get_view())); break;
-      case field::tensor::kInt64Data:
-        collect(
-            reader, t.ints, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
-        break;
-      case field::tensor::kName: t.name = text(reader.get_view()); break;
-      case field::tensor::kRawData:
-        t.raw = reader.get_view();
-        t.has_raw = true;
-        break;
-      case field::tensor::kDoubleData:
-        collect(
-            reader, t.doubles, [&] { return reader.get_packed_double(); }, [&] { return reader.get_double(); });
-        break;
-      case field::tensor::kUint64Data:
-        collect(
-            reader, t.unsigneds, [&] { return reader.get_packed_uint64(); }, [&] { return reader.get_uint64(); });
-        break;
-      case field::tensor::kDoc: t.doc = text(reader.get_view()); break;
-      case field::tensor::kExternal: t.external.insert(read_entry(reader.get_view())); break;
-      case field::tensor::kLocation: t.location = reader.get_int32(); break;
-      case field::tensor::kMetadata: t.metadata.insert(read_entry(reader.get_view())); break;
-      default: reader.keep(t.unread);
-    }
-  }
-  return t;
-}
-
-std::uint64_t parse_size(const RawTensor& t, const char* key, std::uint64_t fallback, const ReadState& state) {
-  const auto found = t.external.find(key);
-  if (found == t.external.end()) return fallback;
+std::uint64_t parse_size(const TensorRecord& t, const char* key, std::uint64_t fallback, const ReadState& state) {
+  const std::string* given = t.external_value(key);
+  if (!given) return fallback;
   std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(found->second.data(), found->second.data() + found->second.size(), value);
-  if (error != std::errc() || end != found->second.data() + found->second.size())
-    state.fail(Code::kInvalidModel, fmt::format("the external data's {} '{}' is not a number", key, found->second), t.name);
+  const auto [end, error] = std::from_chars(given->data(), given->data() + given->size(), value);
+  if (error != std::errc() || end != given->data() + given->size())
+    state.fail(Code::kInvalidModel, fmt::format("the external data's {} '{}' is not a number", key, *given), t.name);
   return value;
 }
 
-Tensor read_external(const RawTensor& t, DType dtype, ReadState& state) {
+Tensor read_external(const TensorRecord& t, DType dtype, ReadState& state) {
   const std::size_t need = dtype_bytes(dtype, element_count(t.dims));
-  const auto location = t.external.find("location");
-  const std::string file = location == t.external.end() ? "" : location->second;
+  const std::string* location = t.external_value("location");
+  const std::string file = location ? *location : "";
   if (file == "random" || file.empty()) {
     if (state.options.allow_missing_weights) return Tensor(dtype, t.dims);
     state.fail(Code::kInvalidModel,
@@ -130,7 +63,7 @@ Tensor read_external(const RawTensor& t, DType dtype, ReadState& state) {
 }
 
 /// Typed data fields: each dtype has its own (see the comments of TensorProto in the format's definition).
-Tensor from_fields(const RawTensor& t, DType dtype, const ReadState& state) {
+Tensor from_fields(const TensorRecord& t, DType dtype, const ReadState& state) {
   Tensor tensor(dtype, t.dims);
   const auto count = static_cast<std::size_t>(tensor.size());
   const auto expect = [&](std::size_t have, std::size_t want, const char* what) {
@@ -160,21 +93,22 @@ Tensor from_fields(const RawTensor& t, DType dtype, const ReadState& state) {
       return tensor;
     default: break;
   }
-  // int32_data and int64_data. 16-bit and 8-bit floats hold their bit patterns, packed types one byte each.
+  const std::vector<std::int64_t>& ints = t.int32s.empty() ? t.int64s : t.int32s;
+  // 16-bit and 8-bit floats hold their bit patterns, packed types one byte each.
   std::byte* out = tensor.mutable_raw();
   const int bits = dtype_bits(dtype);
   if (bits < 8 && bits != 6) {
-    expect(t.ints.size(), tensor.bytes(), "packed bytes");
-    for (std::size_t i = 0; i < t.ints.size(); ++i) out[i] = static_cast<std::byte>(t.ints[i]);
+    expect(ints.size(), tensor.bytes(), "packed bytes");
+    for (std::size_t i = 0; i < ints.size(); ++i) out[i] = static_cast<std::byte>(ints[i]);
     return tensor;
   }
-  expect(t.ints.size(), count, "numbers");
+  expect(ints.size(), count, "numbers");
   if (dtype == DType::kBool) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::byte>(t.ints[i] != 0);
+    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::byte>(ints[i] != 0);
     return tensor;
   }
   const std::size_t width = bits == 6 ? 1 : static_cast<std::size_t>(bits) / 8;
-  for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * width, &t.ints[i], width);
+  for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * width, &ints[i], width);
   return tensor;
 }
 
@@ -188,20 +122,10 @@ void ReadState::fail(Code code, std::string message, const std::string& tensor, 
   throw error;
 }
 
-std::pair<std::string, std::string> read_entry(data_view bytes) {
-  std::pair<std::string, std::string> entry;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    if (reader.tag() == field::entry::kKey) entry.first = text(reader.get_view());
-    else if (reader.tag() == field::entry::kValue) entry.second = text(reader.get_view());
-    else reader.skip();
-  }
-  return entry;
-}
-
 NamedTensor read_tensor(data_view bytes, ReadState& state) {
-  RawTensor t = parse(bytes);
-  NamedTensor result{t.name, t.doc, {}, t.metadata, t.unread};
+  TensorRecord t = parse_tensor(bytes);
+  NamedTensor result{t.name, t.doc, {}, {}, t.unread};
+  for (const auto& entry : t.metadata) result.metadata.insert(entry);
   if (t.dtype <= 0 || t.dtype >= kDTypeCount) state.fail(Code::kInvalidModel, fmt::format("element type number {} is not known", t.dtype), t.name);
   if (t.has_segment) state.fail(Code::kUnsupported, "the tensor is stored in segments", t.name, "Save the model with onnx.save, which joins them.");
   const auto dtype = static_cast<DType>(t.dtype);
@@ -225,7 +149,7 @@ NamedTensor read_tensor(data_view bytes, ReadState& state) {
     result.tensor = Tensor::view(dtype, t.dims, t.raw.data(), need, state.owner);
   } else {
     // An empty typed field and a huge shape must not allocate before the count is compared.
-    const std::size_t have = t.floats.size() + t.doubles.size() + t.ints.size() + t.unsigneds.size();
+    const std::size_t have = t.floats.size() + t.doubles.size() + t.int32s.size() + t.int64s.size() + t.unsigneds.size();
     if (static_cast<std::size_t>(count) > 2 * have * 8 + 16)
       state.fail(Code::kInvalidModel, fmt::format("shape {} needs {} elements, the file holds {}", to_string(t.dims), count, have), t.name);
     result.tensor = from_fields(t, dtype, state);
@@ -235,23 +159,14 @@ NamedTensor read_tensor(data_view bytes, ReadState& state) {
 
 ir::SparseTensor read_sparse_tensor(data_view bytes, ReadState& state, std::string& name) {
   ir::SparseTensor sparse;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::sparse::kValues: {
-        NamedTensor values = read_tensor(reader.get_view(), state);
-        name = values.name;
-        sparse.values = std::move(values.tensor);
-        break;
-      }
-      case field::sparse::kIndices: sparse.indices = read_tensor(reader.get_view(), state).tensor; break;
-      case field::sparse::kDims:
-        collect(
-            reader, sparse.dims, [&] { return reader.get_packed_int64(); }, [&] { return reader.get_int64(); });
-        break;
-      default: reader.skip();
-    }
+  SparseRecord record = parse_sparse(bytes);
+  sparse.dims = std::move(record.dims);
+  if (record.has_values) {
+    NamedTensor values = read_tensor(record.values, state);
+    name = values.name;
+    sparse.values = std::move(values.tensor);
   }
+  if (record.has_indices) sparse.indices = read_tensor(record.indices, state).tensor;
   if (!sparse.values.defined()) state.fail(Code::kInvalidModel, "a sparse tensor has no values", name);
   if (!sparse.indices.defined()) sparse.indices = Tensor(DType::kInt64, {0});
   const std::int64_t count = sparse.values.size(), rank = static_cast<std::int64_t>(sparse.dims.size());
@@ -302,35 +217,7 @@ Tensor densify(const ir::SparseTensor& sparse, const std::string& name, const Re
 
 namespace {
 
-ir::Shape read_shape(data_view bytes, ReadState& state, const std::string& value_name, std::vector<std::string>& denotations) {
-  ir::Shape shape;
-  bool denoted = false;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    if (reader.tag() != field::type::kDim) {
-      reader.skip();
-      continue;
-    }
-    FieldReader dim(reader.get_view());
-    std::int64_t extent = -1;
-    std::string symbol, denotation;
-    while (dim.next()) {
-      if (dim.tag() == field::type::kDimValue) extent = dim.get_int64(), symbol.clear();
-      else if (dim.tag() == field::type::kDimParam) symbol = text(dim.get_view()), extent = -1;
-      else if (dim.tag() == field::type::kDimDenotation) denotation = text(dim.get_view());
-      else dim.skip();
-    }
-    if (extent >= 0) shape.emplace_back(extent);
-    else shape.push_back(ir::Dim::symbol(state.symbol_for(symbol, value_name, shape.size())));
-    denoted |= !denotation.empty();
-    denotations.push_back(std::move(denotation));
-  }
-  if (!denoted) denotations.clear();
-  return shape;
-}
-
-DType read_dtype(FieldReader& reader, const ReadState& state, const std::string& value_name) {
-  const std::int32_t number = reader.get_int32();
+DType dtype_of(std::int64_t number, const ReadState& state, const std::string& value_name) {
   if (number < 0 || number >= kDTypeCount) state.fail(Code::kInvalidModel, fmt::format("element type number {} is not known", number), value_name);
   return static_cast<DType>(number);
 }
@@ -353,62 +240,54 @@ std::string ReadState::symbol_for(const std::string& text, const std::string& va
   return symbol;
 }
 
-ir::Type read_type(data_view bytes, ReadState& state, const std::string& value_name) {
-  if (++state.depth > kMaxDepth) state.fail(Code::kInvalidModel, "the type is nested too deeply", value_name);
+ir::Type type_of(const TypeRecord& record, ReadState& state, const std::string& value_name) {
+  using Kind = TypeRecord::Kind;
   ir::Type type;
-  FieldReader reader(bytes);
-  while (reader.next()) {
-    switch (reader.tag()) {
-      case field::type::kTensor:
-      case field::type::kSparse: {
-        type.kind = reader.tag() == field::type::kTensor ? ir::TypeKind::kTensor : ir::TypeKind::kSparseTensor;
-        FieldReader tensor(reader.get_view());
-        while (tensor.next()) {
-          if (tensor.tag() == field::type::kElement) {
-            type.dtype = read_dtype(tensor, state, value_name);
-          } else if (tensor.tag() == field::type::kShape) {
-            auto extra = std::make_shared<ir::TypeExtra>();
-            type.shape = read_shape(tensor.get_view(), state, value_name, extra->dim_denotations);
-            if (!extra->dim_denotations.empty()) type.extra = std::move(extra);
-          } else {
-            tensor.skip();
-          }
-        }
-        break;
+  type.denotation = record.denotation;
+  if (record.element) type.element = std::make_shared<ir::Type>(type_of(*record.element, state, value_name));
+  switch (record.kind) {
+    case Kind::kNone: break;
+    case Kind::kSequence: type.kind = ir::TypeKind::kSequence; break;
+    case Kind::kOptional: type.kind = ir::TypeKind::kOptional; break;
+    case Kind::kMap:
+      type.kind = ir::TypeKind::kMap;
+      type.dtype = dtype_of(record.dtype, state, value_name);
+      break;
+    case Kind::kOpaque: {
+      type.kind = ir::TypeKind::kOpaque;
+      auto extra = std::make_shared<ir::TypeExtra>();
+      extra->opaque = text(record.opaque);
+      type.extra = std::move(extra);
+      break;
+    }
+    case Kind::kTensor:
+    case Kind::kSparseTensor: {
+      type.kind = record.kind == Kind::kTensor ? ir::TypeKind::kTensor : ir::TypeKind::kSparseTensor;
+      type.dtype = dtype_of(record.dtype, state, value_name);
+      if (!record.has_shape) break;
+      ir::Shape shape;
+      auto extra = std::make_shared<ir::TypeExtra>();
+      bool denoted = false;
+      for (const DimRecord& dim : record.shape) {
+        if (dim.kind == DimRecord::Kind::kValue && dim.value >= 0) shape.emplace_back(dim.value);
+        else shape.push_back(ir::Dim::symbol(state.symbol_for(dim.param, value_name, shape.size())));
+        denoted |= !dim.denotation.empty();
+        extra->dim_denotations.push_back(dim.denotation);
       }
-      case field::type::kSequence:
-      case field::type::kOptional: {
-        type.kind = reader.tag() == field::type::kSequence ? ir::TypeKind::kSequence : ir::TypeKind::kOptional;
-        FieldReader inner(reader.get_view());
-        while (inner.next()) {
-          if (inner.tag() == field::type::kElement) type.element = std::make_shared<ir::Type>(read_type(inner.get_view(), state, value_name));
-          else inner.skip();
-        }
-        break;
-      }
-      case field::type::kMap: {
-        type.kind = ir::TypeKind::kMap;
-        FieldReader inner(reader.get_view());
-        while (inner.next()) {
-          if (inner.tag() == field::type::kKeyType) type.dtype = read_dtype(inner, state, value_name);
-          else if (inner.tag() == field::type::kValueType) type.element = std::make_shared<ir::Type>(read_type(inner.get_view(), state, value_name));
-          else inner.skip();
-        }
-        break;
-      }
-      case field::type::kDenotation: type.denotation = text(reader.get_view()); break;
-      case field::type::kOpaque: {
-        type.kind = ir::TypeKind::kOpaque;
-        auto extra = std::make_shared<ir::TypeExtra>();
-        extra->opaque = text(reader.get_view());
-        type.extra = std::move(extra);
-        break;
-      }
-      default: reader.skip();
+      type.shape = std::move(shape);
+      if (denoted) type.extra = std::move(extra);
+      break;
     }
   }
-  --state.depth;
   return type;
+}
+
+ir::Type read_type(data_view bytes, ReadState& state, const std::string& value_name) {
+  try {
+    return type_of(parse_type(bytes, kMaxDepth), state, value_name);
+  } catch (const TooDeep&) {
+    state.fail(Code::kInvalidModel, "the type is nested too deeply", value_name);
+  }
 }
 
 }  // namespace lathe::onnx

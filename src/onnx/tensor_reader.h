@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// TensorProto and TypeProto -> Tensor and Type. Shared by the reader's parts.
+// TensorProto, TypeProto and AttributeProto -> Tensor, Type and Attribute. Shared by the reader's parts and the checker.
 
 #include <filesystem>
 #include <map>
@@ -11,7 +11,7 @@
 #include "ir/attribute.h"
 #include "lathe/status.h"
 #include "onnx/reader.h"
-#include "onnx/wire.h"
+#include "onnx/records.h"
 
 namespace lathe::onnx {
 
@@ -43,6 +43,8 @@ ir::SparseTensor read_sparse_tensor(protozero::data_view bytes, ReadState& state
 /// The whole tensor, zeros written out. Throws when an index lies outside or the result would take more than 1 GiB.
 Tensor densify(const ir::SparseTensor& sparse, const std::string& name, const ReadState& state);
 ir::Type read_type(protozero::data_view bytes, ReadState& state, const std::string& value_name);
-std::pair<std::string, std::string> read_entry(protozero::data_view bytes);
+ir::Type type_of(const TypeRecord& record, ReadState& state, const std::string& value_name);
+/// `graph`: the graph around nested ones.
+std::pair<std::string, ir::Attribute> read_attribute(protozero::data_view bytes, ir::Graph* graph, ReadState& state);
 
 }  // namespace lathe::onnx
