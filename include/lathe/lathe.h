@@ -108,6 +108,17 @@ typedef void (*lathe_log_fn)(void* user, int32_t level, const char* message);
 /* Where messages of `level` and graver ones go instead of stderr; `log` NULL: back to stderr. */
 LATHE_C_API void lathe_set_log(lathe_log_fn log, void* user, int32_t level);
 
+/* What is wrong with an ONNX file: see lathe/check.h. The texts are one as `lathe check` prints it and one in JSON. */
+typedef struct lathe_check_report lathe_check_report;
+LATHE_C_API lathe_status lathe_check(const char* onnx_file, lathe_check_report** report);
+LATHE_C_API lathe_status lathe_check_bytes(const void* onnx, size_t bytes, lathe_check_report** report);
+/* The file is valid when there are no errors. */
+LATHE_C_API size_t lathe_check_errors(const lathe_check_report* report);
+LATHE_C_API size_t lathe_check_warnings(const lathe_check_report* report);
+LATHE_C_API const char* lathe_check_text(const lathe_check_report* report);
+LATHE_C_API const char* lathe_check_json(const lathe_check_report* report);
+LATHE_C_API void lathe_check_destroy(lathe_check_report* report);
+
 /* Defaults, in the first `struct_size` bytes alone: sizeof *config of the caller, whose header may be older. So for all that follow. */
 LATHE_C_API void lathe_build_config_init(lathe_build_config* config, size_t struct_size);
 /* `config` may be NULL: the defaults. */

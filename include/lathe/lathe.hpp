@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "lathe/check.h"
 #include "lathe/dtype.h"
 #include "lathe/export.h"
 #include "lathe/log.h"

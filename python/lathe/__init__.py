@@ -27,7 +27,9 @@ from typing import Any, Optional, Union
 from lathe import _lathe
 from lathe._lathe import Context, DeviceArray, Engine, Error, IoInfo
 
-__all__ = ["Context", "DeviceArray", "Engine", "Error", "IoInfo", "build", "export", "load", "set_log", "simplify"]
+from lathe.checking import CheckReport, Defect, report_from
+
+__all__ = ["CheckReport", "Context", "Defect", "DeviceArray", "Engine", "Error", "IoInfo", "build", "check", "export", "load", "set_log", "simplify"]
 __version__: str = _lathe.version()
 
 Shape = Sequence[int]
@@ -74,6 +76,32 @@ def build(
     ranges, seconds = _ranges(shapes), _seconds(budget)
     with _Source(model, inputs, verify) as source:
         return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress, libraries)
+
+
+def check(model: Any, *, base_dir: str | os.PathLike = "") -> CheckReport:
+    """Finds every defect of an ONNX model and says what is wrong, where, what was expected and what to do. Raises for none of them: look at the report.
+
+        report = lathe.check("model.onnx")
+        if not report:
+            print(report)                      # as `lathe check` prints it
+        for defect in report.errors:
+            print(defect.code, defect.node, defect.what)
+
+    It finds all that ``onnx.checker.check_model(..., full_check=True)`` finds, and more; operators that are valid but that Lathe cannot build yet
+    are warnings.
+
+    model: an ONNX file's path, its bytes, or an ``onnx.ModelProto``.
+    base_dir: where external data lies, for bytes and protos; of a path it is the file's folder.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        source: Any = os.fspath(model)
+    elif isinstance(model, (bytes, bytearray, memoryview)):
+        source = bytes(model)
+    elif hasattr(model, "SerializeToString"):
+        source = model.SerializeToString()
+    else:
+        raise TypeError(f"model is a path, bytes or an onnx.ModelProto, not {type(model).__name__}")
+    return report_from(*_lathe.check(source, os.fspath(base_dir)))
 
 
 def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True) -> dict[str, Any]:

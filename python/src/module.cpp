@@ -463,6 +463,19 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
   }
 }
 
+/// (text, json)
+nb::object check_model(nb::handle model, const std::string& base_dir) {
+  const Source source = source_of(model);
+  std::string text, json;
+  {
+    nb::gil_scoped_release released;
+    const CheckReport report = source.in_memory ? lathe::check(source.bytes, base_dir) : lathe::check(std::filesystem::path(source.path));
+    text = report.text();
+    json = report.json();
+  }
+  return nb::make_tuple(text, json);
+}
+
 nb::object simplify(nb::handle model, const std::optional<std::string>& out, const nb::dict& shapes, bool check_numbers) {
   const Source source = source_of(model);
   std::map<std::string, builder::ShapeRange> ranges;
@@ -593,5 +606,6 @@ NB_MODULE(_lathe, m) {
   m.def("load", &load, nb::arg("file"), nb::arg("device"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"),
         nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none(), nb::arg("libraries"));
+  m.def("check", &check_model, nb::arg("model"), nb::arg("base_dir"));
   m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));
 }

@@ -21,6 +21,11 @@ struct lathe_engine {
   std::string section, report;
 };
 
+struct lathe_check_report {
+  std::size_t errors, warnings;
+  std::string text, json;
+};
+
 namespace {
 
 struct CallbackAllocator final : lathe::Allocator {
@@ -197,6 +202,10 @@ std::span<const std::int64_t> shape_of(const lathe_tensor& tensor) noexcept {
   return {tensor.shape, tensor.shape && tensor.rank > 0 ? static_cast<std::size_t>(tensor.rank) : 0};
 }
 
+lathe_check_report* wrap(const lathe::CheckReport& report) {
+  return std::make_unique<lathe_check_report>(lathe_check_report{report.errors(), report.warnings(), report.text(), report.json()}).release();
+}
+
 }  // namespace
 
 extern "C" {
@@ -218,6 +227,26 @@ void lathe_build_config_init(lathe_build_config* config, size_t struct_size) {
 }
 
 void lathe_io_info_init(lathe_io_info* info, size_t struct_size) { init(info, {}, struct_size); }
+
+lathe_status lathe_check(const char* onnx_file, lathe_check_report** report) {
+  return guarded([&] {
+    need(onnx_file && report, "file and report");
+    *report = wrap(lathe::check(std::filesystem::path(onnx_file)));
+  });
+}
+
+lathe_status lathe_check_bytes(const void* onnx, size_t bytes, lathe_check_report** report) {
+  return guarded([&] {
+    need(onnx && report, "data and report");
+    *report = wrap(lathe::check(std::span(static_cast<const std::byte*>(onnx), bytes)));
+  });
+}
+
+size_t lathe_check_errors(const lathe_check_report* report) { return report ? report->errors : 0; }
+size_t lathe_check_warnings(const lathe_check_report* report) { return report ? report->warnings : 0; }
+const char* lathe_check_text(const lathe_check_report* report) { return report ? report->text.c_str() : ""; }
+const char* lathe_check_json(const lathe_check_report* report) { return report ? report->json.c_str() : ""; }
+void lathe_check_destroy(lathe_check_report* report) { delete report; }
 
 lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine) {
   return guarded([&] {

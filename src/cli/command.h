@@ -28,6 +28,7 @@ int guarded(std::string_view tool, const Action& action);
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 void add_export(CLI::App& app, Action& action);
+void add_check(CLI::App& app, Action& action);
 void add_simplify(CLI::App& app, Action& action);
 void add_show(CLI::App& app, Action& action);
 void add_build(CLI::App& app, Action& action);

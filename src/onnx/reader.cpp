@@ -79,6 +79,7 @@ void collect_attribute_captures(data_view attribute, std::set<std::string>& into
 
 Pending read_node(data_view bytes, std::size_t index) {
   Pending node{parse_node(bytes, index), {}, 0};
+  if (node.domain == "ai.onnx") node.domain.clear();
   for (const data_view attribute : node.attributes) collect_attribute_captures(attribute, node.captures, 0);
   return node;
 }
@@ -92,7 +93,10 @@ std::map<std::string, std::string> as_map(Entries entries) {
 }  // namespace
 
 std::pair<std::string, ir::Attribute> read_attribute(data_view bytes, ir::Graph* graph, ReadState& state) {
-  AttributeRecord a = parse_attribute(bytes);
+  return attribute_of(parse_attribute(bytes), graph, state);
+}
+
+std::pair<std::string, ir::Attribute> attribute_of(AttributeRecord a, ir::Graph* graph, ReadState& state) {
   ir::Attribute attribute;
   attribute.doc = std::move(a.doc);
   attribute.unread = std::move(a.unread);

@@ -324,7 +324,6 @@ NodeRecord parse_node(data_view bytes, std::size_t index) {
       default: reader.keep(node.unread);
     }
   }
-  if (node.domain == "ai.onnx") node.domain.clear();
   return node;
 }
 

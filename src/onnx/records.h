@@ -100,13 +100,13 @@ AttributeRecord parse_attribute(data_view bytes);
 
 struct NodeRecord {
   std::vector<std::string> inputs, outputs;
-  std::string name, op, domain, overload, doc;
+  std::string name, op, overload, doc;
+  std::string domain;  ///< as written
   std::vector<data_view> attributes;
   Entries metadata;
   ir::UnreadFields unread;
   std::size_t index = 0;  ///< in its graph
 };
-/// The domain "ai.onnx" becomes "".
 NodeRecord parse_node(data_view bytes, std::size_t index);
 
 struct GraphRecord {

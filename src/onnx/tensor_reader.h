@@ -46,5 +46,6 @@ ir::Type read_type(protozero::data_view bytes, ReadState& state, const std::stri
 ir::Type type_of(const TypeRecord& record, ReadState& state, const std::string& value_name);
 /// `graph`: the graph around nested ones.
 std::pair<std::string, ir::Attribute> read_attribute(protozero::data_view bytes, ir::Graph* graph, ReadState& state);
+std::pair<std::string, ir::Attribute> attribute_of(AttributeRecord record, ir::Graph* graph, ReadState& state);
 
 }  // namespace lathe::onnx

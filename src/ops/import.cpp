@@ -126,6 +126,8 @@ std::vector<Error> find_node_defects(const ir::Model& model) {
   return defects;
 }
 
+void upgrade_nodes(ir::Graph& graph, const Imports& opset_imports) { upgrade_graph(graph, opset_imports, {}); }
+
 void canonicalise_opsets(ir::Model& model) {
   auto defects = find_node_defects(model);
   if (!defects.empty()) {

@@ -5,6 +5,8 @@
 // in force, then rewritten by the op's own upgrade to the newest version. The rest of Lathe sees one form per op.
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "ir/graph.h"
@@ -18,6 +20,9 @@ inline constexpr std::int64_t kCanonicalOpset = 28;
 /// All defects of all nodes (nested graphs and function bodies too) against the model's own opsets. Nodes of unknown domains and
 /// unknown ops are passed over: they are no defect of form (see unsupported_nodes in ops/reference_runner.h).
 std::vector<Error> find_node_defects(const ir::Model& model);
+
+/// Brings the nodes of a graph, which are valid in these opsets, to the newest form. Throws where an op's upgrade cannot.
+void upgrade_nodes(ir::Graph& graph, const std::map<std::string, std::int64_t>& opset_imports);
 
 /// Validates, then upgrades. Throws the first defect, with the number of the others in its text. Idempotent.
 void canonicalise_opsets(ir::Model& model);

@@ -152,10 +152,12 @@ class Context final : public InferContext {
 void infer_node(Node& node, Run& run) {
   ++run.report.nodes;
   const OpDef* op = find_op(node.domain, node.op);
-  if (!op || !op->infer) {
+  InferOptions::Rule rule = op ? op->infer : nullptr;
+  if (!rule && run.options.more_rules) rule = run.options.more_rules(node);
+  if (!rule) {
     run.report.without_rule.push_back(node.describe());
   } else {
-    if (run.options.check_types) {
+    if (op && run.options.check_types) {
       std::vector<Error> defects;
       check_node_types(node, newest_schema(*op), false, defects);
       if (!defects.empty()) throw defects.front();
@@ -169,7 +171,7 @@ void infer_node(Node& node, Run& run) {
         if (out) out->type = {};
       }
     }
-    op->infer(context);
+    rule(context);
   }
   for (const Value* out : node.outputs) {
     if (out && out->type.is_tensor() && !out->type.shape) ++run.report.unknown_shapes;

@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Types and shapes of a whole file, node by node: each op's own rule (ops/, rules.cpp) on what is known of its inputs, held against the
+// operator's type constraints and against what the file declares. A defect ends one node's rule, not the walk.
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "check/schema_table.h"
+#include "check/tree.h"
+#include "ir/graph.h"
+#include "onnx/tensor_reader.h"
+
+namespace lathe::checker {
+
+class Inference {
+ public:
+  Inference(const ModelTree& model, Findings& findings, std::filesystem::path base_dir);
+  void run();
+
+ private:
+  using Bound = std::map<std::string, const onnx::AttributeRecord*>;  ///< attributes of the function that is called
+  /// What is known while a graph is walked.
+  struct Scope {
+    const Scope* around = nullptr;
+    const Opsets* opsets = nullptr;
+    const Bound* bound = nullptr;
+    const GraphTree* graph = nullptr;
+    std::unordered_map<std::string, ir::Type> types;
+    std::unordered_map<std::string, Tensor> constants;
+    std::unordered_map<std::string, const InitializerTree*> initializers;
+    bool foreign = false;  ///< an operator was met that nobody here knows: what follows may be known in part only
+
+    const ir::Type* type(const std::string& name) const;
+  };
+
+  void walk_graph(const GraphTree& graph, Scope& scope);
+  void walk_nodes(const GraphTree& graph, Scope& scope);
+  void walk_node(const NodeTree& node, Scope& scope);
+  std::optional<std::int64_t> opset_of(const NodeTree& node, const Scope& scope) const;
+  /// Types of the outputs; nullopt after a defect.
+  std::optional<std::vector<ir::Type>> by_rule(const NodeTree& node, Scope& scope, std::int64_t opset);
+  std::optional<std::vector<ir::Type>> by_call(const NodeTree& node, const FunctionTree& function, Scope& scope);
+  void check_types(const NodeTree& node, const SchemaVersion& version, std::vector<ir::Type>& outputs, Scope& scope);
+  void set_type(const NodeTree* node, const std::string& name, const ir::Type& found, Scope& scope);
+  /// The tensor of a small constant, or an undefined one.
+  Tensor constant(const std::string& name, const Scope& scope);
+  /// The node's attributes as they are for this call.
+  std::vector<onnx::AttributeRecord> attributes(const NodeTree& node, const Scope& scope) const;
+
+  // control_flow.cpp
+  std::optional<std::vector<ir::Type>> if_outputs(const NodeTree& node, Scope& scope);
+  std::optional<std::vector<ir::Type>> loop_outputs(const NodeTree& node, Scope& scope);
+  std::optional<std::vector<ir::Type>> scan_outputs(const NodeTree& node, Scope& scope, std::int64_t opset);
+  /// Walks a nested graph with these types of its inputs (kUnknown: nothing known).
+  std::optional<std::vector<ir::Type>> nested(const NodeTree& node, const char* attribute, const std::vector<ir::Type>& inputs, Scope& scope);
+
+  /// Merges as the format's own inference does; "" or what clashes: "type" or "shape".
+  std::string merge(const ir::Type& found, ir::Type& existing) const;
+  std::string clash(const ir::Type& found, const ir::Type& existing) const;
+  std::string text(const ir::Type& type) const;
+  ir::Type declared(const ValueTree& value);
+  ir::Dim fresh();
+  ir::Type renamed(const ir::Type& type, std::map<std::string, ir::Dim>& names);
+
+  const ModelTree& model_;
+  Findings& findings_;
+  onnx::ReadState state_;
+  std::int64_t next_symbol_ = 0;
+  std::set<const FunctionTree*> active_;
+  std::int64_t visits_left_ = 300'000;  ///< of nodes in functions and nested graphs, which calls may multiply
+};
+
+/// Shape rules of ops that Lathe does not define (rules.cpp); nullptr: none.
+void (*extra_rule(const ir::Node& node))(ops::InferContext&);
+
+}  // namespace lathe::checker
