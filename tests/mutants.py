@@ -811,10 +811,59 @@ def use_later(m, rng):
         g.node[i].input[0] = later.output[0]
 
 
+def change_constant(m, rng):
+    """Other numbers in a small constant: a shape, axes, indices."""
+    tensors = [t for t in [*m.graph.initializer, *(a.t for n in m.graph.node for a in n.attribute if a.type == AttributeProto.TENSOR)] if t.data_type in (I64, TensorProto.INT32) and 0 < len(t.raw_data) <= 256]
+    if not tensors:
+        return False
+    t = rng.choice(tensors)
+    array = numpy_helper.to_array(t).copy()
+    flat = array.reshape(-1)
+    flat[rng.randrange(flat.size)] = rng.choice([-1, 0, 1, 2, 3, 4, 5, 16, -2, 1000])
+    t.CopyFrom(numpy_helper.from_array(array, t.name))
+
+
+def drop_value_info(m, rng):
+    if not m.graph.value_info:
+        return False
+    for _ in range(rng.randrange(1, 4)):
+        if m.graph.value_info:
+            drop(m.graph.value_info, rng.randrange(len(m.graph.value_info)))
+
+
+def rename_consistently(m, rng):
+    """Valid as before, unless names meet."""
+    old, new = rng.choice(names_of(m)), rng.choice(["renamed", "a b/c:0", *names_of(m)[:2]])
+    for g in graphs_of(m):
+        for n in g.node:
+            for names in (n.input, n.output):
+                for i, name in enumerate(names):
+                    if name == old:
+                        names[i] = new
+        if isinstance(g, onnx.GraphProto):
+            for item in [*g.input, *g.output, *g.value_info, *g.initializer]:
+                if item.name == old:
+                    item.name = new
+
+
+def external_consistently(m, rng):
+    """A float tensor's data moved to a file that is there."""
+    tensors = [t for t in m.graph.initializer if t.data_type == F and 0 < len(t.raw_data) <= 60000]
+    if not tensors:
+        return False
+    t = rng.choice(tensors)
+    size = len(t.raw_data)
+    t.ClearField("raw_data")
+    t.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "data.bin"), ("offset", rng.choice(["0", "4096", "2"])), ("length", str(size))):
+        t.external_data.add(key=key, value=value)
+
+
 MUTATIONS = [
     *[drop_node, duplicate_node, swap_nodes, rename_op, change_domain, drop_input, blank_input, add_input, rewire_input, drop_output, rename_output, add_output],
     *[rename_node, drop_attribute, rename_attribute, duplicate_attribute, add_attribute, retype_attribute, change_attribute, retype_value, reshape_value],
     *[drop_value, rename_value, duplicate_value, damage_tensor, external_tensor, drop_initializer, duplicate_initializer, damage_sparse, change_opset, change_ir],
+    *[change_constant, change_constant, change_attribute, change_attribute, reshape_value, rename_node, drop_value_info, drop_value_info, rename_consistently, external_consistently],
     *[change_metadata, graph_name, damage_function, damage_nested, use_later, change_attribute, retype_value, reshape_value, damage_tensor, rewire_input],
 ]
 

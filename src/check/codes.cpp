@@ -75,6 +75,7 @@ constexpr std::array kCodes{
     CodeInfo{"external-data", E, "external data are described wrongly", "IR.md#external-tensor-data", "save the model again with its data file beside it"},
     CodeInfo{"external-missing", E, "an external data file is missing", "IR.md#external-tensor-data", "copy the data file beside the model"},
     CodeInfo{"external-range", E, "external data lie outside their file", "IR.md#external-tensor-data", "the data file is cut off, or belongs to another model"},
+    CodeInfo{"external-shape", E, "a constant that shapes depend on is in another file", "", "keep small tensors in the model (size_threshold=1024 of onnx.save)"},
     CodeInfo{"external-misaligned", W, "external data are not aligned to their type", "IR.md#external-tensor-data", "offsets that are multiples of 4096 can be mapped"},
 };
 

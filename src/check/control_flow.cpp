@@ -103,6 +103,11 @@ std::optional<std::vector<Type>> Inference::loop_outputs(const NodeTree& node, S
     const ir::Type* type = node.record.inputs[i].empty() ? nullptr : scope.type(node.record.inputs[i]);
     return type ? *type : Type{};
   };
+  for (std::size_t i = 0; i < states; ++i)
+    if (node.record.inputs[i + 2].empty() || (!known(type_of(i + 2)) && !scope.foreign)) {
+      findings_.add("nested-graph", scope.graph, &node, node.record.inputs[i + 2], fmt::format("state {} is {}", i, node.record.inputs[i + 2].empty() ? "left out" : "of unknown type"), "a typed tensor");
+      return std::nullopt;
+    }
   std::vector<Type> inputs{Type::tensor(DType::kInt64), type_of(1)};
   for (std::size_t i = 0; i < states; ++i) inputs.push_back(without_shape(type_of(i + 2)));
   const auto body = nested(node, "body", inputs, scope);

@@ -33,6 +33,14 @@ const ir::Type* Inference::Scope::type(const std::string& name) const {
   return nullptr;
 }
 
+bool Inference::Scope::is_lost(const std::string& name) const {
+  for (const Scope* s = this; s; s = s->around) {
+    if (s->types.contains(name)) return false;
+    if (s->lost.contains(name)) return true;
+  }
+  return false;
+}
+
 Inference::Inference(const ModelTree& model, Findings& findings, std::filesystem::path base_dir) : model_(model), findings_(findings) {
   state_.base_dir = std::move(base_dir);
   state_.options.allow_missing_weights = true;
@@ -198,7 +206,9 @@ void Inference::walk_nodes(const GraphTree& graph, Scope& scope) {
   scope.graph = &graph;
   for (const NodeTree& node : graph.nodes) {
     if ((scope.around || !active_.empty()) && --visits_left_ < 0) return;
-    walk_node(node, scope);
+    if (walk_node(node, scope)) continue;
+    for (const std::string& output : node.record.outputs)
+      if (!output.empty()) scope.lost.insert(output);
   }
 }
 
@@ -229,6 +239,14 @@ Tensor Inference::constant(const std::string& name, const Scope& scope) {
   return {};
 }
 
+bool Inference::is_external(const std::string& name, const Scope& scope) const {
+  if (name.empty()) return false;
+  if (scope.external.contains(name)) return true;
+  const auto at = scope.initializers.find(name);
+  if (at == scope.initializers.end()) return false;
+  return onnx::parse_tensor(at->second->bytes).location == 1;
+}
+
 std::vector<onnx::AttributeRecord> Inference::attributes(const NodeTree& node, const Scope& scope) const {
   std::vector<onnx::AttributeRecord> result;
   for (const AttributeTree& attribute : node.attributes) {
@@ -247,15 +265,18 @@ std::vector<onnx::AttributeRecord> Inference::attributes(const NodeTree& node, c
 
 // Nodes ---------------------------------------------------------------------------------------------------------------
 
-void Inference::walk_node(const NodeTree& node, Scope& scope) {
+/// False when the node's results are not known: it is foreign or broken, or depends on such.
+bool Inference::walk_node(const NodeTree& node, Scope& scope) {
   const auto opset = opset_of(node, scope);
   const SchemaVersion* version = opset ? find_schema(node.domain, node.record.op, *opset) : nullptr;
   const FunctionTree* function = version ? nullptr : model_.function_of(node);
   if (!version && !function) {
     scope.foreign = true;
-    return;
+    return false;
   }
-  if (node.form_broken) return;
+  if (node.form_broken) return false;
+  for (const std::string& input : node.record.inputs)
+    if (!input.empty() && scope.is_lost(input) && !scope.type(input)) return false;
   std::optional<std::vector<ir::Type>> outputs;
   if (function) {
     outputs = by_call(node, *function, scope);
@@ -263,18 +284,19 @@ void Inference::walk_node(const NodeTree& node, Scope& scope) {
     const std::size_t before = findings_.count();
     std::vector<ir::Type> none(node.record.outputs.size());
     check_types(node, *version, none, scope);
-    if (findings_.any_error(before)) return;
+    if (findings_.any_error(before)) return false;
     if (node.domain.empty() && node.record.op == "If") outputs = if_outputs(node, scope);
     else if (node.domain.empty() && node.record.op == "Loop") outputs = loop_outputs(node, scope);
     else if (node.domain.empty() && node.record.op == "Scan") outputs = scan_outputs(node, scope, *opset);
-    else outputs = by_rule(node, scope, *opset);
-    if (!outputs) return;
+    else outputs = by_rule(node, *version, scope, *opset);
+    if (!outputs) return false;
     check_types(node, *version, *outputs, scope);
-    if (findings_.any_error(before)) return;
+    if (findings_.any_error(before)) return false;
   }
-  if (!outputs) return;
+  if (!outputs) return false;
   for (std::size_t i = 0; i < outputs->size() && i < node.record.outputs.size(); ++i)
     if (!node.record.outputs[i].empty()) set_type(&node, node.record.outputs[i], (*outputs)[i], scope);
+  return true;
 }
 
 void Inference::check_types(const NodeTree& node, const SchemaVersion& version, std::vector<ir::Type>& outputs, Scope& scope) {
@@ -283,7 +305,7 @@ void Inference::check_types(const NodeTree& node, const SchemaVersion& version, 
   std::map<std::string, std::string> by;                                 // variable -> tensor that bound it
   const auto check = [&](const ir::Type& type, const ops::Formal& formal, const char* what, const std::string& tensor) {
     const std::string spelled = ops::type_string(type);
-    if (spelled.empty()) return;
+    if (spelled.empty() || spelled.find("()") != std::string::npos) return;  // not known to the end
     const ops::TypeConstraint* constraint = schema.constraint(formal.type);
     const bool allowed = constraint ? std::binary_search(constraint->types.begin(), constraint->types.end(), spelled) : spelled == formal.type;
     if (!allowed) {
@@ -330,14 +352,22 @@ void Inference::check_types(const NodeTree& node, const SchemaVersion& version, 
   }
 }
 
-std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, Scope& scope, std::int64_t opset) {
+std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, const SchemaVersion& version, Scope& scope, std::int64_t opset) {
   std::vector<ir::Type> types(node.record.outputs.size());
   const auto rule_broken = [&](const std::string& tensor, std::string what) {
     findings_.add("shape-rule", scope.graph, &node, tensor, std::move(what));
     return std::nullopt;
   };
   const ops::OpDef* op = ops::find_op(node.domain, node.record.op);
-  for (const std::string& input : node.record.inputs) {
+  const Proxy* proxy = node.domain.empty() ? proxy_of(node.record.op) : nullptr;
+  for (std::size_t i = 0; i < node.record.inputs.size(); ++i) {
+    const std::string& input = node.record.inputs[i];
+    const ops::Formal* formal = ops::Schema::formal_at(version.schema().inputs, i);
+    if (formal && formal->option == ops::FormalOption::kSingle && scope.absent.contains(input)) return rule_broken(input, fmt::format("it requires '{}', which the function's call leaves out", input));
+    if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope)) {
+      findings_.add("external-shape", scope.graph, &node, input, fmt::format("shapes depend on '{}', whose data are in another file", input));
+      return std::nullopt;
+    }
     const ir::Type* type = input.empty() ? nullptr : scope.type(input);
     // Our rules are of tensors.
     if (op && type && type->kind != ir::TypeKind::kTensor && type->kind != ir::TypeKind::kUnknown) {
@@ -350,16 +380,25 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, Sc
   std::vector<ir::Value*> outputs;
   try {
     std::vector<ir::Value*> inputs;
-    for (const std::string& name : node.record.inputs) {
+    std::vector<std::string> names_in = node.record.inputs;
+    if (proxy) {
+      names_in.clear();
+      for (const std::size_t i : proxy->inputs) names_in.push_back(node.record.inputs[i]);
+    }
+    for (const std::string& name : names_in) {
       ir::Value* value = nullptr;
       if (!name.empty() && !(value = graph.find(name))) {
         const ir::Type* type = scope.type(name);
         const Tensor tensor = constant(name, scope);
-        if (tensor.defined()) value = graph.add_constant(name, tensor);
+        if (tensor.defined() && !proxy) value = graph.add_constant(name, tensor);
         else value = graph.add_input(name, type ? *type : ir::Type{});
+        if (proxy && value->type.kind == ir::TypeKind::kTensor) value->type.dtype = DType::kFloat32;
       }
       inputs.push_back(value);
     }
+    if (node.domain.empty() && node.record.op == "Constant")
+      for (const AttributeTree& a : node.attributes)
+        if (a.record.name == "value" && a.record.tensors.size() == 1 && onnx::parse_tensor(a.record.tensors[0]).location == 1) scope.external.insert(node.record.outputs[0]);
     ir::Attrs attrs;
     for (onnx::AttributeRecord& record : attributes(node, scope)) {
       auto [name, attribute] = onnx::attribute_of(std::move(record), &graph, state_);
@@ -368,10 +407,11 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, Sc
     std::vector<std::string> names;
     for (std::size_t i = 0; i < node.record.outputs.size(); ++i)
       names.push_back(node.record.outputs[i].empty() ? "" : fmt::format("\x01{}", i));
-    made = graph.add_node(node.domain, node.record.op, std::move(inputs), names, std::move(attrs));
+    made = graph.add_node(node.domain, proxy ? std::string(proxy->as) : node.record.op, std::move(inputs), names, std::move(attrs));
     made->name = node.record.name;
     for (ir::Value* output : made->outputs)
       if (output) graph.add_output(output);
+    if (const std::string broken = old_rule(version.schema(), *made); !broken.empty()) return rule_broken({}, broken);
     ops::upgrade_nodes(graph, {{node.domain, opset}});
     ops::InferOptions options;
     options.check_types = false;
@@ -380,6 +420,10 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, Sc
     std::map<std::string, ir::Dim> symbols;
     for (std::size_t i = 0; i < types.size(); ++i)
       if (const ir::Value* value = names[i].empty() ? nullptr : graph.find(names[i])) types[i] = renamed(value->type, symbols);
+    if (proxy && types[0].kind == ir::TypeKind::kTensor) {
+      const ir::Type* like = proxy->dtype_of < node.record.inputs.size() ? scope.type(node.record.inputs[proxy->dtype_of]) : nullptr;
+      types[0].dtype = proxy->dtype_of < 100 ? (like ? like->dtype : DType::kUndefined) : DType::kInt32;
+    }
     if (node.record.op == "Constant" && node.domain.empty() && types.size() == 1 && types[0].kind == ir::TypeKind::kTensor) {
       const Tensor tensor = ops::evaluate_node(*made, {}).front();
       if (tensor.size() <= kConstantLimit) scope.constants.emplace(node.record.outputs[0], tensor);
@@ -412,9 +456,12 @@ std::optional<std::vector<ir::Type>> Inference::by_call(const NodeTree& node, co
   Scope body;
   body.opsets = &function.opsets;
   body.bound = &bound;
-  for (std::size_t i = 0; i < f.inputs.size() && i < node.record.inputs.size(); ++i) {
-    const std::string& name = node.record.inputs[i];
-    if (name.empty()) continue;
+  for (std::size_t i = 0; i < f.inputs.size(); ++i) {
+    const std::string name = i < node.record.inputs.size() ? node.record.inputs[i] : "";
+    if (name.empty() || scope.absent.contains(name)) {
+      body.absent.insert(f.inputs[i]);
+      continue;
+    }
     if (const ir::Type* type = scope.type(name)) body.types[f.inputs[i]] = *type;
     if (const Tensor tensor = constant(name, scope); tensor.defined()) body.constants.emplace(f.inputs[i], tensor);
   }

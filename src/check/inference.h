@@ -33,22 +33,27 @@ class Inference {
     std::unordered_map<std::string, ir::Type> types;
     std::unordered_map<std::string, Tensor> constants;
     std::unordered_map<std::string, const InitializerTree*> initializers;
+    std::set<std::string> lost;      ///< results of nodes that were not understood: what depends on their types says nothing new
+    std::set<std::string> absent;    ///< inputs of a function that its call leaves out
+    std::set<std::string> external;  ///< Constant nodes whose data are in another file
     bool foreign = false;  ///< an operator was met that nobody here knows: what follows may be known in part only
 
     const ir::Type* type(const std::string& name) const;
+    bool is_lost(const std::string& name) const;
   };
 
   void walk_graph(const GraphTree& graph, Scope& scope);
   void walk_nodes(const GraphTree& graph, Scope& scope);
-  void walk_node(const NodeTree& node, Scope& scope);
+  bool walk_node(const NodeTree& node, Scope& scope);
   std::optional<std::int64_t> opset_of(const NodeTree& node, const Scope& scope) const;
   /// Types of the outputs; nullopt after a defect.
-  std::optional<std::vector<ir::Type>> by_rule(const NodeTree& node, Scope& scope, std::int64_t opset);
+  std::optional<std::vector<ir::Type>> by_rule(const NodeTree& node, const SchemaVersion& version, Scope& scope, std::int64_t opset);
   std::optional<std::vector<ir::Type>> by_call(const NodeTree& node, const FunctionTree& function, Scope& scope);
   void check_types(const NodeTree& node, const SchemaVersion& version, std::vector<ir::Type>& outputs, Scope& scope);
   void set_type(const NodeTree* node, const std::string& name, const ir::Type& found, Scope& scope);
   /// The tensor of a small constant, or an undefined one.
   Tensor constant(const std::string& name, const Scope& scope);
+  bool is_external(const std::string& name, const Scope& scope) const;
   /// The node's attributes as they are for this call.
   std::vector<onnx::AttributeRecord> attributes(const NodeTree& node, const Scope& scope) const;
 
@@ -74,6 +79,18 @@ class Inference {
   std::set<const FunctionTree*> active_;
   std::int64_t visits_left_ = 300'000;  ///< of nodes in functions and nested graphs, which calls may multiply
 };
+
+/// Rules of old versions that the newest forms (to which nodes are brought before inference) do not show: "" or what is broken.
+std::string old_rule(const ops::Schema& schema, const ir::Node& node);
+/// An op whose shapes are those of another on some of its inputs.
+struct Proxy {
+  std::string_view op, as;
+  std::vector<std::size_t> inputs;
+  std::size_t dtype_of;  ///< input whose element type the output has; npos: int32
+};
+const Proxy* proxy_of(std::string_view op);
+/// True for an input whose elements decide shapes.
+bool decides_shapes(std::string_view op, std::size_t input);
 
 /// Shape rules of ops that Lathe does not define (rules.cpp); nullptr: none.
 void (*extra_rule(const ir::Node& node))(ops::InferContext&);

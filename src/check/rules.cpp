@@ -524,6 +524,7 @@ constexpr std::array kRules{
     Entry{kMl, "LinearClassifier", linear_classifier},
     Entry{kMl, "OneHotEncoder", one_hot_encoder},
     Entry{kMl, "SVMClassifier", svm_classifier},
+    Entry{kMl, "TreeEnsembleClassifier", svm_classifier},
     Entry{kMl, "ZipMap", zip_map},
 };
 

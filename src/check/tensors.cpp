@@ -93,10 +93,10 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
   if (t.has_segment) add("tensor-data", "it is stored in segments, which no reader supports");
   if (t.location == 1) {
     if (used_count) add("external-data", fmt::format("its data are external, and it has {} too", used), "one of the two");
-    return external(t, graph, node, called) && findings_.count() == before;
+    return external(t, graph, node, called) && !findings_.any_error(before);
   }
   if (t.location != 0) add("tensor-data", fmt::format("its data_location is {}", t.location), "0 (in the file) or 1 (external)");
-  if (!count || findings_.count() != before) return findings_.count() == before;
+  if (!count || findings_.any_error(before)) return !findings_.any_error(before);
   const auto dtype = static_cast<DType>(t.dtype);
   const std::string described = fmt::format("{} {}", dtype_name(dtype), to_string(t.dims));
   if (*count == 0) {
@@ -111,6 +111,8 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
       if (have < need) add("tensor-data", fmt::format("{} takes {} bytes, raw_data has {}", described, need, have));
       if (have > need) add("tensor-padding", fmt::format("{} takes {} bytes, raw_data has {}", described, need, have));
     }
+  } else if (t.has_raw) {
+    add("tensor-data", fmt::format("it has {} and an empty raw_data", used), "exactly one data field");
   } else if (used != typed_field(dtype)) {
     add("tensor-data", fmt::format("{} is stored in {}", dtype_name(dtype), used), typed_field(dtype));
   } else {
@@ -120,7 +122,7 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
     if (have < least) add("tensor-data", fmt::format("{} takes {} entries of {}, it has {}", described, least, used, have));
     if (have > most) add("tensor-padding", fmt::format("{} takes {} entries of {}, it has {}", described, most, used, have));
   }
-  return findings_.count() == before;
+  return !findings_.any_error(before);
 }
 
 std::optional<std::uint64_t> TensorChecks::file_size(const std::string& location, std::string& why) {
@@ -185,7 +187,7 @@ bool TensorChecks::external(const TensorRecord& t, const GraphTree* graph, const
   if (why == "is a symbolic link" || why.starts_with("has")) add("external-data", fmt::format("the data file '{}' {}", *location, why), "a file of its own");
   const bool known = t.dtype > 0 && t.dtype < kDTypeCount && t.dtype != static_cast<std::int64_t>(DType::kString);
   const auto count = elements(t.dims);
-  if (!known || !count || *count < 0 || !offset) return findings_.count() == before;
+  if (!known || !count || *count < 0 || !offset) return !findings_.any_error(before);
   const std::size_t need = dtype_bytes(static_cast<DType>(t.dtype), *count);
   if (length && *length != need)
     add("external-data", fmt::format("{} {} takes {} bytes, the external data say {}", dtype_name(static_cast<DType>(t.dtype)), to_string(t.dims), need, *length));
@@ -194,7 +196,7 @@ bool TensorChecks::external(const TensorRecord& t, const GraphTree* graph, const
   const auto width = static_cast<std::uint64_t>(dtype_bits(static_cast<DType>(t.dtype))) / 8;
   if (width > 1 && *offset % width != 0)
     add("external-misaligned", fmt::format("its data begin at byte {} of '{}'", *offset, *location), fmt::format("a multiple of {}", width));
-  return findings_.count() == before;
+  return !findings_.any_error(before);
 }
 
 bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTree* node, const std::string& called) {
@@ -212,11 +214,11 @@ bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTre
   if (s.dims.empty()) add("it has no dimensions", "at least one");
   for (const std::int64_t dim : s.dims)
     if (dim <= 0) add(fmt::format("it has an extent of {}", dim), "positive extents");
-  if (findings_.count() != before) return false;
+  if (findings_.any_error(before)) return false;
   const std::int64_t nnz = values.dims[0];
   if (!s.has_indices) {
     if (nnz != 0) add(fmt::format("it has {} values and no indices", nnz));
-    return findings_.count() == before;
+    return !findings_.any_error(before);
   }
   const TensorRecord indices = onnx::parse_tensor(s.indices);
   if (!dense(indices, graph, node, name + "'s indices")) return false;
@@ -230,7 +232,7 @@ bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTre
     add(fmt::format("its indices have the shape {}", to_string(indices.dims)), fmt::format("{} or {}x{}", nnz, nnz, rank));
     return false;
   }
-  if (indices.location == 1) return findings_.count() == before;
+  if (indices.location == 1) return !findings_.any_error(before);
   const auto index = [&](std::int64_t i) {
     if (indices.raw.empty()) return indices.int64s[static_cast<std::size_t>(i)];
     std::int64_t value = 0;
@@ -254,7 +256,7 @@ bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTre
     }
     if (!inside) add(fmt::format("index {} lies outside its shape {}", i, to_string(s.dims)));
     else if (at <= previous) add(fmt::format("index {} is not above the one before it", i), "ascending indices");
-    if (findings_.count() != before) return false;
+    if (findings_.any_error(before)) return false;
     previous = at;
   }
   return true;

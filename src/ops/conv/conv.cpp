@@ -57,10 +57,14 @@ void conv_infer(InferContext& ctx) {
   std::vector<std::int64_t> kernel;
   for (std::size_t axis = 2; axis < w->size(); ++axis) {
     const auto extent = (*w)[axis].constant();
-    if (!extent) return ctx.set(0, ctx.dtype(0), fresh_shape(ctx, x->size()));
+    if (!extent) break;
     kernel.push_back(*extent);
   }
   try {
+    if (kernel.size() + 2 < w->size()) {  // only kernel_shape tells, if anything does
+      if (!ctx.attrs().has("kernel_shape")) return ctx.set(0, ctx.dtype(0), fresh_shape(ctx, x->size()));
+      kernel = ctx.attrs().get_ints("kernel_shape");
+    }
     const Window window = read_window(ctx.attrs(), kernel, x->size() - 2);
     for (std::size_t axis = 0; axis < kernel.size(); ++axis) {
       Dim extent = window.output(axis, (*x)[axis + 2]);
