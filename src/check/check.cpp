@@ -33,7 +33,7 @@ CheckReport run(std::span<const std::byte> bytes, const std::filesystem::path& b
     const auto model = checker::read_tree({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, findings);
     if (model) {
       report.ir_version = model->record.ir_version;
-      for (const onnx::OpsetRecord& opset : model->record.opsets) report.opsets.emplace_back(opset.domain, opset.version);
+      for (const onnx::OpsetRecord& opset : model->record.opsets) report.opsets.emplace_back(checker::printable(opset.domain), opset.version);
       report.nodes = count_nodes(model->graph);
       for (const auto& function : model->functions) report.nodes += count_nodes(function->body);
       checker::TensorChecks tensors(findings, base_dir);

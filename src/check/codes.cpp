@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "check/schema_table.h"
 #include "check/tree.h"
 #include "lathe/status.h"
 
@@ -63,6 +64,7 @@ constexpr std::array kCodes{
     // Types and shapes.
     CodeInfo{"type-mismatch", E, "a tensor has a type that the operator does not take", "@", "insert a Cast, or correct the declared type"},
     CodeInfo{"shape-rule", E, "shapes or attributes break the operator's rule", "@", "correct the tensor or the attribute that is named"},
+    CodeInfo{"unknown-type", E, "a type cannot be told", "", "declare the tensor in value_info"},
     CodeInfo{"type-conflict", E, "the declared type is not the computed one", "IR.md#graphs", "correct the declaration, or drop the value_info"},
     CodeInfo{"shape-conflict", E, "the declared shape is not the computed one", "IR.md#graphs", "correct the declaration, or drop the value_info"},
     CodeInfo{"nested-graph", E, "a nested graph does not fit its node", "@", "give it the inputs and outputs that the operator says"},
@@ -102,6 +104,13 @@ const FunctionTree* ModelTree::function_of(const NodeTree& node) const {
   return at == by_id_.end() ? nullptr : at->second;
 }
 
+std::optional<std::string> ModelTree::nearest_function(const std::string& domain, const std::string& name) const {
+  std::vector<std::string> names;
+  for (const auto& [id, function] : by_id_)
+    if (id[0] == domain) names.push_back(id[1]);
+  return names.empty() ? std::nullopt : std::optional(nearest(name, names));
+}
+
 Defect& Findings::add(std::string_view code, const GraphTree* graph, const NodeTree* node, std::string tensor, std::string what, std::string expected) {
   const CodeInfo& info = code_info(code);
   Defect defect;
@@ -129,11 +138,50 @@ bool Findings::any_error(std::size_t from) const {
   return std::any_of(defects_.begin() + static_cast<std::ptrdiff_t>(from), defects_.end(), [](const Defect& d) { return d.severity == Severity::kError; });
 }
 
+namespace {
+
+/// Length of the UTF-8 sequence at `at`, or 0 where there is none (or one of a control character).
+std::size_t sequence_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(at);
+  if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
+  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || at + length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(at + i) & 0xc0) != 0x80) return 0;
+  const unsigned char second = byte(at + 1);
+  if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90)) return 0;
+  return first == 0xc2 && second < 0xa0 ? 0 : length;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 2000;
+  std::string result;
+  for (std::size_t at = 0; at < text.size();) {
+    if (result.size() > kLongest) {
+      result += "...";
+      break;
+    }
+    if (const std::size_t length = sequence_at(text, at)) {
+      result += text.substr(at, length);
+      at += length;
+    } else {
+      constexpr char kDigits[] = "0123456789abcdef";
+      const auto byte = static_cast<unsigned char>(text[at++]);
+      result += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return result;
+}
+
 std::vector<Defect> Findings::take() {
   const auto rank = [](const Defect& d) { return static_cast<std::size_t>(&code_info(d.code) - kCodes.data()); };
   std::set<std::string> seen;
   std::vector<std::pair<std::size_t, Defect>> kept;
   for (Defect& d : defects_) {
+    for (std::string* text : {&d.node, &d.op, &d.tensor, &d.where, &d.what, &d.expected, &d.spec}) *text = printable(*text);
     const std::string key = d.code + '\0' + d.where + '\0' + d.node + '\0' + d.op + '\0' + d.tensor + '\0' + d.what;
     if (seen.insert(key).second) kept.emplace_back(rank(d) + (d.severity == Severity::kError ? 0 : kCodes.size()), std::move(d));
   }

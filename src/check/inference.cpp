@@ -277,6 +277,12 @@ bool Inference::walk_node(const NodeTree& node, Scope& scope) {
   if (node.form_broken) return false;
   for (const std::string& input : node.record.inputs)
     if (!input.empty() && scope.is_lost(input) && !scope.type(input)) return false;
+  if (version && !scope.foreign)
+    for (const std::string& input : node.record.inputs)
+      if (scope.untyped.contains(input) && !scope.type(input)) {
+        findings_.add("unknown-type", scope.graph, &node, input, fmt::format("the type of '{}' cannot be told: the function that makes it calls an operator of a foreign domain", input));
+        return false;
+      }
   std::optional<std::vector<ir::Type>> outputs;
   if (function) {
     outputs = by_call(node, *function, scope);
@@ -471,6 +477,8 @@ std::optional<std::vector<ir::Type>> Inference::by_call(const NodeTree& node, co
   if (findings_.any_error(before)) return std::nullopt;
   for (std::size_t i = 0; i < f.outputs.size() && i < types.size(); ++i)
     if (const ir::Type* type = body.type(f.outputs[i])) types[i] = *type;
+  for (std::size_t i = 0; i < types.size(); ++i)
+    if (types[i].kind == ir::TypeKind::kUnknown && (body.foreign || !body.untyped.empty())) scope.untyped.insert(node.record.outputs[i]);
   return types;
 }
 

@@ -34,6 +34,7 @@ class Inference {
     std::unordered_map<std::string, Tensor> constants;
     std::unordered_map<std::string, const InitializerTree*> initializers;
     std::set<std::string> lost;      ///< results of nodes that were not understood: what depends on their types says nothing new
+    std::set<std::string> untyped;   ///< results of calls of functions that hold operators which nobody here knows
     std::set<std::string> absent;    ///< inputs of a function that its call leaves out
     std::set<std::string> external;  ///< Constant nodes whose data are in another file
     bool foreign = false;  ///< an operator was met that nobody here knows: what follows may be known in part only

@@ -126,6 +126,9 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
       const std::string near = nearest_op(domain, node.record.op);
       Defect& defect = findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no operator {} in {}", node.record.op, called(domain)), near.empty() ? "" : near + "?");
       if (function) defect.remedy = "move the local function of this name to a domain of its own";
+    } else if (const auto near = model_.nearest_function(domain, node.record.op); near && !ops::find_op(domain, node.record.op)) {
+      findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no local function {}", node.op_text()), near->empty() ? "" : *near + "?").remedy =
+          "correct the name, or add the function to the model";
     } else if (!ops::find_op(domain, node.record.op)) {
       findings_.add("unsupported-operator", &graph, &node, {}, fmt::format("{} is an operator that only its domain's own runtime knows", node.op_text()));
       return;

@@ -131,8 +131,11 @@ void StructureChecks::check_type(const onnx::TypeRecord& type, const ValueTree& 
     if (dim.kind == onnx::DimRecord::Kind::kValue && dim.value < 0)
       findings_.add("negative-dim", &graph, nullptr, value.name, fmt::format("{} '{}' has the extent {} at axis {}", what, value.name, dim.value, axis));
   }
+  if (!type.element) return;
   // The elements of sequences and optionals may have any shape.
-  if (type.element) check_type(*type.element, value, graph, what, false);
+  const bool bare = type.element->kind == Kind::kTensor || type.element->kind == Kind::kSparseTensor;
+  if (bare && main && (!type.element->has_dtype || type.element->dtype == 0)) lacks("the type of its elements");
+  check_type(*type.element, value, graph, what, main && !bare);
 }
 
 void StructureChecks::check_value(const ValueTree& value, const GraphTree& graph, const char* what, bool main) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -81,10 +82,15 @@ struct ModelTree {
   /// The local function that a node calls, or nullptr.
   const FunctionTree* function_of(const NodeTree& node) const;
   void index_functions();
+  /// "" or a local function of the domain that is named nearly so; nullopt: the domain has no functions.
+  std::optional<std::string> nearest_function(const std::string& domain, const std::string& name) const;
 
  private:
   std::map<std::array<std::string, 3>, const FunctionTree*> by_id_;  // domain, name, overload
 };
+
+/// What a file calls things may be anything: the report is printable UTF-8 of bounded length.
+std::string printable(std::string_view text);
 
 /// Collects defects; the same one twice (a function that is called twice) is one.
 class Findings {

@@ -86,6 +86,8 @@ std::string reshape(const ir::Node& node) {
 std::string old_rule(const ops::Schema& schema, const ir::Node& node) {
   if (node.is("Split")) return split(schema, node);
   if (node.is("Softmax") || node.is("LogSoftmax") || node.is("Hardmax")) return flattening(schema, node);
+  if (node.is("ConstantOfShape"))
+    if (const Tensor value = node.attrs.get_tensor("value"); value.defined() && value.rank() != 1) return fmt::format("attribute 'value' has the shape {}; expected one element", to_string(value.dims()));
   if (node.is("Reshape")) return reshape(node);
   if (node.is("Conv") || node.is("MaxPool") || node.is("AveragePool") || node.is("LpPool") || node.is("ConvTranspose")) return window_lists(node);
   if (node.domain.empty() && (node.op.starts_with("Reduce") || node.op == "ArgMax" || node.op == "ArgMin"))
