@@ -41,7 +41,7 @@ CheckReport run(std::span<const std::byte> bytes, const std::filesystem::path& b
       checker::Inference(*model, findings, base_dir).run();
     }
   } catch (const protozero::exception& error) {
-    findings.add("broken-encoding", nullptr, nullptr, {}, fmt::format("a part of the file cannot be read ({})", error.what()));
+    findings.add("broken-encoding", nullptr, nullptr, {}, fmt::format("a part of the file cannot be read: {}", checker::reason(error)));
   } catch (const std::bad_alloc&) {
     throw Error(Code::kOutOfMemory, "there is not enough memory to check the file").in_source(report.source);
   }

@@ -169,6 +169,7 @@ void Inference::set_type(const NodeTree* node, const std::string& name, const ir
   if (what.empty()) return;
   Defect& defect = findings_.add(what + "-conflict", scope.graph, node, name, fmt::format("it computes {}, the model declares {}", text(found), text(existing)));
   if (scope.foreign) defect.severity = Severity::kWarning;
+  existing = found;  // so that the wrong declaration breaks no rule of the nodes behind it
 }
 
 // Graphs --------------------------------------------------------------------------------------------------------------
@@ -469,6 +470,7 @@ std::optional<std::vector<ir::Type>> Inference::by_call(const NodeTree& node, co
       continue;
     }
     if (const ir::Type* type = scope.type(name)) body.types[f.inputs[i]] = *type;
+    else if (scope.untyped.contains(name)) body.untyped.insert(f.inputs[i]);
     if (const Tensor tensor = constant(name, scope); tensor.defined()) body.constants.emplace(f.inputs[i], tensor);
   }
   const std::size_t before = findings_.count();

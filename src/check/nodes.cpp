@@ -60,7 +60,7 @@ void StructureChecks::check_node(NodeTree& node, GraphTree& graph, const Place& 
     check_attribute(attribute, node, graph, place, names);
   }
   if (!node.record.op.empty()) check_signature(node, graph, place);
-  node.form_broken = findings_.any_error(before);
+  node.form_broken |= findings_.any_error(before);
 }
 
 void StructureChecks::check_attribute(AttributeTree& attribute, NodeTree& node, GraphTree& graph, const Place& place, const Names& names) {
@@ -88,14 +88,14 @@ void StructureChecks::check_attribute(AttributeTree& attribute, NodeTree& node, 
     try {
       tensors_.tensor(view, &graph, &node, fmt::format("attribute '{}'", a.name));
     } catch (const protozero::exception& error) {
-      findings_.add("broken-encoding", &graph, &node, {}, fmt::format("attribute '{}' cannot be read ({})", a.name, error.what()));
+      findings_.add("broken-encoding", &graph, &node, {}, fmt::format("attribute '{}' cannot be read: {}", a.name, reason(error)));
     }
   }
   for (const data_view view : a.sparses) {
     try {
       tensors_.sparse(view, &graph, &node, fmt::format("attribute '{}'", a.name));
     } catch (const protozero::exception& error) {
-      findings_.add("broken-encoding", &graph, &node, {}, fmt::format("attribute '{}' cannot be read ({})", a.name, error.what()));
+      findings_.add("broken-encoding", &graph, &node, {}, fmt::format("attribute '{}' cannot be read: {}", a.name, reason(error)));
     }
   }
   const Place inner{place.opsets, false, place.function};
@@ -108,6 +108,8 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
   if (imported == place.opsets.end() && node.record.domain.empty()) imported = place.opsets.find("ai.onnx");
   const FunctionTree* function = model_.function_of(node);
   if (imported == place.opsets.end()) {
+    node.form_broken = true;
+    if (place.opsets.empty() && !place.function) return;  // said once, of the model
     const std::string who = place.function ? "the function" : "the model";
     if (node.record.domain == "ai.onnx" && place.opsets.contains(""))
       findings_.add("opset-missing", &graph, &node, {}, fmt::format("it is of the domain 'ai.onnx', {} imports ''", who), "the same spelling").remedy = "leave the node's domain empty";

@@ -191,6 +191,7 @@ void StructureChecks::check_graph(GraphTree& graph, const Place& place, const Na
     if (count > 1) findings_.add("node-name-duplicate", &graph, nullptr, {}, fmt::format("{} nodes are named '{}'", count, name));
   std::map<std::size_t, std::vector<std::string>> unsorted;
   for (NodeTree& node : graph.nodes) {
+    if (node.unreadable) continue;
     std::set<std::string> reported;
     for (const std::string& input : node.record.inputs) {
       if (input.empty() || names.visible(input) || !reported.insert(input).second) continue;
@@ -341,7 +342,7 @@ void StructureChecks::check_function(FunctionTree& function) {
     try {
       name = onnx::parse_attribute(view).name;
     } catch (const protozero::exception& error) {
-      findings_.add("broken-encoding", &body, nullptr, {}, fmt::format("a default of an attribute cannot be read ({})", error.what()));
+      findings_.add("broken-encoding", &body, nullptr, {}, fmt::format("a default of an attribute cannot be read: {}", reason(error)));
       continue;
     }
     if (!seen.insert(name).second) form(fmt::format("the attribute '{}' is listed twice", name));
@@ -352,6 +353,7 @@ void StructureChecks::check_function(FunctionTree& function) {
       if (!output.empty()) names.later.insert(output);
   std::map<std::size_t, std::vector<std::string>> unsorted;
   for (NodeTree& node : body.nodes) {
+    if (node.unreadable) continue;
     for (const std::string& input : node.record.inputs) {
       if (input.empty() || names.visible(input)) continue;
       if (names.promised(input)) unsorted[node.record.index].push_back(input);
@@ -468,7 +470,7 @@ void StructureChecks::check_training() {
       check(update, "update_binding", algorithm);
     }
   } catch (const protozero::exception& error) {
-    findings_.add("broken-encoding", nullptr, nullptr, {}, fmt::format("the training information cannot be read ({})", error.what()));
+    findings_.add("broken-encoding", nullptr, nullptr, {}, fmt::format("the training information cannot be read: {}", reason(error)));
   }
 }
 

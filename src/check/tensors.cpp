@@ -23,6 +23,11 @@ std::optional<std::int64_t> elements(const Dims& dims) {
   return count;
 }
 
+/// "float[2, 3]"
+std::string type_text(std::int64_t dtype, const Dims& dims) {
+  return fmt::format("{}[{}]", dtype_name(static_cast<DType>(dtype)), fmt::join(dims, ", "));
+}
+
 struct Field {
   const char* name;
   std::size_t entries;
@@ -98,7 +103,7 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
   if (t.location != 0) add("tensor-data", fmt::format("its data_location is {}", t.location), "0 (in the file) or 1 (external)");
   if (!count || findings_.any_error(before)) return !findings_.any_error(before);
   const auto dtype = static_cast<DType>(t.dtype);
-  const std::string described = fmt::format("{} {}", dtype_name(dtype), to_string(t.dims));
+  const std::string described = type_text(t.dtype, t.dims);
   if (*count == 0) {
     if (used_count) add("tensor-data", fmt::format("{} has no elements, but {} holds some", described, used));
   } else if (used_count != 1) {
@@ -190,7 +195,7 @@ bool TensorChecks::external(const TensorRecord& t, const GraphTree* graph, const
   if (!known || !count || *count < 0 || !offset) return !findings_.any_error(before);
   const std::size_t need = dtype_bytes(static_cast<DType>(t.dtype), *count);
   if (length && *length != need)
-    add("external-data", fmt::format("{} {} takes {} bytes, the external data say {}", dtype_name(static_cast<DType>(t.dtype)), to_string(t.dims), need, *length));
+    add("external-data", fmt::format("{} takes {} bytes, the external data say {}", type_text(t.dtype, t.dims), need, *length));
   else if (*offset > *size || need > *size - *offset)
     add("external-range", fmt::format("bytes {} to {} of '{}' are needed, the file has {}", *offset, *offset + need, *location, *size));
   const auto width = static_cast<std::uint64_t>(dtype_bits(static_cast<DType>(t.dtype))) / 8;

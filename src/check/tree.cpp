@@ -19,7 +19,7 @@ void tolerant(Findings& findings, const GraphTree* graph, const NodeTree* node, 
   } catch (const onnx::TooDeep& error) {
     findings.add("nested-too-deeply", graph, node, {}, fmt::format("{}: {}", what, error.what()));
   } catch (const protozero::exception& error) {
-    findings.add("broken-encoding", graph, node, {}, fmt::format("{} cannot be read ({})", what, error.what()));
+    findings.add("broken-encoding", graph, node, {}, fmt::format("{} cannot be read: {}", what, reason(error)));
   }
 }
 
@@ -65,7 +65,11 @@ void read_nodes(const std::vector<data_view>& views, GraphTree& graph, Findings&
   for (std::size_t i = 0; i < views.size(); ++i) {
     NodeTree& node = graph.nodes[i];
     node.record.index = i;
-    tolerant(findings, &graph, nullptr, fmt::format("node #{}", i), [&] { node.record = onnx::parse_node(views[i], i); });
+    node.unreadable = node.form_broken = true;
+    tolerant(findings, &graph, nullptr, fmt::format("node #{}", i), [&] {
+      node.record = onnx::parse_node(views[i], i);
+      node.unreadable = node.form_broken = false;
+    });
     node.domain = node.record.domain == "ai.onnx" ? "" : node.record.domain;
     for (const data_view view : node.record.attributes) {
       tolerant(findings, &graph, &node, "an attribute", [&] {
@@ -73,7 +77,9 @@ void read_nodes(const std::vector<data_view>& views, GraphTree& graph, Findings&
         for (const data_view inner : attribute.record.graphs) {
           auto tree = std::make_unique<GraphTree>();
           const std::string here = fmt::format("{} of {} '{}'", attribute.record.name, node.record.op, node.label());
-          read_graph_tree(inner, *tree, graph.where.empty() ? here : here + " in " + graph.where, findings, depth + 1);
+          // Names of names of names: a deep nest must not make texts of square size.
+          const std::string where = graph.where.empty() ? here : depth < 3 ? here + " in " + graph.where : fmt::format("{} ({} graphs deep)", here, depth + 1);
+          read_graph_tree(inner, *tree, where, findings, depth + 1);
           attribute.graphs.push_back(std::move(tree));
         }
         for (const data_view inner : attribute.record.types) onnx::parse_type(inner);
@@ -87,8 +93,7 @@ void read_nodes(const std::vector<data_view>& views, GraphTree& graph, Findings&
 
 void read_graph_tree(data_view bytes, GraphTree& graph, std::string where, Findings& findings, int depth) {
   if (depth > kMaxDepth) throw onnx::TooDeep();
-  // Names of names of names: a deep nest must not make texts of square size.
-  graph.where = where.size() > 300 ? where.substr(0, 300) + "..." : std::move(where);
+  graph.where = std::move(where);
   onnx::GraphRecord record = onnx::parse_graph(bytes);
   graph.name = std::move(record.name);
   for (const data_view view : record.inputs) graph.inputs.push_back(read_value(view, graph, "an input", findings));
@@ -109,7 +114,7 @@ std::unique_ptr<ModelTree> read_tree(data_view bytes, Findings& findings) {
   try {
     model->record = onnx::parse_model(bytes);
   } catch (const protozero::exception& error) {
-    findings.add("not-onnx", nullptr, nullptr, {}, fmt::format("the file is cut off or is not an ONNX model ({})", error.what()));
+    findings.add("not-onnx", nullptr, nullptr, {}, fmt::format("the file is cut off or is not an ONNX model: {}", reason(error)));
     readable = false;
   }
   if (readable && !model->record.has_graph) findings.add("not-onnx", nullptr, nullptr, {}, "the file holds no graph");

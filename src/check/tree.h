@@ -34,6 +34,7 @@ struct NodeTree {
   onnx::NodeRecord record;
   std::vector<AttributeTree> attributes;
   std::string domain;        ///< "" for ai.onnx
+  bool unreadable = false;   ///< its encoding is damaged
   bool form_broken = false;  ///< breaks its op's signature: no types are looked for
 
   std::string label() const { return record.name.empty() ? std::string("#").append(std::to_string(record.index)) : record.name; }
@@ -89,6 +90,8 @@ struct ModelTree {
   std::map<std::array<std::string, 3>, const FunctionTree*> by_id_;  // domain, name, overload
 };
 
+/// Why an encoding is broken, in words.
+std::string reason(const protozero::exception& error);
 /// What a file calls things may be anything: the report is printable UTF-8 of bounded length.
 std::string printable(std::string_view text);
 
