@@ -169,6 +169,20 @@ static void test_build_inspect_run(void) {
   unlink(file);
 }
 
+static void test_check(void) {
+  lathe_check_report* report = NULL;
+  CHECK(lathe_check_bytes(kModel, sizeof kModel, &report) == LATHE_OK);
+  CHECK(lathe_check_errors(report) == 0 && lathe_check_warnings(report) == 0);
+  CHECK(strstr(lathe_check_text(report), ": valid") != NULL);
+  lathe_check_destroy(report);
+  CHECK(lathe_check_bytes(kModel, sizeof kModel - 3, &report) == LATHE_OK);
+  CHECK(lathe_check_errors(report) == 1 && strstr(lathe_check_json(report), "\"not-onnx\"") != NULL);
+  lathe_check_destroy(report);
+  lathe_check_destroy(NULL);
+  CHECK(lathe_check("/no/such/model.onnx", &report) == LATHE_IO);
+  CHECK(lathe_check(NULL, &report) == LATHE_INVALID_ARGUMENT);
+}
+
 /* A program compiled with an older, shorter header: nothing behind its struct is touched, and it builds. */
 static void test_older_caller(void) {
   struct {
@@ -282,6 +296,7 @@ int main(void) {
   CHECK(strcmp(lathe_version(), "0.1.0") == 0);
   CHECK(strcmp(lathe_last_error(), "") == 0);
   test_build_inspect_run();
+  test_check();
   test_older_caller();
   test_errors();
   test_cancel_in_every_phase();

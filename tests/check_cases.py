@@ -48,7 +48,9 @@ def add(m, *args, at=None, **kwargs):
 
 
 def function(name, nodes, domain="local", inputs=("a",), outputs=("b",), opset=20, attributes=()):
-    return helper.make_function(domain, name, list(inputs), list(outputs), nodes, [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)], list(attributes))
+    return helper.make_function(
+        domain, name, list(inputs), list(outputs), nodes, [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)], list(attributes)
+    )
 
 
 # The file ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import argparse
 import collections
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +25,10 @@ HERE = Path(__file__).resolve().parent
 
 def judge(seed, index, names=None, folder=None):
     """What the three say, without ever raising for what they say."""
+    import onnx
+
     import lathe
     import mutants
-    import onnx
 
     model, description = mutants.mutant(seed, index, names)
     data = model.SerializeToString()
@@ -66,9 +69,11 @@ def prepare(folder):
 
 
 def worker(seed, indices, names):
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))  # what hangs or grows without end dies, and is counted as a crash
     with tempfile.TemporaryDirectory() as folder:
         prepare(folder)
         for index in indices:
+            signal.alarm(60)
             print(json.dumps({"begin": index}), flush=True)
             last = None
             for last in judge(seed, index, names, folder):

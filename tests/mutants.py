@@ -230,13 +230,9 @@ def made_optional():
 
 
 def made_sparse():
-    sparse = helper.make_sparse_tensor(
-        helper.make_tensor("w", F, [3], [1.0, 2.0, 3.0]), helper.make_tensor("", I64, [3], [0, 3, 5]), [2, 3]
-    )
+    sparse = helper.make_sparse_tensor(helper.make_tensor("w", F, [3], [1.0, 2.0, 3.0]), helper.make_tensor("", I64, [3], [0, 3, 5]), [2, 3])
     dense = numpy_helper.from_array(np.ones((2, 3), np.float32), "d")
-    return _model(
-        [helper.make_node("Add", ["x", "d"], ["y"], name="add")], [_info("x", F, [2, 3])], [_info("y", F, [2, 3])], [dense], sparse=[sparse]
-    )
+    return _model([helper.make_node("Add", ["x", "d"], ["y"], name="add")], [_info("x", F, [2, 3])], [_info("y", F, [2, 3])], [dense], sparse=[sparse])
 
 
 def made_quantised():
@@ -305,7 +301,14 @@ def made_trees():
             node,
             helper.make_node("Scaler", ["l"], ["s"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0], name="scale"),
             helper.make_node(
-                "LinearClassifier", ["s"], ["label", "prob"], domain="ai.onnx.ml", coefficients=[1.0, 2.0, 3.0, 4.0], intercepts=[0.0, 0.0], classlabels_ints=[0, 1], name="classify"
+                "LinearClassifier",
+                ["s"],
+                ["label", "prob"],
+                domain="ai.onnx.ml",
+                coefficients=[1.0, 2.0, 3.0, 4.0],
+                intercepts=[0.0, 0.0],
+                classlabels_ints=[0, 1],
+                name="classify",
             ),
         ],
         [_info("x", I64, ["n", 2])],
@@ -406,7 +409,9 @@ def rename_op(m, rng):
     if node is None:
         return False
     op = node.op_type
-    node.op_type = rng.choice([op.lower(), op + "X", op[:-1], op[1:], "", "Relu", "Add", "Gelu", "Identity", "Upsample", "Scatter", "Swish", "BitCast", "LpNormalization", op[::-1]])
+    node.op_type = rng.choice(
+        [op.lower(), op + "X", op[:-1], op[1:], "", "Relu", "Add", "Gelu", "Identity", "Upsample", "Scatter", "Swish", "BitCast", "LpNormalization", op[::-1]]
+    )
 
 
 def change_domain(m, rng):
@@ -688,7 +693,11 @@ def external_tensor(m, rng):
     if not keep:
         t.ClearField("raw_data")
     size = len(data)
-    for key, value in (("location", rng.choice(["data.bin", "absent.bin", "../up.bin", "/etc/hostname", "", "sub/data.bin", "data..bin"])), ("offset", rng.choice(["0", "4096", "-1", "x", "1", "99999999"])), ("length", rng.choice([str(size), str(size + 1), "0", "x"]))):
+    for key, value in (
+        ("location", rng.choice(["data.bin", "absent.bin", "../up.bin", "/etc/hostname", "", "sub/data.bin", "data..bin"])),
+        ("offset", rng.choice(["0", "4096", "-1", "x", "1", "99999999"])),
+        ("length", rng.choice([str(size), str(size + 1), "0", "x"])),
+    ):
         if rng.random() < 0.85:
             t.external_data.add(key=key, value=value)
 
@@ -813,7 +822,11 @@ def use_later(m, rng):
 
 def change_constant(m, rng):
     """Other numbers in a small constant: a shape, axes, indices."""
-    tensors = [t for t in [*m.graph.initializer, *(a.t for n in m.graph.node for a in n.attribute if a.type == AttributeProto.TENSOR)] if t.data_type in (I64, TensorProto.INT32) and 0 < len(t.raw_data) <= 256]
+    tensors = [
+        t
+        for t in [*m.graph.initializer, *(a.t for n in m.graph.node for a in n.attribute if a.type == AttributeProto.TENSOR)]
+        if t.data_type in (I64, TensorProto.INT32) and 0 < len(t.raw_data) <= 256
+    ]
     if not tensors:
         return False
     t = rng.choice(tensors)
@@ -860,10 +873,45 @@ def external_consistently(m, rng):
 
 
 MUTATIONS = [
-    *[drop_node, duplicate_node, swap_nodes, rename_op, change_domain, drop_input, blank_input, add_input, rewire_input, drop_output, rename_output, add_output],
+    *[
+        drop_node,
+        duplicate_node,
+        swap_nodes,
+        rename_op,
+        change_domain,
+        drop_input,
+        blank_input,
+        add_input,
+        rewire_input,
+        drop_output,
+        rename_output,
+        add_output,
+    ],
     *[rename_node, drop_attribute, rename_attribute, duplicate_attribute, add_attribute, retype_attribute, change_attribute, retype_value, reshape_value],
-    *[drop_value, rename_value, duplicate_value, damage_tensor, external_tensor, drop_initializer, duplicate_initializer, damage_sparse, change_opset, change_ir],
-    *[change_constant, change_constant, change_attribute, change_attribute, reshape_value, rename_node, drop_value_info, drop_value_info, rename_consistently, external_consistently],
+    *[
+        drop_value,
+        rename_value,
+        duplicate_value,
+        damage_tensor,
+        external_tensor,
+        drop_initializer,
+        duplicate_initializer,
+        damage_sparse,
+        change_opset,
+        change_ir,
+    ],
+    *[
+        change_constant,
+        change_constant,
+        change_attribute,
+        change_attribute,
+        reshape_value,
+        rename_node,
+        drop_value_info,
+        drop_value_info,
+        rename_consistently,
+        external_consistently,
+    ],
     *[change_metadata, graph_name, damage_function, damage_nested, use_later, change_attribute, retype_value, reshape_value, damage_tensor, rewire_input],
 ]
 

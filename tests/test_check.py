@@ -144,6 +144,9 @@ def test_zoo(tmp_path):
     wrong = []
     for name in zoo.names():
         report = lathe.check(zoo.stripped(name).read_bytes(), base_dir=tmp_path)
+        if name == "ort_hf_t5":  # ONNX Runtime's optimiser puts an operator of its own into ai.onnx; onnx.checker refuses it too
+            assert {d.code for d in report.errors} == {"unknown-operator"}
+            continue
         odd = {d.code for d in report} - {"unsupported-operator", "node-name-duplicate", "value-info-stray", "opset-duplicate"}
         if not report or odd:
             wrong.append(f"{name}: {report}")
@@ -194,6 +197,15 @@ def test_damaged_bytes():
 def test_hostile_sizes():
     """Sizes that a file merely states allocate nothing."""
     model = check_cases.sound()
+    model.graph.input.append(helper.make_tensor_value_info("long", TensorProto.INT64, [1 << 40]))
+    for op, inputs in {
+        "Reshape": ["x", "long"],
+        "Expand": ["x", "long"],
+        "ConstantOfShape": ["long"],
+        "Unsqueeze": ["x", "long"],
+        "Tile": ["x", "long"],
+    }.items():
+        model.graph.node.append(helper.make_node(op, inputs, [op + "_long"], name=op))
     huge = helper.make_tensor("h", F, [1], [1.0])
     huge.dims[0] = 1 << 40
     model.graph.initializer.append(huge)
@@ -204,6 +216,8 @@ def test_hostile_sizes():
         model.graph.node.append(helper.make_node("Expand", ["c", name], [name + "_ex"], name=name + "_e"))
     report = lathe.check(model)
     assert "tensor-data" in {d.code for d in report}
+    ranks = [d.op for d in report.errors if "would have rank 1099511627776" in d.what or "rank 1099511627778" in d.what]
+    assert {"Reshape", "Expand", "ConstantOfShape", "Unsqueeze"} <= set(ranks)
 
 
 def test_calls_that_multiply():

@@ -19,7 +19,7 @@ import pytest
 import models
 from zoo import need, program
 
-COMMANDS = ["export", "simplify", "show", "build", "run", "bench", "verify", "profile", "ops", "devices", "completion", "python", "install-shims"]
+COMMANDS = ["export", "check", "simplify", "show", "build", "run", "bench", "verify", "profile", "ops", "devices", "completion", "python", "install-shims"]
 QUICK = ["--budget", "0"]
 
 

@@ -92,7 +92,9 @@ def type_set(types):
 
 def formal(p):
     option = p.option.name
-    mark = {"Single": "", "Optional": "?", "Variadic": ("" if p.is_homogeneous else "*+"[p.min_arity]) + "*+"[p.min_arity] if option == "Variadic" else ""}[option]
+    mark = {"Single": "", "Optional": "?", "Variadic": ("" if p.is_homogeneous else "*+"[p.min_arity]) + "*+"[p.min_arity] if option == "Variadic" else ""}[
+        option
+    ]
     return f"{p.name}{mark}:{bare(p.type_str)}"
 
 

@@ -32,11 +32,11 @@ struct Defect {
 };
 
 struct CheckReport {
-  std::string source;        ///< the file, as given
+  std::string source;  ///< the file, as given
   std::int64_t ir_version = 0;
   std::vector<std::pair<std::string, std::int64_t>> opsets;  ///< domain as written, version
-  std::size_t nodes = 0;     ///< nested graphs and functions included
-  std::vector<Defect> defects;  ///< errors first
+  std::size_t nodes = 0;                                     ///< nested graphs and functions included
+  std::vector<Defect> defects;                               ///< errors first
 
   std::size_t errors() const noexcept;
   std::size_t warnings() const noexcept { return defects.size() - errors(); }

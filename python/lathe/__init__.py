@@ -26,7 +26,6 @@ from typing import Any, Optional, Union
 
 from lathe import _lathe
 from lathe._lathe import Context, DeviceArray, Engine, Error, IoInfo
-
 from lathe.checking import CheckReport, Defect, report_from
 
 __all__ = ["CheckReport", "Context", "Defect", "DeviceArray", "Engine", "Error", "IoInfo", "build", "check", "export", "load", "set_log", "simplify"]

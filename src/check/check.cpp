@@ -36,6 +36,9 @@ CheckReport run(std::span<const std::byte> bytes, const std::filesystem::path& b
       for (const onnx::OpsetRecord& opset : model->record.opsets) report.opsets.emplace_back(checker::printable(opset.domain), opset.version);
       report.nodes = count_nodes(model->graph);
       for (const auto& function : model->functions) report.nodes += count_nodes(function->body);
+    }
+    // What is behind damage would be reported as missing.
+    if (model && !findings.any_error()) {
       checker::TensorChecks tensors(findings, base_dir);
       checker::StructureChecks(*model, findings, tensors).run();
       checker::Inference(*model, findings, base_dir).run();
@@ -112,8 +115,14 @@ std::string CheckReport::json() const {
     nlohmann::ordered_json one;
     one["code"] = d.code;
     one["severity"] = d.severity == Severity::kError ? "error" : "warning";
-    for (const auto& [name, value] : std::initializer_list<std::pair<const char*, const std::string&>>{
-             {"node", d.node}, {"op", d.op}, {"tensor", d.tensor}, {"where", d.where}, {"what", d.what}, {"expected", d.expected}, {"remedy", d.remedy}, {"spec", d.spec}})
+    for (const auto& [name, value] : std::initializer_list<std::pair<const char*, const std::string&>>{{"node", d.node},
+                                                                                                       {"op", d.op},
+                                                                                                       {"tensor", d.tensor},
+                                                                                                       {"where", d.where},
+                                                                                                       {"what", d.what},
+                                                                                                       {"expected", d.expected},
+                                                                                                       {"remedy", d.remedy},
+                                                                                                       {"spec", d.spec}})
       one[name] = value;
     j["defects"].push_back(std::move(one));
   }

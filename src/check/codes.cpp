@@ -22,12 +22,15 @@ constexpr std::array kCodes{
     CodeInfo{"broken-encoding", E, "the encoding is damaged", "", "copy or export the file again"},
     CodeInfo{"nested-too-deeply", E, "parts are nested too deeply", "", "export the model again without such nesting"},
     CodeInfo{"ir-version", E, "the IR version is missing or not known", "IR.md#onnx-versioning", "save the model with a released version of onnx"},
-    CodeInfo{"ir-version-rule", W, "something is newer than the file's IR version", "IR.md#onnx-versioning", "raise ir_version to that of the onnx release that wrote the file"},
-    CodeInfo{"opset-missing", E, "an operator set is not imported", "IR.md#operator-sets", "add it to the model's opset_import (of a function: to the function's)"},
+    CodeInfo{"ir-version-rule", W, "something is newer than the file's IR version", "IR.md#onnx-versioning",
+             "raise ir_version to that of the onnx release that wrote the file"},
+    CodeInfo{"opset-missing", E, "an operator set is not imported", "IR.md#operator-sets",
+             "add it to the model's opset_import (of a function: to the function's)"},
     CodeInfo{"opset-duplicate", E, "an operator set is imported twice", "IR.md#operator-sets", "keep one import per domain"},
     CodeInfo{"opset-version", E, "an opset version is out of range", "IR.md#operator-sets", "import a released version"},
     CodeInfo{"metadata-duplicate", E, "a metadata key is used twice", "IR.md#optional-metadata", "keep one entry per key"},
-    CodeInfo{"training-info", E, "the training information contradicts the model", "IR.md#training-related-information", "bind names of initializers and outputs, each once"},
+    CodeInfo{"training-info", E, "the training information contradicts the model", "IR.md#training-related-information",
+             "bind names of initializers and outputs, each once"},
     // Functions.
     CodeInfo{"function-form", E, "a local function is not well formed", "IR.md#functions", "export the model again, or inline the function"},
     CodeInfo{"function-duplicate", E, "two local functions have one identity", "IR.md#functions", "rename one, or remove it"},
@@ -71,14 +74,18 @@ constexpr std::array kCodes{
     CodeInfo{"negative-dim", E, "an extent is negative", "IR.md#tensor-definition", "use a name or no value for an extent that is not known"},
     // Data.
     CodeInfo{"tensor-type", E, "a tensor's element type is missing or not known", "IR.md#tensor-element-types", "store it with a type of onnx.proto"},
-    CodeInfo{"tensor-data", E, "a tensor's data do not fit its type and shape", "IR.md#tensor-definition", "write the tensor again: the file is damaged, or its writer faulty"},
+    CodeInfo{"tensor-data", E, "a tensor's data do not fit its type and shape", "IR.md#tensor-definition",
+             "write the tensor again: the file is damaged, or its writer faulty"},
     CodeInfo{"tensor-padding", E, "a tensor holds more data than its shape takes", "IR.md#tensor-definition", "write the tensor again"},
     CodeInfo{"sparse-tensor", E, "a sparse tensor is not well formed", "IR.md#tensor-definition", "write values [N] and sorted indices inside the shape"},
     CodeInfo{"external-data", E, "external data are described wrongly", "IR.md#external-tensor-data", "save the model again with its data file beside it"},
     CodeInfo{"external-missing", E, "an external data file is missing", "IR.md#external-tensor-data", "copy the data file beside the model"},
-    CodeInfo{"external-range", E, "external data lie outside their file", "IR.md#external-tensor-data", "the data file is cut off, or belongs to another model"},
-    CodeInfo{"external-shape", E, "a constant that shapes depend on is in another file", "", "keep small tensors in the model (size_threshold=1024 of onnx.save)"},
-    CodeInfo{"external-misaligned", W, "external data are not aligned to their type", "IR.md#external-tensor-data", "offsets that are multiples of 4096 can be mapped"},
+    CodeInfo{"external-range", E, "external data lie outside their file", "IR.md#external-tensor-data",
+             "the data file is cut off, or belongs to another model"},
+    CodeInfo{"external-shape", E, "a constant that shapes depend on is in another file", "",
+             "keep small tensors in the model (size_threshold=1024 of onnx.save)"},
+    CodeInfo{"external-misaligned", W, "external data are not aligned to their type", "IR.md#external-tensor-data",
+             "offsets that are multiples of 4096 can be mapped"},
 };
 
 }  // namespace
@@ -160,7 +167,8 @@ std::string reason(const protozero::exception& error) {
   if (dynamic_cast<const protozero::end_of_buffer_exception*>(&error)) return "it ends too early";
   if (dynamic_cast<const protozero::varint_too_long_exception*>(&error)) return "a number has too many bytes";
   if (dynamic_cast<const protozero::invalid_length_exception*>(&error)) return "a list is cut off";
-  if (dynamic_cast<const protozero::unknown_pbf_wire_type_exception*>(&error) || dynamic_cast<const protozero::invalid_tag_exception*>(&error)) return "it holds bytes that are no field";
+  if (dynamic_cast<const protozero::unknown_pbf_wire_type_exception*>(&error) || dynamic_cast<const protozero::invalid_tag_exception*>(&error))
+    return "it holds bytes that are no field";
   return error.what();
 }
 

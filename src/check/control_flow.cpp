@@ -49,7 +49,8 @@ std::optional<std::vector<Type>> Inference::nested(const NodeTree& node, const c
   if (!held || held->graphs.empty()) return std::nullopt;
   const GraphTree& graph = *held->graphs[0];
   if (graph.inputs.size() != inputs.size()) {
-    findings_.add("nested-graph", scope.graph, &node, {}, fmt::format("its {} has {} inputs, {} are passed to it", attribute, graph.inputs.size(), inputs.size()));
+    findings_.add("nested-graph", scope.graph, &node, {},
+                  fmt::format("its {} has {} inputs, {} are passed to it", attribute, graph.inputs.size(), inputs.size()));
     return std::nullopt;
   }
   Scope inner;
@@ -62,7 +63,8 @@ std::optional<std::vector<Type>> Inference::nested(const NodeTree& node, const c
     Type type = declared(graph.inputs[i]);
     const std::string& name = graph.inputs[i].name;
     if (const std::string what = merge(inputs[i], type); !what.empty())
-      findings_.add(what + "-conflict", &graph, nullptr, name, fmt::format("input '{}' of the nested graph gets {}, it declares {}", name, text(inputs[i]), text(type)));
+      findings_.add(what + "-conflict", &graph, nullptr, name,
+                    fmt::format("input '{}' of the nested graph gets {}, it declares {}", name, text(inputs[i]), text(type)));
     if (known(type)) inner.types[name] = type;
   }
   walk_graph(graph, inner);
@@ -80,14 +82,16 @@ std::optional<std::vector<Type>> Inference::if_outputs(const NodeTree& node, Sco
   if (!then_types || !else_types) return std::nullopt;
   const std::size_t outputs = node.record.outputs.size();
   if (then_types->size() != outputs || else_types->size() != outputs) {
-    findings_.add("nested-graph", scope.graph, &node, {}, fmt::format("it has {} outputs, its branches have {} and {}", outputs, then_types->size(), else_types->size()));
+    findings_.add("nested-graph", scope.graph, &node, {},
+                  fmt::format("it has {} outputs, its branches have {} and {}", outputs, then_types->size(), else_types->size()));
     return std::nullopt;
   }
   std::vector<Type> types = *then_types;
   for (std::size_t i = 0; i < outputs; ++i) {
     const Type& other = (*else_types)[i];
     if (!unite(other, types[i])) {
-      findings_.add("nested-graph", scope.graph, &node, node.record.outputs[i], fmt::format("output {} is {} in then_branch and {} in else_branch", i, text((*then_types)[i]), text(other)), "one type");
+      findings_.add("nested-graph", scope.graph, &node, node.record.outputs[i],
+                    fmt::format("output {} is {} in then_branch and {} in else_branch", i, text((*then_types)[i]), text(other)), "one type");
       return std::nullopt;
     }
     if (!types[i].shape) continue;
@@ -105,7 +109,8 @@ std::optional<std::vector<Type>> Inference::loop_outputs(const NodeTree& node, S
   };
   for (std::size_t i = 0; i < states; ++i)
     if (node.record.inputs[i + 2].empty() || (!known(type_of(i + 2)) && !scope.foreign)) {
-      findings_.add("nested-graph", scope.graph, &node, node.record.inputs[i + 2], fmt::format("state {} is {}", i, node.record.inputs[i + 2].empty() ? "left out" : "of unknown type"), "a typed tensor");
+      findings_.add("nested-graph", scope.graph, &node, node.record.inputs[i + 2],
+                    fmt::format("state {} is {}", i, node.record.inputs[i + 2].empty() ? "left out" : "of unknown type"), "a typed tensor");
       return std::nullopt;
     }
   std::vector<Type> inputs{Type::tensor(DType::kInt64), type_of(1)};
@@ -114,7 +119,8 @@ std::optional<std::vector<Type>> Inference::loop_outputs(const NodeTree& node, S
   if (!body) return std::nullopt;
   if (body->empty()) return std::vector<Type>(outputs);
   if (body->size() != outputs + 1) {
-    findings_.add("nested-graph", scope.graph, &node, {}, fmt::format("its body has {} outputs, and the node {}", body->size(), outputs), "one more: the condition comes first");
+    findings_.add("nested-graph", scope.graph, &node, {}, fmt::format("its body has {} outputs, and the node {}", body->size(), outputs),
+                  "one more: the condition comes first");
     return std::nullopt;
   }
   std::vector<Type> types(outputs);
@@ -123,13 +129,15 @@ std::optional<std::vector<Type>> Inference::loop_outputs(const NodeTree& node, S
     const bool state = i < states;
     const std::string& name = node.record.outputs[i];
     if (made.kind != TypeKind::kTensor && !(state && (made.kind == TypeKind::kSequence || made.kind == TypeKind::kOptional))) {
-      findings_.add("nested-graph", scope.graph, &node, name, fmt::format("output {} of its body is {}", i + 1, text(made)), state ? "a tensor, sequence or optional" : "a tensor");
+      findings_.add("nested-graph", scope.graph, &node, name, fmt::format("output {} of its body is {}", i + 1, text(made)),
+                    state ? "a tensor, sequence or optional" : "a tensor");
       return std::nullopt;
     }
     if (state) {
       types[i] = without_shape(type_of(i + 2));
       if (const std::string what = clash(without_shape(made), types[i]); !what.empty()) {
-        findings_.add("nested-graph", scope.graph, &node, name, fmt::format("state {} starts as {}, and its body makes {} of it", i, text(types[i]), text(made)), "one type");
+        findings_.add("nested-graph", scope.graph, &node, name,
+                      fmt::format("state {} starts as {}, and its body makes {} of it", i, text(types[i]), text(made)), "one type");
         return std::nullopt;
       }
       if (!known(types[i])) types[i] = without_shape(made);
@@ -160,8 +168,10 @@ std::optional<std::vector<Type>> Inference::scan_outputs(const NodeTree& node, S
   if (states > outputs) return broken(fmt::format("it has {} states and {} outputs", states, outputs));
   if (in_axes.empty()) in_axes.assign(static_cast<std::size_t>(scans), 0);
   if (out_axes.empty()) out_axes.assign(outputs - states, 0);
-  if (in_axes.size() != static_cast<std::size_t>(scans)) return broken(fmt::format("scan_input_axes has {} members, there are {} scan inputs", in_axes.size(), scans));
-  if (out_axes.size() != outputs - states) return broken(fmt::format("scan_output_axes has {} members, there are {} scan outputs", out_axes.size(), outputs - states));
+  if (in_axes.size() != static_cast<std::size_t>(scans))
+    return broken(fmt::format("scan_input_axes has {} members, there are {} scan inputs", in_axes.size(), scans));
+  if (out_axes.size() != outputs - states)
+    return broken(fmt::format("scan_output_axes has {} members, there are {} scan outputs", out_axes.size(), outputs - states));
   std::vector<Type> inputs;
   std::optional<std::int64_t> length;
   for (std::size_t i = 0; i < given; ++i) {
@@ -171,7 +181,8 @@ std::optional<std::vector<Type>> Inference::scan_outputs(const NodeTree& node, S
     if (i < states || !type->shape) continue;
     const auto rank = static_cast<std::int64_t>(type->shape->size());
     std::int64_t axis = in_axes[i - states];
-    if (axis < -rank || axis >= rank) return broken(fmt::format("scan_input_axes names the axis {} of '{}', which is {}", axis, node.record.inputs[i], text(*type)));
+    if (axis < -rank || axis >= rank)
+      return broken(fmt::format("scan_input_axes names the axis {} of '{}', which is {}", axis, node.record.inputs[i], text(*type)));
     if (axis < 0) axis += rank;
     const auto extent = (*type->shape)[static_cast<std::size_t>(axis)].constant();
     if (extent && length && *extent != *length) return broken(fmt::format("its scan inputs have lengths of {} and {}", *length, *extent), "one length");
@@ -188,7 +199,8 @@ std::optional<std::vector<Type>> Inference::scan_outputs(const NodeTree& node, S
     if (made.kind != TypeKind::kTensor) return broken(fmt::format("output {} of its body is {}", i, text(made)), "a tensor");
     if (i < states) {
       types[i] = inputs[i];
-      if (!clash(made, types[i]).empty()) return broken(fmt::format("state {} starts as {}, and its body makes {} of it", i, text(types[i]), text(made)), "one type and shape");
+      if (!clash(made, types[i]).empty())
+        return broken(fmt::format("state {} starts as {}, and its body makes {} of it", i, text(types[i]), text(made)), "one type and shape");
       continue;
     }
     types[i] = made;

@@ -167,7 +167,8 @@ void Inference::set_type(const NodeTree* node, const std::string& name, const ir
   ir::Type& existing = scope.types[name];
   const std::string what = merge(found, existing);
   if (what.empty()) return;
-  Defect& defect = findings_.add(what + "-conflict", scope.graph, node, name, fmt::format("it computes {}, the model declares {}", text(found), text(existing)));
+  Defect& defect =
+      findings_.add(what + "-conflict", scope.graph, node, name, fmt::format("it computes {}, the model declares {}", text(found), text(existing)));
   if (scope.foreign) defect.severity = Severity::kWarning;
   existing = found;  // so that the wrong declaration breaks no rule of the nodes behind it
 }
@@ -194,7 +195,8 @@ void Inference::walk_graph(const GraphTree& graph, Scope& scope) {
     if (init.sparse) type.kind = ir::TypeKind::kSparseTensor;
     if (const auto at = scope.types.find(init.name); at != scope.types.end() && at->second.kind != ir::TypeKind::kUnknown) {
       if (const std::string what = clash(type, at->second); !what.empty())
-        findings_.add(what + "-conflict", &graph, nullptr, init.name, fmt::format("the initializer is {}, the model declares {}", text(type), text(at->second)));
+        findings_.add(what + "-conflict", &graph, nullptr, init.name,
+                      fmt::format("the initializer is {}, the model declares {}", text(type), text(at->second)));
     } else if (model_.record.ir_version >= 4 || scope.around) {
       scope.types[init.name] = std::move(type);
     }
@@ -276,22 +278,25 @@ bool Inference::walk_node(const NodeTree& node, Scope& scope) {
     return false;
   }
   if (node.form_broken) return false;
+  const std::size_t before = findings_.count();
+  if (version) {
+    std::vector<ir::Type> none(node.record.outputs.size());
+    check_types(node, *version, none, scope);
+    if (findings_.any_error(before)) return false;
+  }
   for (const std::string& input : node.record.inputs)
     if (!input.empty() && scope.is_lost(input) && !scope.type(input)) return false;
   if (version && !scope.foreign)
     for (const std::string& input : node.record.inputs)
       if (scope.untyped.contains(input) && !scope.type(input)) {
-        findings_.add("unknown-type", scope.graph, &node, input, fmt::format("the type of '{}' cannot be told: the function that makes it calls an operator of a foreign domain", input));
+        findings_.add("unknown-type", scope.graph, &node, input,
+                      fmt::format("the type of '{}' cannot be told: the function that makes it calls an operator of a foreign domain", input));
         return false;
       }
   std::optional<std::vector<ir::Type>> outputs;
   if (function) {
     outputs = by_call(node, *function, scope);
   } else {
-    const std::size_t before = findings_.count();
-    std::vector<ir::Type> none(node.record.outputs.size());
-    check_types(node, *version, none, scope);
-    if (findings_.any_error(before)) return false;
     if (node.domain.empty() && node.record.op == "If") outputs = if_outputs(node, scope);
     else if (node.domain.empty() && node.record.op == "Loop") outputs = loop_outputs(node, scope);
     else if (node.domain.empty() && node.record.op == "Scan") outputs = scan_outputs(node, scope, *opset);
@@ -347,7 +352,8 @@ void Inference::check_types(const NodeTree& node, const SchemaVersion& version, 
     std::string only = constraint ? (constraint->types.size() == 1 ? constraint->types[0] : "") : formal->type;
     if (only.starts_with("tensor(")) {
       if (const auto dtype = parse_dtype(std::string_view(only).substr(7, only.size() - 8))) type = ir::Type::tensor(*dtype);
-    } else if (const auto at = bound.find(formal->type); only.empty() && at != bound.end() && (formal->option != ops::FormalOption::kVariadic || formal->homogeneous)) {
+    } else if (const auto at = bound.find(formal->type);
+               only.empty() && at != bound.end() && (formal->option != ops::FormalOption::kVariadic || formal->homogeneous)) {
       type = *at->second.second;
       type.shape.reset();
       if (type.element && type.element->shape) {
@@ -370,7 +376,8 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
   for (std::size_t i = 0; i < node.record.inputs.size(); ++i) {
     const std::string& input = node.record.inputs[i];
     const ops::Formal* formal = ops::Schema::formal_at(version.schema().inputs, i);
-    if (formal && formal->option == ops::FormalOption::kSingle && scope.absent.contains(input)) return rule_broken(input, fmt::format("it requires '{}', which the function's call leaves out", input));
+    if (formal && formal->option == ops::FormalOption::kSingle && scope.absent.contains(input))
+      return rule_broken(input, fmt::format("it requires '{}', which the function's call leaves out", input));
     if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope)) {
       findings_.add("external-shape", scope.graph, &node, input, fmt::format("shapes depend on '{}', whose data are in another file", input));
       return std::nullopt;
@@ -405,15 +412,15 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     }
     if (node.domain.empty() && node.record.op == "Constant")
       for (const AttributeTree& a : node.attributes)
-        if (a.record.name == "value" && a.record.tensors.size() == 1 && onnx::parse_tensor(a.record.tensors[0]).location == 1) scope.external.insert(node.record.outputs[0]);
+        if (a.record.name == "value" && a.record.tensors.size() == 1 && onnx::parse_tensor(a.record.tensors[0]).location == 1)
+          scope.external.insert(node.record.outputs[0]);
     ir::Attrs attrs;
     for (onnx::AttributeRecord& record : attributes(node, scope)) {
       auto [name, attribute] = onnx::attribute_of(std::move(record), &graph, state_);
       attrs.set(std::move(name), std::move(attribute));
     }
     std::vector<std::string> names;
-    for (std::size_t i = 0; i < node.record.outputs.size(); ++i)
-      names.push_back(node.record.outputs[i].empty() ? "" : fmt::format("\x01{}", i));
+    for (std::size_t i = 0; i < node.record.outputs.size(); ++i) names.push_back(node.record.outputs[i].empty() ? "" : fmt::format("\x01{}", i));
     made = graph.add_node(node.domain, proxy ? std::string(proxy->as) : node.record.op, std::move(inputs), names, std::move(attrs));
     made->name = node.record.name;
     for (ir::Value* output : made->outputs)

@@ -37,7 +37,7 @@ class Inference {
     std::set<std::string> untyped;   ///< results of calls of functions that hold operators which nobody here knows
     std::set<std::string> absent;    ///< inputs of a function that its call leaves out
     std::set<std::string> external;  ///< Constant nodes whose data are in another file
-    bool foreign = false;  ///< an operator was met that nobody here knows: what follows may be known in part only
+    bool foreign = false;            ///< an operator was met that nobody here knows: what follows may be known in part only
 
     const ir::Type* type(const std::string& name) const;
     bool is_lost(const std::string& name) const;

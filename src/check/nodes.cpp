@@ -65,10 +65,13 @@ void StructureChecks::check_node(NodeTree& node, GraphTree& graph, const Place& 
 
 void StructureChecks::check_attribute(AttributeTree& attribute, NodeTree& node, GraphTree& graph, const Place& place, const Names& names) {
   const onnx::AttributeRecord& a = attribute.record;
-  const auto form = [&](std::string what, std::string expected = {}) { findings_.add("attribute-form", &graph, &node, {}, std::move(what), std::move(expected)); };
+  const auto form = [&](std::string what, std::string expected = {}) {
+    findings_.add("attribute-form", &graph, &node, {}, std::move(what), std::move(expected));
+  };
   if (a.name.empty()) form("an attribute has no name");
   const bool known = a.kind >= 0 && a.kind <= static_cast<int>(AttrType::kTypes);
-  if ((a.kind == 0 || !known) && model_.record.ir_version >= 2) form(a.kind == 0 ? fmt::format("attribute '{}' has no type", a.name) : fmt::format("attribute '{}' has the type number {}", a.name, a.kind));
+  if ((a.kind == 0 || !known) && model_.record.ir_version >= 2)
+    form(a.kind == 0 ? fmt::format("attribute '{}' has no type", a.name) : fmt::format("attribute '{}' has the type number {}", a.name, a.kind));
   std::vector<std::string> used;
   bool mismatch = false;
   for (int type = 1; type <= static_cast<int>(AttrType::kTypes); ++type) {
@@ -112,9 +115,9 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
     if (place.opsets.empty() && !place.function) return;  // said once, of the model
     const std::string who = place.function ? "the function" : "the model";
     if (node.record.domain == "ai.onnx" && place.opsets.contains(""))
-      findings_.add("opset-missing", &graph, &node, {}, fmt::format("it is of the domain 'ai.onnx', {} imports ''", who), "the same spelling").remedy = "leave the node's domain empty";
-    else
-      findings_.add("opset-missing", &graph, &node, {}, fmt::format("{} imports no operator set of the domain '{}'", who, node.record.domain));
+      findings_.add("opset-missing", &graph, &node, {}, fmt::format("it is of the domain 'ai.onnx', {} imports ''", who), "the same spelling").remedy =
+          "leave the node's domain empty";
+    else findings_.add("opset-missing", &graph, &node, {}, fmt::format("{} imports no operator set of the domain '{}'", who, node.record.domain));
     return;
   }
   const std::int64_t opset = imported->second;
@@ -126,11 +129,12 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
       check_call(node, *function, graph);
     } else if (of_the_format(domain)) {
       const std::string near = nearest_op(domain, node.record.op);
-      Defect& defect = findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no operator {} in {}", node.record.op, called(domain)), near.empty() ? "" : near + "?");
+      Defect& defect = findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no operator {} in {}", node.record.op, called(domain)),
+                                     near.empty() ? "" : near + "?");
       if (function) defect.remedy = "move the local function of this name to a domain of its own";
     } else if (const auto near = model_.nearest_function(domain, node.record.op); near && !ops::find_op(domain, node.record.op)) {
-      findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no local function {}", node.op_text()), near->empty() ? "" : *near + "?").remedy =
-          "correct the name, or add the function to the model";
+      findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no local function {}", node.op_text()), near->empty() ? "" : *near + "?")
+          .remedy = "correct the name, or add the function to the model";
     } else if (!ops::find_op(domain, node.record.op)) {
       findings_.add("unsupported-operator", &graph, &node, {}, fmt::format("{} is an operator that only its domain's own runtime knows", node.op_text()));
       return;
@@ -138,13 +142,15 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
     return;
   }
   if (version->text.deprecated) {
-    findings_.add("operator-deprecated", &graph, &node, {}, fmt::format("{} was withdrawn in {} {}, imported is {}", node.record.op, called(domain), version->text.since, opset));
+    findings_.add("operator-deprecated", &graph, &node, {},
+                  fmt::format("{} was withdrawn in {} {}, imported is {}", node.record.op, called(domain), version->text.since, opset));
     return;
   }
   if (version->experimental) findings_.add("operator-experimental", &graph, &node, {}, fmt::format("{} is experimental", node.record.op));
   const ops::Schema& schema = version->schema();
   const std::string signature = fmt::format("{} {}", node.record.op, schema.since);
-  const auto count = [&](const std::vector<std::string>& actual, const std::vector<Formal>& formals, const char* code, const char* what, const std::vector<int>* allowed) {
+  const auto count = [&](const std::vector<std::string>& actual, const std::vector<Formal>& formals, const char* code, const char* what,
+                         const std::vector<int>* allowed) {
     const auto [least, most] = arity(formals);
     const int have = static_cast<int>(actual.size());
     const bool odd = allowed && !allowed->empty() && std::find(allowed->begin(), allowed->end(), have) == allowed->end();
@@ -168,24 +174,29 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
       for (const auto& known : schema.attributes) names.push_back(known.name);
       const std::string near = nearest(a.name, names);
       Defect& defect = findings_.add("unknown-attribute", &graph, &node, {}, fmt::format("{} has no attribute '{}'", signature, a.name),
-                                     !near.empty() ? near + "?" : names.empty() ? "none" : list(names));
+                                     !near.empty()   ? near + "?"
+                                     : names.empty() ? "none"
+                                                     : list(names));
       if (version->unchecked) defect.severity = Severity::kWarning;
       continue;
     }
     if (a.kind != static_cast<int>(def->type)) {
       if (a.kind > 0 && a.kind <= static_cast<int>(AttrType::kTypes))
-        findings_.add("attribute-type", &graph, &node, {}, fmt::format("attribute '{}' is {}", a.name, ops::attr_type_name(static_cast<AttrType>(a.kind))), std::string(ops::attr_type_name(def->type)));
+        findings_.add("attribute-type", &graph, &node, {}, fmt::format("attribute '{}' is {}", a.name, ops::attr_type_name(static_cast<AttrType>(a.kind))),
+                      std::string(ops::attr_type_name(def->type)));
       else if (model_.record.ir_version < 2)
         findings_.add("attribute-type", &graph, &node, {}, fmt::format("attribute '{}' has no type", a.name), std::string(ops::attr_type_name(def->type)));
       continue;
     }
-    const bool needs_field = def->type == AttrType::kTensor || def->type == AttrType::kGraph || def->type == AttrType::kSparseTensor || def->type == AttrType::kType;
+    const bool needs_field =
+        def->type == AttrType::kTensor || def->type == AttrType::kGraph || def->type == AttrType::kSparseTensor || def->type == AttrType::kType;
     if (a.ref.empty() && needs_field && !a.has(a.kind) && a.fields == 0)
       findings_.add("attribute-form", &graph, &node, {}, fmt::format("attribute '{}' has no value", a.name), std::string(ops::attr_type_name(def->type)));
   }
   for (const ops::AttributeDef& def : schema.attributes)
     if (def.required && !node.attribute(def.name))
-      findings_.add("missing-attribute", &graph, &node, {}, fmt::format("{} requires the attribute '{}' ({})", signature, def.name, ops::attr_type_name(def.type)));
+      findings_.add("missing-attribute", &graph, &node, {},
+                    fmt::format("{} requires the attribute '{}' ({})", signature, def.name, ops::attr_type_name(def.type)));
   if (!ops::find_op(domain, node.record.op)) findings_.add("unsupported-operator", &graph, &node, {}, fmt::format("Lathe has no {} yet", node.op_text()));
 }
 
@@ -193,12 +204,15 @@ void StructureChecks::check_call(NodeTree& node, const FunctionTree& function, G
   const onnx::FunctionRecord& f = function.record;
   const auto section = [](Defect& defect) { defect.spec = "IR.md#functions"; };
   if (node.record.inputs.size() > f.inputs.size())
-    section(findings_.add("input-count", &graph, &node, {}, fmt::format("it has {} inputs, the function {} takes {}", node.record.inputs.size(), function.id(), f.inputs.size())));
+    section(findings_.add("input-count", &graph, &node, {},
+                          fmt::format("it has {} inputs, the function {} takes {}", node.record.inputs.size(), function.id(), f.inputs.size())));
   if (node.record.outputs.size() > f.outputs.size())
-    section(findings_.add("output-count", &graph, &node, {}, fmt::format("it has {} outputs, the function {} gives {}", node.record.outputs.size(), function.id(), f.outputs.size())));
+    section(findings_.add("output-count", &graph, &node, {},
+                          fmt::format("it has {} outputs, the function {} gives {}", node.record.outputs.size(), function.id(), f.outputs.size())));
   for (const std::string& name : f.attributes)
     if (!node.attribute(name)) {
-      Defect& defect = findings_.add("missing-attribute", &graph, &node, {}, fmt::format("the function {} has the attribute '{}', which is not given", function.id(), name));
+      Defect& defect =
+          findings_.add("missing-attribute", &graph, &node, {}, fmt::format("the function {} has the attribute '{}', which is not given", function.id(), name));
       defect.severity = Severity::kWarning;
       section(defect);
     }
@@ -209,7 +223,9 @@ void StructureChecks::check_call(NodeTree& node, const FunctionTree& function, G
     }
   for (const AttributeTree& attribute : node.attributes)
     if (std::find(names.begin(), names.end(), attribute.record.name) == names.end()) {
-      Defect& defect = findings_.add("unknown-attribute", &graph, &node, {}, fmt::format("the function {} has no attribute '{}'", function.id(), attribute.record.name), nearest(attribute.record.name, names));
+      Defect& defect =
+          findings_.add("unknown-attribute", &graph, &node, {}, fmt::format("the function {} has no attribute '{}'", function.id(), attribute.record.name),
+                        nearest(attribute.record.name, names));
       defect.severity = Severity::kWarning;
       section(defect);
     }

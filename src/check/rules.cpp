@@ -33,7 +33,8 @@ DType dtype(InferContext& ctx, std::size_t i) { return ctx.has_input(i) ? ctx.dt
 std::optional<Shape> shape(InferContext& ctx, std::size_t i) { return ctx.has_input(i) ? ctx.shape(i) : std::nullopt; }
 
 void need_rank(InferContext& ctx, std::size_t i, std::size_t rank) {
-  if (const auto s = shape(ctx, i); s && s->size() != rank) ctx.fail("input " + std::to_string(i) + " has rank " + std::to_string(s->size()) + "; expected " + std::to_string(rank));
+  if (const auto s = shape(ctx, i); s && s->size() != rank)
+    ctx.fail("input " + std::to_string(i) + " has rank " + std::to_string(s->size()) + "; expected " + std::to_string(rank));
 }
 
 /// The extent that both are; fails when they are different numbers.
@@ -79,7 +80,8 @@ void pad(InferContext& ctx) {
   for (const char* name : {"pads", "paddings"})
     if (ctx.attrs().has(name)) pads = ctx.attrs().get_ints(name);
   if (!pads && ctx.has_input(1)) {
-    if (const auto s = shape(ctx, 1); s && s->size() != 1 && !(s->size() == 2 && ops::is_one((*s)[0]))) ctx.fail("pads has the shape " + ir::to_string(*s) + "; expected one dimension");
+    if (const auto s = shape(ctx, 1); s && s->size() != 1 && !(s->size() == 2 && ops::is_one((*s)[0])))
+      ctx.fail("pads has the shape " + ir::to_string(*s) + "; expected one dimension");
     pads = ops::constant_content(ctx, 1);
   }
   if (!in) return set(ctx, 0, dtype(ctx, 0), std::nullopt);
@@ -159,7 +161,8 @@ void einsum(InferContext& ctx) {
     if (c == ',') terms.emplace_back();
     else terms.back() += c;
   }
-  if (terms.size() != ctx.input_count()) ctx.fail("the equation '" + equation + "' has " + std::to_string(terms.size()) + " terms for " + std::to_string(ctx.input_count()) + " inputs");
+  if (terms.size() != ctx.input_count())
+    ctx.fail("the equation '" + equation + "' has " + std::to_string(terms.size()) + " terms for " + std::to_string(ctx.input_count()) + " inputs");
   std::map<char, Dim> extents;
   std::map<char, int> uses;
   Shape ellipsis;
@@ -186,7 +189,8 @@ void einsum(InferContext& ctx) {
       const auto [place, fresh] = extents.emplace(letters[j], dim);
       if (fresh) continue;
       const auto a = place->second.constant(), b = dim.constant();
-      if (a && b && *a != *b && *a != 1 && *b != 1) ctx.fail("'" + std::string(1, letters[j]) + "' of the equation is " + std::to_string(*a) + " and " + std::to_string(*b));
+      if (a && b && *a != *b && *a != 1 && *b != 1)
+        ctx.fail("'" + std::string(1, letters[j]) + "' of the equation is " + std::to_string(*a) + " and " + std::to_string(*b));
       if (b && *b != 1) place->second = dim;
     }
     if (at != std::string::npos) {
@@ -223,9 +227,7 @@ void random_of_shape(InferContext& ctx) {
   set(ctx, 0, attribute_dtype(ctx, "dtype", DType::kFloat32), Shape(extents.begin(), extents.end()));
 }
 
-void random_like(InferContext& ctx) {
-  set(ctx, 0, ctx.attrs().has("dtype") ? attribute_dtype(ctx, "dtype", DType::kFloat32) : dtype(ctx, 0), shape(ctx, 0));
-}
+void random_like(InferContext& ctx) { set(ctx, 0, ctx.attrs().has("dtype") ? attribute_dtype(ctx, "dtype", DType::kFloat32) : dtype(ctx, 0), shape(ctx, 0)); }
 
 void multinomial(InferContext& ctx) {
   need_rank(ctx, 0, 2);
@@ -284,7 +286,8 @@ void sequence_construct(InferContext& ctx) {
 void sequence_insert(InferContext& ctx) {
   Type element = element_of(ctx, 0);
   if (type(ctx, 1).kind == TypeKind::kUnknown) ctx.fail("the type of input 1 is not known");
-  if (element.dtype != dtype(ctx, 1)) ctx.fail("the sequence holds " + std::string(dtype_name(element.dtype)) + ", the tensor is " + std::string(dtype_name(dtype(ctx, 1))));
+  if (element.dtype != dtype(ctx, 1))
+    ctx.fail("the sequence holds " + std::string(dtype_name(element.dtype)) + ", the tensor is " + std::string(dtype_name(dtype(ctx, 1))));
   element.shape = cover(ctx, element.shape, shape(ctx, 1));
   ctx.set_type(0, sequence_of(std::move(element)));
 }
@@ -426,7 +429,8 @@ void label_encoder(InferContext& ctx) {
   const DType key = pick("keys", keys), value = pick("values", values);
   if (key == DType::kUndefined) ctx.fail("none of keys_* is given");
   if (value == DType::kUndefined) ctx.fail("none of values_* is given");
-  if (dtype(ctx, 0) != DType::kUndefined && dtype(ctx, 0) != key) ctx.fail("its input is " + std::string(dtype_name(dtype(ctx, 0))) + ", its keys are " + std::string(dtype_name(key)));
+  if (dtype(ctx, 0) != DType::kUndefined && dtype(ctx, 0) != key)
+    ctx.fail("its input is " + std::string(dtype_name(dtype(ctx, 0))) + ", its keys are " + std::string(dtype_name(key)));
   if (keys != values) ctx.fail("it has " + std::to_string(keys) + " keys and " + std::to_string(values) + " values");
   set(ctx, 0, value, shape(ctx, 0));
 }

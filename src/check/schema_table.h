@@ -15,7 +15,7 @@ namespace lathe::checker {
 struct SchemaVersion {
   ops::VersionDef text;
   bool experimental = false;
-  bool unchecked = false;  ///< attributes that it does not define are allowed
+  bool unchecked = false;          ///< attributes that it does not define are allowed
   std::vector<int> output_counts;  ///< the allowed ones, where the signature alone would allow more
   const ops::Schema& schema() const;
 

@@ -52,13 +52,15 @@ void StructureChecks::run() {
 void StructureChecks::check_model() {
   const onnx::ModelRecord& m = model_.record;
   if (m.ir_version <= 0) {
-    findings_.add("ir-version", nullptr, nullptr, {}, m.has_ir_version ? fmt::format("the IR version is {}", m.ir_version) : "the file has no IR version", fmt::format("1 to {}", kNewestIrVersion));
+    findings_.add("ir-version", nullptr, nullptr, {}, m.has_ir_version ? fmt::format("the IR version is {}", m.ir_version) : "the file has no IR version",
+                  fmt::format("1 to {}", kNewestIrVersion));
   } else if (m.ir_version > kNewestIrVersion) {
     findings_.add("ir-version", nullptr, nullptr, {}, fmt::format("the IR version is {}", m.ir_version), fmt::format("at most {}", kNewestIrVersion));
   }
   if (m.opsets.empty() && m.ir_version >= 3) findings_.add("opset-missing", nullptr, nullptr, {}, "the model imports no operator set");
   if (!m.opsets.empty() && m.ir_version > 0 && m.ir_version < 3)
-    findings_.add("ir-version", nullptr, nullptr, {}, fmt::format("the file has IR version {} and imports operator sets", m.ir_version), "IR version 3 or newer");
+    findings_.add("ir-version", nullptr, nullptr, {}, fmt::format("the file has IR version {} and imports operator sets", m.ir_version),
+                  "IR version 3 or newer");
   check_opsets(m.opsets, nullptr);
   std::set<std::string> keys;
   for (const auto& [key, value] : m.metadata)
@@ -155,12 +157,15 @@ void StructureChecks::check_initializers(GraphTree& graph, const Place& place, N
     if (init.name.empty()) findings_.add("name-missing", &graph, nullptr, {}, "an initializer has no name");
     else if (!seen.insert(init.name).second) findings_.add("name-clash", &graph, nullptr, init.name, fmt::format("two initializers are named '{}'", init.name));
     note_type(init.dtype);
-    if (init.usable) init.usable = init.sparse ? tensors_.sparse(init.bytes, &graph, nullptr, "a sparse initializer") : tensors_.tensor(init.bytes, &graph, nullptr, "an initializer");
+    if (init.usable)
+      init.usable =
+          init.sparse ? tensors_.sparse(init.bytes, &graph, nullptr, "a sparse initializer") : tensors_.tensor(init.bytes, &graph, nullptr, "an initializer");
     if (init.sparse && model_.record.ir_version > 0 && model_.record.ir_version < 6)
       findings_.add("ir-version-rule", nullptr, nullptr, {}, fmt::format("sparse initializers need IR version 6, the file has {}", model_.record.ir_version));
     const bool is_input = names.here.contains(init.name);
     if (!init.sparse && !is_input && model_.record.ir_version > 0 && model_.record.ir_version <= 3)
-      findings_.add("initializer-not-input", &graph, nullptr, init.name, fmt::format("'{}' is no input, as IR version {} wants it", init.name, model_.record.ir_version));
+      findings_.add("initializer-not-input", &graph, nullptr, init.name,
+                    fmt::format("'{}' is no input, as IR version {} wants it", init.name, model_.record.ir_version));
     if (is_input && !place.main && model_.record.ir_version >= 4)
       findings_.add("initializer-is-input", &graph, nullptr, init.name, fmt::format("'{}' is an input and an initializer", init.name));
     if (place.main == false && names.around && names.around->visible(init.name) && !is_input)
@@ -212,7 +217,8 @@ void StructureChecks::check_graph(GraphTree& graph, const Place& place, const Na
     if (!names.here.contains(output.name)) {
       const bool outer = around && around->visible(output.name);
       findings_.add("undefined-output", &graph, nullptr, output.name,
-                    outer ? fmt::format("output '{}' is a tensor of the graph around", output.name) : fmt::format("output '{}' is made by no node of this graph", output.name),
+                    outer ? fmt::format("output '{}' is a tensor of the graph around", output.name)
+                          : fmt::format("output '{}' is made by no node of this graph", output.name),
                     outer ? "a tensor of the nested graph itself (through an Identity)" : "");
     }
     if (!outputs.insert(output.name).second) {
@@ -222,7 +228,8 @@ void StructureChecks::check_graph(GraphTree& graph, const Place& place, const Na
   for (const ValueTree& info : graph.value_infos) {
     if (info.has_type) check_type(info.type, info, graph, "value_info", false);
     if (info.name.empty()) findings_.add("value-info-stray", &graph, nullptr, {}, "a value_info has no name");
-    else if (!names.here.contains(info.name)) findings_.add("value-info-stray", &graph, nullptr, info.name, fmt::format("value_info describes '{}', which there is not", info.name));
+    else if (!names.here.contains(info.name))
+      findings_.add("value-info-stray", &graph, nullptr, info.name, fmt::format("value_info describes '{}', which there is not", info.name));
   }
 }
 
@@ -305,7 +312,8 @@ void StructureChecks::check_cycles(const GraphTree& graph, const std::map<std::s
       for (std::size_t i = 0; i < all.size() && i < 6; ++i)
         text += fmt::format("{}{} '{}'", i ? ", " : "", graph.nodes[all[i]].op_text(), graph.nodes[all[i]].label());
       if (all.size() > 6) text += fmt::format(" and {} more", all.size() - 6);
-      findings_.add("cycle", &graph, &node, input, all.size() == 1 ? fmt::format("it reads its own result '{}'", input) : fmt::format("{} need each other's results", text));
+      findings_.add("cycle", &graph, &node, input,
+                    all.size() == 1 ? fmt::format("it reads its own result '{}'", input) : fmt::format("{} need each other's results", text));
     }
   }
 }
@@ -313,10 +321,13 @@ void StructureChecks::check_cycles(const GraphTree& graph, const std::map<std::s
 // Functions -----------------------------------------------------------------------------------------------------------
 
 void StructureChecks::check_functions() {
-  if (model_.functions.size() > kMaxFunctions) findings_.add("function-form", nullptr, nullptr, {}, fmt::format("the model has {} local functions", model_.functions.size()), fmt::format("at most {}", kMaxFunctions));
+  if (model_.functions.size() > kMaxFunctions)
+    findings_.add("function-form", nullptr, nullptr, {}, fmt::format("the model has {} local functions", model_.functions.size()),
+                  fmt::format("at most {}", kMaxFunctions));
   std::set<std::string> ids;
   for (const auto& function : model_.functions)
-    if (!ids.insert(function->id()).second) findings_.add("function-duplicate", nullptr, nullptr, {}, fmt::format("two local functions are {}", function->id()));
+    if (!ids.insert(function->id()).second)
+      findings_.add("function-duplicate", nullptr, nullptr, {}, fmt::format("two local functions are {}", function->id()));
   for (const auto& function : model_.functions) check_function(*function);
   check_recursion();
 }
@@ -324,7 +335,9 @@ void StructureChecks::check_functions() {
 void StructureChecks::check_function(FunctionTree& function) {
   const onnx::FunctionRecord& f = function.record;
   GraphTree& body = function.body;
-  const auto form = [&](std::string what, std::string expected = {}) -> Defect& { return findings_.add("function-form", &body, nullptr, {}, std::move(what), std::move(expected)); };
+  const auto form = [&](std::string what, std::string expected = {}) -> Defect& {
+    return findings_.add("function-form", &body, nullptr, {}, std::move(what), std::move(expected));
+  };
   if (f.name.empty()) form("it has no name");
   if (!f.has_domain && model_.record.ir_version >= 8) form("it has no domain");
   check_opsets(f.opsets, &function);
@@ -369,8 +382,9 @@ void StructureChecks::check_function(FunctionTree& function) {
       const SchemaVersion* a = find_schema(node.domain, node.record.op, mine->second);
       const SchemaVersion* b = find_schema(node.domain, node.record.op, models);
       if (a != b)
-        findings_.add("function-opset", &body, &node, {},
-                      fmt::format("the function imports {} {}, the model {}, and {} differs between them", called(node.domain), mine->second, models, node.record.op));
+        findings_.add(
+            "function-opset", &body, &node, {},
+            fmt::format("the function imports {} {}, the model {}, and {} differs between them", called(node.domain), mine->second, models, node.record.op));
     }
     check_node(node, body, place, names);
     for (const std::string& output : node.record.outputs) {
@@ -381,7 +395,8 @@ void StructureChecks::check_function(FunctionTree& function) {
   }
   if (!unsorted.empty()) check_cycles(body, unsorted);
   for (const std::string& output : f.outputs)
-    if (!names.here.contains(output)) findings_.add("undefined-output", &body, nullptr, output, fmt::format("the function's output '{}' is made by none of its nodes", output));
+    if (!names.here.contains(output))
+      findings_.add("undefined-output", &body, nullptr, output, fmt::format("the function's output '{}' is made by none of its nodes", output));
 }
 
 void StructureChecks::check_recursion() {
@@ -430,7 +445,8 @@ void StructureChecks::check_recursion() {
     }
   }
   for (const auto& [f, h] : height)
-    if (h > kMaxCallDepth && h - 1 <= kMaxCallDepth) findings_.add("nested-too-deeply", &f->body, nullptr, {}, fmt::format("local functions call each other more than {} deep", kMaxCallDepth));
+    if (h > kMaxCallDepth && h - 1 <= kMaxCallDepth)
+      findings_.add("nested-too-deeply", &f->body, nullptr, {}, fmt::format("local functions call each other more than {} deep", kMaxCallDepth));
 }
 
 // Training ------------------------------------------------------------------------------------------------------------
@@ -459,11 +475,14 @@ void StructureChecks::check_training() {
       const auto check = [&](const auto& binding, const char* what, const GraphTree& graph) {
         std::set<std::string> keys;
         for (const auto& [key, value] : binding) {
-          const auto named = [&](const auto& list, const std::string& name) { return std::any_of(list.begin(), list.end(), [&](const auto& item) { return item.name == name; }); };
+          const auto named = [&](const auto& list, const std::string& name) {
+            return std::any_of(list.begin(), list.end(), [&](const auto& item) { return item.name == name; });
+          };
           if (!keys.insert(key).second) findings_.add("training-info", nullptr, nullptr, key, fmt::format("{} binds '{}' twice", what, key));
           if (!named(model_.graph.initializers, key) && !named(algorithm.initializers, key))
             findings_.add("training-info", nullptr, nullptr, key, fmt::format("{} binds '{}', which is no initializer", what, key));
-          if (!named(graph.outputs, value)) findings_.add("training-info", nullptr, nullptr, value, fmt::format("{} binds to '{}', which is no output of its graph", what, value));
+          if (!named(graph.outputs, value))
+            findings_.add("training-info", nullptr, nullptr, value, fmt::format("{} binds to '{}', which is no output of its graph", what, value));
         }
       };
       check(first, "initialization_binding", initialization);

@@ -24,9 +24,7 @@ std::optional<std::int64_t> elements(const Dims& dims) {
 }
 
 /// "float[2, 3]"
-std::string type_text(std::int64_t dtype, const Dims& dims) {
-  return fmt::format("{}[{}]", dtype_name(static_cast<DType>(dtype)), fmt::join(dims, ", "));
-}
+std::string type_text(std::int64_t dtype, const Dims& dims) { return fmt::format("{}[{}]", dtype_name(static_cast<DType>(dtype)), fmt::join(dims, ", ")); }
 
 struct Field {
   const char* name;
@@ -77,7 +75,8 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
     return findings_.add(code, graph, node, name, std::move(what), std::move(expected));
   };
   if (!t.has_dtype || t.dtype == 0) add("tensor-type", "its element type is not given");
-  else if (t.dtype < 0 || t.dtype >= kDTypeCount) add("tensor-type", fmt::format("its element type has the number {}", t.dtype), fmt::format("1 to {}", kDTypeCount - 1));
+  else if (t.dtype < 0 || t.dtype >= kDTypeCount)
+    add("tensor-type", fmt::format("its element type has the number {}", t.dtype), fmt::format("1 to {}", kDTypeCount - 1));
   bool negative = false;
   for (const std::int64_t dim : t.dims) negative |= dim < 0;
   if (negative) add("negative-dim", fmt::format("its shape is {}", to_string(t.dims)));
@@ -86,8 +85,9 @@ bool TensorChecks::dense(const TensorRecord& t, const GraphTree* graph, const No
     add("tensor-data", fmt::format("its shape {} is larger than any memory", to_string(t.dims)));
     return false;
   }
-  const Field fields[] = {{"float_data", t.floats.size()},   {"int32_data", t.int32s.size()},       {"string_data", t.strings.size()}, {"int64_data", t.int64s.size()},
-                          {"raw_data", t.raw.size()},         {"double_data", t.doubles.size()},     {"uint64_data", t.unsigneds.size()}};
+  const Field fields[] = {{"float_data", t.floats.size()},    {"int32_data", t.int32s.size()}, {"string_data", t.strings.size()},
+                          {"int64_data", t.int64s.size()},    {"raw_data", t.raw.size()},      {"double_data", t.doubles.size()},
+                          {"uint64_data", t.unsigneds.size()}};
   std::string used;
   int used_count = 0;
   for (const Field& field : fields)
@@ -194,8 +194,7 @@ bool TensorChecks::external(const TensorRecord& t, const GraphTree* graph, const
   const auto count = elements(t.dims);
   if (!known || !count || *count < 0 || !offset) return !findings_.any_error(before);
   const std::size_t need = dtype_bytes(static_cast<DType>(t.dtype), *count);
-  if (length && *length != need)
-    add("external-data", fmt::format("{} takes {} bytes, the external data say {}", type_text(t.dtype, t.dims), need, *length));
+  if (length && *length != need) add("external-data", fmt::format("{} takes {} bytes, the external data say {}", type_text(t.dtype, t.dims), need, *length));
   else if (*offset > *size || need > *size - *offset)
     add("external-range", fmt::format("bytes {} to {} of '{}' are needed, the file has {}", *offset, *offset + need, *location, *size));
   const auto width = static_cast<std::uint64_t>(dtype_bits(static_cast<DType>(t.dtype))) / 8;
@@ -213,7 +212,9 @@ bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTre
   }
   const TensorRecord values = onnx::parse_tensor(s.values);
   const std::string name = values.name.empty() ? called : values.name;
-  const auto add = [&](std::string what, std::string expected = {}) { findings_.add("sparse-tensor", graph, node, name, std::move(what), std::move(expected)); };
+  const auto add = [&](std::string what, std::string expected = {}) {
+    findings_.add("sparse-tensor", graph, node, name, std::move(what), std::move(expected));
+  };
   dense(values, graph, node, called);
   if (values.dims.size() != 1) add(fmt::format("its values have the shape {}", to_string(values.dims)), "one dimension");
   if (s.dims.empty()) add("it has no dimensions", "at least one");
@@ -228,7 +229,9 @@ bool TensorChecks::sparse(data_view bytes, const GraphTree* graph, const NodeTre
   const TensorRecord indices = onnx::parse_tensor(s.indices);
   if (!dense(indices, graph, node, name + "'s indices")) return false;
   if (indices.dtype != static_cast<std::int64_t>(DType::kInt64)) {
-    add(fmt::format("its indices are {}", indices.dtype > 0 && indices.dtype < kDTypeCount ? dtype_name(static_cast<DType>(indices.dtype)) : "of an unknown type"), "int64");
+    add(fmt::format("its indices are {}",
+                    indices.dtype > 0 && indices.dtype < kDTypeCount ? dtype_name(static_cast<DType>(indices.dtype)) : "of an unknown type"),
+        "int64");
     return false;
   }
   const auto rank = static_cast<std::int64_t>(s.dims.size());

@@ -53,6 +53,11 @@ std::string window_lists(const ir::Node& node) {
   for (const auto& [name, want] : {std::pair{"kernel_shape", axes}, std::pair{"strides", axes}, std::pair{"dilations", axes}, std::pair{"pads", 2 * axes}})
     if (node.attrs.has(name) && node.attrs.get_ints(name).size() != want)
       return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, want);
+  if (!node.is("ConvTranspose")) return "";
+  for (const char* name : {"output_padding", "output_shape"})
+    if (node.attrs.has(name) && node.attrs.get_ints(name).size() != axes)
+      return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, axes);
+  if (node.attrs.has("pads") && node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") return "it has both pads and auto_pad";
   return "";
 }
 
@@ -87,11 +92,24 @@ std::string old_rule(const ops::Schema& schema, const ir::Node& node) {
   if (node.is("Split")) return split(schema, node);
   if (node.is("Softmax") || node.is("LogSoftmax") || node.is("Hardmax")) return flattening(schema, node);
   if (node.is("ConstantOfShape"))
-    if (const Tensor value = node.attrs.get_tensor("value"); value.defined() && value.rank() != 1) return fmt::format("attribute 'value' has the shape {}; expected one element", to_string(value.dims()));
+    if (const Tensor value = node.attrs.get_tensor("value"); value.defined() && value.rank() != 1)
+      return fmt::format("attribute 'value' has the shape {}; expected one element", to_string(value.dims()));
+  if (node.is("ConstantOfShape"))
+    if (const auto rank = rank_of(node, 0); rank && *rank != 1) return fmt::format("its input has rank {}; expected 1", *rank);
+  if (node.is("Gemm"))
+    for (const char* name : {"transA", "transB"})
+      if (const std::int64_t flag = node.attrs.get_int(name, 0); flag != 0 && flag != 1)
+        return fmt::format("attribute '{}' is {}; expected 0 or 1", name, flag);
+  if (node.is("BatchNormalization") && schema.since >= 14) {
+    const std::size_t want = node.attrs.get_int("training_mode", 0) != 0 ? 3 : 1;
+    if (node.outputs.size() != want)
+      return fmt::format("it has {} outputs; with training_mode {} it gives {}", node.outputs.size(), node.attrs.get_int("training_mode", 0), want);
+  }
   if (node.is("Reshape")) return reshape(node);
   if (node.is("Conv") || node.is("MaxPool") || node.is("AveragePool") || node.is("LpPool") || node.is("ConvTranspose")) return window_lists(node);
   if (node.domain.empty() && (node.op.starts_with("Reduce") || node.op == "ArgMax" || node.op == "ArgMin"))
-    if (const std::int64_t keep = node.attrs.get_int("keepdims", 1); keep != 0 && keep != 1) return fmt::format("attribute 'keepdims' is {}; expected 0 or 1", keep);
+    if (const std::int64_t keep = node.attrs.get_int("keepdims", 1); keep != 0 && keep != 1)
+      return fmt::format("attribute 'keepdims' is {}; expected 0 or 1", keep);
   return "";
 }
 
@@ -107,7 +125,8 @@ const Proxy* proxy_of(std::string_view op) {
 }
 
 bool decides_shapes(std::string_view op, std::size_t input) {
-  constexpr std::array kSecond{"AffineGrid", "CenterCropPad", "Expand", "OneHot", "Reshape", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze"};
+  constexpr std::array kSecond{"AffineGrid",      "CenterCropPad", "Expand", "OneHot", "Reshape",  "Split",
+                               "SplitToSequence", "Squeeze",       "Tile",   "TopK",   "Unsqueeze"};
   if (std::find(kSecond.begin(), kSecond.end(), op) != kSecond.end() || op.starts_with("Reduce")) return input == 1;
   if (op == "Slice") return input >= 1;
   if (op == "Pad") return input == 1 || input == 3;
