@@ -18,6 +18,7 @@ for program in build/fuzz/*_fuzz; do
   # Seeds beside the target, where it has some (src/<folder>/<name>_corpus); engines of released versions for the engine's.
   seeds=$(find src -type d -name "${name}_corpus")
   [ "$name" = engine_fuzz ] && [ -d tests/golden ] && seeds="$seeds tests/golden"
+  [ "$name" = check_fuzz ] && seeds=src/onnx/reader_fuzz_corpus
   echo "fuzz: $name"
   if command -v clang++ >/dev/null; then
     "$program" -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=3000 "$corpus" $seeds
