@@ -57,6 +57,10 @@ std::string window_lists(const ir::Node& node) {
   for (const char* name : {"output_padding", "output_shape"})
     if (node.attrs.has(name) && node.attrs.get_ints(name).size() != axes)
       return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, axes);
+  if (const auto kernel = node.attrs.get_ints("kernel_shape"); !kernel.empty() && rank_of(node, 1) == *rank)
+    for (std::size_t axis = 0; axis < axes; ++axis)
+      if (const auto extent = (*node.input(1)->type.shape)[axis + 2].constant(); extent && *extent != kernel[axis])
+        return "attribute 'kernel_shape' differs from the weight's shape";
   if (node.attrs.has("pads") && node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") return "it has both pads and auto_pad";
   return "";
 }
