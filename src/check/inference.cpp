@@ -170,7 +170,9 @@ void Inference::set_type(const NodeTree* node, const std::string& name, const ir
   Defect& defect =
       findings_.add(what + "-conflict", scope.graph, node, name, fmt::format("it computes {}, the model declares {}", text(found), text(existing)));
   if (scope.foreign) defect.severity = Severity::kWarning;
-  existing = found;  // so that the wrong declaration breaks no rule of the nodes behind it
+  // So that the wrong declaration breaks no rule of the nodes behind it. Where the conflict is only a warning, readers of the declared type must still agree
+  // with it.
+  if (what == "shape" || !scope.foreign) existing = found;
 }
 
 // Graphs --------------------------------------------------------------------------------------------------------------
