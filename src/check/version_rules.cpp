@@ -53,6 +53,8 @@ std::string window_lists(const ir::Node& node) {
   for (const auto& [name, want] : {std::pair{"kernel_shape", axes}, std::pair{"strides", axes}, std::pair{"dilations", axes}, std::pair{"pads", 2 * axes}})
     if (node.attrs.has(name) && node.attrs.get_ints(name).size() != want)
       return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, want);
+  if (const std::int64_t ceil = node.attrs.get_int("ceil_mode", 0); ceil != 0 && ceil != 1)
+    return fmt::format("attribute 'ceil_mode' is {}; expected 0 or 1", ceil);
   if (!node.is("ConvTranspose")) return "";
   for (const char* name : {"output_padding", "output_shape"})
     if (node.attrs.has(name) && node.attrs.get_ints(name).size() != axes)
