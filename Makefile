@@ -13,8 +13,8 @@ help:
 	@echo "make bench     paired measurements into bench/results"
 	@echo "make zoo       every model of the zoo against ONNX Runtime, at two weight seeds (about 20 minutes; LATHE_ZOO: where the zoo lies)"
 	@echo "make lint      clang-format, ruff; clang-tidy over changed files (ALL=1: over every file)"
-	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers"
-	@echo "make fuzz      the readers of files against damaged ones (SECONDS_EACH=60)"
+	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers, and a short run of every fuzzer (clang)"
+	@echo "make fuzz      everything that reads files of strangers, by libFuzzer (SECONDS_EACH=60; TARGETS=\"engine_fuzz ...\")"
 	@echo "make cuda-compile-all  CUDA kernels against their limits, without a GPU: all for sm_90a, a tenth by turns for the others (ALL=1: all; SEED=...)"
 	@echo "make test-gpu  on a machine with an NVIDIA GPU: kernels against the interpreter, engines, contexts, memory"
 	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
@@ -54,12 +54,12 @@ docs: build
 	@$(PYTHON) tools/make_docs.py
 
 sanitize:
-	@tools/setup.sh build
-	@tools/sanitize.sh
+	@tools/setup.sh build sanitize
+	@tools/sanitize.sh $(or $(SECONDS_EACH),20)
 
 fuzz:
-	@tools/setup.sh build
-	@tools/fuzz.sh $(or $(SECONDS_EACH),60)
+	@tools/setup.sh build sanitize
+	@tools/fuzz.sh $(or $(SECONDS_EACH),60) $(TARGETS)
 
 cuda-compile-all: setup | build/
 	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // Runs a fuzz target where the compiler brings no libFuzzer: every file of the given folders once, then mutations of them for a while.
-// It knows nothing of coverage, so it is the smoke test; the preset `fuzz` (clang) searches.
+// With -runs=0 it is the test that replays a corpus. It knows nothing of coverage; the preset `asan` (clang) searches.
 //
 //   reader_fuzz [-runs=100000] [-seed=1] [-seconds=60] FILE_OR_FOLDER...
 
@@ -18,7 +18,8 @@
 #include <string>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
+#include "base/sanitizers.h"
+#if LATHE_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -34,7 +35,11 @@ void run(const std::string& input) {
 }
 
 void keep_last_input() {
-  std::ofstream("crash-input", std::ios::binary) << last_input;
+  // Without operator new: a target may have limited it.
+  if (std::FILE* file = std::fopen("crash-input", "wb")) {
+    std::fwrite(last_input.data(), 1, last_input.size(), file);
+    std::fclose(file);
+  }
   std::fputs("the input is kept in ./crash-input\n", stderr);
 }
 
@@ -81,12 +86,20 @@ int main(int argc, char** argv) {
     else if (argument.rfind("-seed=", 0) == 0) seed = std::atol(argument.c_str() + 6);
     else if (argument.rfind("-seconds=", 0) == 0) seconds = std::atol(argument.c_str() + 9);
     else if (std::filesystem::is_directory(argument)) {
-      for (const auto& entry : std::filesystem::directory_iterator(argument))
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(argument))
         if (entry.is_regular_file()) add(entry.path());
     } else add(argument);
   }
   std::signal(SIGABRT, [](int) { keep_last_input(); });  // what targets do on a finding
-#if defined(__SANITIZE_ADDRESS__)
+#if !LATHE_ADDRESS_SANITIZER
+  for (const int fault : {SIGSEGV, SIGFPE, SIGBUS, SIGILL})
+    std::signal(fault, [](int which) {
+      keep_last_input();
+      std::signal(which, SIG_DFL);
+      std::raise(which);
+    });
+#endif
+#if LATHE_ADDRESS_SANITIZER
   __asan_set_death_callback(keep_last_input);
 #endif
   for (const std::string& input : corpus) run(input);

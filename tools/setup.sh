@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Lathe needs on Debian 12: system packages, then a .venv with pinned Python packages.
-#   tools/setup.sh build [test] [export] [bench] [lint]
+#   tools/setup.sh build [test] [export] [bench] [lint] [sanitize]
 # Each part is done once: a stamp in .venv keeps the hash of what was asked for. Sizes are in requirements/README.md.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,8 +11,9 @@ packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
 for part in "$@"; do
   case $part in
     lint) packages="$packages clang-format clang-tidy git" ;;
+    sanitize) packages="$packages clang libclang-rt-14-dev llvm" ;; # sanitizers' runtimes and libFuzzer; names for addresses
     build | test | export | bench) ;;
-    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint" >&2; exit 2 ;;
+    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint, sanitize" >&2; exit 2 ;;
   esac
 done
 

@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <new>
 
+#include "base/sanitizers.h"
+
 // glibc lets a program define malloc and keeps its own under these names. Sanitizers bring their own malloc: no counting there.
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && !LATHE_ADDRESS_SANITIZER && !LATHE_THREAD_SANITIZER
 #define LATHE_COUNTS_MALLOC 1
 #else
 #define LATHE_COUNTS_MALLOC 0

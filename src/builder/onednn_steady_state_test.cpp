@@ -15,6 +15,7 @@
 #define LATHE_MALLOC_IS_REPLACED_ELSEWHERE
 #include "base/count_allocations.h"
 #include "base/os.h"
+#include "base/sanitizers.h"
 #include "base/thread_pool.h"
 #include "builder/builder.h"
 #include "builder/test_models.h"
@@ -194,7 +195,7 @@ TEST_F(OneDnnEngine, GivesTheSameBitsFromEightThreadsAndStartsNone) {
       }
     });
   while (runs < 400) std::this_thread::yield();
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !LATHE_ADDRESS_SANITIZER && !LATHE_THREAD_SANITIZER
   EXPECT_EQ(threads_of_process(), default_pool().size() + 8);  // the pool's size counts one caller
 #endif
   stop = true;
@@ -255,7 +256,7 @@ TEST_F(OneDnnEngine, FallsBackWhereTheLibraryIsAnother) {
 }
 
 TEST_F(OneDnnEngine, DoesNotGrowOverCycles) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers keep freed memory";
 #endif
   const std::vector<std::byte> file = engine::write_engine(built(true));

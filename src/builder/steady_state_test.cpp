@@ -16,6 +16,7 @@
 #include "backend/cpu/conv.h"
 #include "base/count_allocations.h"
 #include "base/os.h"
+#include "base/sanitizers.h"
 #include "base/thread_pool.h"
 #include "builder/builder.h"
 #include "builder/test_models.h"
@@ -250,7 +251,7 @@ int threads_of_process() {
 }
 
 TEST(EveryKernel, StartsNoThreadBeyondThePool) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers start threads of their own";
 #endif
   const auto shared = engine();
@@ -271,7 +272,7 @@ TEST(EveryKernel, StartsNoThreadBeyondThePool) {
 }
 
 TEST(EveryKernel, DoesNotGrowOverCycles) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers keep freed memory";
 #endif
   const std::vector<std::byte> file = engine::write_engine(built());

@@ -22,7 +22,7 @@ BenchInputs::BenchInputs(const Engine& engine, const std::vector<std::string>& s
   }
   const std::vector<IoInfo> infos = engine.inputs();
   for (const auto& [name, dims] : given)
-    if (std::none_of(infos.begin(), infos.end(), [&](const IoInfo& info) { return info.name == name; })) {
+    if (std::none_of(infos.begin(), infos.end(), [&wanted = name](const IoInfo& info) { return info.name == wanted; })) {
       std::string known;
       for (const IoInfo& info : infos) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", info.name);
       throw Error(Code::kInvalidArgument, fmt::format("there is no input '{}'; the inputs are {}", name, known)).with_remedy("Name one of them in --shape.");

@@ -25,7 +25,7 @@ struct Case {
   const char* decline = nullptr;  ///< a word of the reason when it must not lower; nullptr: it must
 };
 
-constexpr ir::Bindings::value_type kSymbols[] = {{"n", 2}, {"h", 7}, {"w", 5}, {"t", 4}, {"one", 1}};
+const ir::Bindings::value_type kSymbols[] = {{"n", 2}, {"h", 7}, {"w", 5}, {"t", 4}, {"one", 1}};
 
 Tensor random_input(const ir::Value& value, const ir::Bindings& symbols, unsigned seed) {
   Tensor tensor(value.dtype(), *ir::evaluate(value.shape(), symbols));

@@ -13,6 +13,7 @@
 
 #include "base/count_allocations.h"
 #include "base/os.h"
+#include "base/sanitizers.h"
 #include "base/thread_pool.h"
 #include "engine/test_engines.h"
 #include "runtime/context.h"
@@ -105,7 +106,7 @@ TEST(SteadyState, EightThreadsGiveTheSameBits) {
 }
 
 TEST(SteadyState, ProcessHasPoolAndCallersOnly) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers start threads of their own";
 #endif
   const auto engine = Engine::create(chain());
@@ -135,7 +136,7 @@ TEST(SteadyState, ProcessHasPoolAndCallersOnly) {
 }
 
 TEST(SteadyState, CyclesOfCreateRunDestroyDoNotGrow) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers keep freed memory";
 #endif
   const auto engine = Engine::create(chain());

@@ -32,7 +32,7 @@ inline void for_each_damage(ir::Attrs& attrs, const std::function<void(const std
                                               std::numeric_limits<std::int64_t>::min()};
   const ir::Attrs before = attrs;
   for (const auto& [name, attribute] : before) {
-    const auto changed = [&](ir::Attribute to, const std::string& how) {
+    const auto changed = [&, &name = name, &attribute = attribute](ir::Attribute to, const std::string& how) {
       attrs.set(name, std::move(to));
       visit(fmt::format("{} {}", name, how));
       attrs.set(name, attribute);

@@ -23,8 +23,9 @@ void put_specials(Buffer& buffer, std::int64_t rows, std::int64_t cols) {
 TEST(Reorder, TransposesBatchesWithStrides) {
   for (const DType from : {kF32, kBF16}) {
     for (const DType to : {kF32, kBF16}) {
-      for (const auto& [rows, cols, src_extra, dst_extra] :
+      for (const auto& extents :
            std::vector<std::array<std::int64_t, 4>>{{1, 1, 0, 0}, {3, 100, 0, 0}, {64, 33, 5, 0}, {17, 16, 0, 3}, {300, 70, 1, 2}, {16, 16, 0, 0}}) {
+        const std::int64_t rows = extents[0], cols = extents[1], src_extra = extents[2], dst_extra = extents[3];
         Buffer src(2 * rows, cols, cols + src_extra, from);
         Random random(static_cast<std::uint64_t>(rows));
         src.fill(random);
@@ -79,7 +80,8 @@ TEST(Reorder, ChannelsLastAndBackIsTheIdentity) {
 TEST(Reorder, CopiesRowsAndConverts) {
   for (const DType from : {kF32, kBF16}) {
     for (const DType to : {kF32, kBF16}) {
-      for (const auto& [rows, cols, extra] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 0}, {7, 5, 3}, {100, 48, 0}, {2, 40000, 1}, {1, 65537, 0}}) {
+      for (const auto& extents : std::vector<std::array<std::int64_t, 3>>{{1, 1, 0}, {7, 5, 3}, {100, 48, 0}, {2, 40000, 1}, {1, 65537, 0}}) {
+        const std::int64_t rows = extents[0], cols = extents[1], extra = extents[2];
         Buffer src(rows, cols, cols + extra, from);
         Random random(static_cast<std::uint64_t>(cols));
         src.fill(random);

@@ -4,6 +4,7 @@
 // NVRTC where it is installed, since only it knows the device's rules.
 
 #include "backend/cuda/nvrtc.h"
+#include "base/sanitizers.h"
 #include "loops/cpu/random_regions.h"
 #include "loops/cuda/host_emulation.h"
 
@@ -71,7 +72,7 @@ void run_and_compare(const Prepared& p, const testing::HostModule& module, bool 
 }
 
 TEST(CudaEmitter, RandomRegionsMatchTheInterpreterOnTheCpu) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
   GTEST_SKIP() << "sanitizers do not follow fibers";
 #endif
   constexpr unsigned kRegions = 80;
