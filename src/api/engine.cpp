@@ -44,31 +44,51 @@ Engine make_engine(engine::EngineData data, std::string_view device) {
   return Engine(std::move(impl));
 }
 
+void out_of_memory(std::string_view doing) {
+  try {
+    throw Error(Code::kOutOfMemory, fmt::format("there is not enough memory to {}", doing));
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::kOutOfMemory, "out of memory");  // strings this short need no memory of their own
+  }
+}
+
 }  // namespace api
 
 Engine::Engine(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Engine Engine::load(const std::filesystem::path& file, std::string_view device) try {
-  return api::make_engine(engine::read_engine(file), device);
-} catch (Error& error) {
-  if (error.source().empty()) error.in_source(file.string());
-  throw;
+Engine Engine::load(const std::filesystem::path& file, std::string_view device) {
+  return api::guarded("load the engine", [&] {
+    try {
+      return api::make_engine(engine::read_engine(file), device);
+    } catch (Error& error) {
+      if (error.source().empty()) error.in_source(file.string());
+      throw;
+    }
+  });
 }
 
 Engine Engine::load(std::span<const std::byte> bytes, std::string_view device) {
-  auto copy = std::make_shared<Tensor>(DType::kUint8, Dims{static_cast<std::int64_t>(bytes.size())});
-  if (!bytes.empty()) std::memcpy(copy->mutable_raw(), bytes.data(), bytes.size());
-  const std::span<const std::byte> view(copy->raw(), copy->bytes());
-  return api::make_engine(engine::read_engine(view, std::move(copy)), device);
+  return api::guarded("load the engine", [&] {
+    auto copy = std::make_shared<Tensor>(DType::kUint8, Dims{static_cast<std::int64_t>(bytes.size())});
+    if (!bytes.empty()) std::memcpy(copy->mutable_raw(), bytes.data(), bytes.size());
+    const std::span<const std::byte> view(copy->raw(), copy->bytes());
+    return api::make_engine(engine::read_engine(view, std::move(copy)), device);
+  });
 }
 
-void Engine::save(const std::filesystem::path& file) const { engine::write_engine(impl_->engine->data(), file); }
-std::vector<std::byte> Engine::to_bytes() const { return engine::write_engine(impl_->engine->data()); }
+void Engine::save(const std::filesystem::path& file) const {
+  api::guarded("write the engine", [&] { engine::write_engine(impl_->engine->data(), file); });
+}
+std::vector<std::byte> Engine::to_bytes() const {
+  return api::guarded("write the engine", [&] { return engine::write_engine(impl_->engine->data()); });
+}
 
 std::vector<IoInfo> Engine::inputs() const { return impl_->inputs; }
 std::vector<IoInfo> Engine::outputs() const { return impl_->outputs; }
 
-Context Engine::create_context(Allocator* allocator) const { return Context(std::make_unique<Context::Impl>(impl_, allocator)); }
+Context Engine::create_context(Allocator* allocator) const {
+  return api::guarded("make a context", [&] { return Context(std::make_unique<Context::Impl>(impl_, allocator)); });
+}
 
 std::string Engine::device() const {
   const std::string& device = impl_->engine->section().device;

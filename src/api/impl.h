@@ -5,7 +5,9 @@
 // stream).
 
 #include <memory>
+#include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "builder/builder.h"
@@ -43,6 +45,18 @@ IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape);
 /// On `device` (as in BuildConfig), or where it runs when that is empty.
 Engine make_engine(engine::EngineData data, std::string_view device = {});
 builder::BuildOptions build_options(const BuildConfig& config);
+
+/// Throws Error(kOutOfMemory): "there is not enough memory to <doing>", or shorter where there is none even to say so.
+[[noreturn]] void out_of_memory(std::string_view doing);
+/// What throws std::bad_alloc throws an Error instead.
+template <class F>
+auto guarded(std::string_view doing, F&& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    out_of_memory(doing);
+  }
+}
 
 }  // namespace api
 }  // namespace lathe

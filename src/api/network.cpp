@@ -96,17 +96,21 @@ void refuse_engine(std::span<const std::byte> head, const std::string& source) {
 }  // namespace
 
 Network Network::parse(const std::filesystem::path& file) {
-  std::array<char, 8> head{};
-  std::ifstream(file, std::ios::binary).read(head.data(), head.size());  // a file that cannot be read is read_model's to tell
-  refuse_engine(std::as_bytes(std::span(head)), file.string());
-  return make_network(onnx::read_model(file));
+  return api::guarded("read the model", [&] {
+    std::array<char, 8> head{};
+    std::ifstream(file, std::ios::binary).read(head.data(), head.size());  // a file that cannot be read is read_model's to tell
+    refuse_engine(std::as_bytes(std::span(head)), file.string());
+    return make_network(onnx::read_model(file));
+  });
 }
 
 Network Network::parse(std::span<const std::byte> bytes, const std::filesystem::path& base_dir) {
-  refuse_engine(bytes, "model in memory");
-  auto copy = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
-  const std::span<const std::byte> view(*copy);
-  return make_network(onnx::read_model(view, std::move(copy), base_dir));
+  return api::guarded("read the model", [&] {
+    refuse_engine(bytes, "model in memory");
+    auto copy = std::make_shared<std::vector<std::byte>>(bytes.begin(), bytes.end());
+    const std::span<const std::byte> view(*copy);
+    return make_network(onnx::read_model(view, std::move(copy), base_dir));
+  });
 }
 
 std::vector<IoInfo> Network::inputs() const {
@@ -143,7 +147,7 @@ void Network::mark_output(std::string_view tensor) {
 }
 
 std::string Network::simplify() {
-  const passes::SimplifyReport report = passes::simplify(*impl_->model);
+  const passes::SimplifyReport report = api::guarded("simplify the model", [&] { return passes::simplify(*impl_->model); });
   std::size_t width = 3;
   for (const auto& [op, counts] : report.ops) width = std::max(width, op.size());
   std::string text = fmt::format("{:<{}}  {:>6}  {:>6}\n", "op", width, "before", "after");
@@ -151,15 +155,19 @@ std::string Network::simplify() {
   return text + fmt::format("{:<{}}  {:>6}  {:>6}\n", "all", width, report.nodes_before, report.nodes_after);
 }
 
-void Network::save(const std::filesystem::path& file) const { onnx::write_model(*impl_->model, file); }
+void Network::save(const std::filesystem::path& file) const {
+  api::guarded("write the model", [&] { onnx::write_model(*impl_->model, file); });
+}
 
 Engine Network::build(const BuildConfig& config) const {
-  try {
-    return api::make_engine(builder::build_engine(impl_->model, api::build_options(config)).engine, config.device);
-  } catch (Error& error) {
-    if (error.source().empty()) error.in_source(impl_->model->source);
-    throw;
-  }
+  return api::guarded("build the engine", [&] {
+    try {
+      return api::make_engine(builder::build_engine(impl_->model, api::build_options(config)).engine, config.device);
+    } catch (Error& error) {
+      if (error.source().empty()) error.in_source(impl_->model->source);
+      throw;
+    }
+  });
 }
 
 namespace {

@@ -3,8 +3,10 @@
 #include "base/thread_pool.h"
 
 #include <chrono>
+#include <system_error>
 
 #include "base/knobs.h"
+#include "base/log.h"
 #include "base/os.h"
 
 namespace lathe {
@@ -28,10 +30,24 @@ thread_local bool t_inside_task = false;
 
 ThreadPool::ThreadPool(int threads) : size_(threads < 1 ? 1 : threads), ranges_(new Range[static_cast<std::size_t>(size_)]) {
   threads_.reserve(static_cast<std::size_t>(size_ - 1));
-  for (int worker = 1; worker < size_; ++worker) threads_.emplace_back([this, worker] { worker_main(worker); });
+  try {
+    start_threads();
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+void ThreadPool::start_threads() try {
+  for (int worker = 1; worker < size_; ++worker) threads_.emplace_back([this, worker] { worker_main(worker); });
+} catch (const std::system_error& error) {
+  size_ = static_cast<int>(threads_.size()) + 1;  // workers read it only once a run was posted
+  log(LogLevel::kWarning, "the system starts no more threads ({}): work is shared by {} instead", error.what(), size_);
+}
+
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() noexcept {
   stop_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();

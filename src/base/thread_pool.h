@@ -16,7 +16,8 @@ namespace lathe {
 
 class ThreadPool {
  public:
-  /// `threads` counts the calling thread: ThreadPool(1) starts none and runs everything in the caller.
+  /// `threads` counts the calling thread: ThreadPool(1) starts none and runs everything in the caller. Where the system's limit of
+  /// threads is met the pool is smaller, and a warning says so.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -42,6 +43,8 @@ class ThreadPool {
     std::int64_t end = 0;
   };
 
+  void start_threads();
+  void stop() noexcept;
   void run(std::int64_t count, TaskFn fn, void* context) noexcept;
   void work(int worker) noexcept;
   void worker_main(int worker) noexcept;

@@ -3,9 +3,14 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <vector>
+
+#include "base/sanitizers.h"
 
 namespace lathe {
 namespace {
@@ -105,6 +110,25 @@ TEST(ThreadPool, UnevenTasksAreStolen) {
     }
   });
   EXPECT_GT(by_second.load(), 0);
+}
+
+TEST(ThreadPool, ALimitOfThreadsMakesASmallerPool) {
+  if (LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER) GTEST_SKIP() << "sanitizers need more address space than the limit leaves";
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // No room for another stack of 8 MiB: threads cannot start, in this child alone.
+    rlimit stack{8 << 20, 8 << 20}, none{1 << 20, 1 << 20};
+    setrlimit(RLIMIT_STACK, &stack);
+    setrlimit(RLIMIT_AS, &none);
+    ThreadPool pool(4);
+    std::atomic<int> sum{0};
+    pool.parallel_for(4, [&](std::int64_t task, int) { sum += static_cast<int>(task); });
+    _exit(pool.size() < 4 && sum == 6 ? 0 : 1);  // one may have found the stack of a thread that has ended
+  }
+  int state = 0;
+  ASSERT_EQ(waitpid(child, &state, 0), child);
+  EXPECT_TRUE(WIFEXITED(state) && WEXITSTATUS(state) == 0) << state;
 }
 
 }  // namespace
