@@ -221,6 +221,7 @@ void plan_slices(const ir::Graph& graph, ValuePlans& plans) {
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node& node = **it;
     if (!node.is("Concat") || node.graph != &graph || !node.output()->has_shape()) continue;
+    if (!std::all_of(node.inputs.begin(), node.inputs.end(), [](const ir::Value* v) { return v && v->has_shape(); })) continue;
     const ir::Value* output = node.output();
     if (plans[output].layout == Layout::kChannelsLast) continue;
     const auto axis = static_cast<std::size_t>(axis_of(node, output->shape().size()));

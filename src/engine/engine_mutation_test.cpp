@@ -176,7 +176,8 @@ TEST(EngineMutation, RefusesSizesThatWouldOverflow) {
   const ir::Dim height = ir::Dim::symbol("height");
   data.sections[0].program.slots.push_back(
       test::slot("huge", {height * height * height * height * height, height * height * height * height * height}, plan::Storage::kArena));
-  const EngineData back = read_engine(write_engine(data), nullptr);
+  const std::vector<std::byte> bytes = write_engine(data);  // not copied
+  const EngineData back = read_engine(bytes, nullptr);
   ir::Bindings bindings;
   const std::vector<Dims> dims{{1, 3, 60, 5}};
   ASSERT_TRUE(plan::bind_symbols(back.sections[0].program, dims, bindings));

@@ -15,9 +15,10 @@ namespace lathe::ir {
 namespace {
 
 constexpr std::size_t kMaxTerms = 4096;
+constexpr std::size_t kMaxText = std::size_t{1} << 16;  // a % b % c ... names its arguments twice, so that a short line could double without end
 
 Error too_large() {
-  return Error(Code::kUnsupported, "an extent expression grew beyond what Lathe handles (64-bit coefficients, 4096 terms)")
+  return Error(Code::kUnsupported, "an extent expression grew beyond what Lathe handles (64-bit coefficients, 4096 terms, 65536 characters)")
       .with_remedy("fix the input shapes, for example with --shape");
 }
 
@@ -102,6 +103,7 @@ Dim DimAlgebra::make(Terms terms) {
   if (merged.size() > kMaxTerms) throw too_large();
   auto expr = std::make_shared<Dim::Expr>();
   expr->text = terms_text(merged);
+  if (expr->text.size() > kMaxText) throw too_large();
   expr->hash = hash64(expr->text);
   expr->terms = std::move(merged);
   return Dim(std::shared_ptr<const Dim::Expr>(std::move(expr)));

@@ -70,17 +70,12 @@ std::vector<Value*> captured_values(const Graph& graph) {
 Graph::Graph(Graph* parent) : parent_(parent), names_(parent ? parent->names_ : std::make_shared<NameTable>()) {}
 
 Graph::~Graph() {
-  // Nested graphs may outlive this one in someone's hand: cut them off first, so that they never touch our values.
-  for (const auto& node : nodes_) {
-    for (Graph* nested : nested_graphs(*node)) {
-      if (nested->parent_ != this) continue;
-      for_each_node_deep(*nested, [&](Node& inner) {
-        for (Value*& value : inner.inputs) {
-          if (value && value->graph == this) value = nullptr;
-        }
-      });
-    }
-  }
+  // Nodes of other graphs let go of our values: nested graphs may outlive this one in someone's hand, and a graph that is not sound (a
+  // value used in a sibling branch) must still come apart.
+  for (const auto& value : values_)
+    for (const Use& use : value->uses)
+      if (use.node->graph != this && use.node->inputs[static_cast<std::size_t>(use.index)] == value.get())
+        use.node->inputs[static_cast<std::size_t>(use.index)] = nullptr;
   forget_outer();
   nodes_.clear();
   for (const auto& [name, value] : by_name_) names_->remove(name);

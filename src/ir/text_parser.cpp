@@ -218,6 +218,12 @@ class TextParser {
       if (text.size() < 3 || std::from_chars(text.data() + 2, text.data() + text.size(), hash, 16).ec != std::errc()) fail("bad hash");
       return lookup(hash);
     }
+    // What a few characters can ask for. A list has a character for each element at least.
+    const std::int64_t most_filled = std::int64_t{1} << (dtype == DType::kString ? 16 : 22);
+    const bool listed = peek() == '{';
+    if (count > (listed ? static_cast<std::int64_t>(text_.size()) : most_filled))
+      fail(listed ? "fewer elements than the " + std::to_string(count) + " of the type"
+                  : "a constant of " + std::to_string(count) + " elements; at most " + std::to_string(most_filled) + " are filled in");
     Tensor tensor(dtype, std::move(dims));
     if (accept("splat(")) {
       if (count > 0) {

@@ -270,6 +270,13 @@ void RegionBuilder::define_parts(const ir::Value* value, int axis, std::vector<s
   impl_->definitions[value] = std::move(d);
 }
 
+void RegionBuilder::require_equal(const ir::Value* value, const ir::Dim& a, const ir::Dim& b) {
+  if (a == b) return;
+  // Each is the other or 1.
+  impl_->require(value, a, b);
+  impl_->require(value, b, a);
+}
+
 void RegionBuilder::decline(std::string reason) { impl_->declined = std::move(reason); }
 const std::string& RegionBuilder::declined() const { return impl_->declined; }
 void RegionBuilder::set_source(const ir::Value* value, std::string source) {

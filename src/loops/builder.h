@@ -48,6 +48,8 @@ class RegionBuilder {
   void define_reduction(const ir::Value* value, Reduce reduce, ir::Shape reduction_space, ReduceBody body, DType accumulate);
   /// A temporary of this region that is no graph value (the mean inside LayerNormalization).
   const ir::Value* temporary(std::string name, DType dtype, ir::Shape shape);
+  /// Two extents of `value`'s definition that are equal or the run is refused.
+  void require_equal(const ir::Value* value, const ir::Dim& a, const ir::Dim& b);
   /// Defines `value` piecewise along one axis (Concat): stores each part into its slice.
   void define_parts(const ir::Value* value, int axis, std::vector<std::pair<ir::Dim, Body>> parts);
 

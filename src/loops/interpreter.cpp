@@ -90,7 +90,9 @@ class Interpreter {
       evaluate(index_order);
       Cells& target = cells_[stage.target];
       const std::int64_t at = flat(target, stage.store_index);
-      if (at < 0) throw Error(Code::kInternal, "a region stage stores outside of buffer '" + region_.buffers[stage.target].name + "'");
+      if (at < 0)
+        throw Error(Code::kInvalidArgument,
+                    "the extents of this run do not fit each other: a step would write outside of '" + region_.buffers[stage.target].name + "'");
       const DType from = is_arg_reduce(stage.reduce) ? DType::kInt64 : stage.reduce != Reduce::kNone ? running_type : region_.exprs[stage.value].type;
       const bool keep_wide = region_.buffers[stage.target].role == Role::kTemporary && !round_temporaries_ && is_float(from) && is_float(target.dtype);
       target.values[at] = keep_wide ? result : cast_scalar(result, from, target.dtype);
@@ -169,7 +171,9 @@ class Interpreter {
         }
         case ExprOp::kLoad: {
           const std::int64_t at = flat(cells_[e.index], e.args);
-          if (at < 0) throw Error(Code::kInternal, "a region stage reads outside of buffer '" + region_.buffers[e.index].name + "'");
+          if (at < 0)
+            throw Error(Code::kInvalidArgument,
+                        "the extents of this run do not fit each other: a step would read outside of '" + region_.buffers[e.index].name + "'");
           result = cells_[e.index].values[at];
           break;
         }

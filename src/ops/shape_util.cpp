@@ -40,9 +40,8 @@ std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i) {
 }
 
 Shape fresh_shape(InferContext& ctx, std::size_t rank) {
-  // A file may declare any length for the tensor that a rank is read from.
-  constexpr std::size_t kMaxRank = 1024;
-  if (rank > kMaxRank) ctx.fail("its result would have rank " + std::to_string(rank) + "; at most " + std::to_string(kMaxRank) + " are supported");
+  // A few bytes of a file can name any number here; each axis is a symbol.
+  if (rank > kMostAxes) ctx.fail("its result would have rank " + std::to_string(rank) + "; at most " + std::to_string(kMostAxes) + " are supported");
   Shape shape;
   for (std::size_t i = 0; i < rank; ++i) shape.push_back(ctx.fresh_symbol());
   return shape;

@@ -18,7 +18,8 @@ std::vector<std::int64_t> infer_axes(InferContext& ctx, const std::vector<std::i
 std::optional<std::vector<std::int64_t>> constant_content(InferContext& ctx, std::size_t i);
 /// The length of the 1-D input `i`, when known.
 std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i);
-/// `rank` fresh symbols.
+inline constexpr std::size_t kMostAxes = 1024;
+/// `rank` fresh symbols; fails above kMostAxes.
 Shape fresh_shape(InferContext& ctx, std::size_t rank);
 bool is_one(const Dim& dim);
 /// Dimension of the common shape of two broadcast extents; fails when they are different numbers other than 1. Unknown against

@@ -22,7 +22,9 @@ std::size_t count_present(const std::vector<ir::Value*>& values) {
   return n;
 }
 
-void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, const std::vector<Formal>& formals, const char* what, const Schema& schema,
+constexpr std::string_view kInput = "input";
+
+void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, const std::vector<Formal>& formals, const std::string& what, const Schema& schema,
                  std::vector<Error>& defects) {
   const std::size_t present = count_present(actual);
   const bool variadic = !formals.empty() && formals.back().option == FormalOption::kVariadic;
@@ -37,6 +39,8 @@ void check_arity(const ir::Node& node, const std::vector<ir::Value*>& actual, co
       if (actual.size() < i + static_cast<std::size_t>(f.min_arity)) {
         defects.push_back(node_error(node, std::string("needs at least ") + std::to_string(f.min_arity) + " " + what + " '" + f.name + "'"));
       }
+      for (std::size_t k = i; what == kInput && k < actual.size(); ++k)  // a result that nobody reads may well be left out
+        if (!actual[k]) defects.push_back(node_error(node, "leaves out input number " + std::to_string(k) + ", one of '" + f.name + "'"));
     } else if (i >= actual.size() || !actual[i]) {
       defects.push_back(node_error(node, std::string("lacks the ") + what + " '" + f.name + "' (number " + std::to_string(i) + ")"));
     }

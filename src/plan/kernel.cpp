@@ -29,6 +29,7 @@ TensorDesc TensorDesc::row_major(DType dtype, Dims dims) {
 }
 
 bool TensorDesc::is_dense_row_major() const {
+  if (elements() == 0) return true;  // of no element every order is every other
   std::int64_t stride = 1;
   for (std::size_t axis = dims.size(); axis-- > 0;) {
     if (dims[axis] != 1 && strides[axis] != stride) return false;

@@ -184,9 +184,18 @@ void ShapeProgram::resolve(const ir::Bindings& bindings, std::vector<ResolvedSlo
     }
     const auto axis = static_cast<std::size_t>(slot.alias_axis);
     const auto offset = slot.alias_offset.evaluate(bindings);
-    bool inside = axis < from.desc.dims.size() && from.desc.dims.size() == dims.size() && offset && *offset >= 0;
-    for (std::size_t a = 0; inside && a < dims.size(); ++a) inside = dims[a] <= from.desc.dims[a] && (a != axis || *offset <= from.desc.dims[a] - dims[a]);
-    if (!inside) throw corrupt(i, "lies outside the tensor that it is a slice of");
+    if (axis >= from.desc.dims.size() || from.desc.dims.size() != dims.size()) throw corrupt(i, "is a slice of a tensor of another rank");
+    // Parts of a Concat agree on all other axes; where symbols say the extents only a run can tell.
+    for (std::size_t a = 0; a < dims.size(); ++a) {
+      if (a == axis || dims[a] == from.desc.dims[a]) continue;
+      if (slot.shape[a].is_constant() && program_.slots[static_cast<std::size_t>(slot.parent)].shape[a].is_constant())
+        throw corrupt(i, "lies outside the tensor that it is a slice of");
+      throw Error(Code::kInvalidArgument, fmt::format("the inputs' shapes do not fit each other: a part of shape {} is joined to one of shape {} along axis {}",
+                                                      to_string(dims), to_string(from.desc.dims), axis))
+          .at_tensor(slot.name);
+    }
+    if (!offset || *offset < 0 || dims[axis] > from.desc.dims[axis] || *offset > from.desc.dims[axis] - dims[axis])
+      throw corrupt(i, "lies outside the tensor that it is a slice of");
     out.desc.strides = from.desc.strides;
     out.offset += *offset * from.desc.strides[axis];
   }

@@ -163,7 +163,8 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
   }
   return make_specialisation();
 } catch (const Error& error) {
-  status = Status(error.code(), error.what());
+  // The model was found valid when it was built: what it does not take now is the caller's.
+  status = Status(error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), error.what());
   return nullptr;
 } catch (const std::bad_alloc&) {
   status = Status(Code::kOutOfMemory, "there is not enough memory for these shapes");

@@ -123,7 +123,7 @@ std::unique_ptr<const Library> Library::open(const std::string& asked, std::stri
 }
 
 const Library* Library::find(std::string* why) {
-  static const Opened once;
+  static const Opened& once = *new Opened;  // kernels in statics and threads that are still at work may outlive any order of destruction
   if (!once.library && why) *why = once.why;
   return once.library.get();
 }

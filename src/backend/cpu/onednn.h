@@ -17,7 +17,7 @@ namespace lathe::cpu::onednn {
 
 // clang-format off
 #define LATHE_ONEDNN_FUNCTIONS(X)                                                                                                 \
-  X(version) X(set_max_cpu_isa) X(get_effective_cpu_isa) X(engine_create) X(stream_create) X(stream_destroy)                      \
+  X(version) X(set_max_cpu_isa) X(get_effective_cpu_isa) X(engine_create) X(engine_destroy) X(stream_create) X(stream_destroy)    \
   X(memory_desc_create_with_tag) X(memory_desc_destroy) X(memory_desc_get_size) X(memory_desc_query)                              \
   X(memory_create) X(memory_destroy) X(memory_set_data_handle)                                                                    \
   X(post_ops_create) X(post_ops_destroy) X(post_ops_append_eltwise) X(post_ops_append_binary)                                     \
@@ -43,6 +43,12 @@ class Library {
   static const Library& get();
   /// For tests: what find() would find if the knob LATHE_ONEDNN were `asked`.
   static std::unique_ptr<const Library> open(const std::string& asked, std::string& why);
+  Library() = default;
+  ~Library() {
+    if (engine_) functions_.engine_destroy(engine_);
+  }
+  Library(const Library&) = delete;
+  Library& operator=(const Library&) = delete;
 
   const Functions& functions() const noexcept { return functions_; }
   dnnl_engine_t engine() const noexcept { return engine_; }

@@ -285,7 +285,8 @@ class Analyzer {
     if (split_) return;
     for (const DimIndex& d : out_.store.dims) {
       if (!d.affine || (!d.in_bounds && !no_point))
-        throw Error(Code::kInternal, "a region stage stores outside of '" + region_.buffers[out_.stage->target].name + "' or at an index that is not affine");
+        throw Error(Code::kInvalidArgument,
+                    "the extents of this run do not fit each other: a step would write outside of '" + region_.buffers[out_.stage->target].name + "'");
     }
     visit(out_.stage->value, no_point);
   }
@@ -322,7 +323,8 @@ class Analyzer {
       for (const DimIndex& d : a.dims) {
         can_miss |= !d.in_bounds;
         if (d.affine && !d.in_bounds && !guarded && !no_point)
-          throw Error(Code::kInternal, "a region stage reads outside of '" + region_.buffers[e.index].name + "'");
+          throw Error(Code::kInvalidArgument,
+                      "the extents of this run do not fit each other: a step would read outside of '" + region_.buffers[e.index].name + "'");
         if (!d.affine) visit(d.expr, no_point);
         if (d.affine && guarded && !d.in_bounds) out_.affine_values.emplace(d.expr, d.value);  // needed if the guard must be computed
       }

@@ -24,6 +24,9 @@ bool is_narrow_integer(DType type) {
   return type == DType::kInt8 || type == DType::kUint8 || type == DType::kInt16 || type == DType::kUint16 || type == DType::kUint32;
 }
 
+/// Types that cast_from() of the kernels knows; an 8-bit float or a packed integer has no register type.
+bool has_cast(DType to) { return (is_float(to) && dtype_bits(to) >= 16) || (is_integer(to) && dtype_bits(to) >= 8) || to == DType::kBool; }
+
 /// Bit pattern of a number in a register type.
 std::int64_t bits_of(VmType type, double number, std::int64_t integer, bool is_real) {
   std::int64_t bits = 0;
@@ -292,6 +295,7 @@ class Compiler {
   }
 
   std::int32_t cast(std::int32_t v, DType from, DType to) {
+    if (!has_cast(to)) unsupported("a conversion to " + std::string(dtype_name(to)) + " in between");
     const KernelFn fn = k_.cast(vm_type(from), to);
     if (!fn) return v;
     return kernel(fn, vm_type(to), varies(v), v);

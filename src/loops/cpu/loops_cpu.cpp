@@ -182,7 +182,7 @@ class LoopsKernel final : public Kernel {
           stride *= std::max<std::int64_t>(dims[axis], 1);
         }
       } else if (desc.dims != dims) {
-        throw Error(Code::kInternal, fmt::format("'{}' has the extents {}, its region says {}", buffer.name, to_string(desc.dims), to_string(dims)));
+        throw Error(Code::kInvalidArgument, fmt::format("'{}' has the extents {}, its step says {}", buffer.name, to_string(desc.dims), to_string(dims)));
       }
     }
   }

@@ -121,7 +121,11 @@ bool concat_lower(const Node& node, loops::RegionBuilder& builder) {
   if (axis < 0) axis += rank;
   std::vector<std::pair<Dim, loops::RegionBuilder::Body>> parts;
   for (const auto* in : node.inputs) {
-    parts.emplace_back(in->shape()[static_cast<std::size_t>(axis)], [in](loops::RegionBuilder& b, const auto& i) { return b.read(in, i); });
+    parts.emplace_back(in->shape()[static_cast<std::size_t>(axis)], [in, axis, out = node.output()](loops::RegionBuilder& b, const auto& i) {
+      for (std::size_t a = 0; a < in->shape().size(); ++a)
+        if (static_cast<std::int64_t>(a) != axis) b.require_equal(in, in->shape()[a], out->shape()[a]);
+      return b.read(in, i);
+    });
   }
   builder.define_parts(node.output(), static_cast<int>(axis), std::move(parts));
   return true;

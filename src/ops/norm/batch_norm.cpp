@@ -18,6 +18,7 @@ bool trains(const Node& node) { return node.attrs.get_int("training_mode", 0) !=
 void batch_norm_infer(InferContext& ctx) {
   const auto& in = ctx.shape(0);
   if (in && in->empty()) ctx.fail("takes rank 1 or more");
+  if (!trains(ctx.node()) && (ctx.node().output(1) || ctx.node().output(2))) ctx.fail("has outputs beside the first, which only training_mode = 1 makes");
   ctx.set_type(0, ctx.node().input(0)->type);
   std::optional<Dim> channels;
   if (in) channels = in->size() == 1 ? Dim(1) : (*in)[1];

@@ -19,6 +19,8 @@ enum class Kind { kPlain, kGru, kLstm };
 constexpr std::int64_t gates_of(Kind kind) { return kind == Kind::kLstm ? 4 : kind == Kind::kGru ? 3 : 1; }
 constexpr std::size_t activations_of(Kind kind) { return kind == Kind::kLstm ? 3 : kind == Kind::kGru ? 2 : 1; }
 
+constexpr std::string_view kInputNames[] = {"X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"};
+
 template <Kind kKind>
 void rnn_infer(InferContext& ctx) {
   const DType type = ctx.dtype(0);
@@ -36,6 +38,24 @@ void rnn_infer(InferContext& ctx) {
   if (given > 0 && hidden.constant() && *hidden.constant() != given)
     ctx.fail(fmt::format("attribute 'hidden_size' is {}, R holds {}", given, *hidden.constant()));
   const Dim steps = x ? (*x)[batch_first ? 1 : 0] : ctx.fresh_symbol(), batch = x ? (*x)[batch_first ? 0 : 1] : ctx.fresh_symbol();
+  const auto expect = [&](std::size_t i, const Shape& expected) {
+    if (!ctx.has_input(i) || !ctx.shape(i)) return;
+    const Shape& shape = *ctx.shape(i);
+    bool fits = shape.size() == expected.size();
+    for (std::size_t a = 0; fits && a < shape.size(); ++a) fits = !shape[a].is_constant() || !expected[a].is_constant() || shape[a] == expected[a];
+    if (!fits) ctx.fail(fmt::format("{} has shape {}, expected {}", kInputNames[i], ir::to_string(shape), ir::to_string(expected)));
+  };
+  const Dim rows = Dim(gates_of(kKind)) * hidden;
+  expect(1, {directions, rows, x ? (*x)[2] : ctx.fresh_symbol()});
+  expect(2, {directions, rows, hidden});
+  expect(3, {directions, Dim(2) * rows});
+  expect(4, {batch});
+  const Shape state = batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden};
+  expect(5, state);
+  if (kKind == Kind::kLstm) {
+    expect(6, state);
+    expect(7, {directions, Dim(3) * hidden});
+  }
   if (ctx.node().output(0)) ctx.set(0, type, batch_first ? Shape{batch, steps, directions, hidden} : Shape{steps, directions, batch, hidden});
   for (std::size_t i = 1; i < (kKind == Kind::kLstm ? 3 : 2); ++i)
     if (ctx.node().output(i)) ctx.set(i, type, batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden});
@@ -110,9 +130,16 @@ void rnn_reference(RefContext& ctx) {
     ctx.fail(fmt::format("W {} and R {} do not fit X {}, {} gate(s) and direction {}", to_string(w_tensor.dims()), to_string(r_tensor.dims()),
                          to_string(x_tensor.dims()), gates, direction));
   const auto x = to_doubles(x_tensor), w = to_doubles(w_tensor), r = to_doubles(r_tensor);
-  const auto optional = [&](std::size_t i) { return ctx.has_input(i) ? to_doubles(ctx.input(i)) : std::vector<double>(); };
-  const auto b = optional(3), initial_h = optional(5), initial_c = kKind == Kind::kLstm ? optional(6) : std::vector<double>(),
-             peephole = kKind == Kind::kLstm ? optional(7) : std::vector<double>();
+  const auto optional = [&](std::size_t i, const Dims& expected) {
+    if (!ctx.has_input(i)) return std::vector<double>();
+    if (ctx.input(i).dims() != expected)
+      ctx.fail(fmt::format("{} has shape {}, expected {}", kInputNames[i], to_string(ctx.input(i).dims()), to_string(expected)));
+    return to_doubles(ctx.input(i));
+  };
+  const Dims state_dims = l.batch_first ? Dims{l.batch, l.directions, h} : Dims{l.directions, l.batch, h};
+  const auto b = optional(3, {l.directions, 2 * gates * h}), initial_h = optional(5, state_dims);
+  const auto initial_c = kKind == Kind::kLstm ? optional(6, state_dims) : std::vector<double>(),
+             peephole = kKind == Kind::kLstm ? optional(7, {l.directions, 3 * h}) : std::vector<double>();
   const auto lengths = ctx.has_input(4) ? ctx.input(4).to_int64_vector() : std::vector<std::int64_t>(static_cast<std::size_t>(l.batch), l.steps);
   if (static_cast<std::int64_t>(lengths.size()) != l.batch) ctx.fail(fmt::format("sequence_lens has {} elements for a batch of {}", lengths.size(), l.batch));
 
@@ -137,6 +164,7 @@ void rnn_reference(RefContext& ctx) {
   }
   const bool clips = attrs.has("clip");
   const double bound = attrs.get_float("clip", 0);
+  if (clips && !(bound >= 0)) ctx.fail(fmt::format("attribute 'clip' is {}, which leaves nothing between -clip and clip", bound));
   const auto clip = [&](double v) { return clips ? std::clamp(v, -bound, bound) : v; };
   const bool linear_before_reset = attrs.get_int("linear_before_reset", 0) != 0, coupled = attrs.get_int("input_forget", 0) != 0;
 
@@ -206,7 +234,6 @@ void rnn_reference(RefContext& ctx) {
   }
   const DType type = x_tensor.dtype();
   const Dims y_dims = l.batch_first ? Dims{l.batch, l.steps, l.directions, h} : Dims{l.steps, l.directions, l.batch, h};
-  const Dims state_dims = l.batch_first ? Dims{l.batch, l.directions, h} : Dims{l.directions, l.batch, h};
   if (ctx.wants_output(0)) ctx.set_output(0, from_doubles(type, y_dims, y));
   if (ctx.output_count() > 1 && ctx.wants_output(1)) ctx.set_output(1, from_doubles(type, state_dims, y_h));
   if (kKind == Kind::kLstm && ctx.output_count() > 2 && ctx.wants_output(2)) ctx.set_output(2, from_doubles(type, state_dims, y_c));

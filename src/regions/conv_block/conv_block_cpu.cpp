@@ -67,7 +67,8 @@ class ConvKernel final : public Kernel {
 
  private:
   static void require(bool holds, const char* what) {
-    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the memory order that its plan says", what));
+    if (!holds)
+      throw Error(Code::kInvalidArgument, fmt::format("the {} of a convolution step does not have the extents or memory order that its plan says", what));
   }
 
   void fit(const BindRequest& request) {

@@ -38,7 +38,8 @@ class OnednnConvKernel final : public Kernel {
 
  private:
   static void require(bool holds, const char* what) {
-    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a convolution step does not have the shape and memory order that its plan says", what));
+    if (!holds)
+      throw Error(Code::kInvalidArgument, fmt::format("the {} of a convolution step does not have the shape and memory order that its plan says", what));
   }
 
   void fit(const BindRequest& request) {

@@ -51,7 +51,9 @@ class ConvTransposeKernel final : public Kernel {
 
  private:
   static void require(bool holds, const char* what) {
-    if (!holds) throw Error(Code::kInternal, fmt::format("the {} of a transposed convolution step does not have the memory order that its plan says", what));
+    if (!holds)
+      throw Error(Code::kInvalidArgument,
+                  fmt::format("the {} of a transposed convolution step does not have the extents or memory order that its plan says", what));
   }
 
   void fit(const BindRequest& request) {

@@ -61,7 +61,7 @@ class ConvTransposeKernel final : public Kernel {
     if (request.inputs.size() != 1 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a transposed convolution step with too few tensors");
     const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
     if (x.dims.size() < 3 || x.dims.size() > 4 || !x.is_channels_last() || !y.is_channels_last())
-      throw Error(Code::kInternal, "the tensors of a transposed convolution step do not have the memory order that its plan says");
+      throw Error(Code::kInvalidArgument, "the tensors of a transposed convolution step do not have the memory order that its plan says");
     if (y.elements() == 0) return;
     const cpu::ConvTransposeProblem p = regions::conv_transpose_problem(params, x.dims, params.get_ints("weight_dims"), y.dims);
     const cuda::ConvShape shape = regions::transpose_phases(p).shape;

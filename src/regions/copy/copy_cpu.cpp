@@ -178,7 +178,8 @@ std::unique_ptr<Kernel> bind_copy(const BindRequest& request) {
   if (request.inputs.size() != 1 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "cpu.copy without source or target");
   const TensorDesc& src = request.inputs[0];
   const TensorDesc& dst = request.outputs[0];
-  if (src.dims != dst.dims) throw Error(Code::kInternal, fmt::format("cpu.copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
+  if (src.dims != dst.dims)
+    throw Error(Code::kInvalidArgument, fmt::format("a copy between different extents {} and {}", to_string(src.dims), to_string(dst.dims)));
   const auto is = [&](DType a, DType b) { return src.dtype == a && dst.dtype == b; };
   if (src.dtype == dst.dtype) {
     switch (dtype_bits(src.dtype)) {

@@ -108,7 +108,8 @@ class CublasltMatMulKernel final : public Kernel {
     if (request_.b) regions::permute(request.inputs[1], perm_b_, *request_.b);
     if (request_.residual) *request_.residual = request.inputs[packed_ ? 1 : 2];
     std::string why;
-    if (!regions::matmul_layout(request_, layout_, why)) throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
+    if (!regions::matmul_layout(request_, layout_, why))
+      throw Error(Code::kInvalidArgument, fmt::format("a matrix product cannot run on these shapes: {}", why));
     if (layout_.loops.size() > kMaxLoops) throw Error(Code::kUnsupported, fmt::format("a matrix product over {} batch axes", layout_.loops.size() + 2));
     if (layout_.empty) return;
     const cuda::ElementType operand = regions::element_of(product_), stored = regions::need_cuda_element(c.dtype);

@@ -112,7 +112,7 @@ class MatMulKernel final : public Kernel {
     if (r.b) regions::permute(request.inputs[1], perm_b_, *r.b);
     if (r.residual) *r.residual = request.inputs[packed_ ? 1 : 2];
     std::string why;
-    if (!regions::matmul_layout(r, layout_, why)) throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
+    if (!regions::matmul_layout(r, layout_, why)) throw Error(Code::kInvalidArgument, fmt::format("a matrix product cannot run on these shapes: {}", why));
     if (layout_.loops.size() > kMaxLoops) throw Error(Code::kUnsupported, fmt::format("a matrix product over {} batch axes", layout_.loops.size() + 2));
     cpu::GemmProblem& p = layout_.problem;
     p.a = a.dtype;
@@ -240,6 +240,10 @@ class LoopKernel final : public Kernel {
   }
 
  private:
+  [[noreturn]] static void refuse(const TensorDesc& a, const TensorDesc& b) {
+    throw Error(Code::kInvalidArgument, fmt::format("the extents of a product of {} by {} do not fit", to_string(a.dims), to_string(b.dims)));
+  }
+
   void fit(const BindRequest& request) {
     regions::permute(request.inputs[0], perm_a_, left_);
     regions::permute(request.inputs[1], perm_b_, right_);
@@ -248,19 +252,18 @@ class LoopKernel final : public Kernel {
     const bool rows = a.dims.size() > 1, columns = b.dims.size() > 1;
     const std::size_t batch = std::max(rows ? a.dims.size() - 2 : 0, columns ? b.dims.size() - 2 : 0);
     if (a.dims.empty() || b.dims.empty() || c.dims.size() != batch + rows + columns)
-      throw Error(Code::kInternal, "a matrix product loop between ranks that do not fit");
+      throw Error(Code::kInvalidArgument, "a matrix product between tensors whose ranks do not fit");
     k_ = a.dims.back();
-    if (b.dims[columns ? b.dims.size() - 2 : 0] != k_) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+    if (b.dims[columns ? b.dims.size() - 2 : 0] != k_) refuse(a, b);
     m_ = rows ? c.dims[batch] : 1;
     n_ = columns ? c.dims.back() : 1;
     batch_.assign(c.dims.begin(), c.dims.begin() + static_cast<std::ptrdiff_t>(batch));
-    if ((rows && a.dims[a.dims.size() - 2] != m_) || (columns && b.dims.back() != n_))
-      throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+    if ((rows && a.dims[a.dims.size() - 2] != m_) || (columns && b.dims.back() != n_)) refuse(a, b);
     const auto set = [&](LoopStrides& strides, const TensorDesc& desc, std::size_t own, std::int64_t m, std::int64_t n, std::int64_t k) {
       strides.batch.assign(batch, 0);
       for (std::size_t i = 0; i < own; ++i) {
         if (desc.dims[i] == 1) continue;
-        if (desc.dims[i] != batch_[batch - own + i]) throw Error(Code::kInternal, "a matrix product loop between extents that do not fit");
+        if (desc.dims[i] != batch_[batch - own + i]) refuse(a, b);
         strides.batch[batch - own + i] = desc.strides[i];
       }
       strides.m = m;
@@ -276,7 +279,7 @@ class LoopKernel final : public Kernel {
       const std::size_t rank = z.dims.size();
       third_ = true;
       if (rank > 2 || (rank >= 1 && z.dims[rank - 1] != 1 && z.dims[rank - 1] != n_) || (rank == 2 && z.dims[0] != 1 && z.dims[0] != m_))
-        throw Error(Code::kInternal, "a matrix product loop with a third operand that does not fit");
+        throw Error(Code::kInvalidArgument, "the tensor that is added to a matrix product does not fit it");
       if (rank >= 1 && z.dims[rank - 1] != 1) z_.n = z.strides[rank - 1];
       if (rank >= 2 && z.dims[rank - 2] != 1) z_.m = z.strides[rank - 2];
     }

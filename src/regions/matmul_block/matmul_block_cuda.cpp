@@ -98,7 +98,7 @@ class MatMulKernel final : public Kernel {
     if (r.b) regions::permute(request.inputs[1], perm_b_, *r.b);
     if (r.residual) *r.residual = request.inputs[packed_ ? 1 : 2];
     std::string why;
-    if (!regions::matmul_layout(r, layout_, why)) throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
+    if (!regions::matmul_layout(r, layout_, why)) throw Error(Code::kInvalidArgument, fmt::format("a matrix product cannot run on these shapes: {}", why));
     if (layout_.loops.size() > kMaxLoops) throw Error(Code::kUnsupported, fmt::format("a matrix product over {} batch axes", layout_.loops.size() + 2));
     if (layout_.empty) return;
     const auto a_type = regions::need_cuda_element(a.dtype), c_type = regions::need_cuda_element(c.dtype);

@@ -58,7 +58,7 @@ class OnednnMatMulKernel final : public Kernel {
       return;
     }
     if (!good || !regions::onednn_strides(layout_, p.w, spec_.residual, strides_, why))
-      throw Error(Code::kInternal, fmt::format("a matrix product step cannot be bound: {}", why));
+      throw Error(Code::kInvalidArgument, fmt::format("a matrix product cannot run on these shapes: {}", why));
     items_ = layout_.problem.m / p.w;
   }
 

@@ -15,7 +15,8 @@ namespace lathe::plan {
 namespace {
 
 void require(bool holds, const char* what) {
-  if (!holds) throw Error(Code::kInternal, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
+  if (!holds)
+    throw Error(Code::kInvalidArgument, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
 }
 
 void require_stored(const TensorDesc& desc) {

@@ -16,7 +16,8 @@ namespace lathe::plan {
 namespace {
 
 void require(bool holds, const char* what) {
-  if (!holds) throw Error(Code::kInternal, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
+  if (!holds)
+    throw Error(Code::kInvalidArgument, std::string("the ") + what + " of a pooling step does not have the extents or memory order that its plan says");
 }
 
 template <class Params>

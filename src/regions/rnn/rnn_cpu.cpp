@@ -111,7 +111,8 @@ class RnnKernel final : public Kernel {
 
   static bool stored(const TensorDesc& desc) { return desc.dtype == DType::kFloat32 || desc.dtype == DType::kBFloat16; }
   static void require(bool holds, const char* what) {
-    if (!holds) throw Error(Code::kInternal, fmt::format("{} of a recurrent step does not have the extents, type or memory order that its plan says", what));
+    if (!holds)
+      throw Error(Code::kInvalidArgument, fmt::format("{} of a recurrent step does not have the extents, type or memory order that its plan says", what));
   }
   static void check(std::span<const std::byte> blob, std::size_t bytes) {
     if (blob.size() != bytes) throw Error(Code::kCorruptFile, "packed weights of a recurrent step have the wrong size");

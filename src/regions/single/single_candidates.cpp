@@ -16,8 +16,9 @@ Verdict supports(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   if (!can_evaluate(node)) return Verdict::decline("the op has no reference");
   if (!ir::nested_graphs(node).empty()) return Verdict::decline("control flow is not run as a single step");
-  for (const ir::Value* output : node.outputs)
-    if (output && output->dtype() == DType::kString) return Verdict::decline("string tensors");
+  for (const auto* list : {&node.inputs, &node.outputs})
+    for (const ir::Value* value : *list)
+      if (value && value->dtype() == DType::kString) return Verdict::decline("string tensors");
   return Verdict::accept();
 }
 

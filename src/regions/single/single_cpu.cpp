@@ -69,13 +69,16 @@ class ReferenceKernel final : public Kernel {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       const TensorDesc& desc = outputs_[i];
       if (desc.dtype == DType::kUndefined) continue;
-      if (results[i].dims() != desc.dims) return Status(Code::kInternal, "a reference step made another shape than planned");
+      if (results[i].dims() != desc.dims)  // inputs that say where (axes, sizes) may contradict the shape that the model declares
+        return Status(Code::kInvalidArgument,
+                      fmt::format("the data make a result of shape {}, but the model says {}", to_string(results[i].dims()), to_string(desc.dims)));
       const Tensor stored = results[i].dtype() == desc.dtype ? results[i] : results[i].cast(desc.dtype);
       if (stored.bytes() > 0) std::memcpy(io.outputs[i], stored.raw(), stored.bytes());
     }
     return Status::ok();
   } catch (const Error& error) {
-    return Status(error.code(), error.message());
+    // The model was found valid when it was built: what its definition does not take now is the caller's.
+    return Status(error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), error.message());
   } catch (const std::bad_alloc&) {
     return Status(Code::kOutOfMemory, "no memory while a reference step ran");
   } catch (...) {

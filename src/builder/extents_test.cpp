@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Extents that a model needs to agree and that only a run tells: the run is refused as the caller's mistake, whatever kernel meets it.
+
+#include <gtest/gtest.h>
+
+#include "builder/builder.h"
+#include "builder/test_models.h"
+#include "runtime/context.h"
+
+namespace lathe::builder {
+namespace {
+
+using runtime::InputView;
+
+std::shared_ptr<const runtime::Engine> built(const std::shared_ptr<ir::Model>& model, const std::string& input, Dims opt) {
+  BuildOptions options;
+  options.budget_seconds = 0;
+  options.use_cache = false;
+  options.verify = false;  // at other extents as well, which these models do not run at
+  Dims largest = opt;
+  for (std::int64_t& extent : largest) extent = std::max<std::int64_t>(extent, 16);
+  options.shapes[input] = {Dims(opt.size(), 1), opt, largest};
+  return runtime::Engine::create(build_engine(model, options).engine);
+}
+
+/// Runs at `good` and at each of `bad`, in turn: a refused run leaves the Context as good as it was.
+void expect_refusals(const std::shared_ptr<const runtime::Engine>& engine, const Dims& good, const std::vector<Dims>& bad) {
+  runtime::Context context(engine);
+  const std::vector<float> data(1 << 14, 1.0F);
+  const auto run = [&](const Dims& dims) {
+    const InputView view{data.data(), DType::kFloat32, dims};
+    return context.run(std::span(&view, 1), {});
+  };
+  for (const Dims& dims : bad) {
+    EXPECT_TRUE(run(good)) << to_string(good);
+    const Status status = run(dims);
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << to_string(dims) << ": " << status.message();
+    EXPECT_FALSE(status.message().empty());
+  }
+  EXPECT_TRUE(run(good));
+}
+
+TEST(Extents, APartOfAConcatIsNeitherShorterNorLonger) {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {ir::Dim::symbol("n"), 2});
+  ir::Attrs axis;
+  axis.set("axis", 1);
+  const auto model = m.finish({m.add("Concat", {x, m.weight({3, 2})}, axis)});
+  expect_refusals(built(model, "x", {3, 2}), {3, 2}, {{2, 2}, {5, 2}, {1, 2}});
+}
+
+TEST(Extents, APartThatLivesInsideTheConcat) {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {1, 3, ir::Dim::symbol("h"), 8});
+  ir::Attrs axis;
+  axis.set("axis", 1);
+  ir::Value* part = m.add("Relu", {m.conv(x, 3, 16, 3)});
+  const auto model = m.finish({m.conv(m.add("Concat", {part, m.weight({1, 4, 8, 8})}, axis), 20, 8, 1)});
+  expect_refusals(built(model, "x", {1, 3, 8, 8}), {1, 3, 8, 8}, {{1, 3, 7, 8}, {1, 3, 10, 8}, {1, 3, 1, 8}});
+}
+
+TEST(Extents, TheDepthOfAProduct) {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {4, ir::Dim::symbol("k")});
+  const auto model = m.finish({m.add("MatMul", {x, m.weight({6, 5}, 6)})});
+  expect_refusals(built(model, "x", {4, 6}), {4, 6}, {{4, 5}, {4, 7}, {4, 1}});
+}
+
+TEST(Extents, TheChannelsOfAConvolution) {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {1, ir::Dim::symbol("c"), 6, 6});
+  const auto model = m.finish({m.conv(x, 4, 8, 3)});
+  expect_refusals(built(model, "x", {1, 4, 6, 6}), {1, 4, 6, 6}, {{1, 3, 6, 6}, {1, 5, 6, 6}});
+}
+
+}  // namespace
+}  // namespace lathe::builder
