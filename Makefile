@@ -5,7 +5,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test zoo build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle
+.PHONY: help demo test zoo build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle wheel wheel-test install
 help:
 	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
 	@echo "make test      everything that is tested, on the CPU"
@@ -18,6 +18,8 @@ help:
 	@echo "make cuda-compile-all  CUDA kernels against their limits, without a GPU: all for sm_90a, a tenth by turns for the others (ALL=1: all; SEED=...)"
 	@echo "make test-gpu  on a machine with an NVIDIA GPU: kernels against the interpreter, engines, contexts, memory"
 	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
+	@echo "make wheel     out/wheels/lathe_engine-*.whl: command, library, Python package, oneDNN (make wheel-test: installed in empty environments)"
+	@echo "make install   command, liblathe.so, headers, CMake package, lathe.pc into PREFIX (default /usr/local; DESTDIR is heeded)"
 	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
 
 setup:
@@ -32,7 +34,7 @@ demo: build
 	@$(PYTHON) examples/yolov5/demo.py
 
 test:
-	@tools/setup.sh build test $(if $(filter true,$(CI)),export)
+	@tools/setup.sh build test wheel $(if $(filter true,$(CI)),export)
 	@$(MAKE) --no-print-directory build
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --timeout 600
 	@$(PYTHON) -m pytest -q tests examples
@@ -73,6 +75,23 @@ test-gpu: build
 gpu-bundle: build
 	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
 	@tools/gpu_bundle.sh $(BUILD) out/lathe-gpu.tar.xz
+
+# Of the tree only what goes in, and the extension by the stable ABI where CMake found a Python for it.
+wheel: | build/
+	@tools/setup.sh build wheel
+	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
+	@cmake --build $(BUILD) -j $(JOBS) --target lathe lathe_shared _lathe $$(grep -q '^-- Stable ABI' $(BUILD).configure.log && echo _lathe_abi3)
+	@$(PYTHON) tools/make_wheel.py $(BUILD) out/wheels
+
+wheel-test: wheel
+	@tools/setup.sh test export
+	@LATHE_WHEELS=out/wheels $(PYTHON) -m pytest -q tests/test_wheel.py
+
+PREFIX ?= /usr/local
+install: setup | build/
+	@cmake --preset $(PRESET) $(CMAKE_FLAGS) > $(BUILD).configure.log 2>&1 || { cat $(BUILD).configure.log; exit 3; }
+	@cmake --build $(BUILD) -j $(JOBS) --target lathe lathe_shared
+	@cmake --install $(BUILD) --prefix $(PREFIX) --strip
 
 clean:
 	rm -rf build out

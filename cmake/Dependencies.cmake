@@ -34,6 +34,13 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/src/engine/engine.fbs)
   add_dependencies(lathe_flatbuffers lathe_engine_schema)
 endif()
 
+# Libraries that are opened at run time are looked for beside the programs and in lib/ beside them (src/base/beside.h): a build tree has links there,
+# so that no path of this machine is in a binary.
+function(lathe_beside library name)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+  file(CREATE_LINK ${library} ${CMAKE_BINARY_DIR}/lib/${name} SYMBOLIC)
+endfunction()
+
 # Lathe opens oneDNN at run time: the library wants its headers alone. The kernels' benchmarks link it, as their rival.
 set(LATHE_ONEDNN_TARGET "")
 set(LATHE_ONEDNN_RIVAL "")
@@ -45,7 +52,7 @@ if(LATHE_ONEDNN AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     add_library(lathe_onednn INTERFACE)
     target_include_directories(lathe_onednn SYSTEM INTERFACE ${ONEDNN_INCLUDE})
     target_compile_definitions(lathe_onednn INTERFACE LATHE_HAVE_ONEDNN=1)
-    set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/backend/cpu/onednn.cpp APPEND PROPERTY COMPILE_DEFINITIONS "LATHE_ONEDNN_OF_BUILD=\"${ONEDNN_LIBRARY}\"")
+    lathe_beside(${ONEDNN_LIBRARY} libdnnl.so.3)
     set(LATHE_ONEDNN_TARGET lathe_onednn)
     set(LATHE_ONEDNN_RIVAL ${ONEDNN_LIBRARY})
     message(STATUS "oneDNN: ${ONEDNN_LIBRARY}")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Lathe needs on Debian 12: system packages, then a .venv with pinned Python packages.
-#   tools/setup.sh build [test] [export] [bench] [lint] [sanitize]
+#   tools/setup.sh build [test] [export] [bench] [lint] [sanitize] [wheel]
 # Each part is done once: a stamp in .venv keeps the hash of what was asked for. Sizes are in requirements/README.md.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,8 +12,8 @@ for part in "$@"; do
   case $part in
     lint) packages="$packages clang-format clang-tidy git" ;;
     sanitize) packages="$packages clang libclang-rt-14-dev llvm" ;; # sanitizers' runtimes and libFuzzer; names for addresses
-    build | test | export | bench) ;;
-    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint, sanitize" >&2; exit 2 ;;
+    build | test | export | bench | wheel) ;;
+    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint, sanitize, wheel" >&2; exit 2 ;;
   esac
 done
 

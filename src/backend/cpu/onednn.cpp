@@ -16,6 +16,7 @@
 
 #include "backend/cpu/features.h"
 #include "backend/cpu/onednn_heap.h"
+#include "base/beside.h"
 #include "base/knobs.h"
 #include "base/os.h"
 #include "base/thread_pool.h"
@@ -28,24 +29,10 @@ constexpr std::string_view kFile = "libdnnl.so.3";
 
 Functions shared_functions;
 
-/// Folder of the command or library that this code is part of.
-std::filesystem::path own_folder() {
-  Dl_info info{};
-  if (dladdr(reinterpret_cast<void*>(&own_folder), &info) == 0 || !info.dli_fname) return {};
-  std::error_code error;
-  const auto path = std::filesystem::canonical(info.dli_fname, error);
-  return error ? os::executable_path().parent_path() : path.parent_path();
-}
-
 std::vector<std::string> library_names(const std::string& asked) {
   if (!asked.empty()) return {asked};
   std::vector<std::string> names;
-  const std::filesystem::path folder = own_folder();
-  for (const std::filesystem::path& place : {folder / kFile, folder.parent_path() / "lib" / kFile})
-    if (std::error_code error; std::filesystem::exists(place, error)) names.push_back(place.string());
-#ifdef LATHE_ONEDNN_OF_BUILD
-  names.emplace_back(LATHE_ONEDNN_OF_BUILD);
-#endif
+  for (const std::filesystem::path& file : os::files_beside(kFile)) names.push_back(file.string());
   names.emplace_back(kFile);
   return names;
 }

@@ -9,30 +9,22 @@
 
 #include <filesystem>
 
-#include "base/os.h"
+#include "base/beside.h"
 
 namespace lathe::cuda {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Folder of the command or library that this code is part of.
-fs::path own_folder() {
-  Dl_info info{};
-  if (dladdr(reinterpret_cast<void*>(&own_folder), &info) == 0 || !info.dli_fname) return {};
-  std::error_code error;
-  const fs::path path = fs::canonical(info.dli_fname, error);
-  return error ? os::executable_path().parent_path() : path.parent_path();
-}
+}  // namespace
 
-/// Folders of PyPI packages that lie beside ours: the extension is in site-packages/lathe, the command in bin of the same environment.
 std::vector<fs::path> package_folders() {
   std::vector<fs::path> folders;
   const auto add = [&](const fs::path& site) {
     std::error_code error;
     if (fs::is_directory(site / "nvidia", error)) folders.push_back(site / "nvidia");
   };
-  fs::path at = own_folder();
+  fs::path at = os::own_folder();
   for (int up = 0; up < 3 && at.has_relative_path(); ++up, at = at.parent_path()) {
     add(at);
     std::error_code error;
@@ -41,8 +33,6 @@ std::vector<fs::path> package_folders() {
   }
   return folders;
 }
-
-}  // namespace
 
 Library Library::open(const std::vector<std::string>& names, std::string* why) {
   Library library;

@@ -4,6 +4,7 @@
 // A shared library opened at run time. It stays open until the process ends: its functions may be called from anywhere.
 
 #include <cstddef>
+#include <filesystem>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -15,6 +16,10 @@
 namespace lathe::cuda {
 
 struct OptionalLibrary;
+
+/// site-packages/nvidia, where NVIDIA's PyPI packages put their libraries, of the environment that Lathe is installed in: extension and command
+/// are in site-packages/lathe, or the command is in its bin.
+std::vector<std::filesystem::path> package_folders();
 
 class Library {
  public:

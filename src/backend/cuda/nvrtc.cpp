@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "backend/cuda/library.h"
+#include "base/beside.h"
 #include "base/knobs.h"
 #include "lathe/status.h"
 
@@ -47,10 +48,12 @@ void require(int result, const char* call) {
 
 std::vector<std::string> library_names() {
   if (const std::string asked = knob("LATHE_NVRTC"); !asked.empty()) return {asked};
-  std::vector<std::string> names{"libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so"};
-#ifdef LATHE_NVRTC_OF_BUILD
-  names.insert(names.begin(), LATHE_NVRTC_OF_BUILD);
-#endif
+  std::vector<std::string> names;
+  for (const std::filesystem::path& file : os::files_beside("libnvrtc.so.13")) names.push_back(file.string());
+  for (const std::filesystem::path& packages : package_folders())
+    for (const char* file : {"cu13/lib/libnvrtc.so.13", "cuda_nvrtc/lib/libnvrtc.so.12"})
+      if (std::error_code error; std::filesystem::exists(packages / file, error)) names.push_back((packages / file).string());
+  names.insert(names.end(), {"libnvrtc.so.13", "libnvrtc.so.12", "/usr/local/cuda/lib64/libnvrtc.so"});
   return names;
 }
 
