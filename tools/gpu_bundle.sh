@@ -36,7 +36,7 @@ if [ -n "$nanobind" ] && [ -n "$libraries" ]; then
   order=""
   for library in $libraries; do
     case $library in
-    *libnanobind*) ;;
+    *libnanobind* | -Wl,-rpath*) ;;
     -*) order="$order $library" ;;
     *.a)
       [ -f "$root/python/lib/$(basename "$library")" ] || { cp "$build/$library" "$root/python/lib/" && strip --strip-debug "$root/python/lib/$(basename "$library")"; }

@@ -111,8 +111,8 @@ std::string human_time(double seconds);
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
 /// Runs `main(arguments)` of a module of the Python package with this process's streams; returns its exit code. Python is LATHE_PYTHON,
-/// else the active virtual environment's, else the one that this command was built with, else python3. Throws Error(kMachine) when there
-/// is none or the package is missing there.
+/// else the one that a wheel's command was installed for, else the active virtual environment's, else the one that this command was built with,
+/// else python3. Throws Error(kMachine) when there is none or the package is missing there.
 int run_python(const std::string& module, const std::vector<std::string>& arguments);
 
 /// Ctrl-C (or SIGTERM) came while an InterruptScope lived.
