@@ -351,7 +351,7 @@ endfunction()
 # build/<preset>/abi3/_lathe.abi3.so, for the wheel that serves every CPython from 3.12 on: the same sources against the stable ABI, with the headers
 # of any such Python (LATHE_ABI3_PYTHON). Only `make wheel` builds it.
 function(lathe_python_abi3_module nanobind)
-  set(code "import sys, sysconfig; sys.exit('old') if sys.version_info < (3, 12) else print(sysconfig.get_path('include'), end='')")
+  set(code "import sys, sysconfig; sys.exit('no') if sys.version_info < (3, 12) or sysconfig.get_config_var('Py_GIL_DISABLED') else print(sysconfig.get_path('include'), end='')")
   file(GLOB pythons $ENV{HOME}/.pyenv/versions/3.1[2-9].*/bin/python3)
   find_program(LATHE_ABI3_PYTHON NAMES python3.14 python3.13 python3.12 DOC "A CPython from 3.12 on, for the wheel by the stable ABI")
   foreach(python ${LATHE_ABI3_PYTHON} ${pythons})

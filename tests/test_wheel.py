@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -159,6 +160,29 @@ def test_what_needs_the_package_finds_it(own):
         done = own(command, "python", "s.py", "--tensorrt", "10", PYTHONPATH=SITE)
         assert re.fullmatch(rf"{re.escape(str(own.folder / 'env'))} 10\.\S+", done.stdout.strip())
     link.unlink()
+
+
+def test_signals_are_the_systems(own):
+    """A closed pipe ends the command, as it ends others: the Python that starts it leaves nothing behind."""
+    for command in (own.bin / "lathe", next((own.folder / "env").glob("lib/python3.*/site-packages/lathe/bin/lathe"))):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([command, "ops"], stdout=writer, stderr=subprocess.PIPE, cwd=own.folder, timeout=60, check=False)
+        os.close(writer)
+        assert done.returncode == -signal.SIGPIPE and not done.stderr, done
+
+
+def test_nvidias_packages_beside_it_are_found(own):
+    packages = Path(SITE) / "nvidia"
+    if not list(packages.glob("cu1*/lib/libnvrtc.so.*")):
+        pytest.skip("nvidia-cuda-nvrtc is not installed (requirements/build.txt: x86-64 alone)")
+    assert "nvidia-cuda-nvrtc brings it" in json.loads(own("lathe", "devices", "--json").stdout)["cuda"]["nvrtc"]
+    link = next((own.folder / "env").glob("lib/python3.*/site-packages")) / "nvidia"
+    link.symlink_to(packages)
+    try:
+        assert re.fullmatch(r"1\d\.\d+", json.loads(own("lathe", "devices", "--json").stdout)["cuda"]["nvrtc"])
+    finally:
+        link.unlink()
 
 
 def test_the_guides_commands(own):

@@ -34,12 +34,15 @@ SUMMARY = "From ONNX files to verified engines for CPUs and NVIDIA GPUs: command
 # pip writes the environment's Python into the first line. Python starts in about 15 ms; `import lathe` is not asked for.
 COMMAND = """#!python
 # The command lathe of the package lathe-engine: hands over to lathe/bin/lathe, which finds its libraries from there.
+import _signal
 import os
 import sys
 
 for folder in sys.path:
     program = os.path.join(folder, "lathe", "bin", "lathe")
     if os.path.isfile(program):
+        for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and what is ignored stays so
+            _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
         os.environ.setdefault("LATHE_PYTHON", sys.executable)
         os.execv(program, sys.argv)
 print("lathe: " + sys.executable + " has no package lathe-engine. Install it again: pip install --force-reinstall lathe-engine", file=sys.stderr)
@@ -123,6 +126,11 @@ def licences(target: Path) -> None:
     for package in LICENCES["PyPI"]:
         file = next(file for file in distribution(package).files or [] if file.name.startswith("LICENSE"))
         shutil.copyfile(file.locate(), target / f"{package}.txt")
+    # What they contain in turn.
+    shutil.copyfile(ROOT / "tools" / "licences" / "onednn-parts.txt", target / "onednn-parts.txt")
+    robin_map = next(file for file in distribution("nanobind").files or [] if file.name == "robin_map.h")
+    text = Path(robin_map.locate()).read_text()
+    (target / "robin_map.txt").write_text(text[: text.index("*/") + 3])
 
 
 def version() -> str:

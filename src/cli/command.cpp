@@ -301,7 +301,8 @@ sys.exit(module.main(sys.argv[3:]))
     if (python.empty() && std::filesystem::exists(candidate, ignored)) python = candidate.string();
   };
   // In a wheel the command is lib/python3.X/site-packages/lathe/bin/lathe: that Python has the package.
-  if (const std::filesystem::path library = here.parent_path().parent_path().parent_path(); std::filesystem::exists(here.parent_path() / "__init__.py", ignored))
+  if (const std::filesystem::path library = here.parent_path().parent_path().parent_path();
+      std::filesystem::exists(here.parent_path() / "__init__.py", ignored))
     take(library.parent_path().parent_path() / "bin" / library.filename());
   if (const char* active = std::getenv("VIRTUAL_ENV"); active && *active) take(std::filesystem::path(active) / "bin/python");
   take(here / "../../../.venv/bin/python");
