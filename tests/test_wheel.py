@@ -144,6 +144,7 @@ def test_zoo_models_by_the_command(own, name):
     for key, array in feeds.items():
         np.save(own.folder / f"{key}.npy", array)
     shutil.copyfile(filled(name), own.folder / "m.onnx")
+    own("lathe", "check", "m.onnx")
     own("lathe", "simplify", "m.onnx", "s.onnx")
     own("lathe", "build", "s.onnx", "-o", "m.engine", *QUICK)
     own("lathe", "run", "m.engine", *(word for key in feeds for word in ("-i", f"{key}={key}.npy")), "-o", "y.npz")
