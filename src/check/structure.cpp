@@ -19,24 +19,6 @@ namespace {
 constexpr std::int64_t kNewestIrVersion = 14;
 constexpr std::size_t kMaxCallDepth = 100, kMaxFunctions = 10000;
 
-/// The IR version that introduced an element type.
-std::int64_t ir_version_of(DType dtype) {
-  switch (dtype) {
-    case DType::kBFloat16: return 4;
-    case DType::kFloat8E4M3FN:
-    case DType::kFloat8E4M3FNUZ:
-    case DType::kFloat8E5M2:
-    case DType::kFloat8E5M2FNUZ: return 9;
-    case DType::kUint4:
-    case DType::kInt4: return 10;
-    case DType::kFloat4E2M1: return 11;
-    case DType::kFloat8E8M0: return 12;
-    case DType::kUint2:
-    case DType::kInt2: return 13;
-    default: return 1;
-  }
-}
-
 std::string called(const std::string& domain) { return domain.empty() ? "ai.onnx" : domain; }
 
 }  // namespace
@@ -90,7 +72,7 @@ void StructureChecks::check_opsets(const std::vector<onnx::OpsetRecord>& opsets,
 
 void StructureChecks::note_type(std::int64_t dtype) {
   if (dtype <= 0 || dtype >= kDTypeCount || model_.record.ir_version <= 0) return;
-  const std::int64_t need = ir_version_of(static_cast<DType>(dtype));
+  const std::int64_t need = onnx::ir_version_of(static_cast<DType>(dtype));
   if (model_.record.ir_version < need)
     findings_.add("ir-version-rule", nullptr, nullptr, {},
                   fmt::format("{} needs IR version {}, the file has {}", dtype_name(static_cast<DType>(dtype)), need, model_.record.ir_version));

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "lathe/dtype.h"
+
 namespace lathe::onnx::field {
 
 using Tag = std::uint32_t;
@@ -53,3 +55,27 @@ inline constexpr Tag kName = 1, kInput = 4, kOutput = 5, kAttribute = 6, kNode =
 }
 
 }  // namespace lathe::onnx::field
+
+namespace lathe::onnx {
+
+/// The IR version that introduced an element type.
+inline std::int64_t ir_version_of(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kBFloat16: return 4;
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ: return 9;
+    case DType::kUint4:
+    case DType::kInt4: return 10;
+    case DType::kFloat4E2M1: return 11;
+    case DType::kFloat8E8M0: return 12;
+    case DType::kUint2:
+    case DType::kInt2: return 13;
+    case DType::kFloat6E2M3:
+    case DType::kFloat6E3M2: return 14;
+    default: return 1;
+  }
+}
+
+}  // namespace lathe::onnx

@@ -32,16 +32,6 @@ struct Pending : NodeRecord {
 std::shared_ptr<ir::Graph> read_graph(data_view bytes, ir::Graph* parent, ReadState& state);
 void collect_attribute_captures(data_view attribute, std::set<std::string>& into, int depth);
 
-std::string name_of(data_view message, std::uint32_t tag) {
-  std::string name;
-  FieldReader reader(message);
-  while (reader.next()) {
-    if (reader.tag() == tag) name = text(reader.get_view());
-    else reader.skip();
-  }
-  return name;
-}
-
 /// Adds what the graph reads and does not make itself.
 void collect_captures(data_view graph, std::set<std::string>& into, int depth) {
   if (depth > kMaxDepth) return;  // read_graph reports it

@@ -79,8 +79,6 @@ TensorRecord parse_tensor(data_view bytes) {
   return t;
 }
 
-namespace {
-
 std::string name_of(data_view message, std::uint32_t tag) {
   std::string name;
   FieldReader reader(message);
@@ -90,6 +88,8 @@ std::string name_of(data_view message, std::uint32_t tag) {
   }
   return name;
 }
+
+namespace {
 
 DimRecord parse_dim(data_view bytes) {
   DimRecord dim;
@@ -131,8 +131,6 @@ void parse_tensor_type(data_view bytes, TypeRecord& type) {
 }
 
 }  // namespace
-
-std::string tensor_name(data_view bytes) { return name_of(bytes, field::tensor::kName); }
 
 SparseRecord parse_sparse(data_view bytes) {
   SparseRecord sparse;

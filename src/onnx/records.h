@@ -39,8 +39,8 @@ struct TensorRecord {
   const std::string* external_value(std::string_view key) const;  ///< the first of this key
 };
 TensorRecord parse_tensor(data_view bytes);
-/// The tensor's name alone.
-std::string tensor_name(data_view bytes);
+/// The name of a message (a tensor, a value's type), which stands in its field `tag`; nothing else of it is decoded.
+std::string name_of(data_view message, std::uint32_t tag);
 
 struct SparseRecord {
   data_view values, indices;

@@ -17,39 +17,20 @@
 namespace lathe::onnx {
 namespace {
 
-/// The IR version in which a dtype came.
-std::int64_t ir_version_of(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat8E4M3FN:
-    case DType::kFloat8E4M3FNUZ:
-    case DType::kFloat8E5M2:
-    case DType::kFloat8E5M2FNUZ: return 9;
-    case DType::kUint4:
-    case DType::kInt4: return 10;
-    case DType::kFloat4E2M1: return 11;
-    case DType::kFloat8E8M0: return 12;
-    case DType::kUint2:
-    case DType::kInt2: return 13;
-    case DType::kFloat6E2M3:
-    case DType::kFloat6E3M2: return 14;
-    default: return 0;
-  }
-}
-
-std::int64_t ir_version_of(const ir::Graph& graph) {
+std::int64_t needed_version(const ir::Graph& graph) {
   std::int64_t version = graph.metadata.empty() ? 0 : 10;
   for (const ir::Value* value : graph.values()) version = std::max({version, ir_version_of(value->dtype()), std::int64_t{value->metadata.empty() ? 0 : 10}});
   for (const ir::Node* node : graph.nodes()) {
     if (!node->overload.empty() || !node->metadata.empty()) version = std::max<std::int64_t>(version, 10);
-    for (const ir::Graph* nested : ir::nested_graphs(*node)) version = std::max(version, ir_version_of(*nested));
+    for (const ir::Graph* nested : ir::nested_graphs(*node)) version = std::max(version, needed_version(*nested));
   }
   return version;
 }
 
 /// The file's own, raised where what the model uses came later. 4 lets initializers stay out of the inputs, 8 brought local functions.
 std::int64_t ir_version(const ir::Model& model) {
-  std::int64_t version = std::max({model.ir_version, std::int64_t{4}, ir_version_of(*model.graph)});
-  for (const ir::Function& function : model.functions) version = std::max({version, std::int64_t{8}, ir_version_of(*function.body)});
+  std::int64_t version = std::max({model.ir_version, std::int64_t{4}, needed_version(*model.graph)});
+  for (const ir::Function& function : model.functions) version = std::max({version, std::int64_t{8}, needed_version(*function.body)});
   return version;
 }
 
