@@ -352,6 +352,20 @@ def axis_out_of_range(m):
     add(m, "Softmax", ["y"], ["z"], name="softmax", axis=2)
 
 
+@case("shape-rule")
+def target_shape_that_is_no_list(m):
+    m.graph.initializer.append(numpy_helper.from_array(np.array([[2, 4]]), "target"))
+    add(m, "Expand", ["y", "target"], ["z"], name="expand")
+    add(m, "Reshape", ["y", "target"], ["w"], name="reshape")
+
+
+@case("shape-rule")
+def negative_pads(m):
+    m.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2]), "image"))
+    add(m, "Reshape", ["y", "image"], ["i"], name="reshape")
+    add(m, "MaxPool", ["i"], ["z"], name="pool", kernel_shape=[1, 1], pads=[0, -1, 0, 0])
+
+
 @case("unknown-type", mutants.made_functions)
 def untyped_call(m):
     m.functions[1].node[1].domain = "far.away"

@@ -55,7 +55,11 @@ std::string window_lists(const ir::Node& node) {
       return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, want);
   if (const std::int64_t ceil = node.attrs.get_int("ceil_mode", 0); ceil != 0 && ceil != 1)
     return fmt::format("attribute 'ceil_mode' is {}; expected 0 or 1", ceil);
-  if (!node.is("ConvTranspose")) return "";
+  if (!node.is("ConvTranspose")) {
+    for (const std::int64_t pad : node.attrs.get_ints("pads"))
+      if (pad < 0) return fmt::format("attribute 'pads' has the value {}; pads are at least 0", pad);
+    return "";
+  }
   for (const char* name : {"output_padding", "output_shape"})
     if (node.attrs.has(name) && node.attrs.get_ints(name).size() != axes)
       return fmt::format("attribute '{}' has {} values; {} spatial axes need {}", name, node.attrs.get_ints(name).size(), axes, axes);
@@ -102,6 +106,8 @@ std::string old_rule(const ops::Schema& schema, const ir::Node& node) {
       return fmt::format("attribute 'value' has the shape {}; expected one element", to_string(value.dims()));
   if (node.is("ConstantOfShape"))
     if (const auto rank = rank_of(node, 0); rank && *rank != 1) return fmt::format("its input has rank {}; expected 1", *rank);
+  if (node.is("Expand") || node.is("Reshape"))
+    if (const auto rank = rank_of(node, 1); rank && *rank != 1) return fmt::format("its target shape has rank {}; expected 1", *rank);
   if (node.is("Gemm"))
     for (const char* name : {"transA", "transB"})
       if (const std::int64_t flag = node.attrs.get_int(name, 0); flag != 0 && flag != 1)
