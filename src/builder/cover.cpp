@@ -117,18 +117,12 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
   }
 }
 
-std::vector<plan::TensorDesc> descs_for(const std::vector<ir::Value*>& values, const std::vector<Layout>& layouts, const CoverRequest& request) {
-  std::vector<plan::TensorDesc> descs;
-  for (std::size_t i = 0; i < values.size(); ++i) descs.push_back(values[i] ? request.plans.desc(values[i], layouts[i], request.hints) : plan::TensorDesc());
-  return descs;
-}
-
 /// Times of the options, measured side by side.
 void measure(std::vector<Option>& options, const CoverRequest& request) {
   std::vector<TimedOption> timed;
   for (const Option& option : options)
-    timed.push_back(
-        {&option.plan, option.candidate->name, descs_for(option.plan.inputs, option.inputs, request), descs_for(option.plan.outputs, option.outputs, request)});
+    timed.push_back({&option.plan, option.candidate->name, request.plans.descs(option.plan.inputs, option.inputs, request.hints),
+                     request.plans.descs(option.plan.outputs, option.outputs, request.hints)});
   const std::vector<double> seconds = request.tuner->time(timed, request.hints);
   for (std::size_t i = 0; i < options.size(); ++i) {
     options[i].seconds = seconds[i];

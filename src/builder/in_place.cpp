@@ -55,13 +55,9 @@ class InPlace {
 
  private:
   TimedOption timed(const PlannedRegion& region, const ops::StepPlan& plan, const ops::Candidate& candidate) const {
-    const auto descs = [&](const std::vector<ir::Value*>& values, const std::vector<ops::Layout>& layouts) {
-      std::vector<plan::TensorDesc> result;
-      for (std::size_t i = 0; i < values.size(); ++i)
-        result.push_back(values[i] ? request_.plans.desc(values[i], layouts[i], request_.hints) : plan::TensorDesc());
-      return result;
-    };
-    return {&plan, candidate.name, descs(plan.inputs, region.input_layouts), descs(plan.outputs, region.output_layouts)};
+    const ValuePlans& plans = request_.plans;
+    return {&plan, candidate.name, plans.descs(plan.inputs, region.input_layouts, request_.hints),
+            plans.descs(plan.outputs, region.output_layouts, request_.hints)};
   }
 
   /// A region as a part of its program.

@@ -50,6 +50,12 @@ DType ValuePlans::storage(const ir::Value* value) const {
   return plan && plan->storage != DType::kUndefined ? plan->storage : value->dtype();
 }
 
+std::vector<plan::TensorDesc> ValuePlans::descs(const std::vector<ir::Value*>& values, const std::vector<Layout>& layouts, const ir::Bindings& bindings) const {
+  std::vector<plan::TensorDesc> all;
+  for (std::size_t i = 0; i < values.size(); ++i) all.push_back(values[i] ? desc(values[i], layouts[i], bindings) : plan::TensorDesc());
+  return all;
+}
+
 plan::TensorDesc ValuePlans::desc(const ir::Value* value, Layout layout, const ir::Bindings& bindings) const {
   plan::TensorDesc desc;
   desc.dtype = value->is_constant() ? value->dtype() : storage(value);

@@ -49,6 +49,8 @@ class ValuePlans {
   /// Concrete desc of `value` in `layout` (kAny: the planned one, else row-major), slices with their parents' strides when the layouts
   /// agree.
   plan::TensorDesc desc(const ir::Value* value, ops::Layout layout, const ir::Bindings& bindings) const;
+  /// Of a step's inputs or outputs; an empty one for what is left out (nullptr).
+  std::vector<plan::TensorDesc> descs(const std::vector<ir::Value*>& values, const std::vector<ops::Layout>& layouts, const ir::Bindings& bindings) const;
 
  private:
   std::unordered_map<const ir::Value*, ValuePlan> plans_;
