@@ -5,7 +5,7 @@
 import numpy as np
 from onnx import AttributeProto, ModelProto, TensorProto, TrainingInfoProto, helper, numpy_helper
 
-import mutants
+import made_models
 
 F, F16, I64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 CASES = {}
@@ -153,23 +153,23 @@ def training(m):
 # Functions -----------------------------------------------------------------------------------------------------------
 
 
-@case("function-form", mutants.made_functions)
+@case("function-form", made_models.made_functions)
 def function_output_twice(m):
     m.functions[1].output.append("out")
 
 
-@case("function-duplicate", mutants.made_functions)
+@case("function-duplicate", made_models.made_functions)
 def function_twice(m):
     m.functions.append(m.functions[0])
 
 
-@case("function-recursive", mutants.made_functions)
+@case("function-recursive", made_models.made_functions)
 def function_recursion(m):
     m.functions[0].opset_import.append(helper.make_opsetid("local", 1))
     m.functions[0].node.append(helper.make_node("Block", ["a", "a"], ["more"], domain="local", name="again"))
 
 
-@case("function-opset", mutants.made_functions)
+@case("function-opset", made_models.made_functions)
 def function_of_another_opset(m):
     m.functions[1].opset_import[0].version = 8
 
@@ -202,7 +202,7 @@ def output_twice(m):
     add(m, "Neg", ["x"], ["r"], name="neg")
 
 
-@case("name-shadowed", mutants.made_loop)
+@case("name-shadowed", made_models.made_loop)
 def shadowed_input(m):
     m.graph.node.insert(0, helper.make_node("Relu", ["init"], ["state"], name="outer"))
     m.graph.output.append(helper.make_tensor_value_info("state", F, [3]))
@@ -218,7 +218,7 @@ def initializer_in_old_ir(m):
     m.ir_version = 3
 
 
-@case("initializer-is-input", mutants.made_loop)
+@case("initializer-is-input", made_models.made_loop)
 def nested_initializer_is_input(m):
     body = m.graph.node[0].attribute[0].g
     body.initializer.append(helper.make_tensor("state", F, [3], [1.0, 2.0, 3.0]))
@@ -275,7 +275,7 @@ def experimental(m):
     m.graph.input.append(helper.make_tensor_value_info("q", F, [1, 2, 3, 4]))
 
 
-@case("unsupported-operator", mutants.made_quantised)
+@case("unsupported-operator", made_models.made_quantised)
 def not_built_yet(m):
     pass
 
@@ -366,7 +366,7 @@ def negative_pads(m):
     add(m, "MaxPool", ["i"], ["z"], name="pool", kernel_shape=[1, 1], pads=[0, -1, 0, 0])
 
 
-@case("unknown-type", mutants.made_functions)
+@case("unknown-type", made_models.made_functions)
 def untyped_call(m):
     m.functions[1].node[1].domain = "far.away"
     m.functions[1].opset_import.append(helper.make_opsetid("far.away", 1))
@@ -382,7 +382,7 @@ def declared_shape(m):
     m.graph.value_info[0].type.tensor_type.shape.dim[1].dim_value = 5
 
 
-@case("nested-graph", mutants.made_if)
+@case("nested-graph", made_models.made_if)
 def branch_without_output(m):
     del next(a for a in m.graph.node[2].attribute if a.name == "else_branch").g.output[:]
 
@@ -415,7 +415,7 @@ def too_much_data(m):
     m.graph.initializer[0].raw_data += b"\0\0\0\0"
 
 
-@case("sparse-tensor", mutants.made_sparse)
+@case("sparse-tensor", made_models.made_sparse)
 def sparse_index_outside(m):
     m.graph.sparse_initializer[0].indices.int64_data[2] = 6
 
@@ -453,7 +453,7 @@ def external_misaligned(m):
     external(m, location="data.bin", offset="6")
 
 
-@case("external-shape", lambda: mutants.made_layers(17))
+@case("external-shape", lambda: made_models.made_layers(17))
 def external_shape(m):
     shape = next(t for t in m.graph.initializer if t.name == "shape")
     shape.ClearField("raw_data")

@@ -19,7 +19,6 @@
 #include "base/os.h"
 #include "base/thread_pool.h"
 #include "backend/cuda/device.h"
-#include "builder/blob_store.h"
 #include "builder/cuda_timer.h"
 #include "plan/kernel.h"
 
@@ -89,7 +88,7 @@ Tuner::Tuner(const BuildOptions& options, BuildReport& report, ThreadPool& pool,
 Tuner::~Tuner() = default;
 
 void Tuner::next_region() {
-  packed_.clear();
+  packed_ = {};
   if (cuda_) cuda_->next_region();
 }
 
@@ -183,17 +182,8 @@ std::vector<double> Tuner::time(std::span<const TimedOption> options, const ir::
 std::vector<std::span<const std::byte>> Tuner::packed_weights(const ops::StepPlan& plan) {
   std::vector<std::span<const std::byte>> weights;
   for (const ops::WeightRequest& request : plan.weights) {
-    std::string recipe = request.pack + attrs_key(request.params);
-    for (const ir::Value* source : request.sources) recipe += fmt::format(",{}", static_cast<const void*>(source));
-    auto found = packed_.find(recipe);
-    if (found == packed_.end()) {
-      const plan::PackFunction* pack = plan::find_pack_function(request.pack);
-      if (!pack) throw Error(Code::kInternal, fmt::format("no pack function is called '{}'", request.pack));
-      std::vector<Tensor> sources;
-      for (const ir::Value* source : request.sources) sources.push_back(source ? source->constant : Tensor());
-      found = packed_.emplace(std::move(recipe), aligned_copy(pack->pack(request.params, sources))).first;
-    }
-    weights.emplace_back(found->second.raw(), found->second.bytes());
+    const Tensor& packed = *packed_.get(request).tensor;
+    weights.emplace_back(packed.raw(), packed.bytes());
   }
   return weights;
 }

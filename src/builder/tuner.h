@@ -3,12 +3,12 @@
 #pragma once
 // Times a planned step in place: its real shapes, strides, types and packed weights, on the pool that will run it.
 
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "builder/blob_store.h"
 #include "builder/builder.h"
 #include "builder/tuning_cache.h"
 #include "ops/candidate.h"
@@ -58,7 +58,7 @@ class Tuner {
   double started_;
   bool cold_weights_;
   std::string machine_;
-  std::map<std::string, Tensor> packed_;
+  PackedWeights packed_;
   std::unique_ptr<CudaTimer> cuda_;
 };
 
