@@ -126,12 +126,14 @@ std::vector<float> output(const runtime::Context& context) {
   return all;
 }
 
+#if !LATHE_ADDRESS_SANITIZER && !LATHE_THREAD_SANITIZER
 int threads_of_process() {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);)
     if (line.rfind("Threads:", 0) == 0) return std::stoi(line.substr(8));
   return -1;
 }
+#endif
 
 class OneDnnEngine : public ::testing::Test {
  protected:

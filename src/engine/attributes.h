@@ -3,6 +3,7 @@
 #pragma once
 // ir::Attrs <-> the schema's typed key/value pairs. Private to src/engine.
 
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -20,9 +21,12 @@ PackedAttrs pack_attrs(const ir::Attrs& attrs);
 ir::Attrs unpack_attrs(const StoredAttrs* stored);
 
 inline std::string text_of(const flatbuffers::String* text) { return text ? text->str() : std::string(); }
+/// The verifier of FlatBuffers holds a vector's length aligned, not its elements: they are copied as bytes.
 template <class T>
 std::vector<T> values_of(const flatbuffers::Vector<T>* stored) {
-  return stored ? std::vector<T>(stored->begin(), stored->end()) : std::vector<T>();
+  std::vector<T> values(stored ? stored->size() : 0);
+  if (!values.empty()) std::memcpy(values.data(), stored->Data(), values.size() * sizeof(T));
+  return values;
 }
 
 }  // namespace lathe::engine

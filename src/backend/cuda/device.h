@@ -5,6 +5,7 @@
 // modules loaded on it. Devices are independent; nothing here is global.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -98,5 +99,8 @@ class Current {
   const Driver& driver_;
   Result result_;
 };
+
+/// Does what was timed at `tuned` rows serve `now` of them, within a factor of two? Both may be any number of a file; 0: nothing was timed.
+inline bool near_tuned(std::int64_t now, std::int64_t tuned) noexcept { return tuned > 0 && now - now / 2 <= tuned && now >= tuned - tuned / 2; }
 
 }  // namespace lathe::cuda

@@ -62,7 +62,7 @@ bool GemmCall::fit(Way& way, const GemmSetup& given) noexcept {
   setup.a = way.a;
   setup.b = way.b;
   const std::int64_t rows = static_cast<std::int64_t>(setup.params.rows) * setup.items;
-  const bool near = tuned_rows_ > 0 && rows <= 2 * tuned_rows_ && 2 * rows >= tuned_rows_;
+  const bool near = near_tuned(rows, tuned_rows_);
   GemmPlan plan = near ? refit_gemm_plan(setup, way.tuned, limits_) : best_gemm_plan(setup, limits_);
   auto found = std::find_if(way.tiles.begin(), way.tiles.end(), [&](const Way::Tile& tile) { return same_tile(tile.plan, plan); });
   if (found == way.tiles.end()) {

@@ -146,7 +146,7 @@ class AttentionKernel final : public Kernel {
     p.vectors = vectors;
     p.zeroes = zeroes_ || s.keys == 0;  // a sum over no keys
     const std::int64_t work = s.queries * s.batch();
-    const bool near = tuned_queries_ > 0 && work <= 2 * tuned_queries_ && 2 * work >= tuned_queries_;
+    const bool near = cuda::near_tuned(work, tuned_queries_);
     const bool tuned = near && tuned_tile_ >= 0 && tuned_tile_ < static_cast<std::int64_t>(functions_.size()) &&
                        regions::attention_tile_fits(regions::kAttentionTiles[tuned_tile_], s, limits_);
     tile_ = tuned ? static_cast<int>(tuned_tile_) : regions::best_attention_tile(s, limits_);

@@ -129,7 +129,7 @@ class CublasltMatMulKernel final : public Kernel {
     b_transposed_ = problem.b_transposed;
     // What was timed serves extents near those that it was timed at.
     const std::int64_t rows = problem.rows * problem.batch;
-    const bool near = rows <= 2 * tuned_rows_ && 2 * rows >= tuned_rows_;
+    const bool near = cuda::near_tuned(rows, tuned_rows_);
     if (!product_by_library_->fit(problem, near ? algorithm_ : cuda::cublaslt::Config{-1}))
       throw Error(Code::kUnsupported, fmt::format("cuBLASLt has no algorithm for a {}x{}x{} product", problem.rows, problem.columns, problem.depth));
   }

@@ -41,8 +41,8 @@ struct PoolParams {
 struct GlobalPoolParams {
   const void* src = nullptr;
   void* dst = nullptr;
-  int images = 1, pixels = 1, channels = 1;
   long long src_image = 0, dst_image = 0;
+  int images = 1, pixels = 1, channels = 1;
   int src_pixel = 0;
   int maximum = 0;
   int type = kElementFloat32;
