@@ -107,6 +107,13 @@ int run(int count, char** arguments) {
                      "--no-cache"};
   std::set<std::string> headers;
   collect_headers(source, root, headers);
+  if (count > 5) {
+    std::string rule = output.string() + ":";
+    for (const std::string& header : headers) rule += " " + header;
+    os::AtomicFile dependencies(arguments[5]);
+    dependencies.write(rule + "\n");
+    dependencies.commit();
+  }
   const std::filesystem::path key_file = output.string() + ".key";
   const std::string key = key_of(request, headers);
   if (std::filesystem::exists(output) && std::filesystem::exists(key_file) && os::read_text(key_file) == key) {
@@ -123,13 +130,6 @@ int run(int count, char** arguments) {
   os::AtomicFile file(output);
   file.write(compiled.image);
   file.commit();
-  if (count > 5) {
-    std::string rule = output.string() + ":";
-    for (const std::string& header : headers) rule += " " + header;
-    os::AtomicFile dependencies(arguments[5]);
-    dependencies.write(rule + "\n");
-    dependencies.commit();
-  }
   os::AtomicFile keys(key_file);
   keys.write(key);
   keys.commit();

@@ -22,7 +22,7 @@ constexpr std::int64_t kMaxNodes = 10'000'000;  // that all expansions together 
 
 class Inliner {
  public:
-  explicit Inliner(ir::Model& model) : model_(model) {
+  explicit Inliner(ir::Model& model) {
     for (const ir::Function& function : model.functions) {
       if (!functions_.emplace(key(function.domain, function.name, function.overload), &function).second)
         throw Error(Code::kInvalidModel, fmt::format("two local functions are named {}", id_of(function)));
@@ -170,7 +170,6 @@ class Inliner {
     return result;
   }
 
-  ir::Model& model_;
   std::map<Key, const ir::Function*> functions_;
   std::map<const ir::Function*, std::int64_t> sizes_;  // -1: being counted
   std::int64_t made_ = 0;
