@@ -134,11 +134,11 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void BuildFlags::add_to(CLI::App& command) {
   const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
-  device_ = command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("DEVICE");
+  device_ = command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("cpu|cuda|cuda:N");
   build_only(
-      command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also fp16")
+      command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also tf32 (products alone) and fp16")
           ->capture_default_str()
-          ->type_name("TYPE"));
+          ->type_name("fp32|tf32|bf16|fp16"));
   command.add_option("--shape", shapes, "Shape of an input: NAME:1x3x640x640 fixes it, NAME:MIN:OPT:MAX gives a range to tune for; repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME:SHAPE");
@@ -148,7 +148,7 @@ void BuildFlags::add_to(CLI::App& command) {
                              "NVIDIA's libraries that steps on cuda may depend on, where found and worth their loading: none, cublaslt, cudnn (slow to build "
                              "for and to load), or cublaslt,cudnn")
                  ->capture_default_str()
-                 ->type_name("LIST"));
+                 ->type_name("none|cublaslt|cudnn[,...]"));
   build_only(command.add_flag("--exact", exact, "Forbid algorithms of error class 'fast' (Winograd)"));
   build_only(command.add_flag("--no-verify", no_verify, "Leave out the comparison with the oracle"));
   build_only(command.add_flag("--no-cache", no_cache, "Neither read nor write the tuning cache"));

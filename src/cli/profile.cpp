@@ -153,7 +153,7 @@ void add_profile(CLI::App& app, Action& action) {
       add_command(app, "profile", "Time per step, its floor (what FLOPs and bytes alone would take here), what lies between the steps, and ONNX nodes",
                   {"lathe profile m.engine --top 10", "lathe profile m.engine --by lost      what is furthest above its floor first",
                    "lathe profile m.engine --top 0 --nodes   every step in order, with its ONNX nodes"});
-  command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
+  command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
   command->add_option("--time", options->time, "Time to measure for")->capture_default_str()->type_name("TIME");
   command->add_option("--top", options->top, "Steps to show, worst first; 0 = all in order")
       ->check(CLI::NonNegativeNumber)

@@ -195,12 +195,12 @@ void add_run(CLI::App& app, Action& action) {
   auto* command = add_command(app, "run", "Run a model or an engine on arrays from .npy files",
                               {"lathe run m.engine --input images=x.npy --output y.npz",
                                "lathe run m.onnx -i ids=ids.npy -i mask=mask.npy -o y.npz   built in memory for these shapes"});
-  command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("FILE");
+  command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
   command->add_option("-i,--input", options->inputs, "NAME=FILE.npy for each input (the name may be left out when there is one); repeatable")
       ->allow_extra_args(false)
-      ->type_name("NAME=FILE");
+      ->type_name("NAME=X.npy");
   command->add_option("-o,--output", options->output, "Where to write the outputs: an .npz with one array per output name, or a .npy for a single output")
-      ->type_name("FILE.npz");
+      ->type_name("Y.npz|Y.npy");
   options->flags.add_to(*command);
   command->add_flag("--json", options->json, "Print types, shapes and statistics of the outputs as JSON");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
