@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the generated pages: docs/ops.md and docs/knobs.md from the command's own tables, and the README's and docs/gpu.md's tables from bench/results.
+"""Writes the generated pages: docs/ops.md, docs/knobs.md and docs/cli.md from the command's own tables, docs/python.md from docstrings, docs/api.md from the
+public headers, and the README's and docs/gpu.md's tables from bench/results.
 
 python tools/make_docs.py            write
 python tools/make_docs.py --check    exit 1 when a page is stale
@@ -12,6 +13,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import api_docs
+import cli_docs
+import python_docs
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- speed table: tools/make_docs.py -->", "<!-- end of speed table -->"
@@ -194,12 +199,25 @@ def gpu_page():
     return with_tables("docs/gpu.md", (BEGIN, END, gpu_tables), (WORST_BEGIN, WORST_END, worst_steps))
 
 
+def cli_page():
+    return cli_docs.page(lathe(), ask("completion"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     options = parser.parse_args()
     stale = []
-    for name, make in {"docs/ops.md": ops_page, "docs/knobs.md": knobs_page, "README.md": readme_page, "docs/gpu.md": gpu_page}.items():
+    pages = {
+        "docs/ops.md": ops_page,
+        "docs/knobs.md": knobs_page,
+        "docs/cli.md": cli_page,
+        "docs/python.md": python_docs.page,
+        "docs/api.md": api_docs.page,
+        "README.md": readme_page,
+        "docs/gpu.md": gpu_page,
+    }
+    for name, make in pages.items():
         path = ROOT / name
         page = make()
         if path.exists() and path.read_text() == page:

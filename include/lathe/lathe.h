@@ -26,79 +26,84 @@ extern "C" {
 
 /* The values of lathe::Code. */
 typedef enum lathe_status {
-  LATHE_OK = 0,
-  LATHE_INVALID_MODEL = 1,
-  LATHE_INVALID_ARGUMENT = 2,
-  LATHE_UNSUPPORTED = 3,
-  LATHE_CORRUPT_FILE = 4,
-  LATHE_IO = 5,
-  LATHE_OUT_OF_MEMORY = 6,
-  LATHE_MACHINE = 7,
-  LATHE_CANCELLED = 8,
-  LATHE_VERIFICATION = 9,
-  LATHE_INTERNAL = 10
+  LATHE_OK = 0,               /* nothing failed */
+  LATHE_INVALID_MODEL = 1,    /* the ONNX file breaks the format's or an operator's rules */
+  LATHE_INVALID_ARGUMENT = 2, /* wrong name, shape, dtype or option given by the caller */
+  LATHE_UNSUPPORTED = 3,      /* a valid model that needs something Lathe lacks */
+  LATHE_CORRUPT_FILE = 4,     /* truncated or altered file */
+  LATHE_IO = 5,               /* the operating system refused a read or a write */
+  LATHE_OUT_OF_MEMORY = 6,    /* the host's or the device's memory does not suffice */
+  LATHE_MACHINE = 7,          /* the machine lacks a feature, a device or a library */
+  LATHE_CANCELLED = 8,        /* the progress function asked to stop */
+  LATHE_VERIFICATION = 9,     /* the engine's numbers disagree with the oracle */
+  LATHE_INTERNAL = 10         /* a broken promise inside Lathe; please report */
 } lathe_status;
 
 /* Element types have the numbers of ONNX TensorProto.DataType; the common ones by name. */
 enum {
-  LATHE_FLOAT32 = 1,
-  LATHE_UINT8 = 2,
-  LATHE_INT8 = 3,
-  LATHE_INT32 = 6,
-  LATHE_INT64 = 7,
-  LATHE_BOOL = 9,
-  LATHE_FLOAT16 = 10,
-  LATHE_FLOAT64 = 11,
-  LATHE_BFLOAT16 = 16
+  LATHE_FLOAT32 = 1,  /* IEEE binary32 */
+  LATHE_UINT8 = 2,    /* unsigned, 8 bits */
+  LATHE_INT8 = 3,     /* signed, 8 bits */
+  LATHE_INT32 = 6,    /* signed, 32 bits */
+  LATHE_INT64 = 7,    /* signed, 64 bits */
+  LATHE_BOOL = 9,     /* a byte, 0 or 1 */
+  LATHE_FLOAT16 = 10, /* IEEE binary16 */
+  LATHE_FLOAT64 = 11, /* IEEE binary64 */
+  LATHE_BFLOAT16 = 16 /* the upper half of a binary32 */
 };
 
+/* An immutable program with its weights; threads share it. */
 typedef struct lathe_engine lathe_engine;
+/* One thread's activations for one engine. */
 typedef struct lathe_context lathe_context;
 
 /* A dense row-major tensor in the caller's memory. */
 typedef struct lathe_tensor {
-  void* data;
-  int32_t dtype;
-  int32_t rank;
-  const int64_t* shape;
+  void* data;           /* first element */
+  int32_t dtype;        /* LATHE_FLOAT32, ... */
+  int32_t rank;         /* number of axes */
+  const int64_t* shape; /* `rank` extents */
 } lathe_tensor;
 
 /* Extents of one input: rank numbers each; min and max may be NULL (equal to opt). */
 typedef struct lathe_input_shape {
-  const char* name;
-  int32_t rank;
-  const int64_t* min;
-  const int64_t* opt;
-  const int64_t* max;
+  const char* name;   /* of the input */
+  int32_t rank;       /* number of axes */
+  const int64_t* min; /* least extents */
+  const int64_t* opt; /* extents to tune for */
+  const int64_t* max; /* greatest extents */
 } lathe_input_shape;
 
 /* Return 0 to cancel. `seconds_left` is negative when unknown. */
 typedef int (*lathe_progress_fn)(void* user, const char* phase, int64_t done, int64_t total, double seconds_left);
 
+/* How an engine is built; lathe_build_config_init gives the defaults of `lathe build`. */
 typedef struct lathe_build_config {
-  size_t struct_size;
-  const char* device;    /* "cpu" */
-  const char* precision; /* "fp32", "bf16", "fp16" */
-  double budget_seconds; /* 0 = modelled costs only */
-  int32_t exact;
-  int32_t verify;
-  int32_t use_cache;
-  const lathe_input_shape* shapes;
-  size_t shape_count;
-  lathe_progress_fn progress; /* may be NULL */
-  void* progress_user;
-  const char* libraries; /* NVIDIA's that steps on cuda may depend on: "none", "cublaslt", "cudnn", "cublaslt,cudnn" */
+  size_t struct_size;              /* set by lathe_build_config_init */
+  const char* device;              /* "cpu", "cuda", "cuda:N" */
+  const char* precision;           /* "fp32", "bf16"; on cuda also "tf32", "fp16" */
+  double budget_seconds;           /* 0 = modelled costs only */
+  int32_t exact;                   /* 1: forbid algorithms whose error is above plain summation's (Winograd) */
+  int32_t verify;                  /* 1: hold the engine against the oracle; LATHE_VERIFICATION when it disagrees */
+  int32_t use_cache;               /* 1: read and write this machine's tuning cache */
+  const lathe_input_shape* shapes; /* limits and sizes to tune for; NULL: none */
+  size_t shape_count;              /* how many */
+  lathe_progress_fn progress;      /* may be NULL */
+  void* progress_user;             /* first argument of `progress` */
+  const char* libraries;           /* NVIDIA's that steps on cuda may depend on: "none", "cublaslt", "cudnn", "cublaslt,cudnn" */
 } lathe_build_config;
 
+/* An input or output as the model declares it. */
 typedef struct lathe_io_info {
-  size_t struct_size;
-  const char* name;
-  int32_t dtype;
-  int32_t rank;
+  size_t struct_size;            /* set by lathe_io_info_init */
+  const char* name;              /* as the model has it */
+  int32_t dtype;                 /* LATHE_FLOAT32, ... */
+  int32_t rank;                  /* number of axes */
   const int64_t* shape;          /* -1 where symbolic */
   const char* const* shape_text; /* the extent or its expression */
 } lathe_io_info;
 
+/* "0.1.0" */
 LATHE_C_API const char* lathe_version(void);
 /* The calling thread's last failure: what, where, what to do. "" when nothing failed yet. Valid until the thread's next failing call. */
 LATHE_C_API const char* lathe_last_error(void);
@@ -108,38 +113,54 @@ typedef void (*lathe_log_fn)(void* user, int32_t level, const char* message);
 /* Where messages of `level` and graver ones go instead of stderr; `log` NULL: back to stderr. */
 LATHE_C_API void lathe_set_log(lathe_log_fn log, void* user, int32_t level);
 
-/* What is wrong with an ONNX file: see lathe/check.h. The texts are one as `lathe check` prints it and one in JSON. */
+/* What is wrong with an ONNX file: see lathe/check.h. */
 typedef struct lathe_check_report lathe_check_report;
+/* Fails only where the file cannot be read at all: garbage is a defect like others. */
 LATHE_C_API lathe_status lathe_check(const char* onnx_file, lathe_check_report** report);
+/* The same for a model in memory. */
 LATHE_C_API lathe_status lathe_check_bytes(const void* onnx, size_t bytes, lathe_check_report** report);
-/* The file is valid when there are no errors. */
+/* How many defects make the file invalid; 0: it is valid. */
 LATHE_C_API size_t lathe_check_errors(const lathe_check_report* report);
+/* How many do not. */
 LATHE_C_API size_t lathe_check_warnings(const lathe_check_report* report);
+/* As `lathe check` prints it; belongs to the report. */
 LATHE_C_API const char* lathe_check_text(const lathe_check_report* report);
+/* As `lathe check --json` prints it; belongs to the report. */
 LATHE_C_API const char* lathe_check_json(const lathe_check_report* report);
+/* NULL is allowed. */
 LATHE_C_API void lathe_check_destroy(lathe_check_report* report);
 
 /* Defaults, in the first `struct_size` bytes alone: sizeof *config of the caller, whose header may be older. So for all that follow. */
 LATHE_C_API void lathe_build_config_init(lathe_build_config* config, size_t struct_size);
-/* `config` may be NULL: the defaults. */
+/* Reads an ONNX file, simplifies, times, verifies. `config` may be NULL: the defaults. */
 LATHE_C_API lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine);
+/* The same from ONNX bytes, which are copied. */
 LATHE_C_API lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const lathe_build_config* config, lathe_engine** engine);
 
+/* Maps an engine file: its first section that runs here, on the first GPU where it is for one. */
 LATHE_C_API lathe_status lathe_engine_load(const char* file, lathe_engine** engine);
+/* The same from memory, which is copied. */
 LATHE_C_API lathe_status lathe_engine_load_bytes(const void* data, size_t bytes, lathe_engine** engine);
 /* The same, but on `device` ("cpu", "cuda", "cuda:N") or not at all: LATHE_MACHINE when the engine has no section that runs there. NULL or "": as above. */
 LATHE_C_API lathe_status lathe_engine_load_on(const char* file, const char* device, lathe_engine** engine);
+/* Writes the file, whole or not at all. */
 LATHE_C_API lathe_status lathe_engine_save(const lathe_engine* engine, const char* file);
 /* NULL is allowed. Contexts keep what they need alive. */
 LATHE_C_API void lathe_engine_destroy(lathe_engine* engine);
 
+/* How many inputs there are. */
 LATHE_C_API size_t lathe_engine_input_count(const lathe_engine* engine);
+/* How many outputs there are. */
 LATHE_C_API size_t lathe_engine_output_count(const lathe_engine* engine);
-/* Set info->struct_size first (lathe_io_info_init does). */
+/* Empties *info and sets its size. */
 LATHE_C_API void lathe_io_info_init(lathe_io_info* info, size_t struct_size);
+/* Input `index` in the order of runs; info->struct_size must be set (lathe_io_info_init does). Strings belong to the engine. */
 LATHE_C_API lathe_status lathe_engine_input(const lathe_engine* engine, size_t index, lathe_io_info* info);
+/* Output `index`, likewise. */
 LATHE_C_API lathe_status lathe_engine_output(const lathe_engine* engine, size_t index, lathe_io_info* info);
+/* The section in use: tuned or generic, and why. */
 LATHE_C_API const char* lathe_engine_section(const lathe_engine* engine);
+/* The build report. */
 LATHE_C_API const char* lathe_engine_report_json(const lathe_engine* engine);
 
 /* One per thread; a context must not be used by two threads at once. */
@@ -147,13 +168,16 @@ LATHE_C_API lathe_status lathe_context_create(const lathe_engine* engine, lathe_
 /* Activations come from the caller's functions, which may be called from several threads at once: `allocate` returns at least `bytes`
  * bytes aligned to `alignment` (a power of two, at most 4096), or NULL. They must work until the context is destroyed. */
 typedef struct lathe_allocator {
-  size_t struct_size;
-  void* user;
-  void* (*allocate)(void* user, size_t bytes, size_t alignment);
-  void (*deallocate)(void* user, void* pointer, size_t bytes);
+  size_t struct_size;                                            /* set by lathe_allocator_init */
+  void* user;                                                    /* first argument of both */
+  void* (*allocate)(void* user, size_t bytes, size_t alignment); /* memory, or NULL */
+  void (*deallocate)(void* user, void* pointer, size_t bytes);   /* gives it back */
 } lathe_allocator;
+/* Empties *allocator and sets its size. */
 LATHE_C_API void lathe_allocator_init(lathe_allocator* allocator, size_t struct_size);
+/* A context whose activations come from *allocator, which is copied. */
 LATHE_C_API lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_allocator* allocator, lathe_context** context);
+/* NULL is allowed. */
 LATHE_C_API void lathe_context_destroy(lathe_context* context);
 /* Tensors in the order of the engine's inputs and outputs. `outputs` may be shorter than the engine's list, and an entry without data
  * stays in the context's own memory: see lathe_context_output. */

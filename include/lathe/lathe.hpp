@@ -30,12 +30,12 @@
 
 namespace lathe {
 
-LATHE_API std::string_view version() noexcept;   ///< "0.1.0"
+LATHE_API std::string_view version() noexcept;  ///< "0.1.0"
 
 /// An input or output as the model declares it.
 struct IoInfo {
-  std::string name;
-  DType dtype = DType::kUndefined;
+  std::string name;                 ///< as the model has it
+  DType dtype = DType::kUndefined;  ///< of its elements
   /// Extents; -1 where symbolic.
   std::vector<std::int64_t> shape;
   /// One text per axis: the extent or its expression ("batch", "floordiv(height, 8)").
@@ -46,31 +46,31 @@ struct IoInfo {
 
 /// A dense row-major tensor in the caller's memory. The run path never keeps the pointers after it returns.
 struct TensorView {
-  void* data = nullptr;
-  DType dtype = DType::kUndefined;
-  std::span<const std::int64_t> shape;
+  void* data = nullptr;                 ///< first element
+  DType dtype = DType::kUndefined;      ///< of its elements
+  std::span<const std::int64_t> shape;  ///< extents; the caller's memory, only read during the call
 };
-struct ConstTensorView {
-  const void* data = nullptr;
-  DType dtype = DType::kUndefined;
-  std::span<const std::int64_t> shape;
+struct ConstTensorView {                ///< The same, only read.
+  const void* data = nullptr;           ///< first element
+  DType dtype = DType::kUndefined;      ///< of its elements
+  std::span<const std::int64_t> shape;  ///< extents
 };
 
 /// Minimum, preferred and maximum extents of one input. Empty min/max: equal to opt.
 struct InputRange {
-  std::vector<std::int64_t> min, opt, max;
+  std::vector<std::int64_t> min, opt, max;  ///< least, tuned for, greatest; as many numbers as the input has axes
 };
 
-struct BuildConfig {
-  std::string device = "cpu";                    ///< or "cuda", "cuda:N"
-  std::string precision = "fp32";                ///< fp32, bf16; on cuda also fp16
-  std::map<std::string, InputRange> shapes;      ///< hints and limits by input name
-  double budget_seconds = 60;                    ///< for timing candidates; 0 = modelled costs only
-  std::string libraries = "cublaslt";            ///< NVIDIA's that steps on cuda may depend on: none, cublaslt, cudnn, or both
-  bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
-  bool verify = true;                            ///< hold the engine against the oracle; failing throws Error(kVerification)
-  bool use_cache = true;                         ///< tuning cache of this machine
-  Progress* progress = nullptr;
+struct BuildConfig {                         ///< How an engine is built; the defaults are those of `lathe build`.
+  std::string device = "cpu";                ///< or "cuda", "cuda:N"
+  std::string precision = "fp32";            ///< fp32, bf16; on cuda also fp16
+  std::map<std::string, InputRange> shapes;  ///< hints and limits by input name
+  double budget_seconds = 60;                ///< for timing candidates; 0 = modelled costs only
+  std::string libraries = "cublaslt";        ///< NVIDIA's that steps on cuda may depend on: none, cublaslt, cudnn, or both
+  bool exact = false;                        ///< forbid algorithms of error class *fast* (Winograd)
+  bool verify = true;                        ///< hold the engine against the oracle; failing throws Error(kVerification)
+  bool use_cache = true;                     ///< tuning cache of this machine
+  Progress* progress = nullptr;              ///< told how far the work is, and may stop it; nullptr: nobody
 };
 
 class Engine;
@@ -83,15 +83,15 @@ class LATHE_API Network {
   /// Reads ONNX bytes; they are copied. `base_dir` is where external data files are looked up.
   static Network parse(std::span<const std::byte> bytes, const std::filesystem::path& base_dir = {});
 
-  std::vector<IoInfo> inputs() const;
-  std::vector<IoInfo> outputs() const;
-  std::size_t node_count() const;
-  std::string to_text() const;                        ///< the readable graph
-  void mark_output(std::string_view tensor);          ///< makes an inner tensor an output
+  std::vector<IoInfo> inputs() const;         ///< in the model's order
+  std::vector<IoInfo> outputs() const;        ///< in the model's order
+  std::size_t node_count() const;             ///< of the graph, nested graphs not counted
+  std::string to_text() const;                ///< the readable graph
+  void mark_output(std::string_view tensor);  ///< makes an inner tensor an output
   /// Removes what need not run; see `lathe simplify`. Returns a table of op counts before and after as text.
   std::string simplify();
-  void save(const std::filesystem::path& file) const; ///< writes ONNX
-  Engine build(const BuildConfig& config = {}) const;
+  void save(const std::filesystem::path& file) const;  ///< writes ONNX
+  Engine build(const BuildConfig& config = {}) const;  ///< Simplifies, chooses, times, verifies. Throws Error.
 
   struct Impl;
   explicit Network(std::shared_ptr<Impl> impl);
@@ -103,20 +103,20 @@ class LATHE_API Network {
 
 /// Time and memory of one step, from Context::profile().
 struct StepProfile {
-  std::string label, kernel;
-  std::vector<std::string> sources;     ///< ONNX nodes inside
-  double seconds = 0;                   ///< mean per run
-  double flops = 0, bytes = 0;          ///< at the shapes that the engine was tuned for
-  DType dtype = DType::kUndefined;      ///< of the step's first input
-  bool on_host = false;                 ///< runs on the CPU between copies, in an engine for a GPU
+  std::string label, kernel;         ///< what it computes, and by which kernel
+  std::vector<std::string> sources;  ///< ONNX nodes inside
+  double seconds = 0;                ///< mean per run
+  double flops = 0, bytes = 0;       ///< at the shapes that the engine was tuned for
+  DType dtype = DType::kUndefined;   ///< of the step's first input
+  bool on_host = false;              ///< runs on the CPU between copies, in an engine for a GPU
 };
 
 /// Whole runs, from Context::run_profile(). On a GPU its own time; the difference to the steps' sum is what lies between them (negative where
 /// steps overlap).
 struct RunProfile {
-  double seconds = 0;                   ///< mean per run, without the marks between steps
-  std::int64_t runs = 0;
-  bool replayed = false;                ///< as one CUDA graph
+  double seconds = 0;     ///< mean per run, without the marks between steps
+  std::int64_t runs = 0;  ///< how many were measured
+  bool replayed = false;  ///< as one CUDA graph
 };
 
 class Context;
@@ -127,19 +127,20 @@ class LATHE_API Engine {
   /// `device` ("cpu", "cuda", "cuda:N") demands a section for it: Error(kMachine) when none runs there. Empty: the file's first section that
   /// runs here, on the first GPU where it is for one; section() tells which, and why.
   static Engine load(const std::filesystem::path& file, std::string_view device = {});
-  static Engine load(std::span<const std::byte> bytes, std::string_view device = {});   ///< copied
-  void save(const std::filesystem::path& file) const;
-  std::vector<std::byte> to_bytes() const;                ///< what save() would write
+  static Engine load(std::span<const std::byte> bytes, std::string_view device = {});  ///< copied
+  void save(const std::filesystem::path& file) const;                                  ///< Writes the file, whole or not at all. Throws Error(kIo).
+  std::vector<std::byte> to_bytes() const;                                             ///< what save() would write
 
-  std::vector<IoInfo> inputs() const;
-  std::vector<IoInfo> outputs() const;
+  std::vector<IoInfo> inputs() const;   ///< in the order that run() takes them
+  std::vector<IoInfo> outputs() const;  ///< in the order that run() gives them
+  /// Activations come from `allocator` (nullptr: the process's own). Throws Error(kOutOfMemory, kMachine).
   Context create_context(Allocator* allocator = nullptr) const;
 
-  std::string device() const;             ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
-  std::string section() const;            ///< the section in use: tuned or generic, and why
-  std::string report_json() const;        ///< the build report
-  std::string to_text() const;            ///< steps, candidates, memory
-  std::size_t weight_bytes() const;       ///< packed weights that the section in use names
+  std::string device() const;        ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
+  std::string section() const;       ///< the section in use: tuned or generic, and why
+  std::string report_json() const;   ///< the build report
+  std::string to_text() const;       ///< steps, candidates, memory
+  std::size_t weight_bytes() const;  ///< packed weights that the section in use names
 
   struct Impl;
   explicit Engine(std::shared_ptr<const Impl> impl);
@@ -163,6 +164,7 @@ class LATHE_API Context {
   /// the device; (void*)1 is the legacy default stream) takes the work; the call then returns before it is done, unless some view is on the
   /// host. Runs of one Context on different streams follow each other.
   Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}, void* stream = nullptr) noexcept;
+  /// The same by name; outputs that are not named stay in the Context's memory.
   Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
              std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;
   /// Output `index` of the last run, in the Context's (or the caller's) memory; valid until the next run.
@@ -170,9 +172,9 @@ class LATHE_API Context {
 
   /// Times each step from the next run on.
   void start_profile();
-  std::vector<StepProfile> profile() const;
-  RunProfile run_profile() const;
-  std::size_t activation_bytes() const noexcept;   ///< planned activations of the current shape class
+  std::vector<StepProfile> profile() const;       ///< means since start_profile()
+  RunProfile run_profile() const;                 ///< the whole runs since start_profile()
+  std::size_t activation_bytes() const noexcept;  ///< planned activations of the current shape class
 
   struct Impl;
   explicit Context(std::unique_ptr<Impl> impl);

@@ -41,6 +41,9 @@ def load(file: Any, *, device: str | None = None) -> Engine:
 
     device: "cpu", "cuda" or "cuda:N": there or not at all. Without it, wherever the file's first section that fits runs (a GPU's on the first GPU);
         ``Engine.section`` says where that is, and why.
+
+    Raises Error with code "io" (no such file), "corrupt_file" (no engine, cut short, altered), "unsupported" (a newer version of the format) or
+    "machine" (no section runs on ``device``).
     """
     return _lathe.load(bytes(file) if isinstance(file, (bytes, bytearray, memoryview)) else os.fspath(file), device or "")
 
@@ -59,11 +62,12 @@ def build(
     inputs: Sequence[Any] | None = None,
     libraries: str = "cublaslt",
 ) -> Engine:
-    """Builds an engine.
+    """Builds an engine: reads, simplifies, times candidates, verifies.
 
-    model: an ONNX file's path, its bytes, an ``onnx.ModelProto``, or a PyTorch module (then ``inputs`` are its example inputs: tensors, or
+    model: an ONNX file's path, its bytes, an ``onnx.ModelProto`` or a PyTorch module (then ``inputs`` are its example inputs: tensors, or
         texts such as "images:1x3x640x640"; with ``verify`` the exported file is compared with PyTorch too).
-    precision: the lowest type allowed between contractions: "fp32", "bf16", "fp16".
+    device: "cpu", "cuda" or "cuda:N".
+    precision: the lowest type allowed between contractions: "fp32", "bf16"; on "cuda" also "tf32" (products alone) and "fp16".
     shapes: {input: extents} fixes an input's shape; {input: (min, opt, max)} gives the range to serve and the size to tune for.
     exact: forbids algorithms whose error is above plain summation's (Winograd).
     budget: seconds for timing candidates (or "30s", "2m"); 0 takes modelled costs.
@@ -71,6 +75,9 @@ def build(
     cache: read and write this machine's tuning cache.
     libraries: NVIDIA's that steps on "cuda" may depend on, where found and worth their loading: "none", "cublaslt", "cudnn" or "cublaslt,cudnn".
     progress: called as progress(phase, done, total, seconds_left or None); return False to cancel. Ctrl-C cancels too.
+
+    Raises Error with code "invalid_model", "unsupported" (an operator that Lathe lacks), "invalid_argument", "verification", "machine" (``device``
+    is not there), "cancelled", "io", "corrupt_file", "out_of_memory"; TypeError for a model of another kind.
     """
     ranges, seconds = _ranges(shapes), _seconds(budget)
     with _Source(model, inputs, verify) as source:
@@ -91,6 +98,8 @@ def check(model: Any, *, base_dir: str | os.PathLike = "") -> CheckReport:
 
     model: an ONNX file's path, its bytes, or an ``onnx.ModelProto``.
     base_dir: where external data lies, for bytes and protos; of a path it is the file's folder.
+
+    Raises Error with code "io" where the file cannot be read at all; TypeError for a model of another kind.
     """
     if isinstance(model, (str, os.PathLike)):
         source: Any = os.fspath(model)
@@ -106,7 +115,13 @@ def check(model: Any, *, base_dir: str | os.PathLike = "") -> CheckReport:
 def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mapping[str, Shape] | None = None, check: bool = True) -> dict[str, Any]:
     """Folds, merges and removes what need not run; the numbers are compared before anything is written.
 
-    Returns node counts before and after (also by op), and the largest difference; without ``out`` also the ONNX bytes as "model".
+    model: an ONNX file's path, its bytes, an ``onnx.ModelProto`` or a PyTorch module.
+    out: the ONNX file to write; without it the result has its bytes as "model".
+    shapes: {input: extents} fixes an input's shape.
+    check: compare outputs before and after on two sets of inputs.
+
+    Returns a dict: "nodes_before", "nodes_after", "ops" ({op: (before, after)}), "seconds", "checked", "max_relative_error" (the largest difference
+    over the output's scale). Raises Error as build() does.
     """
     ranges = _ranges(shapes)
     with _Source(model) as source:
@@ -115,7 +130,7 @@ def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mappin
 
 def set_log(callback: Callable[[str, str], Any] | None, level: str = "warning") -> None:
     """Sends the process's messages of `level` ("error", "warning", "info", "debug") and graver ones to callback(level, message);
-    None: back to stderr. Calls may come from any thread."""
+    None: back to stderr. Calls may come from any thread. Raises Error with code "invalid_argument" for another level."""
     _lathe.set_log(callback, level)
 
 
@@ -202,12 +217,12 @@ def _seconds(value: float | str) -> float:
 
 
 def _save(self: Engine, file: str | os.PathLike) -> None:
-    """Writes the engine file; the target appears only when complete."""
+    """Writes the engine file; the target appears only when complete. Raises Error with code "io"."""
     self._save(os.fspath(file))
 
 
 def _report(self: Engine) -> dict[str, Any]:
-    """The build report: regions with the candidates taken and refused, verification, times."""
+    """The build report as a dict: regions with the candidates taken and refused, verification, times in seconds."""
     return json.loads(self.report_json or "{}")
 
 

@@ -29,20 +29,22 @@ class Defect:
 class CheckReport:
     """All defects of an ONNX file, errors first. True in a condition when the file is valid; ``str()`` gives what ``lathe check`` prints."""
 
-    valid: bool
-    source: str
-    ir_version: int
-    opsets: tuple[tuple[str, int], ...]
-    nodes: int
-    defects: tuple[Defect, ...]
-    text: str = field(repr=False)
+    valid: bool  #: no errors; warnings are allowed
+    source: str  #: the file, as given
+    ir_version: int  #: version of the format, as the file says
+    opsets: tuple[tuple[str, int], ...]  #: domain as written, version
+    nodes: int  #: nested graphs and functions included
+    defects: tuple[Defect, ...]  #: errors first
+    text: str = field(repr=False)  #: as ``lathe check`` prints it
 
     @property
     def errors(self) -> tuple[Defect, ...]:
+        """What makes the file invalid."""
         return tuple(d for d in self.defects if d.severity == "error")
 
     @property
     def warnings(self) -> tuple[Defect, ...]:
+        """What does not."""
         return tuple(d for d in self.defects if d.severity == "warning")
 
     def __bool__(self) -> bool:

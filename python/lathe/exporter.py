@@ -58,18 +58,18 @@ class InputSpec:
 class ExportReport:
     """What was done: exporter that worked, opset, attempts that failed, and the comparison per output."""
 
-    path: str
-    exporter: str
-    opset: int
-    nodes: int
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, Any]]
-    failed: list[dict[str, str]] = field(default_factory=list)
-    checked_with: list[str] = field(default_factory=list)
-    checked_shapes: list[list[list[int]]] = field(default_factory=list)  # per comparison, per input
-    max_relative_error: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    path: str  #: the file that was written
+    exporter: str  #: "dynamo" or "torchscript": the one that worked
+    opset: int  #: of the file
+    nodes: int  #: of its graph
+    inputs: list[dict[str, Any]]  #: name, dtype and shape of each
+    outputs: list[dict[str, Any]]  #: name, dtype and shape of each
+    failed: list[dict[str, str]] = field(default_factory=list)  #: attempts before: exporter and reason
+    checked_with: list[str] = field(default_factory=list)  #: what ran the file: Lathe, ONNX Runtime
+    checked_shapes: list[list[list[int]]] = field(default_factory=list)  #: per comparison, per input
+    max_relative_error: float = 0.0  #: largest difference to PyTorch over the output's scale
+    notes: list[str] = field(default_factory=list)  #: what a reader should know
+    seconds: float = 0.0  #: the whole export took
 
 
 def parse_input(text: str) -> InputSpec:
@@ -396,10 +396,21 @@ def export(
     check: bool = True,
     seed: int = 0,
 ) -> ExportReport:
-    """Exports `model` (nn.Module, ScriptModule, ExportedProgram, or a source text as `lathe export` takes) to `path`.
+    """Exports a PyTorch model to ONNX; the file is run and compared with PyTorch before it is kept. The module itself is not changed.
 
-    inputs: tensors, or texts such as "images:1x3x640x640". dynamic: {input: {axis: symbol}}. The module itself is not changed. Raises
-    ExportError, a lathe.Error; nothing is written then.
+    model: an nn.Module, ScriptModule or ExportedProgram, or a source text as `lathe export` takes: "FILE.py:FUNCTION", a .pt or .pt2 file.
+    path: the file to write.
+    inputs: one for each input: tensors, or texts such as "images:1x3x640x640" or "ids:1x128:int64" (seeded values are drawn).
+    half: convert the module and its inputs to float16.
+    dynamic: {input: {axis: symbol}}: axes that may change, numbered from 0.
+    opset: of ONNX; without it 20 by dynamo, 17 by torchscript.
+    input_names: names of the inputs; without them those of the module's parameters, or those in the texts.
+    output_names: names of the outputs; without them the keys of a dict, else output0, output1, ...
+    exporter: "dynamo" or "torchscript": which to try first.
+    check: run the file and compare.
+    seed: of the drawn inputs.
+
+    Raises ExportError, a lathe.Error; nothing is written then.
     """
     torch = _torch()
     started = time.monotonic()

@@ -348,16 +348,20 @@ void register_device_array(nb::module_& m) {
   nb::class_<DeviceArray>(m, "DeviceArray",
                           "A dense array in a GPU's memory, made by run(..., device_outputs=True). torch.from_dlpack, cupy.from_dlpack and whatever reads "
                           "__cuda_array_interface__ take it without a copy and wait for the run that makes it; the memory lives as long as they use it.")
-      .def_prop_ro("shape",
-                   [](const DeviceArray& self) {
-                     nb::list extents;
-                     for (const std::int64_t extent : self.shape) extents.append(extent);
-                     return nb::tuple(extents);
-                   })
-      .def_prop_ro("dtype", [](const DeviceArray& self) { return numpy_name(self.dtype); })
-      .def_prop_ro("nbytes", &DeviceArray::bytes)
-      .def_prop_ro("device", [](const DeviceArray& self) { return "cuda:" + std::to_string(self.device->info().ordinal); })
-      .def("numpy", &DeviceArray::numpy, "A copy in the host's memory, once the run is done.")
+      .def_prop_ro(
+          "shape",
+          [](const DeviceArray& self) {
+            nb::list extents;
+            for (const std::int64_t extent : self.shape) extents.append(extent);
+            return nb::tuple(extents);
+          },
+          "Extents, a number for each axis.")
+      .def_prop_ro(
+          "dtype", [](const DeviceArray& self) { return numpy_name(self.dtype); }, "NumPy's name of the element type.")
+      .def_prop_ro("nbytes", &DeviceArray::bytes, "Size in bytes.")
+      .def_prop_ro(
+          "device", [](const DeviceArray& self) { return "cuda:" + std::to_string(self.device->info().ordinal); }, "The GPU: \"cuda:0\".")
+      .def("numpy", &DeviceArray::numpy, "A NumPy array with a copy in the host's memory, once the run is done.")
       .def(
           "__dlpack__",
           [](const DeviceArray& self, nb::handle stream, nb::handle, nb::handle dl_device, nb::handle copy) { return self.dlpack(stream, dl_device, copy); },

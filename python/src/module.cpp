@@ -510,13 +510,16 @@ nb::object simplify(nb::handle model, const std::optional<std::string>& out, con
 }
 
 constexpr const char* kRunDoc =
-    "run(inputs, outputs=None, *, stream=None, device_outputs=False) -> {name: array}.\n\n"
-    "inputs: {name: array}, a list in the engine's order, or the only array. An engine on a GPU takes arrays in its memory (DLPack, else\n"
-    "__cuda_array_interface__) as they lie: dense and row-major, on its GPU. Others are brought there from the host's memory.\n"
-    "outputs: {name: array} to write in place, in the host's memory or the GPU's; what is not named is new.\n"
+    "Runs the engine and returns {output name: array}.\n\n"
+    "inputs: {name: array}, a list in the engine's order, or the only array. Shapes and dtypes are those of ``Engine.inputs``: nothing is cast. NumPy\n"
+    "    arrays and what offers DLPack go in without a copy where they are dense and row-major. An engine on a GPU takes arrays in its memory (DLPack,\n"
+    "    else __cuda_array_interface__) as they lie, on its GPU; others are brought there from the host's memory.\n"
+    "outputs: {name: array} to write in place, of the output's shape and dtype, in the host's memory or the GPU's; what is not named is new.\n"
     "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
-    "returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
-    "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays.";
+    "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
+    "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays.\n\n"
+    "bfloat16 comes as uint16 of the same bits where NumPy has no such type (package ml_dtypes). Raises Error with code \"invalid_argument\" for\n"
+    "arrays that do not fit, \"out_of_memory\", \"machine\".";
 
 }  // namespace
 }  // namespace lathe::python
@@ -525,8 +528,9 @@ NB_MODULE(_lathe, m) {
   using namespace lathe;
   using namespace lathe::python;
   m.doc() = "Lathe's extension module; use the package lathe.";
-  error_class = PyErr_NewExceptionWithDoc("lathe.Error", "Import, build, load or run failed; see the fields code, node, op, tensor, source, remedy.",
-                                          PyExc_RuntimeError, nullptr);
+  error_class = PyErr_NewExceptionWithDoc(
+      "lathe.Error", "Import, build, load or run failed. ``str()`` is one paragraph: what, where, what to do; the fields tell the same apart.",
+      PyExc_RuntimeError, nullptr);
   m.attr("Error") = nb::borrow(error_class);
   for (const char* field : {"message", "node", "op", "tensor", "source", "remedy"}) nb::borrow(error_class).attr(field) = "";
   nb::borrow(error_class).attr("code") = "internal";  // of an Error made in Python
@@ -539,11 +543,14 @@ NB_MODULE(_lathe, m) {
   });
   m.def("version", [] { return std::string(version()); });
 
-  nb::class_<IoInfo>(m, "IoInfo", "An input or output: name, dtype (NumPy's name) and shape (numbers, or the text of symbolic extents).")
-      .def_ro("name", &IoInfo::name)
-      .def_prop_ro("dtype", [](const IoInfo& info) { return numpy_name(info.dtype); })
-      .def_prop_ro("shape", &shape_of)
-      .def_prop_ro("tuned_shape", [](const IoInfo& info) { return extents_of(info.tuned_shape); })
+  nb::class_<IoInfo>(m, "IoInfo", "An input or output as the model declares it.")
+      .def_ro("name", &IoInfo::name, "As the model has it.")
+      .def_prop_ro(
+          "dtype", [](const IoInfo& info) { return numpy_name(info.dtype); }, "NumPy's name of the element type: \"float32\", \"int64\"; \"bfloat16\" too.")
+      .def_prop_ro("shape", &shape_of, "One entry for each axis: a number, or the text of a free extent (\"batch\", \"floordiv(height, 8)\").")
+      .def_prop_ro(
+          "tuned_shape", [](const IoInfo& info) { return extents_of(info.tuned_shape); },
+          "The extents that an engine was tuned for, -1 where none was known; () for a model.")
       .def("__repr__", [](const IoInfo& info) {
         std::string shape;
         for (const std::string& text : info.shape_text) shape += (shape.empty() ? "" : ", ") + text;
@@ -556,17 +563,26 @@ NB_MODULE(_lathe, m) {
   nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
       .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
            nb::arg("device_outputs") = false, kRunDoc)
-      .def("prepare", &ContextObject::prepare, nb::arg("shapes"), "Binds {input: shape} ahead of a run, and returns {output: shape}.")
-      .def("start_profile", &ContextObject::start_profile, "Times each step from the next run on.")
-      .def("profile", &ContextObject::profile, "Steps with label, kernel, sources (ONNX nodes), mean seconds, flops, bytes and on_host.")
+      .def("prepare", &ContextObject::prepare, nb::arg("shapes"),
+           "Plans and binds for {input: shape} ahead of a run, so that the run itself allocates nothing, and returns {output: shape}.\n\n"
+           "Raises Error with code \"invalid_argument\" for shapes that the engine does not take.")
+      .def("start_profile", &ContextObject::start_profile, "Times each step of every run from the next one on; profile() reads.")
+      .def("profile", &ContextObject::profile,
+           "A dict for each step in the order of the run: label, kernel, sources (names of ONNX nodes), seconds (mean of a run), flops and bytes (at the "
+           "shapes\n"
+           "tuned for), on_host (on the CPU between copies, in an engine for a GPU).")
       .def_prop_ro("profile_seconds", &ContextObject::profile_seconds, "Mean seconds of the profiled runs as a whole; on a GPU its own time.")
-      .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Planned activations of the last shapes.");
+      .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Bytes of planned activations for the shapes of the last run.");
 
-  nb::class_<EngineObject>(m, "Engine", "An immutable program with its weights. Any number of threads may call run().")
+  nb::class_<EngineObject>(
+      m, "Engine",
+      "An immutable program with its weights, from ``lathe.load`` or ``lathe.build``. Any number of threads may call run(); it pickles, and copies are the\n"
+      "same engine.")
       .def("run", &EngineObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
            nb::arg("device_outputs") = false, kRunDoc)
       .def(
-          "create_context", [](const EngineObject& self) { return new ContextObject(self.engine); }, "A Context for one thread.")
+          "create_context", [](const EngineObject& self) { return new ContextObject(self.engine); },
+          "A Context for one thread: activations of its own, and what run() does without looking for an idle one.")
       .def("_save",
            [](const EngineObject& self, const std::string& file) {
              nb::gil_scoped_release released;
@@ -582,18 +598,23 @@ NB_MODULE(_lathe, m) {
             }
             return nb::bytes(bytes.data(), bytes.size());
           },
-          "What save() writes.")
-      .def_prop_ro("inputs", [](const EngineObject& self) { return self.engine.inputs(); })
-      .def_prop_ro("outputs", [](const EngineObject& self) { return self.engine.outputs(); })
-      .def_prop_ro("device", [](const EngineObject& self) { return self.engine.device(); })
+          "What save() would write, as bytes; ``lathe.load`` takes them.")
       .def_prop_ro(
-          "section", [](const EngineObject& self) { return self.engine.section(); }, "The device section in use, and why.")
-      .def_prop_ro("ranges", &ranges_of_symbols, "Least, tuned and greatest extent of each symbol of the inputs' shapes; -1: not known, no limit.")
-      .def_prop_ro("metadata", &metadata_of, "The model's own metadata.")
-      .def_prop_ro("weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); })
-      .def_prop_ro("report_json", [](const EngineObject& self) { return self.engine.report_json(); })
+          "inputs", [](const EngineObject& self) { return self.engine.inputs(); }, "IoInfo of each input, in the order in which run() takes a list.")
+      .def_prop_ro(
+          "outputs", [](const EngineObject& self) { return self.engine.outputs(); }, "IoInfo of each output, in the order of what run() returns.")
+      .def_prop_ro(
+          "device", [](const EngineObject& self) { return self.engine.device(); }, "\"cpu\", or the section's name for a GPU: \"cuda:sm_90\".")
+      .def_prop_ro(
+          "section", [](const EngineObject& self) { return self.engine.section(); }, "The section in use, and why: tuned for this machine, or the generic one.")
+      .def_prop_ro("ranges", &ranges_of_symbols, "{symbol: (least, tuned, greatest)} extents of the symbols in the inputs' shapes; -1: not known, no limit.")
+      .def_prop_ro("metadata", &metadata_of, "{key: text}: the model's own metadata.")
+      .def_prop_ro(
+          "weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); }, "Bytes of packed weights that the section in use names.")
+      .def_prop_ro(
+          "report_json", [](const EngineObject& self) { return self.engine.report_json(); }, "``report`` as it lies in the file, in JSON.")
       .def(
-          "to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates, memory.");
+          "to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates and memory as text, as `lathe show` prints them.");
 
   m.def("set_log", &set_log, nb::arg("callback").none(), nb::arg("level"));
   m.def(

@@ -129,7 +129,8 @@ void add_bench(CLI::App& app, Action& action) {
                                "lathe bench m.onnx --against onnxruntime,openvino   alternating in one run",
                                "lathe bench m.engine --onnx m.onnx --against torch --torch model.py:make"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
-  command->add_option("--against", options->against, "Rivals, separated by commas: onnxruntime, openvino, torch")->type_name("onnxruntime|openvino|torch[,...]");
+  command->add_option("--against", options->against, "Rivals, separated by commas: onnxruntime, openvino, torch")
+      ->type_name("onnxruntime|openvino|torch[,...]");
   command->add_option("--onnx", options->onnx, "The model for the rivals, when an engine is measured")->type_name("M.onnx");
   command->add_option("--torch", options->torch, "The PyTorch model, for the rival torch")->type_name("FILE.py:FUNCTION");
   command->add_option("--runs", options->runs, "Number of timed runs (default: as many as fit into --time)")->check(CLI::PositiveNumber)->type_name("N");

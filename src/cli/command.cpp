@@ -135,10 +135,11 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 void BuildFlags::add_to(CLI::App& command) {
   const auto build_only = [&](const CLI::Option* option) { build_only_.push_back(option); };
   device_ = command.add_option("--device", device, "cpu, cuda or cuda:N (see `lathe devices`)")->capture_default_str()->type_name("cpu|cuda|cuda:N");
-  build_only(
-      command.add_option("--precision", precision, "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also tf32 (products alone) and fp16")
-          ->capture_default_str()
-          ->type_name("fp32|tf32|bf16|fp16"));
+  build_only(command
+                 .add_option("--precision", precision,
+                             "Lowest type allowed for weights and activations between contractions: fp32 or bf16; on cuda also tf32 (products alone) and fp16")
+                 ->capture_default_str()
+                 ->type_name("fp32|tf32|bf16|fp16"));
   command.add_option("--shape", shapes, "Shape of an input: NAME:1x3x640x640 fixes it, NAME:MIN:OPT:MAX gives a range to tune for; repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME:SHAPE");
@@ -279,8 +280,31 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
   return text;
 }
 
-int run_python(const std::string& module, const std::vector<std::string>& arguments) {
+PythonChoice choose_python() {
+  std::error_code ignored;
+  const std::filesystem::path here = os::executable_path().parent_path(), package = here.parent_path() / "python";
+  PythonChoice choice{knob("LATHE_PYTHON"), "the knob LATHE_PYTHON", ""};
   // The package of the same build stands beside the command in a build tree; an installed one is found by Python itself.
+  if (std::filesystem::exists(package / "lathe", ignored)) choice.package = package.string();
+  const auto take = [&](const std::filesystem::path& candidate, const char* why) {
+    if (!choice.program.empty() || !std::filesystem::exists(candidate, ignored)) return;
+    choice.program = candidate.string();
+    choice.why = why;
+  };
+  // In a wheel the command is lib/python3.X/site-packages/lathe/bin/lathe: that Python has the package.
+  if (const std::filesystem::path library = here.parent_path().parent_path().parent_path();
+      std::filesystem::exists(here.parent_path() / "__init__.py", ignored))
+    take(library.parent_path().parent_path() / "bin" / library.filename(), "the one that the wheel was installed for");
+  if (const char* active = std::getenv("VIRTUAL_ENV"); active && *active) take(std::filesystem::path(active) / "bin/python", "the active environment's");
+  take(here / "../../../.venv/bin/python", "the source tree's");
+  if (choice.program.empty()) {
+    choice.program = "python3";
+    choice.why = "the first on the path";
+  }
+  return choice;
+}
+
+int run_python(const std::string& module, const std::vector<std::string>& arguments) {
   constexpr const char* kStart = R"py(
 import importlib, sys
 sys.path[:] = [folder for folder in sys.path if folder]  # the current folder is no place for modules
@@ -294,20 +318,9 @@ except ImportError as error:
     sys.exit(3)
 sys.exit(module.main(sys.argv[3:]))
 )py";
-  std::error_code ignored;
-  const std::filesystem::path here = os::executable_path().parent_path(), package = here.parent_path() / "python";
-  std::string python = knob("LATHE_PYTHON");
-  const auto take = [&](const std::filesystem::path& candidate) {
-    if (python.empty() && std::filesystem::exists(candidate, ignored)) python = candidate.string();
-  };
-  // In a wheel the command is lib/python3.X/site-packages/lathe/bin/lathe: that Python has the package.
-  if (const std::filesystem::path library = here.parent_path().parent_path().parent_path();
-      std::filesystem::exists(here.parent_path() / "__init__.py", ignored))
-    take(library.parent_path().parent_path() / "bin" / library.filename());
-  if (const char* active = std::getenv("VIRTUAL_ENV"); active && *active) take(std::filesystem::path(active) / "bin/python");
-  take(here / "../../../.venv/bin/python");
-  if (python.empty()) python = "python3";
-  std::vector<std::string> copies{python, "-c", kStart, std::filesystem::exists(package / "lathe", ignored) ? package.string() : "", module};
+  const PythonChoice choice = choose_python();
+  const std::string& python = choice.program;
+  std::vector<std::string> copies{python, "-c", kStart, choice.package, module};
   copies.insert(copies.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& argument : copies) argv.push_back(argument.data());

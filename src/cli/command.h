@@ -38,6 +38,7 @@ void add_verify(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_ops(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 void add_python(CLI::App& app, Action& action);
 void add_install_shims(CLI::App& app, Action& action);
@@ -110,9 +111,17 @@ std::string human_time(double seconds);
 /// Columns of numbers are right-aligned, others left. The first row is the heading.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
-/// Runs `main(arguments)` of a module of the Python package with this process's streams; returns its exit code. Python is LATHE_PYTHON,
-/// else the one that a wheel's command was installed for, else the active virtual environment's, else the one that this command was built with,
-/// else python3. Throws Error(kMachine) when there is none or the package is missing there.
+/// The Python that has the package: LATHE_PYTHON, else the one that a wheel's command was installed for, else the active virtual environment's, else
+/// the one that this command was built with, else python3.
+struct PythonChoice {
+  std::string program;
+  std::string why;      ///< "the knob LATHE_PYTHON", ...
+  std::string package;  ///< folder that goes in front of its path: of a build tree; "" for an installed package
+};
+PythonChoice choose_python();
+
+/// Runs `main(arguments)` of a module of the Python package, by that Python and with this process's streams; returns its exit code. Throws
+/// Error(kMachine) when there is none or the package is missing there.
 int run_python(const std::string& module, const std::vector<std::string>& arguments);
 
 /// Ctrl-C (or SIGTERM) came while an InterruptScope lived.

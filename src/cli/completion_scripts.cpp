@@ -218,12 +218,11 @@ std::string zsh_completion(const nlohmann::json& tree, const std::string& comman
   const std::string name = "_" + command;
   std::string script = fmt::format("#compdef {0}\n# Completion of {0} for zsh; `{0} completion zsh` made it.\n", command);
   zsh_function(tree, name, script);
-  return with_name(script, name) +
-         fmt::format(
-             "\n{0}_named() {{ compset -P '*='; _files \"$@\" }}\n\n"
-             "if [[ \"$funcstack[1]\" == {0} ]]; then {0} \"$@\"; else\n"
-             "  (( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}\n  compdef {0} {1}\nfi\n",
-             name, command);
+  return with_name(script, name) + fmt::format(
+                                       "\n{0}_named() {{ compset -P '*='; _files \"$@\" }}\n\n"
+                                       "if [[ \"$funcstack[1]\" == {0} ]]; then {0} \"$@\"; else\n"
+                                       "  (( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}\n  compdef {0} {1}\nfi\n",
+                                       name, command);
 }
 
 }  // namespace lathe::cli

@@ -12,11 +12,12 @@
 #endif
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/cudnn.h"
-#include "backend/cuda/device.h"
+#include "backend/cuda/module.h"
 #include "backend/cuda/nvrtc.h"
 #include "base/knobs.h"
 #include "base/os.h"
 #include "cli/command.h"
+#include "cli/doctor_facts.h"
 #include "cli/machine_rates.h"
 
 namespace lathe::cli {
@@ -35,15 +36,7 @@ void print_knobs(bool json) {
 /// GPUs as the driver shows them, and what is missing where there are none.
 nlohmann::json describe_cuda() {
   std::string why, no_nvrtc;
-  nlohmann::json out = {{"devices", nlohmann::json::array()}};
-  for (const cuda::DeviceInfo& info : cuda::list_devices(&why))
-    out["devices"].push_back({{"device", fmt::format("cuda:{}", info.ordinal)},
-                              {"name", info.name},
-                              {"arch", info.arch_name()},
-                              {"multiprocessors", info.multiprocessors},
-                              {"memory_bytes", info.memory_bytes},
-                              {"l2_bytes", info.l2_bytes},
-                              {"memory_gbytes_per_s", info.memory_bytes_per_second * 1e-9}});
+  nlohmann::json out = {{"devices", describe_gpus(&why)}};
   if (!why.empty()) out["why_none"] = why;
   const cuda::Nvrtc* nvrtc = cuda::Nvrtc::find(&no_nvrtc);
   out["nvrtc"] = nvrtc ? fmt::format("{}.{}", nvrtc->major(), nvrtc->minor()) : no_nvrtc;

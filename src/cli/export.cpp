@@ -20,7 +20,9 @@ void add_export(CLI::App& app, Action& action) {
   static std::vector<std::string> texts;
   static std::string text;
   static bool flag;
-  shown.add_option("source", text, "FILE.py:FUNCTION (returns an nn.Module), a TorchScript file, or a torch.export file")->required()->type_name("FILE.py:FUNCTION|FILE.pt|FILE.pt2");
+  shown.add_option("source", text, "FILE.py:FUNCTION (returns an nn.Module), a TorchScript file, or a torch.export file")
+      ->required()
+      ->type_name("FILE.py:FUNCTION|FILE.pt|FILE.pt2");
   shown.add_option("-o,--output", text, "File to write")->required()->type_name("M.onnx");
   shown.add_option("--input", texts, "Dummy input, once for each input: 1x3x640x640, ids:1x128:int64")->type_name("NAME:SHAPE:DTYPE");
   shown.add_flag("--half", flag, "Convert the module and its inputs to float16");
