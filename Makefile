@@ -20,7 +20,7 @@ help:
 	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
 	@echo "make wheel     out/wheels/lathe_engine-*.whl: command, library, Python package, oneDNN (make wheel-test: installed in empty environments)"
 	@echo "make install   command, liblathe.so, headers, CMake package, lathe.pc into PREFIX (default /usr/local; DESTDIR is heeded)"
-	@echo "make docs      regenerate docs/ops.md, docs/knobs.md and the README's table"
+	@echo "make docs      regenerate docs/{ops,knobs,cli,python,api}.md and the tables of README and docs/gpu.md"
 
 setup:
 	@tools/setup.sh build

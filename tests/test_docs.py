@@ -21,6 +21,30 @@ def test_generated_pages_are_fresh():
     assert done.returncode == 0, done.stderr
 
 
+def test_every_public_name_has_a_comment():
+    """In the headers, and in the package. What the generators would print without one is listed."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import api_docs
+    import python_docs
+
+    assert api_docs.undocumented() == []
+    assert python_docs.undocumented() == []
+
+
+def test_the_reader_of_headers_sees_all_names():
+    """Against what the library exports: no function of the C API is missed, and the C++ page has every class."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import api_docs
+
+    names = {entry.name for entry in api_docs.read("lathe.h")[1]}
+    text = (ROOT / "include" / "lathe" / "lathe.h").read_text()
+    assert set(re.findall(r"^LATHE_C_API[^(]*?(\w+)\(", text, re.M)) == {name for name in names if re.search(rf"\b{name}\(", text)}
+    for header in api_docs.HEADERS:
+        code = re.sub(r"//.*|/\*.*?\*/", "", (ROOT / "include" / "lathe" / header).read_text(), flags=re.S if header == "lathe.h" else 0)
+        types = set(re.findall(r"^(?:enum class|struct|class)(?: LATHE_API| \[\[\w+\]\] LATHE_API)? (\w+)[^;]*?\{", code, re.M))
+        assert types <= {entry.name for entry in api_docs.read(header)[1]}, header
+
+
 @pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -80,6 +80,18 @@ def test_pkg_config(prefix, compilers, application, tmp_path):
     started(tmp_path / "c", cwd=tmp_path)
 
 
+def test_the_examples_of_the_api(prefix, compilers, application, tmp_path):
+    """The programs that docs/api.md shows."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    flags = [*pkg_config(prefix, "--cflags", "--libs"), f"-Wl,-rpath,{prefix}/lib"]
+    for language, compiler, standard, says in (("cpp", "CXX", "c++20", "y: float, 2 axes\n"), ("c", "C", "c11", "2 axes of type 1\n")):
+        source = tmp_path / f"run.{language}"
+        source.write_text(re.search(rf"```{language}\n(.*?)```", page, re.S)[1])
+        started(compilers[compiler], f"-std={standard}", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / language, *flags)
+        assert started(tmp_path / language, application / "model.onnx", cwd=tmp_path).stdout == says
+        assert "absent.onnx" in started(tmp_path / language, "absent.onnx", cwd=tmp_path, code=1).stderr
+
+
 def test_the_example_builds_by_itself(prefix, compilers, tmp_path):
     if not list(Path("/usr/include").glob("png.h")):
         absent("libpng's headers are not installed (tools/setup.sh)")

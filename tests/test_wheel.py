@@ -163,6 +163,20 @@ def test_what_needs_the_package_finds_it(own):
     link.unlink()
 
 
+def test_doctor(own):
+    """Knows the environment's Python, finds the library and oneDNN in the package, and misses what nothing brought."""
+    facts = json.loads(own("lathe", "doctor", "--json").stdout)
+    inside = str(own.folder / "env" / "lib")
+    assert facts["able"] and facts["library"]["file"].startswith(inside) and facts["library"]["version"] == make_wheel.version()
+    if (build_dir() / "lib" / "libdnnl.so.3").exists():
+        assert facts["onednn"]["file"].startswith(inside)
+    assert facts["python"]["program"].startswith(str(own.folder / "env"))
+    assert {"torch", "onnx", "onnxruntime"} <= {entry["what"] for entry in facts["missing"]}
+    assert not facts["python"]["packages"] and "numpy" in facts["python"]["why_no_lathe"]  # NumPy is not there, so the package does not load
+    facts = json.loads(own("lathe", "doctor", "--json", PYTHONPATH=SITE).stdout)
+    assert facts["python"]["lathe"]["file"].startswith(inside)
+
+
 def test_signals_are_the_systems(own):
     """A closed pipe ends the command, as it ends others: the Python that starts it leaves nothing behind."""
     for command in (own.bin / "lathe", next((own.folder / "env").glob("lib/python3.*/site-packages/lathe/bin/lathe"))):

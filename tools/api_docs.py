@@ -15,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADERS = ("lathe.hpp", "status.h", "dtype.h", "services.h", "log.h", "check.h", "lathe.h")  # the order of the page; export.h is for the others
-TOKEN = re.compile(r"(?P<space>[ \t]+)|(?P<line>\n)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<pre>\#(?:[^\n\\]|\\.|\\\n)*)|(?P<text>\"(?:[^\"\\]|\\.)*\"|\w+|::|.)", re.S)
+TOKEN = re.compile(
+    r"(?P<space>[ \t]+)|(?P<line>\n)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<pre>\#(?:[^\n\\]|\\.|\\\n)*)|(?P<text>\"(?:[^\"\\]|\\.)*\"|\w+|::|.)", re.S
+)
 
 
 @dataclass
@@ -192,7 +194,9 @@ def declared(head: str, comment: str, line: int, members: list[Entry], owner: st
         return Entry("alias", name[1], head, comment, line)
     if is_function(head) and not re.search(r"\(\*\w+\)\(", head):
         name = re.search(r"(operator ?[^\s(]+|~?\w+)\s*\(", head)[1]
-        if owner and (name.startswith("~") or re.match(rf"operator=$|{owner}$", name) and re.search(rf"\((const )?{owner} ?&|\(\)|\({owner} ?&&", head) or "Impl" in head):
+        if owner and (
+            name.startswith("~") or re.match(rf"operator=$|{owner}$", name) and re.search(rf"\((const )?{owner} ?&|\(\)|\({owner} ?&&", head) or "Impl" in head
+        ):
             return None
         if re.search(r"\w::\w+\(", head):
             return None  # the body of what was declared above
@@ -201,7 +205,8 @@ def declared(head: str, comment: str, line: int, members: list[Entry], owner: st
     plain = re.sub(r"\s*(=.*|\{.*)$", "", head)
     if plain.endswith("Impl"):
         return None
-    if not pointer and not re.search(r"\w$", plain): raise SystemExit(f"line {line}: not understood: {head!r}")
+    if not pointer and not re.search(r"\w$", plain):
+        raise SystemExit(f"api_docs: line {line} is not understood: {head!r}")
     names = pointer[1] if pointer else ", ".join(re.search(r"(\w+)(\[\w+\])?$", re.sub(r"\s*(=.*|\{.*)$", "", part.strip()))[1] for part in split_names(head))
     return Entry("field", names, head, comment, line)
 

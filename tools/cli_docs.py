@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 SHIMS = ("onnx2trt", "trtexec", "onnxsim")
-EXIT_CODES = "Exit codes: 0 ok, 1 the model or data is at fault, 2 wrong usage, 3 the machine lacks something, 130 stopped by Ctrl-C."
 
 
 def cell(text: str) -> str:
@@ -82,7 +81,7 @@ def page(program: str, tree: dict[str, Any]) -> str:
         "",
         "Made by `make docs` from the command's own options; a test fails when it is stale. `lathe COMMAND --help` prints the same, `lathe completion bash` and `zsh` complete it.",
         "",
-        EXIT_CODES,
+        re.search(r"^Exit codes: .*$", help_of(program), re.M)[0],
         "Whatever fails is one paragraph on stderr: [errors that are met most](troubleshooting.md).",
         "",
         "| command | what it does |",

@@ -129,7 +129,11 @@ def undocumented() -> list[str]:
 
     missing = [f"lathe.{name}" for name in lathe.__all__ if name not in (*FUNCTIONS, *CLASSES, "export", "Error")]
     for name, function in documented_functions(lathe).items():
-        missing += [name] if not doc_of(function) else [f"{name}: {parameter}" for parameter in parameters_without_words(function) if parameter not in ("model", "callback", "file")]
+        missing += (
+            [name]
+            if not doc_of(function)
+            else [f"{name}: {parameter}" for parameter in parameters_without_words(function) if parameter not in ("model", "callback", "file")]
+        )
     for kind in [*(getattr(lathe, name) for name in CLASSES), exporter.ExportReport]:
         missing += [f"{kind.__name__}.{name}" for name, _, doc in members(kind) if not doc]
         missing += [kind.__name__] if not doc_of(kind) else []
@@ -146,7 +150,10 @@ def class_lines(kind: type, prefix: str = "lathe.") -> list[str]:
     plain = [m for m in found if "(" not in m[1] or dataclasses.is_dataclass(kind)]
     if plain:
         lines += ["| name | what it is |", "| --- | --- |"]
-        lines += [f"| `{code}` | {doc} |".replace(" | None", " or None") for _, code, doc in ((n, c.replace("|", "or"), d.replace("|", "\\|").replace("\n", " ")) for n, c, d in plain)]
+        lines += [
+            f"| `{code}` | {doc} |".replace(" | None", " or None")
+            for _, code, doc in ((n, c.replace("|", "or"), d.replace("|", "\\|").replace("\n", " ")) for n, c, d in plain)
+        ]
         lines.append("")
     for _, code, doc in (m for m in found if m not in plain):
         lines += [f"#### `{code}`", "", *markdown(doc), ""]

@@ -194,6 +194,7 @@ void add_run(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "run", "Run a model or an engine on arrays from .npy files",
                               {"lathe run m.engine --input images=x.npy --output y.npz",
+                               "lathe run m.engine -i x.npy --json      statistics of the outputs; the name may be left out where there is one input",
                                "lathe run m.onnx -i ids=ids.npy -i mask=mask.npy -o y.npz   built in memory for these shapes"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
   command->add_option("-i,--input", options->inputs, "NAME=FILE.npy for each input (the name may be left out when there is one); repeatable")

@@ -107,7 +107,7 @@ void add_show(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "show", "Readable graph of a model; steps, candidates, memory and devices of an engine",
-                              {"lathe show m.onnx", "lathe show m.engine --json"});
+                              {"lathe show m.onnx", "lathe show m.engine", "lathe show m.engine --json"});
   command->add_option("file", options->file, "ONNX file or engine")->required()->type_name("M.engine|M.onnx");
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &action] {
