@@ -85,9 +85,11 @@ def printed_by_shell(line, folder, gpu):
 
 
 def printed_by_python(lines, folder):
-    """What the interpreter shows, without the traceback's lines."""
+    """What the interpreter shows, without the traceback's lines. `net` is a PyTorch module, as far as Lathe looks."""
+    import lathe
+
     out = io.StringIO()
-    console = code.InteractiveConsole({"np": np})
+    console = code.InteractiveConsole({"np": np, "lathe": lathe, "net": type("Net", (), {"state_dict": dict})()})
     console.write = out.write
     before = os.getcwd()
     os.chdir(folder)

@@ -14,6 +14,7 @@ import inspect
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,31 @@ def stubs() -> dict[str, ast.ClassDef]:
 
 def signature_of(node: ast.FunctionDef) -> str:
     node.args.args = [a for a in node.args.args if a.arg != "self"]
-    text = ast.unparse(node.args)
+    text = re.sub(r"(?<=[\w\])])=(?=[\w'\[(-])", " = ", ast.unparse(node.args))
     return f"{node.name}({text})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
+
+
+def code_of(name: str, function: Any) -> str:
+    """A function's declaration; a long one with a line for each parameter."""
+    node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    text = signature_of(node).removeprefix(node.name)
+    if len(name) + len(text) > 110:
+        inside, _, returns = text[1:].rpartition(") -> ")
+        parts, depth = [""], 0
+        for c in inside:
+            depth += (c in "[({") - (c in "])}")
+            if c == "," and depth == 0:
+                parts.append("")
+            else:
+                parts[-1] += c
+        text = "(\n" + "".join(f"    {part.strip()},\n" for part in parts) + f") -> {returns}"
+    return name + text
 
 
 def doc_of(thing: Any) -> str:
     """A docstring without what nanobind writes above it: the signature."""
     text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
-    return re.sub(r"^\w+\(.*\)( -> .*)?\n*", "", text) if type(thing).__module__.startswith("nanobind") else text
+    return re.sub(r"^\w*\(.*\)( -> .*)?(\n+|$)", "", text)
 
 
 def markdown(text: str) -> list[str]:
@@ -66,7 +84,7 @@ def markdown(text: str) -> list[str]:
     code = False
     for part in text.split("\n"):
         indented = part.startswith("    ")
-        parameter = re.match(r"(\w+): (.+)", part)
+        parameter = re.match(r"([a-z_]\w*): (.+)", part)
         if indented and lines and lines[-1].startswith("* ") and not code:
             lines[-1] += " " + part.strip()
             continue
@@ -175,10 +193,7 @@ def page() -> str:
         "",
     ]
     for name, function in documented_functions(lathe).items():
-        text = str(inspect.signature(function)).replace("'", "")
-        if len(name) + len(text) > 110:
-            text = "(\n    " + re.sub(r", (?=(\*, )?\w+: )|, (?=\*, )", ",\n    ", text[1:]).replace(") -> ", ",\n) -> ").replace("*, ", "*,\n    ")
-        lines += [f"### `{name}`", "", "```python", f"{name}{text}", "```", "", *markdown(doc_of(function)), ""]
+        lines += [f"### `{name}`", "", "```python", code_of(name, function), "```", "", *markdown(doc_of(function)), ""]
     lines += ["## Classes", ""]
     for name in CLASSES:
         lines += class_lines(getattr(lathe, name))
@@ -187,9 +202,9 @@ def page() -> str:
     lines += [f"| `{name}: str` | {text} |" for name, text in FIELDS.items()]
     lines += ["", "## `lathe.compat`", "", *markdown(doc_of(compat)), ""]
     for function in (compat.install, compat.modules):
-        lines += [f"* `lathe.compat.{function.__name__}{inspect.signature(function)}`: {doc_of(function)}".replace("'", "")]
+        lines.append(f"* `{code_of(f'lathe.compat.{function.__name__}', function)}`: {doc_of(function)}")
     lines += ["", "[From TensorRT](migrate.md) tells what maps to what.", "", "## `lathe.backend`", "", *markdown(doc_of(backend))]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines).replace("``", "`").replace("````", "```").replace("`python\n", "`python\n")).rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!`)``(?!`)", "`", "\n".join(lines))).rstrip() + "\n"
 
 
 if __name__ == "__main__":

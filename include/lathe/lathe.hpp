@@ -131,10 +131,9 @@ class LATHE_API Engine {
   void save(const std::filesystem::path& file) const;                                  ///< Writes the file, whole or not at all. Throws Error(kIo).
   std::vector<std::byte> to_bytes() const;                                             ///< what save() would write
 
-  std::vector<IoInfo> inputs() const;   ///< in the order that run() takes them
-  std::vector<IoInfo> outputs() const;  ///< in the order that run() gives them
-  /// Activations come from `allocator` (nullptr: the process's own). Throws Error(kOutOfMemory, kMachine).
-  Context create_context(Allocator* allocator = nullptr) const;
+  std::vector<IoInfo> inputs() const;                            ///< in the order that run() takes them
+  std::vector<IoInfo> outputs() const;                           ///< in the order that run() gives them
+  Context create_context(Allocator* allocator = nullptr) const;  ///< activations from `allocator`; nullptr: the process's own
 
   std::string device() const;        ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
   std::string section() const;       ///< the section in use: tuned or generic, and why
@@ -164,9 +163,8 @@ class LATHE_API Context {
   /// the device; (void*)1 is the legacy default stream) takes the work; the call then returns before it is done, unless some view is on the
   /// host. Runs of one Context on different streams follow each other.
   Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}, void* stream = nullptr) noexcept;
-  /// The same by name; outputs that are not named stay in the Context's memory.
   Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
-             std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;
+             std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;  ///< by name; others stay in the Context's memory
   /// Output `index` of the last run, in the Context's (or the caller's) memory; valid until the next run.
   ConstTensorView output(std::size_t index) const noexcept;
 

@@ -129,8 +129,13 @@ def simplify(model: Any, out: str | os.PathLike | None = None, *, shapes: Mappin
 
 
 def set_log(callback: Callable[[str, str], Any] | None, level: str = "warning") -> None:
-    """Sends the process's messages of `level` ("error", "warning", "info", "debug") and graver ones to callback(level, message);
-    None: back to stderr. Calls may come from any thread. Raises Error with code "invalid_argument" for another level."""
+    """Sends the process's messages somewhere else than to stderr.
+
+    callback: called as callback(level, message), from any thread; None: back to stderr.
+    level: the least grave that is sent: "error", "warning", "info" or "debug".
+
+    Raises Error with code "invalid_argument" for another level.
+    """
     _lathe.set_log(callback, level)
 
 

@@ -347,7 +347,7 @@ nb::dict DeviceArray::cuda_array_interface() const {
 void register_device_array(nb::module_& m) {
   nb::class_<DeviceArray>(m, "DeviceArray",
                           "A dense array in a GPU's memory, made by run(..., device_outputs=True). torch.from_dlpack, cupy.from_dlpack and whatever reads "
-                          "__cuda_array_interface__ take it without a copy and wait for the run that makes it; the memory lives as long as they use it.")
+                          "``__cuda_array_interface__`` take it without a copy and wait for the run that makes it; the memory lives as long as they use it.")
       .def_prop_ro(
           "shape",
           [](const DeviceArray& self) {

@@ -513,7 +513,7 @@ constexpr const char* kRunDoc =
     "Runs the engine and returns {output name: array}.\n\n"
     "inputs: {name: array}, a list in the engine's order, or the only array. Shapes and dtypes are those of ``Engine.inputs``: nothing is cast. NumPy\n"
     "    arrays and what offers DLPack go in without a copy where they are dense and row-major. An engine on a GPU takes arrays in its memory (DLPack,\n"
-    "    else __cuda_array_interface__) as they lie, on its GPU; others are brought there from the host's memory.\n"
+    "    else ``__cuda_array_interface__``) as they lie, on its GPU; others are brought there from the host's memory.\n"
     "outputs: {name: array} to write in place, of the output's shape and dtype, in the host's memory or the GPU's; what is not named is new.\n"
     "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
     "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"

@@ -142,7 +142,7 @@ std::string zsh_value(const nlohmann::json& entry) {
   const std::string files = entry["named"].get<bool>() ? "_LATHE_named" : "_files";
   std::string action = " ";
   if (kind == "words") action = "(" + zsh_text(join(entry["words"])) + ")";
-  if (kind == "list") action = " _values -s , " + message + " " + zsh_text(join(entry["words"]));
+  if (kind == "list") action = " _values -s , value " + zsh_text(join(entry["words"]));
   if (kind == "files") action = fmt::format("{} -g \"*.({})(-.)\"", files, join(entry["words"], "|"));
   if (kind == "file") action = files;
   if (kind == "folder") action = files + " -/";
