@@ -192,7 +192,7 @@ def test_zsh_at_a_terminal(zsh):
     zsh.types("\x15lathe run m.engine -i images=x\t", r"images=x\.npy ?$")
     zsh.types("\x15lathe devices --\t\t", r"environment variables")  # the texts show
     zsh.types("\x15lathe install-sh\t", r"install-shims ?$")
-    zsh.types("\x15lathe bench --against onnxruntime,openv\t", r"openvino ?$")
+    zsh.types("\x15lathe bench --against onnxruntime,openv\t", r"openvino,?$")
 
 
 def test_zsh_reads_the_script(place):
@@ -280,7 +280,7 @@ def test_examples_run(tree, tmp_path):
     def run(*words):
         return subprocess.run([program("lathe"), *words], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False)
 
-    assert run("build", "conv.onnx", "-o", "m.engine", "--budget", "0").returncode == 0
+    assert run("build", "conv.onnx", "-o", "conv.engine", "--budget", "0").returncode == 0
     ran = 0
     for path, _, found in examples(tree):
         if path[0] not in RUN:
@@ -292,6 +292,7 @@ def test_examples_run(tree, tmp_path):
             model = "two.onnx" if "ids=ids.npy" in words else "conv.onnx"
             for name in ("m.onnx", "in.onnx", "model.onnx"):
                 shutil.copyfile(tmp_path / model, tmp_path / name)
+            shutil.copyfile(tmp_path / "conv.engine", tmp_path / "m.engine")
             words = [str(tmp_path / word[2:]) if word.startswith("~/") else word for word in words]
             if path[0] in ("bench", "profile"):
                 words += ["--time", "50ms"]

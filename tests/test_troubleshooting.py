@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
 """docs/troubleshooting.md: each error that it quotes is provoked, and is what the page says, word for word. `...` in the page stands for what differs
-between machines; `<!-- on a machine with a GPU -->` above a block asks for the driver that the tests have in place of one."""
+between machines; `<!-- on a machine with a GPU -->` above a block asks for the driver that the tests have in place of one.
+
+    python tests/test_troubleshooting.py        writes what is printed now into the page
+"""
 
 import code
 import contextlib
@@ -10,6 +13,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,6 +25,7 @@ from zoo import ROOT, absent, build_dir, program
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 FAKE = build_dir() / "tests" / "liblathe_fake_cuda.so"
+NO_DRIVER = "/nowhere/libcuda.so.1"  # on machines that have one too
 BLOCK = re.compile(r"(<!-- on a machine with a GPU -->\n)?```(?:\w*)\n((?:\$|>>>) .*?)```", re.S)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345678\n"
 
@@ -27,8 +33,8 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab29
 def network(**changes):
     """images [batch, 3, 64, 64] -> scores, as detectors are exported."""
     given = {"op": "Relu", "domain": "", "features": 4, "opset": 17, **changes}
-    weights = helper.make_tensor("weight", TensorProto.FLOAT, [4, 3, 3, 3], np.linspace(-1, 1, 108))
-    head = helper.make_tensor("head", TensorProto.FLOAT, [given["features"], 10], np.linspace(-1, 1, given["features"] * 10))
+    shapes = {"weight": (4, 3, 3, 3), "head": (given["features"], 10)}
+    constants = [onnx.numpy_helper.from_array(np.linspace(-1, 1, np.prod(shape), dtype=np.float32).reshape(shape), name) for name, shape in shapes.items()]
     nodes = [
         helper.make_node("Conv", ["images", "weight"], ["c"], name="conv1"),
         helper.make_node(given["op"], ["c"], ["r"], name="act1", domain=given["domain"]),
@@ -38,7 +44,7 @@ def network(**changes):
     ]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("images", ["batch", 3, 64, 64]), ("scores", ["batch", 10]))]
     opsets = [helper.make_opsetid("", given["opset"]), *([helper.make_opsetid(given["domain"], 1)] if given["domain"] else [])]
-    return helper.make_model(helper.make_graph(nodes, "detector", values[:1], values[1:], [weights, head]), opset_imports=opsets, ir_version=9)
+    return helper.make_model(helper.make_graph(nodes, "detector", values[:1], values[1:], constants), opset_imports=opsets, ir_version=9)
 
 
 def lay_out(folder):
@@ -67,7 +73,7 @@ def lay_out(folder):
 def run(folder, words, gpu=False, **variables):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LATHE_")}
     environment = {**clean, "LATHE_PYTHON": sys.executable, "LATHE_CACHE_DIR": str(folder / "cache"), "LATHE_CUBLASLT": "none", "LATHE_CUDNN": "none",
-                   "COLUMNS": "120", **({"LATHE_CUDA_DRIVER": str(FAKE)} if gpu else {}), **variables}  # fmt: skip
+                   "COLUMNS": "120", "LATHE_CUDA_DRIVER": str(FAKE) if gpu else NO_DRIVER, **variables}  # fmt: skip
     return subprocess.run([program("lathe"), *words], capture_output=True, text=True, cwd=folder, env=environment, timeout=120, check=False)
 
 
@@ -110,6 +116,10 @@ def cases():
         yield bool(gpu), prompts, "\n".join(lines[len(prompts) :]) + "\n"
 
 
+def pattern(expected):
+    return ".*?".join(re.escape(part) for part in expected.split("..."))
+
+
 def printed(prompts, folder, gpu):
     if prompts[0].startswith("$"):
         return printed_by_shell(prompts[0][2:], folder, gpu)
@@ -128,8 +138,7 @@ def test_the_error_is_the_pages(desk, gpu, prompts, expected):
     if gpu and not FAKE.exists():
         absent(f"{FAKE} is not built")
     got = printed(prompts, desk, gpu)
-    pattern = ".*?".join(re.escape(part) for part in expected.split("..."))
-    assert re.fullmatch(pattern, got), got
+    assert re.fullmatch(pattern(expected), got), got
 
 
 def test_there_are_twenty():
@@ -142,3 +151,20 @@ def test_there_are_twenty():
     for _, title in titles:
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         assert f"-{anchor})" in PAGE.split("## 1.")[0], f"the list on top lacks {title}"
+
+
+def write():
+    """The page with each block as it is printed now."""
+    page = PAGE
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(Path(folder))
+        for gpu, prompts, expected in cases():
+            got = printed(prompts, Path(folder), gpu)
+            if not re.fullmatch(pattern(expected), got):
+                block = "\n".join(prompts) + "\n"
+                page = page.replace(block + expected, block + got.replace(NO_DRIVER, "..."))
+    (ROOT / "docs" / "troubleshooting.md").write_text(page)
+
+
+if __name__ == "__main__":
+    write()

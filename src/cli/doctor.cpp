@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -87,10 +88,10 @@ std::vector<Missing> what_is_missing(const json& facts) {
   return missing;
 }
 
-/// "3.2.0, /path/libdnnl.so.3", or why not.
+/// "3.2.0, /path/libdnnl.so.3", or why not; what to install stands below all facts.
 std::string library_text(const json& part) {
-  return found(part) ? fmt::format("{}{}{}", text(part, "version"), text(part, "file").empty() ? "" : ", ", text(part, "file"))
-                     : "none: " + text(part, "why_none");
+  if (!found(part)) return "none: " + text(part, "why_none").substr(0, text(part, "why_none").find("; "));
+  return text(part, "version") + (text(part, "file").empty() ? "" : ", ") + text(part, "file");
 }
 
 void line(std::string_view label, const std::string& value) { fmt::print("  {:<11}{}\n", label, value); }

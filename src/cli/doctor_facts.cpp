@@ -302,7 +302,9 @@ json describe_gpus(std::string* why) {
 json gather_facts() {
   Probes probes;
   const PythonChoice python = choose_python();
-  const std::vector<fs::path> library = os::files_beside("liblathe.so.0");
+  std::vector<fs::path> library = os::files_beside("liblathe.so.0");
+  if (std::error_code failed; fs::exists(os::own_folder().parent_path() / "liblathe.so.0", failed))  // a build tree
+    library.push_back(fs::canonical(os::own_folder().parent_path() / "liblathe.so.0", failed));
   probes.ask_program("python", {python.program, "-c", kPython, python.package});
   probes.ask("onednn", ask_onednn);
   probes.ask("nvrtc", ask_nvrtc);
