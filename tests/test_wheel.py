@@ -171,10 +171,10 @@ def test_doctor(own):
     if (build_dir() / "lib" / "libdnnl.so.3").exists():
         assert facts["onednn"]["file"].startswith(inside)
     assert facts["python"]["program"].startswith(str(own.folder / "env"))
-    assert {"torch", "onnx", "onnxruntime"} <= {entry["what"] for entry in facts["missing"]}
-    assert not facts["python"]["packages"] and "numpy" in facts["python"]["why_no_lathe"]  # NumPy is not there, so the package does not load
+    assert {"numpy", "torch", "onnx", "onnxruntime"} <= {entry["what"] for entry in facts["missing"]}
+    assert not facts["python"]["packages"] and facts["python"]["lathe"]["file"].startswith(inside)
     facts = json.loads(own("lathe", "doctor", "--json", PYTHONPATH=SITE).stdout)
-    assert facts["python"]["lathe"]["file"].startswith(inside)
+    assert "numpy" in facts["python"]["packages"] and facts["python"]["lathe"]["file"].startswith(inside)
 
 
 def test_signals_are_the_systems(own):

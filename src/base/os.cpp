@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -272,8 +273,10 @@ std::string cpu_model() {
 std::filesystem::path own_binary() {
   Dl_info info{};
   if (dladdr(reinterpret_cast<const void*>(&own_binary), &info) == 0 || !info.dli_fname) return executable_path();
+  // Of the executable itself the name is the one that it was called by: pip's command is a script of another place.
+  Dl_info program{};
+  if (dladdr(reinterpret_cast<const void*>(getauxval(AT_PHDR)), &program) != 0 && program.dli_fbase == info.dli_fbase) return executable_path();
   std::error_code error;
-  // Of the executable itself the name is the one that it was called by.
   const std::filesystem::path path = info.dli_fname;
   return path.is_absolute() && std::filesystem::exists(path, error) ? path : executable_path();
 }

@@ -58,6 +58,7 @@ std::vector<Missing> what_is_missing(const json& facts) {
     const auto package = [&](const char* name, const char* needed_for, const char* install) {
       if (!packages.contains(name)) add(name, needed_for, install);
     };
+    package("numpy", "running engines from Python", "pip install numpy");
     package("torch", "lathe export, and building from a PyTorch module", "pip install torch");
     package("onnx", "lathe export", "pip install onnx");
     package("onnxscript", "lathe export by the newer of PyTorch's exporters", "pip install onnxscript");
