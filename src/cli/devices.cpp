@@ -66,7 +66,8 @@ void add_devices(CLI::App& app, Action& action) {
     bool json = false, knobs = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "devices", "What this machine offers, with measured rates", {"lathe devices", "lathe devices --json", "lathe devices --knobs     which environment variables are heeded, and their values"});
+  auto* command = add_command(app, "devices", "What this machine offers, with measured rates",
+                              {"lathe devices", "lathe devices --json", "lathe devices --knobs     which environment variables are heeded, and their values"});
   command->add_flag("--json", options->json, "Print as JSON");
   command->add_flag("--knobs", options->knobs, "The environment variables that Lathe reads and their values, instead");
   command->callback([options, &action] {

@@ -40,8 +40,9 @@ void add_simplify(CLI::App& app, Action& action) {
     bool json = false, no_check = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "simplify", "Fold, merge and remove what need not run; equality is checked before anything is written",
-                              {"lathe simplify in.onnx out.onnx", "lathe simplify in.onnx out.onnx --shape images:1x3x640x640", "lathe simplify in.onnx out.onnx --json"});
+  auto* command =
+      add_command(app, "simplify", "Fold, merge and remove what need not run; equality is checked before anything is written",
+                  {"lathe simplify in.onnx out.onnx", "lathe simplify in.onnx out.onnx --shape images:1x3x640x640", "lathe simplify in.onnx out.onnx --json"});
   command->add_option("input", options->input, "ONNX file")->required()->type_name("IN.onnx");
   command->add_option("output", options->output, "ONNX file to write")->required()->type_name("OUT.onnx");
   command->add_option("--shape", options->shapes, "Fix an input's shape: NAME:1x3x640x640; repeatable")->allow_extra_args(false)->type_name("NAME:SHAPE");

@@ -122,8 +122,9 @@ int verify(const Options& options) {
 
 void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "verify", "Hold an engine against the oracle: the graph as read, run by defining loops",
-                              {"lathe verify m.onnx --precision bf16 --all", "lathe verify m.engine --onnx m.onnx", "lathe verify m.onnx --exact --no-onnxruntime --json"});
+  auto* command =
+      add_command(app, "verify", "Hold an engine against the oracle: the graph as read, run by defining loops",
+                  {"lathe verify m.onnx --precision bf16 --all", "lathe verify m.engine --onnx m.onnx", "lathe verify m.onnx --exact --no-onnxruntime --json"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
   command->add_option("--onnx", options->onnx, "The model that an engine was built from")->type_name("M.onnx");
   command->add_flag("--all", options->all, "Print every region's output, not only the graph's and the worst");
