@@ -275,7 +275,8 @@ std::filesystem::path own_binary() {
   if (dladdr(reinterpret_cast<const void*>(&own_binary), &info) == 0 || !info.dli_fname) return executable_path();
   // Of the executable itself the name is the one that it was called by: pip's command is a script of another place.
   Dl_info program{};
-  if (dladdr(reinterpret_cast<const void*>(getauxval(AT_PHDR)), &program) != 0 && program.dli_fbase == info.dli_fbase) return executable_path();
+  const auto* const headers = reinterpret_cast<const void*>(getauxval(AT_PHDR));  // NOLINT(performance-no-int-to-ptr): the kernel's address
+  if (dladdr(headers, &program) != 0 && program.dli_fbase == info.dli_fbase) return executable_path();
   std::error_code error;
   const std::filesystem::path path = info.dli_fname;
   return path.is_absolute() && std::filesystem::exists(path, error) ? path : executable_path();

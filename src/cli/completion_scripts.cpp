@@ -157,7 +157,7 @@ void zsh_function(const nlohmann::json& node, const std::string& name, std::stri
     const bool takes = option.contains("value"), repeats = takes && option["repeatable"].get<bool>();
     for (const auto& each : option["names"]) {
       const std::string word = each.get<std::string>(), form = takes ? word + (word[1] == '-' ? "=" : "+") : word;
-      add(in_quotes((repeats ? "*" : "(" + join(option["names"]) + ")") + form + help + (takes ? zsh_value(option) : "")));
+      add(in_quotes(fmt::format("{}{}{}{}", repeats ? "*" : fmt::format("({})", join(option["names"])), form, help, takes ? zsh_value(option) : "")));
     }
   }
   std::string body;

@@ -94,6 +94,7 @@ void Probes::ask_program(const std::string& name, const std::vector<std::string>
   start(name, [&](int) {
     std::vector<std::string> copies = words;
     std::vector<char*> argv;
+    argv.reserve(copies.size() + 1);
     for (std::string& word : copies) argv.push_back(word.data());
     argv.push_back(nullptr);
     execvp(argv[0], argv.data());

@@ -12,7 +12,7 @@
 
 namespace lathe::cli {
 
-struct Answer {
+struct Answer {          // NOLINT(bugprone-exception-escape): moving JSON does not throw
   nlohmann::json value;  ///< null where `failure` says why there is none
   std::string failure;
 };
