@@ -30,11 +30,11 @@
 
 namespace lathe {
 
-LATHE_API std::string_view version() noexcept;  ///< "0.1.0"
+LATHE_API std::string_view version() noexcept;   ///< "0.1.0"
 
 /// An input or output as the model declares it.
 struct IoInfo {
-  std::string name;                 ///< as the model has it
+  std::string name;  ///< as the model has it
   DType dtype = DType::kUndefined;  ///< of its elements
   /// Extents; -1 where symbolic.
   std::vector<std::int64_t> shape;
@@ -46,13 +46,13 @@ struct IoInfo {
 
 /// A dense row-major tensor in the caller's memory. The run path never keeps the pointers after it returns.
 struct TensorView {
-  void* data = nullptr;                 ///< first element
-  DType dtype = DType::kUndefined;      ///< of its elements
+  void* data = nullptr;  ///< first element
+  DType dtype = DType::kUndefined;  ///< of its elements
   std::span<const std::int64_t> shape;  ///< extents; the caller's memory, only read during the call
 };
-struct ConstTensorView {                ///< The same, only read.
-  const void* data = nullptr;           ///< first element
-  DType dtype = DType::kUndefined;      ///< of its elements
+struct ConstTensorView {  ///< The same, only read.
+  const void* data = nullptr;  ///< first element
+  DType dtype = DType::kUndefined;  ///< of its elements
   std::span<const std::int64_t> shape;  ///< extents
 };
 
@@ -61,16 +61,16 @@ struct InputRange {
   std::vector<std::int64_t> min, opt, max;  ///< least, tuned for, greatest; as many numbers as the input has axes
 };
 
-struct BuildConfig {                         ///< How an engine is built; the defaults are those of `lathe build`.
-  std::string device = "cpu";                ///< or "cuda", "cuda:N"
-  std::string precision = "fp32";            ///< fp32, bf16; on cuda also fp16
-  std::map<std::string, InputRange> shapes;  ///< hints and limits by input name
-  double budget_seconds = 60;                ///< for timing candidates; 0 = modelled costs only
-  std::string libraries = "cublaslt";        ///< NVIDIA's that steps on cuda may depend on: none, cublaslt, cudnn, or both
-  bool exact = false;                        ///< forbid algorithms of error class *fast* (Winograd)
-  bool verify = true;                        ///< hold the engine against the oracle; failing throws Error(kVerification)
-  bool use_cache = true;                     ///< tuning cache of this machine
-  Progress* progress = nullptr;              ///< told how far the work is, and may stop it; nullptr: nobody
+struct BuildConfig {  ///< How an engine is built; the defaults are those of `lathe build`.
+  std::string device = "cpu";                    ///< or "cuda", "cuda:N"
+  std::string precision = "fp32";                ///< fp32, bf16; on cuda also fp16
+  std::map<std::string, InputRange> shapes;      ///< hints and limits by input name
+  double budget_seconds = 60;                    ///< for timing candidates; 0 = modelled costs only
+  std::string libraries = "cublaslt";            ///< NVIDIA's that steps on cuda may depend on: none, cublaslt, cudnn, or both
+  bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
+  bool verify = true;                            ///< hold the engine against the oracle; failing throws Error(kVerification)
+  bool use_cache = true;                         ///< tuning cache of this machine
+  Progress* progress = nullptr;  ///< told how far the work is, and may stop it; nullptr: nobody
 };
 
 class Engine;
@@ -83,14 +83,14 @@ class LATHE_API Network {
   /// Reads ONNX bytes; they are copied. `base_dir` is where external data files are looked up.
   static Network parse(std::span<const std::byte> bytes, const std::filesystem::path& base_dir = {});
 
-  std::vector<IoInfo> inputs() const;         ///< in the model's order
-  std::vector<IoInfo> outputs() const;        ///< in the model's order
-  std::size_t node_count() const;             ///< of the graph, nested graphs not counted
-  std::string to_text() const;                ///< the readable graph
-  void mark_output(std::string_view tensor);  ///< makes an inner tensor an output
+  std::vector<IoInfo> inputs() const;  ///< in the model's order
+  std::vector<IoInfo> outputs() const;  ///< in the model's order
+  std::size_t node_count() const;  ///< of the graph, nested graphs not counted
+  std::string to_text() const;                        ///< the readable graph
+  void mark_output(std::string_view tensor);          ///< makes an inner tensor an output
   /// Removes what need not run; see `lathe simplify`. Returns a table of op counts before and after as text.
   std::string simplify();
-  void save(const std::filesystem::path& file) const;  ///< writes ONNX
+  void save(const std::filesystem::path& file) const; ///< writes ONNX
   Engine build(const BuildConfig& config = {}) const;  ///< Simplifies, chooses, times, verifies. Throws Error.
 
   struct Impl;
@@ -103,20 +103,20 @@ class LATHE_API Network {
 
 /// Time and memory of one step, from Context::profile().
 struct StepProfile {
-  std::string label, kernel;         ///< what it computes, and by which kernel
-  std::vector<std::string> sources;  ///< ONNX nodes inside
-  double seconds = 0;                ///< mean per run
-  double flops = 0, bytes = 0;       ///< at the shapes that the engine was tuned for
-  DType dtype = DType::kUndefined;   ///< of the step's first input
-  bool on_host = false;              ///< runs on the CPU between copies, in an engine for a GPU
+  std::string label, kernel;  ///< what it computes, and by which kernel
+  std::vector<std::string> sources;     ///< ONNX nodes inside
+  double seconds = 0;                   ///< mean per run
+  double flops = 0, bytes = 0;          ///< at the shapes that the engine was tuned for
+  DType dtype = DType::kUndefined;      ///< of the step's first input
+  bool on_host = false;                 ///< runs on the CPU between copies, in an engine for a GPU
 };
 
 /// Whole runs, from Context::run_profile(). On a GPU its own time; the difference to the steps' sum is what lies between them (negative where
 /// steps overlap).
 struct RunProfile {
-  double seconds = 0;     ///< mean per run, without the marks between steps
+  double seconds = 0;                   ///< mean per run, without the marks between steps
   std::int64_t runs = 0;  ///< how many were measured
-  bool replayed = false;  ///< as one CUDA graph
+  bool replayed = false;                ///< as one CUDA graph
 };
 
 class Context;
@@ -127,19 +127,19 @@ class LATHE_API Engine {
   /// `device` ("cpu", "cuda", "cuda:N") demands a section for it: Error(kMachine) when none runs there. Empty: the file's first section that
   /// runs here, on the first GPU where it is for one; section() tells which, and why.
   static Engine load(const std::filesystem::path& file, std::string_view device = {});
-  static Engine load(std::span<const std::byte> bytes, std::string_view device = {});  ///< copied
-  void save(const std::filesystem::path& file) const;                                  ///< Writes the file, whole or not at all. Throws Error(kIo).
-  std::vector<std::byte> to_bytes() const;                                             ///< what save() would write
+  static Engine load(std::span<const std::byte> bytes, std::string_view device = {});   ///< copied
+  void save(const std::filesystem::path& file) const;  ///< Writes the file, whole or not at all. Throws Error(kIo).
+  std::vector<std::byte> to_bytes() const;                ///< what save() would write
 
-  std::vector<IoInfo> inputs() const;                            ///< in the order that run() takes them
-  std::vector<IoInfo> outputs() const;                           ///< in the order that run() gives them
+  std::vector<IoInfo> inputs() const;  ///< in the order that run() takes them
+  std::vector<IoInfo> outputs() const;  ///< in the order that run() gives them
   Context create_context(Allocator* allocator = nullptr) const;  ///< activations from `allocator`; nullptr: the process's own
 
-  std::string device() const;        ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
-  std::string section() const;       ///< the section in use: tuned or generic, and why
-  std::string report_json() const;   ///< the build report
-  std::string to_text() const;       ///< steps, candidates, memory
-  std::size_t weight_bytes() const;  ///< packed weights that the section in use names
+  std::string device() const;             ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
+  std::string section() const;            ///< the section in use: tuned or generic, and why
+  std::string report_json() const;        ///< the build report
+  std::string to_text() const;            ///< steps, candidates, memory
+  std::size_t weight_bytes() const;       ///< packed weights that the section in use names
 
   struct Impl;
   explicit Engine(std::shared_ptr<const Impl> impl);
@@ -170,9 +170,9 @@ class LATHE_API Context {
 
   /// Times each step from the next run on.
   void start_profile();
-  std::vector<StepProfile> profile() const;       ///< means since start_profile()
-  RunProfile run_profile() const;                 ///< the whole runs since start_profile()
-  std::size_t activation_bytes() const noexcept;  ///< planned activations of the current shape class
+  std::vector<StepProfile> profile() const;  ///< means since start_profile()
+  RunProfile run_profile() const;  ///< the whole runs since start_profile()
+  std::size_t activation_bytes() const noexcept;   ///< planned activations of the current shape class
 
   struct Impl;
   explicit Context(std::unique_ptr<Impl> impl);

@@ -80,7 +80,7 @@ void describe_options(const CLI::App& app, nlohmann::json& options, nlohmann::js
 
 ValueKind kind_of(std::string_view type_name) {
   ValueKind kind;
-  std::string type(type_name);
+  std::string type(type_name.substr(0, type_name.find(' ')));  // "A.engine B.engine": several of the first
   if (type.starts_with("NAME=")) {
     kind.named = true;
     type.erase(0, 5);

@@ -45,7 +45,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr double kPatience = 8;  // seconds: a cold disk, a Python that starts slowly
+constexpr double kPatience = 20;  // seconds: a cold disk, a Python that starts slowly, a machine at other work
 
 // Each in a child ---------------------------------------------------------------------------------------------------
 
