@@ -428,6 +428,13 @@ def test_verify(cli):
     cli.ok("verify", "convolutions.onnx", "--precision", "bf16", *QUICK)
 
 
+def test_verify_takes_the_ranges_of_the_engine(cli):
+    cli.ok("build", "relu_add.onnx", "-o", "range.engine", "--shape", "x:4x4:6x4:8x4", *QUICK)
+    report = cli.json("verify", "range.engine", "--onnx", "relu_add.onnx", "--no-onnxruntime")
+    assert report["passed"]
+    cli.fails(2, "verify", "range.engine", "--onnx", "relu_add.onnx", "--shape", "x:1x4", "--no-onnxruntime", says="below the least value")
+
+
 def test_verify_finds_another_models_engine(cli):
     models.save(models.convolutions(seed=1), cli.folder / "other.onnx")
     done = cli("verify", "convolutions.engine", "--onnx", "other.onnx")

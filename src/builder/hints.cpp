@@ -170,6 +170,34 @@ std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::ma
   return result;
 }
 
+void take_ranges(const ir::Graph& graph, const plan::Program& program, std::map<std::string, ShapeRange>& shapes) {
+  for (const ir::Value* input : graph.inputs()) {
+    if (range_for(shapes, *input) || !input->has_shape()) continue;
+    const auto io = std::find_if(program.inputs.begin(), program.inputs.end(), [&](const plan::Io& i) { return i.name == input->name; });
+    if (io == program.inputs.end()) continue;
+    const ir::Shape& built = program.slots.at(static_cast<std::size_t>(io->slot)).shape;
+    ShapeRange range;
+    bool free = false;
+    for (std::size_t axis = 0; axis < input->shape().size() && built.size() == input->shape().size(); ++axis) {
+      plan::SymbolHint hint;
+      if (const auto fixed = built[axis].constant()) {
+        hint = {"", *fixed, *fixed, *fixed};
+        free |= !input->shape()[axis].is_constant();
+      } else {
+        const auto known =
+            std::find_if(program.symbols.begin(), program.symbols.end(), [&](const plan::SymbolHint& h) { return built[axis] == ir::Dim::symbol(h.symbol); });
+        if (known == program.symbols.end() || known->opt < 0) break;
+        hint = *known;
+        free = true;
+      }
+      range.min.push_back(hint.min);
+      range.opt.push_back(hint.opt);
+      range.max.push_back(hint.max < 0 ? std::int64_t{1} << 30 : hint.max);
+    }
+    if (free && range.opt.size() == input->shape().size()) shapes.emplace(input->name, std::move(range));
+  }
+}
+
 Dims concrete_dims(const ir::Value& value, const ir::Bindings& bindings) {
   if (!value.has_shape())
     throw Error(Code::kUnsupported, "the rank of a tensor is not known before the model runs")

@@ -22,6 +22,8 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
 void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange>& shapes);
 /// One entry per symbol with its range.
 std::vector<plan::SymbolHint> symbol_hints(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints);
+/// The ranges that an engine was built for, of inputs of `graph` that `shapes` does not name.
+void take_ranges(const ir::Graph& graph, const plan::Program& program, std::map<std::string, ShapeRange>& shapes);
 /// Extents of `shape` under `bindings`; throws Error(kUnsupported) naming the tensor when an extent depends on data.
 Dims concrete_dims(const ir::Value& value, const ir::Bindings& bindings);
 

@@ -12,6 +12,7 @@
 #include "base/os.h"
 #include "builder/build_text.h"
 #include "builder/builder.h"
+#include "builder/hints.h"
 #include "cli/command.h"
 #include "cli/temporary_folder.h"
 #include "engine/engine.h"
@@ -86,13 +87,14 @@ int verify(const Options& options) {
   nlohmann::json json;
   {
     TerminalProgress progress(options.flags.quiet);
-    const builder::BuildOptions build = build_options(options.flags.config(&progress));
+    builder::BuildOptions build = build_options(options.flags.config(&progress));
     const auto model = onnx::read_model(onnx);
     onnx::inline_functions(*model);
     builder::BuildReport report;
     if (is_engine) {
       engine = engine::read_engine(options.model);
       engine::check_weights(engine);
+      builder::take_ranges(*model->graph, engine.sections.front().program, build.shapes);
       report.verify = builder::verify_engine(*model, engine, build);
     } else {
       report.verify = build_and_verify(model, build, engine);
