@@ -203,6 +203,8 @@ def _ranges(shapes: Mapping[str, ShapeRange] | None) -> dict[str, tuple[list[int
             else:
                 parts = [given, given, given]
             ranges[name] = tuple([operator.index(extent) for extent in (parts[1] if part is None else part)] for part in parts)
+            if any(not 0 <= extent < 1 << 63 for part in ranges[name] for extent in part):
+                raise _wrong(f"The shape given for input '{name}' has an extent that no array can have: {given!r}.", "Give extents from 0 on.")
         except (TypeError, KeyError):
             raise _wrong(
                 f"The shape given for input '{name}' is neither extents nor (min, opt, max): {given!r}.", "For example shapes={'x': (1, 3, 640, 640)}."

@@ -15,6 +15,7 @@
 
 #include "api/impl.h"
 #include "arrays.h"
+#include "base/printable.h"
 #include "builder/equality.h"
 #include "builder/hints.h"
 #include "device_arrays.h"
@@ -55,12 +56,13 @@ void raise_error(const Error& error) {
   nb::object value = nb::steal(PyObject_CallFunction(error_class, "s", error.what()));
   if (!value.is_valid()) return;
   value.attr("code") = code_word(error.code());
-  value.attr("message") = error.message();
-  value.attr("node") = error.node();
-  value.attr("op") = error.op();
-  value.attr("tensor") = error.tensor();
-  value.attr("source") = error.source();
-  value.attr("remedy") = error.remedy();
+  const auto text = [](const std::string& field) { return printable(field, field.size() * 4); };  // any bytes of a file, as a str
+  value.attr("message") = text(error.message());
+  value.attr("node") = text(error.node());
+  value.attr("op") = text(error.op());
+  value.attr("tensor") = text(error.tensor());
+  value.attr("source") = text(error.source());
+  value.attr("remedy") = text(error.remedy());
   PyErr_SetObject(error_class, value.ptr());
 }
 

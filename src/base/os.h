@@ -4,12 +4,14 @@
 // All calls to the operating system: mapped files, atomic file replacement, temporary folders, page size, memory and CPU
 // counts. Everything throws Error(kIo) with the path and the system's reason.
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lathe::os {
@@ -42,16 +44,23 @@ class AtomicFile {
   void write(std::string_view text);
   void pad_to(std::size_t alignment);  ///< zeros up to a multiple
   std::uint64_t position() const noexcept { return position_; }
-  void commit();  ///< flush, fsync, rename
+  void commit();  ///< flush, fsync, close, rename
+  /// Both appear, or neither: for two files that belong together.
+  static void commit_both(AtomicFile& first, AtomicFile& second);
 
  private:
   std::filesystem::path target_, temporary_;
   int fd_ = -1;
+  bool in_place_ = false;
   std::uint64_t position_ = 0;
-  bool committed_ = false;
   std::vector<std::byte> buffer_;
+  void write_through(std::span<const std::byte> bytes);
   void flush();
+  void finish();  ///< all of commit() but the rename
 };
+
+/// Throws Error(kIo), or Error(kOutOfMemory) where the system says so: the path, what could not be done, why, and what to do.
+[[noreturn]] void fail(const std::filesystem::path& path, std::string_view what, int code = errno);
 
 std::string read_text(const std::filesystem::path& path);
 std::filesystem::path cache_dir();      ///< LATHE_CACHE_DIR, else XDG_CACHE_HOME/lathe, else ~/.cache/lathe

@@ -4,8 +4,9 @@
 
 #include "lathe/status.h"
 
-#include <algorithm>
 #include <cstring>
+
+#include "base/printable.h"
 
 namespace lathe {
 
@@ -37,8 +38,11 @@ int exit_code(Code code) noexcept {
 }
 
 Status::Status(Code code, std::string_view message) noexcept : code_(code) {
-  length_ = static_cast<std::uint8_t>(std::min(message.size(), message_.size()));
-  if (length_ > 0) std::memcpy(message_.data(), message.data(), length_);
+  constexpr std::string_view kMore = "...";
+  const std::string_view kept = message.size() <= message_.size() ? message : whole_characters(message, message_.size() - kMore.size());
+  if (!kept.empty()) std::memcpy(message_.data(), kept.data(), kept.size());
+  if (kept.size() < message.size()) std::memcpy(message_.data() + kept.size(), kMore.data(), kMore.size());
+  length_ = static_cast<std::uint8_t>(kept.size() + (kept.size() < message.size() ? kMore.size() : 0));
 }
 
 Error::Error(Code code, std::string message) : code_(code), message_(std::move(message)) { compose(); }
@@ -68,14 +72,32 @@ Error& Error::with_remedy(std::string what_to_do) {
   return *this;
 }
 
+namespace {
+
+/// What to do where whoever found the defect knows nothing better.
+std::string_view usual_remedy(Code code) noexcept {
+  switch (code) {
+    case Code::kInvalidModel: return "`lathe check` says all that is wrong with a model.";
+    case Code::kOutOfMemory: return "Choose smaller shapes, or a machine with more memory.";
+    case Code::kInternal: return "This is a defect of Lathe: please report it with the model.";
+    default: return {};
+  }
+}
+
+}  // namespace
+
+// Names come from files of strangers: whatever they hold, the text is one paragraph that a terminal can show.
 void Error::compose() {
+  constexpr std::size_t kLongestName = 200, kLongestMessage = 3000;
+  const auto name = [](const std::string& text) { return printable(text, kLongestName); };
   text_.clear();
-  if (!source_.empty()) text_ += source_ + ": ";
-  if (!op_.empty() || !node_.empty()) text_ += "node '" + node_ + "' (" + op_ + "): ";
-  if (!tensor_.empty()) text_ += "tensor '" + tensor_ + "': ";
-  text_ += message_.empty() ? std::string(code_name(code_)) : message_;
-  if (!text_.empty() && text_.back() != '.') text_ += '.';
-  if (!remedy_.empty()) text_ += ' ' + remedy_;
+  if (!source_.empty()) text_ += printable(source_, kLongestMessage) + ": ";
+  if (!op_.empty() || !node_.empty()) text_ += "node '" + name(node_) + "' (" + name(op_) + "): ";
+  if (!tensor_.empty()) text_ += "tensor '" + name(tensor_) + "': ";
+  text_ += message_.empty() ? std::string(code_name(code_)) : printable(message_, kLongestMessage);
+  if (text_.back() != '.' && text_.back() != '?') text_ += '.';
+  const std::string_view remedy = remedy_.empty() ? usual_remedy(code_) : remedy_;
+  if (!remedy.empty()) text_ += ' ' + printable(remedy, kLongestMessage);
 }
 
 }  // namespace lathe

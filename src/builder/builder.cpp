@@ -52,6 +52,14 @@ void refuse_unknown_ops(const ir::Graph& graph) {
       .with_remedy("`lathe ops` lists the supported ones.");
 }
 
+void refuse_texts(const ir::Graph& graph) {
+  for (const ir::Value* input : graph.inputs())
+    if (input->type.is_tensor() && input->dtype() == DType::kString)
+      throw Error(Code::kUnsupported, "its elements are texts, and engines take numbers")
+          .at_tensor(input->name)
+          .with_remedy("Turn the texts into numbers before the model.");
+}
+
 Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildReport& report) {
   const double started = os::now_seconds();
   Prepared prepared;
@@ -59,6 +67,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   prepared.model = model.clone();
   ops::canonicalise_opsets(*prepared.model);
   refuse_unknown_ops(*prepared.model->graph);
+  refuse_texts(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
   passes::SimplifyOptions simplify;
   simplify.before_pass = [&] { phase.poll(); };

@@ -85,6 +85,12 @@ void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange
       throw Error(Code::kInvalidArgument, fmt::format("the model has no input '{}'; its inputs are {}", name, known))
           .with_remedy("Name one of the model's inputs in --shape.");
     }
+    try {
+      element_count(range.max);
+    } catch (const Error& error) {
+      throw Error(Code::kInvalidArgument, fmt::format("the shape given for input '{}' is too large: {}", name, error.message()))
+          .with_remedy("Give extents that the machine's memory can hold.");
+    }
     if (!input->has_shape()) {
       ir::Shape shape;
       for (std::size_t i = 0; i < range.opt.size(); ++i)

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/os.h"
+#include "base/printable.h"
 #include "check/codes.h"
 #include "check/inference.h"
 #include "check/structure.h"
@@ -33,7 +34,7 @@ CheckReport run(std::span<const std::byte> bytes, const std::filesystem::path& b
     const auto model = checker::read_tree({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, findings);
     if (model) {
       report.ir_version = model->record.ir_version;
-      for (const onnx::OpsetRecord& opset : model->record.opsets) report.opsets.emplace_back(checker::printable(opset.domain), opset.version);
+      for (const onnx::OpsetRecord& opset : model->record.opsets) report.opsets.emplace_back(printable(opset.domain), opset.version);
       report.nodes = count_nodes(model->graph);
       for (const auto& function : model->functions) report.nodes += count_nodes(function->body);
     }
@@ -44,7 +45,7 @@ CheckReport run(std::span<const std::byte> bytes, const std::filesystem::path& b
       checker::Inference(*model, findings, base_dir).run();
     }
   } catch (const protozero::exception& error) {
-    findings.add("broken-encoding", nullptr, nullptr, {}, fmt::format("a part of the file cannot be read: {}", checker::reason(error)));
+    findings.add("broken-encoding", nullptr, nullptr, {}, fmt::format("a part of the file cannot be read: {}", onnx::reason(error)));
   } catch (const std::bad_alloc&) {
     throw Error(Code::kOutOfMemory, "there is not enough memory to check the file").in_source(report.source);
   }

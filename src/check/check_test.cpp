@@ -8,6 +8,7 @@
 
 #include <set>
 
+#include "base/printable.h"
 #include "check/codes.h"
 #include "check/schema_table.h"
 #include "check/tree.h"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/printable.h"
 #include "check/schema_table.h"
 #include "check/tree.h"
 #include "lathe/status.h"
@@ -143,53 +144,6 @@ Defect& Findings::add(std::string_view code, const GraphTree* graph, const NodeT
 
 bool Findings::any_error(std::size_t from) const {
   return std::any_of(defects_.begin() + static_cast<std::ptrdiff_t>(from), defects_.end(), [](const Defect& d) { return d.severity == Severity::kError; });
-}
-
-namespace {
-
-/// Length of the UTF-8 sequence at `at`, or 0 where there is none (or one of a control character).
-std::size_t sequence_at(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(at);
-  if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
-  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || at + length > text.size()) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  const unsigned char second = byte(at + 1);
-  if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90)) return 0;
-  return first == 0xc2 && second < 0xa0 ? 0 : length;
-}
-
-}  // namespace
-
-std::string reason(const protozero::exception& error) {
-  if (dynamic_cast<const protozero::end_of_buffer_exception*>(&error)) return "it ends too early";
-  if (dynamic_cast<const protozero::varint_too_long_exception*>(&error)) return "a number has too many bytes";
-  if (dynamic_cast<const protozero::invalid_length_exception*>(&error)) return "a list is cut off";
-  if (dynamic_cast<const protozero::unknown_pbf_wire_type_exception*>(&error) || dynamic_cast<const protozero::invalid_tag_exception*>(&error))
-    return "it holds bytes that are no field";
-  return error.what();
-}
-
-std::string printable(std::string_view text) {
-  constexpr std::size_t kLongest = 2000;
-  std::string result;
-  for (std::size_t at = 0; at < text.size();) {
-    if (result.size() > kLongest) {
-      result += "...";
-      break;
-    }
-    if (const std::size_t length = sequence_at(text, at)) {
-      result += text.substr(at, length);
-      at += length;
-    } else {
-      constexpr char kDigits[] = "0123456789abcdef";
-      const auto byte = static_cast<unsigned char>(text[at++]);
-      result += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
-    }
-  }
-  return result;
 }
 
 std::vector<Defect> Findings::take() {

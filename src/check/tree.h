@@ -90,10 +90,7 @@ struct ModelTree {
   std::map<std::array<std::string, 3>, const FunctionTree*> by_id_;  // domain, name, overload
 };
 
-/// Why an encoding is broken, in words.
-std::string reason(const protozero::exception& error);
-/// What a file calls things may be anything: the report is printable UTF-8 of bounded length.
-std::string printable(std::string_view text);
+using onnx::reason;
 
 /// Collects defects; the same one twice (a function that is called twice) is one.
 class Findings {

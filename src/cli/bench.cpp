@@ -133,9 +133,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->type_name("onnxruntime|openvino|torch[,...]");
   command->add_option("--onnx", options->onnx, "The model for the rivals, when an engine is measured")->type_name("M.onnx");
   command->add_option("--torch", options->torch, "The PyTorch model, for the rival torch")->type_name("FILE.py:FUNCTION");
-  command->add_option("--runs", options->runs, "Number of timed runs (default: as many as fit into --time)")->check(CLI::PositiveNumber)->type_name("N");
+  command->add_option("--runs", options->runs, "Number of timed runs (default: as many as fit into --time)")->check(at_least(1))->type_name("N");
   command->add_option("--time", options->time, "Time to measure for")->capture_default_str()->type_name("TIME");
-  command->add_option("--warmup", options->warmup, "Runs before timing")->check(CLI::NonNegativeNumber)->capture_default_str()->type_name("N");
+  command->add_option("--warmup", options->warmup, "Runs before timing")->check(at_least(0))->capture_default_str()->type_name("N");
   options->flags.add_to(*command);
   command->add_flag("--json", options->json, "Print the figures as JSON");
   command->callback([options, &action] {

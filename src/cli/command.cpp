@@ -76,7 +76,8 @@ int guarded(std::string_view tool, const Action& action) {
     std::fprintf(stderr, "%.*s: %s\n", length, tool.data(), error.what());
     return error.code() == lathe::Code::kCancelled ? 130 : lathe::exit_code(error.code());
   } catch (const std::system_error& error) {  // fmt and iostreams, on stdout
-    std::fprintf(stderr, "%.*s: the report cannot be written to standard output: %s.\n", length, tool.data(), error.code().message().c_str());
+    std::fprintf(stderr, "%.*s: the report cannot be written to standard output: %s. Send it to a place with room.\n", length, tool.data(),
+                 error.code().message().c_str());
     return 1;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "%.*s: the machine has not enough memory for this.\n", length, tool.data());
@@ -183,6 +184,16 @@ BuildConfig BuildFlags::config(Progress* progress) const {
   return config;
 }
 
+CLI::Validator at_least(int least) {
+  return CLI::Validator(
+      [least](const std::string& text) {
+        char* end = nullptr;
+        const long long value = std::strtoll(text.c_str(), &end, 10);
+        return end && *end == '\0' && !text.empty() && value >= least ? std::string() : fmt::format("'{}' is no whole number from {} on", text, least);
+      },
+      "");
+}
+
 double parse_seconds(const std::string& text) {
   std::size_t used = 0;
   double value = 0;
@@ -201,14 +212,20 @@ double parse_seconds(const std::string& text) {
 bool is_engine_file(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) throw Error(Code::kIo, "there is no such file").in_source(path).with_remedy("Check the path.");
-  if (std::filesystem::is_directory(path, ignored)) throw Error(Code::kIo, "this is a folder, not a model or an engine").in_source(path);
+  if (std::filesystem::is_directory(path, ignored))
+    throw Error(Code::kIo, "this is a folder, not a model or an engine").in_source(path).with_remedy("Give the path of a file.");
   std::ifstream file(path, std::ios::binary);
   char head[8] = {};
   file.read(head, sizeof head);
   if (!file && !file.eof())
     throw Error(Code::kIo, fmt::format("the file cannot be read: {}", std::strerror(errno))).in_source(path).with_remedy("Check its permissions.");
   if (file.gcount() == 0) throw Error(Code::kCorruptFile, "the file is empty").in_source(path).with_remedy("Write it again.");
-  return engine::looks_like_engine(std::as_bytes(std::span(head, static_cast<std::size_t>(file.gcount()))));
+  const bool is_engine = engine::looks_like_engine(std::as_bytes(std::span(head, static_cast<std::size_t>(file.gcount()))));
+  if (!is_engine && path.ends_with(".engine"))  // as a model it could only be called garbage
+    throw Error(Code::kCorruptFile, "this is not an engine file: its first bytes are others")
+        .in_source(path)
+        .with_remedy("Copy it again, or build it again from its model with `lathe build`.");
+  return is_engine;
 }
 
 void require_onnx(const std::string& path, std::string_view command, std::string_view instead) {

@@ -89,6 +89,8 @@ struct BuildFlags {
   const CLI::Option* device_ = nullptr;
 };
 
+/// Check of an option that is a number of things: its own words, where CLI11 prints the range of doubles.
+CLI::Validator at_least(int least);
 /// "60s", "2m", "500ms" or plain seconds; throws Error(kInvalidArgument).
 double parse_seconds(const std::string& text);
 /// True for a file that starts like an engine (by magic, not by name); false: treated as ONNX. Throws Error(kIo) when unreadable.

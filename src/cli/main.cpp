@@ -20,8 +20,8 @@ bool unknown_command(const CLI::App& app, const std::string& word) {
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
   const std::string best = lathe::cli::nearest(word, names);
   if (best == word) return false;
-  std::fprintf(stderr, "lathe: there is no subcommand '%s'%s. See `lathe --help`.\n", word.c_str(),
-               best.empty() ? "" : fmt::format("; did you mean '{}'?", best).c_str());
+  std::fprintf(stderr, "lathe: there is no subcommand '%s'%s See `lathe --help`.\n", word.c_str(),
+               best.empty() ? "." : fmt::format("; did you mean '{}'?", best).c_str());
   return true;
 }
 

@@ -155,10 +155,7 @@ void add_profile(CLI::App& app, Action& action) {
                    "lathe profile m.engine --top 0 --nodes   every step in order, with its ONNX nodes"});
   command->add_option("model", options->model, "Engine, or ONNX file (built in memory)")->required()->type_name("M.engine|M.onnx");
   command->add_option("--time", options->time, "Time to measure for")->capture_default_str()->type_name("TIME");
-  command->add_option("--top", options->top, "Steps to show, worst first; 0 = all in order")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str()
-      ->type_name("N");
+  command->add_option("--top", options->top, "Steps to show, worst first; 0 = all in order")->check(at_least(0))->capture_default_str()->type_name("N");
   command->add_option("--by", options->by, "What is worst: time, or lost (time above the floor)")
       ->check(CLI::IsMember({"time", "lost"}))
       ->capture_default_str()

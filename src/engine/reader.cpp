@@ -139,7 +139,7 @@ EngineData read_checked(std::span<const std::byte> file, std::shared_ptr<const v
       try {
         data.sections.push_back({item->device()->str(), text_of(item->needs()), text_of(item->description()), read_program(sections[item->section()])});
       } catch (const Error& error) {
-        corrupt(fmt::format("device '{}': {}", item->device()->str(), error.what()));
+        corrupt(fmt::format("device '{}': {}", item->device()->str(), error.message()));
       }
     }
   if (const std::string defect = find_defect(data); !defect.empty()) corrupt(fmt::format("the engine is not sound: {}", defect));

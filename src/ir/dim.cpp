@@ -19,7 +19,7 @@ constexpr std::size_t kMaxText = std::size_t{1} << 16;  // a % b % c ... names i
 
 Error too_large() {
   return Error(Code::kUnsupported, "an extent expression grew beyond what Lathe handles (64-bit coefficients, 4096 terms, 65536 characters)")
-      .with_remedy("fix the input shapes, for example with --shape");
+      .with_remedy("Fix the input shapes, for example with --shape.");
 }
 
 std::string monomial_text(const std::vector<AtomPtr>& atoms) {

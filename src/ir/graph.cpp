@@ -97,7 +97,7 @@ void Graph::forget_outer() {
 // Values ---------------------------------------------------------------------------------------------------------------------
 
 Value* Graph::new_value(std::string name, ValueKind kind) {
-  if (name.empty()) throw Error(Code::kInvalidModel, "a value needs a name").with_remedy("name every input, initializer and node output");
+  if (name.empty()) throw Error(Code::kInvalidModel, "a value needs a name").with_remedy("Name every input, initializer and node output.");
   if (by_name_.contains(name)) {
     throw Error(Code::kInvalidModel, "the name '" + name + "' is defined twice in one graph").at_tensor(name);
   }

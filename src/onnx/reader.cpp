@@ -430,7 +430,9 @@ std::shared_ptr<ir::Model> guarded(std::span<const std::byte> bytes, ReadState& 
   try {
     return read(bytes, state);
   } catch (const protozero::exception& error) {
-    state.fail(Code::kCorruptFile, fmt::format("the file is cut off or is not an ONNX model ({})", error.what()), {}, "Copy or export it again.");
+    const bool archive = bytes.size() > 2 && bytes[0] == std::byte{'P'} && bytes[1] == std::byte{'K'};  // PyTorch's .pt and .pt2 are ZIP files
+    state.fail(Code::kCorruptFile, fmt::format("the file is cut off or is not an ONNX model ({})", reason(error)), {},
+               archive ? "A PyTorch model is exported first: `lathe export`." : "Copy or export it again.");
   } catch (Error& error) {
     if (error.source().empty() && !state.source.empty()) error.in_source(state.source);
     throw;

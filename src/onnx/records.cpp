@@ -414,4 +414,13 @@ ModelRecord parse_model(data_view bytes) {
   return model;
 }
 
+std::string reason(const protozero::exception& error) {
+  if (dynamic_cast<const protozero::end_of_buffer_exception*>(&error)) return "it ends too early";
+  if (dynamic_cast<const protozero::varint_too_long_exception*>(&error)) return "a number has too many bytes";
+  if (dynamic_cast<const protozero::invalid_length_exception*>(&error)) return "a list is cut off";
+  if (dynamic_cast<const protozero::unknown_pbf_wire_type_exception*>(&error) || dynamic_cast<const protozero::invalid_tag_exception*>(&error))
+    return "it holds bytes that are no field";
+  return error.what();
+}
+
 }  // namespace lathe::onnx

@@ -147,4 +147,7 @@ struct ModelRecord {
 };
 ModelRecord parse_model(data_view bytes);
 
+/// Why an encoding is broken, in words.
+std::string reason(const protozero::exception& error);
+
 }  // namespace lathe::onnx

@@ -49,7 +49,8 @@ Tensor read_external(const TensorRecord& t, DType dtype, ReadState& state) {
       mapped = os::MappedFile::open(state.base_dir / relative);
     } catch (const Error& error) {
       if (state.options.allow_missing_weights) return Tensor(dtype, t.dims);
-      state.fail(Code::kIo, fmt::format("its external data file cannot be read: {}", error.what()), t.name);
+      state.fail(Code::kIo, fmt::format("its external data file '{}' cannot be read: {}", file, error.message()), t.name,
+                 state.source.empty() ? "A model in memory has no folder: give its path, with the data file beside it." : "Put it beside the model.");
     }
   }
   const auto bytes = std::static_pointer_cast<const os::MappedFile>(mapped)->bytes();
@@ -222,6 +223,18 @@ DType dtype_of(std::int64_t number, const ReadState& state, const std::string& v
   return static_cast<DType>(number);
 }
 
+/// Extents whose product no machine can hold are the file's fault, told where they stand.
+void check_size(const ir::Shape& shape, const ReadState& state, const std::string& value_name) {
+  Dims known;
+  for (const ir::Dim& dim : shape)
+    if (const auto extent = dim.constant()) known.push_back(*extent);
+  try {
+    element_count(known);
+  } catch (const Error&) {
+    state.fail(Code::kInvalidModel, fmt::format("the shape {} has more elements than any machine can hold", ir::to_string(shape)), value_name);
+  }
+}
+
 }  // namespace
 
 std::string ReadState::symbol_for(const std::string& text, const std::string& value_name, std::size_t axis) {
@@ -274,6 +287,7 @@ ir::Type type_of(const TypeRecord& record, ReadState& state, const std::string& 
         denoted |= !dim.denotation.empty();
         extra->dim_denotations.push_back(dim.denotation);
       }
+      check_size(shape, state, value_name);
       type.shape = std::move(shape);
       if (denoted) type.extra = std::move(extra);
       break;

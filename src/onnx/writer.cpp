@@ -297,8 +297,8 @@ void write_model(const ir::Model& model, const std::filesystem::path& path, cons
   if (split) data = std::make_unique<os::AtomicFile>(path.parent_path() / data_name);
   os::AtomicFile file(path);
   Writer(options, data_name, data.get()).model(model).write_to([&](std::span<const std::byte> bytes) { file.write(bytes); });
-  if (data) data->commit();
-  file.commit();
+  if (data) os::AtomicFile::commit_both(*data, file);
+  else file.commit();
 }
 
 std::string model_bytes(const ir::Model& model, const WriteOptions& options) {

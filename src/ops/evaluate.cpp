@@ -59,7 +59,7 @@ bool can_evaluate(const ir::Node& node) {
 std::vector<Tensor> evaluate_node(const ir::Node& node, std::span<const Tensor> inputs, const EvaluateOptions& options) {
   const OpDef* op = find_op(node.domain, node.op);
   if (!op || !(op->reference || op->oracle)) {
-    throw node_error(node, op ? "the op has no reference" : "the op is unknown", Code::kUnsupported).with_remedy("register it as a custom op");
+    throw node_error(node, op ? "the op has no reference" : "the op is unknown", Code::kUnsupported).with_remedy("`lathe ops` lists the supported ones.");
   }
   if (inputs.size() != node.inputs.size()) {
     throw node_error(node, "evaluated with " + std::to_string(inputs.size()) + " tensors for " + std::to_string(node.inputs.size()) + " inputs",

@@ -46,7 +46,7 @@ void check_graph(const ir::Graph& graph, const Imports& imports, const FunctionK
     if (!version) {
       auto error = node_error(
           node, node.op + " exists since opset " + std::to_string(op->versions.front().since) + "; the model imports opset " + std::to_string(opset));
-      defects.push_back(error.with_remedy("raise the model's opset import"));
+      defects.push_back(error.with_remedy("Raise the model's opset import."));
       return;
     }
     const Schema& schema = schema_of(*op, *version);
@@ -87,7 +87,7 @@ void upgrade_graph(const ir::Graph& graph, const Imports& imports, const Functio
       for (const auto& [name, attribute] : node->attrs) {
         if (!attribute.ref_name.empty()) {
           throw node_error(*node, "cannot be upgraded while attribute '" + name + "' refers to a function's attribute", Code::kUnsupported)
-              .with_remedy("inline the model's functions first");
+              .with_remedy("Inline the model's functions first.");
         }
       }
     }

@@ -46,7 +46,7 @@ void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into
 
 [[noreturn]] void conflict(const Node& node, const Value& value, const std::string& found, const std::string& declared) {
   auto error = node_error(node, "computes " + found + ", but the model declares " + declared);
-  throw error.at_tensor(value.name).with_remedy("the model contradicts itself: export it again, or drop its value_info");
+  throw error.at_tensor(value.name).with_remedy("The model contradicts itself: export it again, or drop its value_info.");
 }
 
 Dim merge_dim(const Dim& found, const Dim& declared, bool& clash) {
@@ -171,7 +171,13 @@ void infer_node(Node& node, Run& run) {
         if (out) out->type = {};
       }
     }
-    rule(context);
+    try {
+      rule(context);
+    } catch (const Error& error) {
+      if (!error.node().empty() || !error.op().empty()) throw;
+      // Of extents too large, say: the rule's helpers do not know the node.
+      throw node_error(node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
+    }
   }
   for (const Value* out : node.outputs) {
     if (out && out->type.is_tensor() && !out->type.shape) ++run.report.unknown_shapes;

@@ -17,7 +17,7 @@ void refuse_unsupported(const ir::Graph& graph) {
   if (nodes.empty()) return;
   std::string text = std::to_string(nodes.size()) + (nodes.size() == 1 ? " node has" : " nodes have") + " no definition: ";
   for (std::size_t i = 0; i < nodes.size(); ++i) text += (i ? ", " : "") + nodes[i];
-  throw Error(Code::kUnsupported, text).with_remedy("register custom ops for them, or rewrite these parts of the model");
+  throw Error(Code::kUnsupported, text).with_remedy("`lathe ops` lists the supported operators.");
 }
 
 void collect_nested(const ir::Node& node, std::vector<const ir::Graph*>& into) {

@@ -83,7 +83,7 @@ void check_node_form(const ir::Node& node, const Schema& schema, std::vector<Err
       for (const auto& a : schema.attributes) known.push_back(a.name);
       auto error = node_error(node, "has the unknown attribute '" + name + "'; " + node.op + " version " + std::to_string(schema.since) +
                                         (known.empty() ? " takes none" : " takes " + join(known)));
-      defects.push_back(error.with_remedy("check the model's opset, or export it again"));
+      defects.push_back(error.with_remedy("Check the model's opset, or export it again."));
       continue;
     }
     const auto type = attribute.ref_name.empty() ? attribute.type() : attribute.ref_type;

@@ -43,7 +43,7 @@ Value* input_named(const Graph& graph, const std::string& name) {
   }
   std::string names;
   for (const Value* input : graph.inputs()) names += (names.empty() ? "" : ", ") + input->name;
-  throw Error(Code::kInvalidArgument, "the model has no input '" + name + "'").at_tensor(name).with_remedy("its inputs are: " + names);
+  throw Error(Code::kInvalidArgument, "the model has no input '" + name + "'").at_tensor(name).with_remedy("Its inputs are: " + names + ".");
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ class Driver {
       if (known(name)) continue;
       std::string all;
       for (const Pass& pass : pipeline()) all += (all.empty() ? "" : ", ") + std::string(pass.name);
-      throw Error(Code::kInvalidArgument, "there is no pass '" + name + "'").with_remedy("the passes are: " + all);
+      throw Error(Code::kInvalidArgument, "there is no pass '" + name + "'").with_remedy("The passes are: " + all + ".");
     }
   }
 

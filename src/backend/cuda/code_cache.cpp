@@ -57,7 +57,7 @@ std::vector<std::byte> cached_code(std::string_view source, const std::string& a
   const Nvrtc* nvrtc = Nvrtc::find(&why);
   if (!nvrtc)
     throw Error(Code::kMachine, "a fused region is not compiled for this GPU yet, and it cannot be here: " + why)
-        .with_remedy("pip install nvidia-cuda-nvrtc, or run the engine once where NVRTC is installed and keep LATHE_CACHE_DIR.");
+        .with_remedy("Install NVRTC (pip install nvidia-cuda-nvrtc), or run the engine once where NVRTC is installed and keep LATHE_CACHE_DIR.");
   const Compiled compiled = nvrtc->compile({source, "region.cu", arch, {}, {}});
   try {
     if (!path.empty()) write_file(path, compiled.image);

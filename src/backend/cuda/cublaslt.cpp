@@ -39,7 +39,8 @@ const Library* Library::find(std::string* why) { return find_once<Library>("LATH
 const Library& Library::get() {
   std::string why;
   if (const Library* library = find(&why)) return *library;
-  throw Error(Code::kMachine, "a step by cuBLASLt cannot run: " + why).with_remedy("pip install nvidia-cublas, or build the engine again on this machine.");
+  throw Error(Code::kMachine, "a step by cuBLASLt cannot run: " + why)
+      .with_remedy("Install it (pip install nvidia-cublas), or build the engine again on this machine.");
 }
 
 Handle handle_of(Device& device) {

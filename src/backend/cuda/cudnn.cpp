@@ -47,7 +47,8 @@ const Library* Library::find(std::string* why) { return find_once<Library>("LATH
 const Library& Library::get() {
   std::string why;
   if (const Library* library = find(&why)) return *library;
-  throw Error(Code::kMachine, "a step by cuDNN cannot run: " + why).with_remedy("pip install nvidia-cudnn-cu13, or build the engine again on this machine.");
+  throw Error(Code::kMachine, "a step by cuDNN cannot run: " + why)
+      .with_remedy("Install it (pip install nvidia-cudnn-cu13), or build the engine again on this machine.");
 }
 
 Status Library::status(Result result, std::string_view call) const noexcept {

@@ -110,7 +110,7 @@ const Nvrtc* Nvrtc::find(std::string* why) {
 const Nvrtc& Nvrtc::get() {
   std::string why;
   if (const Nvrtc* nvrtc = find(&why)) return *nvrtc;
-  throw Error(Code::kMachine, why).with_remedy("pip install nvidia-cuda-nvrtc");
+  throw Error(Code::kMachine, why).with_remedy("Install it: pip install nvidia-cuda-nvrtc.");
 }
 
 Compiled Nvrtc::compile(const CompileRequest& request) const {

@@ -80,7 +80,7 @@ int onnx2trt(const std::vector<std::string>& words) {
     throw Error(Code::kInvalidArgument, arguments.words().empty()
                                             ? std::string("no ONNX file was named")
                                             : fmt::format("'{}' is one word too many: one ONNX file is built at a time", arguments.words()[1]))
-        .with_remedy("onnx2trt MODEL.onnx -o MODEL.trt");
+        .with_remedy("Write: onnx2trt MODEL.onnx -o MODEL.trt.");
   const std::string model = arguments.words()[0], output = arguments.value("-o");
   require_onnx(model, kTool, "It is built already: trtexec --loadEngine and `lathe run` take it as it is.");
 

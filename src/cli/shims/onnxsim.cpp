@@ -166,7 +166,7 @@ int onnxsim(const std::vector<std::string>& words) {
   const std::vector<std::string>& given = arguments.words();
   if (given.size() < 2 || given.size() > 3)
     throw Error(Code::kInvalidArgument, fmt::format("{} words were given in front of or between the flags; two or three are expected", given.size()))
-        .with_remedy("onnxsim IN.onnx OUT.onnx [CHECK_N], the flags behind them.");
+        .with_remedy("Write: onnxsim IN.onnx OUT.onnx [CHECK_N], the flags behind them.");
   if (!arguments.all("--unused-output").empty())
     throw Error(Code::kUnsupported, "--unused-output: outputs are not dropped here").with_remedy("Leave the output out when the model is exported.");
   SimplifyJob job;

@@ -134,7 +134,9 @@ void tile_upgrade(UpgradeContext& ctx) {
   const auto times = known_content(*ctx.node.input(1)), axis = known_content(*ctx.node.input(2));
   const auto& shape = ctx.node.input(0)->type.shape;
   if (!times || !axis || times->size() != 1 || axis->size() != 1 || !shape || !axis->front().is_constant()) {
-    throw Error(Code::kUnsupported, "Tile of opset 1 with computed tiles or axis").at_node(ctx.node.name, "Tile").with_remedy("export with opset 6 or newer");
+    throw Error(Code::kUnsupported, "Tile of opset 1 with computed tiles or axis")
+        .at_node(ctx.node.name, "Tile")
+        .with_remedy("Export the model with opset 6 or newer.");
   }
   std::vector<std::int64_t> repeats(shape->size(), 1);
   const auto at = *axis->front().constant();

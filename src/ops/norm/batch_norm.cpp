@@ -111,7 +111,7 @@ void batch_norm_upgrade(UpgradeContext& ctx) {
   if (node.attrs.get_int("spatial", 1) == 0) {
     throw Error(Code::kUnsupported, "spatial = 0 (statistics per element) is not supported")
         .at_node(node.name, node.op)
-        .with_remedy("export with opset 9 or newer");
+        .with_remedy("Export the model with opset 9 or newer.");
   }
   const bool more_outputs = node.output(1) || node.output(2) || node.output(3) || node.output(4);
   const bool training = ctx.from_version >= 7 ? more_outputs : node.attrs.get_int("is_test", 0) == 0;

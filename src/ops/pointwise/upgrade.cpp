@@ -27,7 +27,7 @@ void upgrade_broadcast(UpgradeContext& context) {
   if (!a || !b || !a->has_shape() || !b->has_shape()) {
     throw Error(Code::kUnsupported, "the old form with broadcast and axis needs inputs of known rank")
         .at_node(node.name, node.op)
-        .with_remedy("convert the model to opset 7 or later");
+        .with_remedy("Convert the model to opset 7 or later.");
   }
   const auto rank_a = static_cast<std::int64_t>(a->shape().size()), rank_b = static_cast<std::int64_t>(b->shape().size());
   if (axis < 0) axis += rank_a;

@@ -141,7 +141,7 @@ void dropout_upgrade(UpgradeContext& ctx) {
   // The old mask had the data's type; nobody reads it outside training.
   if (Value* mask = node.output(1); mask && ctx.from_version <= 7) {
     if (!mask->uses.empty() || mask->is_graph_output()) {
-      throw Error(Code::kUnsupported, "the mask of an old Dropout is used").at_node(node.name, node.op).with_remedy("export with opset 13 or newer");
+      throw Error(Code::kUnsupported, "the mask of an old Dropout is used").at_node(node.name, node.op).with_remedy("Export the model with opset 13 or newer.");
     }
     mask->type.dtype = DType::kBool;
   }
