@@ -7,6 +7,7 @@ the person who meets it: what is wrong, where (file, node, tensor), and what to 
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import resource
@@ -123,8 +124,8 @@ CASES = [
     ("layouts", "Ok", ">>> engine.run({'x': np.ones((4, 2), np.float32).T})['y'].shape"),
     ("layouts", "Ok", ">>> engine.run({'x': np.ones((2, 8), np.float32)[:, ::2]})['y'].shape"),
     ("layouts", "Ok", ">>> engine.run({'x': np.zeros((0, 4), np.float32)})['y'].shape"),
-    ("layouts", "Ok", ">>> engine.run({'x': np.ones((2, 4), '>f4').astype('<f4')[::-1]})['y'].shape"),
-    ("layouts", "InvalidArgument", ">>> engine.run({'x': np.ones((2, 4), '>f4')})"),
+    ("layouts", "Ok", ">>> engine.run({'x': X[::-1, ::-1]})['y'].shape"),
+    ("layouts", "Ok", ">>> engine.run({'x': np.ones((2, 4), '>f4')})['y'].shape"),
     ("layouts", "InvalidArgument", ">>> engine.run({'x': X}, outputs={'y': np.zeros((4, 2), np.float32).T})"),
     ("layouts", "InvalidArgument", ">>> engine.run({'x': X}, outputs={'y': np.zeros((2, 3), np.float32)})"),
     ("layouts", "InvalidArgument", ">>> engine.run({'x': X}, outputs={'q': np.zeros((2, 4), np.float32)})"),
@@ -134,13 +135,12 @@ CASES = [
     ("huge sizes", "InvalidModel", "lathe build overflow_weight.onnx -o out.engine"),
     ("huge sizes", "InvalidModel", "lathe build overflow_input.onnx -o out.engine"),
     ("huge sizes", "InvalidModel", "lathe build overflow_reshape.onnx -o out.engine"),
-    ("huge sizes", "InvalidModel", "lathe build negative.onnx -o out.engine"),
     ("huge sizes", "InvalidArgument", "lathe build model.onnx -o out.engine --shape x:4611686018427387904x4"),
     ("huge sizes", "InvalidArgument", "lathe build model.onnx -o out.engine --shape x:99999999999999999999x4"),
     ("huge sizes", "OutOfMemory", "ulimit -v 4000000; lathe build model.onnx -o out.engine --budget 0 --shape x:4000000000x4"),
-    ("huge sizes", "OutOfMemory", "ulimit -v 4000000; lathe build grows.onnx -o out.engine --budget 0 --no-verify && lathe run out.engine -i big.npy"),
+    ("huge sizes", "OutOfMemory", "ulimit -v 4000000; lathe build grows.onnx -o out.engine --budget 0 --no-verify"),
     ("huge sizes", "InvalidArgument", ">>> lathe.build('model.onnx', shapes={'x': (1 << 62, 4)})"),
-    ("huge sizes", "OverflowError", ">>> lathe.build('model.onnx', shapes={'x': (1 << 70, 4)})"),
+    ("huge sizes", "InvalidArgument", ">>> lathe.build('model.onnx', shapes={'x': (1 << 70, 4)})"),
     # Options
     ("wrong options", "InvalidArgument", "lathe build model.onnx -o out.engine --shape z:1x4"),
     ("wrong options", "InvalidArgument", "lathe build model.onnx -o out.engine --shape x:1x2x4"),
@@ -179,9 +179,9 @@ CASES = [
     ("full disk", "Io", ">>> with_file_limit(2048, lambda: engine.save('out.engine'))"),
     ("full disk", "Io", ">>> with_file_limit(1024, lambda: lathe.simplify('layers.onnx', 'out.onnx'))"),
     # Stopped
-    ("stopped", "Cancelled", "timeout --preserve-status -s INT 1.5 lathe build long.onnx -o out.engine --budget 100s"),
-    ("stopped", "Cancelled", "timeout --preserve-status -s TERM 1.5 lathe build long.onnx -o out.engine --budget 100s"),
-    ("stopped", "Silent", "timeout --preserve-status -s INT 0.5 lathe bench image.engine --time 60s"),
+    ("stopped", "Cancelled", "timeout --preserve-status -s INT 3 lathe build long.onnx -o out.engine --budget 100s"),
+    ("stopped", "Cancelled", "timeout --preserve-status -s TERM 3 lathe build long.onnx -o out.engine --budget 100s"),
+    ("stopped", "Silent", "timeout --preserve-status -s INT 2 lathe bench image.engine --time 60s"),
     ("stopped", "Cancelled", ">>> lathe.build('model.onnx', progress=lambda *_: False)"),
     ("stopped", "KeyboardInterrupt", ">>> lathe.build('long.onnx', budget=100, cache=False, progress=interrupt_once())"),
     # Machines that lack something
@@ -193,9 +193,9 @@ CASES = [
     ("wrong device", "Machine", ">>> lathe.build('model.onnx', device='cuda')"),
     ("wrong device", "Machine", ">>> lathe.load('image.engine', device='cuda')"),
     ("missing library", "Machine", "LATHE_CUDA_DRIVER=/no/libcuda.so lathe build model.onnx -o out.engine --device cuda"),
-    ("missing library", "Machine", "LATHE_PYTHON=/no/python lathe export m.py:make -o out.onnx"),
-    ("missing library", "Machine", "LATHE_PYTHON=bare/python lathe export m.py:make -o out.onnx"),
-    ("missing library", "Io", "lathe export missing.py:make -o out.onnx"),
+    ("missing library", "Machine", "LATHE_PYTHON=/no/python lathe export m.py:make -o out.onnx --input 1x4"),
+    ("missing library", "Machine", "LATHE_PYTHON=bare/python lathe export m.py:make -o out.onnx --input 1x4"),
+    ("missing library", "Machine", "LATHE_PYTHON=bare/python lathe bench model.onnx --against onnxruntime --budget 0"),
     # Another model's numbers
     ("verification", "Verification", "lathe verify image.engine --onnx two.onnx --no-onnxruntime"),
     ("verification", "Verification", "lathe verify image.engine --onnx model.onnx --no-onnxruntime"),
@@ -264,7 +264,7 @@ def model_files():
         "model": relu_add,
         "two": models.two_in_two_out(),
         "layers": models.convolutions(),
-        "long": models.convolutions(24, channels=12, size=40),
+        "long": models.convolutions(48, channels=12, size=40),
         "grows": grows(),
         "empty": b"",
         "text": b"This is no model at all, it is a sentence.\n" * 20,
@@ -294,7 +294,6 @@ def model_files():
         "overflow_reshape": unchecked(
             [node("Reshape", ["x", "s"], ["y"], name="reshape")], [x], [("y", F, None)], [numpy_helper.from_array(np.array([1 << 40, 1 << 40, -1]), "s")]
         ),
-        "negative": unchecked([node("Relu", ["x"], ["y"], name="relu")], [("x", F, [-2, 4])], [("y", F, [-2, 4])]),
     }
     import mutants
 
@@ -355,7 +354,7 @@ def prepare(folder):
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(60))
     (folder / "network.pt").write_bytes(b"PK\x03\x04" + bytes(26) + b"network/data.pkl" + bytes(200))
     x = np.array([[-1, 0, 1, 2], [3, -4, 5, -6]], np.float32)
-    arrays = {"x": x, "doubles": x.astype(np.float64), "flat": x[0], "wide": np.zeros((2, 5), np.float32), "none": x[:0], "big": np.ones((2, 4), np.float32)}
+    arrays = {"x": x, "doubles": x.astype(np.float64), "flat": x[0], "wide": np.zeros((2, 5), np.float32), "none": x[:0]}
     arrays |= {"left": np.ones((2, 3), np.float32), "long": np.ones((4, 3), np.float32)}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -397,7 +396,9 @@ class Runner:
 
     def shell(self, line):
         """(exit code, stdout, stderr)."""
-        done = subprocess.run(["bash", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False, preexec_fn=as_anybody
+        )
         return done.returncode, done.stdout, self.plain(done.stderr)
 
     def python(self, line):
@@ -420,6 +421,11 @@ class Runner:
     def plain(self, text):
         text = text.replace(str(self.folder), "{dir}").replace(sys.executable, "{python}")
         return re.sub(r"/proc/self/fd/\d+", "/proc/self/fd/N", text)
+
+
+def as_anybody():
+    """Root writes into read-only folders; without CAP_DAC_OVERRIDE not any more."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP; refused where it is not root
 
 
 def with_file_limit(size, action):
@@ -459,11 +465,12 @@ def outcome(runner, case):
         exit_code, out, error = runner.shell(line)
         if exit_code != EXIT.get(code, 1):
             complaints.append(f"exit code {exit_code}, {EXIT.get(code, 1)} belongs to {code}")
-        if code != "Ok" and out:
+        shim = not line.startswith(("lathe ", "ulimit ", "timeout ", "LATHE_"))  # their words are the tools'
+        if code != "Ok" and out and not shim:
             complaints.append(f"on stdout: {out}")
         shown = f"exit {exit_code}\n{out if code == 'Ok' else error}".rstrip()
         message = error
-        if code not in ("Ok", "Silent") and not re.fullmatch(r"(lathe|onnx2trt|trtexec|onnxsim): [^\n]*[.`]\n", error):
+        if code not in ("Ok", "Silent") and not re.fullmatch(r"(?:lathe|(?:\w+: [^\n]*\n)?(?:onnx2trt|trtexec|onnxsim)): [^\n]*[.`]\n", error):
             complaints.append(f"not one paragraph: {error!r}")
     if message and any(ord(c) < 32 and c != "\n" for c in message):
         complaints.append(f"not printable: {message!r}")

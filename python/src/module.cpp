@@ -56,13 +56,13 @@ void raise_error(const Error& error) {
   nb::object value = nb::steal(PyObject_CallFunction(error_class, "s", error.what()));
   if (!value.is_valid()) return;
   value.attr("code") = code_word(error.code());
-  const auto text = [](const std::string& field) { return printable(field, field.size() * 4); };  // any bytes of a file, as a str
-  value.attr("message") = text(error.message());
-  value.attr("node") = text(error.node());
-  value.attr("op") = text(error.op());
-  value.attr("tensor") = text(error.tensor());
-  value.attr("source") = text(error.source());
-  value.attr("remedy") = text(error.remedy());
+  // Names in a file may be any bytes.
+  value.attr("message") = as_utf8(error.message());
+  value.attr("node") = as_utf8(error.node());
+  value.attr("op") = as_utf8(error.op());
+  value.attr("tensor") = as_utf8(error.tensor());
+  value.attr("source") = as_utf8(error.source());
+  value.attr("remedy") = as_utf8(error.remedy());
   PyErr_SetObject(error_class, value.ptr());
 }
 
@@ -297,9 +297,11 @@ class ContextObject {
     nb::list steps;
     for (const StepProfile& step : context_.profile()) {
       nb::dict item;
-      item["label"] = step.label;
-      item["kernel"] = step.kernel;
-      item["sources"] = step.sources;
+      item["label"] = as_utf8(step.label);
+      item["kernel"] = as_utf8(step.kernel);
+      nb::list sources;
+      for (const std::string& source : step.sources) sources.append(as_utf8(source));
+      item["sources"] = sources;
       item["seconds"] = step.seconds;
       item["flops"] = step.flops;
       item["bytes"] = step.bytes;
@@ -428,7 +430,7 @@ nb::dict ranges_of_symbols(const EngineObject& self) {
 
 nb::dict metadata_of(const EngineObject& self) {
   nb::dict metadata;
-  for (const auto& [key, value] : self.engine.impl()->engine->data().metadata) metadata[key.c_str()] = value;
+  for (const auto& [key, value] : self.engine.impl()->engine->data().metadata) metadata[nb::str(as_utf8(key).c_str())] = as_utf8(value);
   return metadata;
 }
 
@@ -608,15 +610,17 @@ NB_MODULE(_lathe, m) {
       .def_prop_ro(
           "device", [](const EngineObject& self) { return self.engine.device(); }, "\"cpu\", or the section's name for a GPU: \"cuda:sm_90\".")
       .def_prop_ro(
-          "section", [](const EngineObject& self) { return self.engine.section(); }, "The section in use, and why: tuned for this machine, or the generic one.")
+          "section", [](const EngineObject& self) { return as_utf8(self.engine.section()); },
+          "The section in use, and why: tuned for this machine, or the generic one.")
       .def_prop_ro("ranges", &ranges_of_symbols, "{symbol: (least, tuned, greatest)} extents of the symbols in the inputs' shapes; -1: not known, no limit.")
       .def_prop_ro("metadata", &metadata_of, "{key: text}: the model's own metadata.")
       .def_prop_ro(
           "weight_bytes", [](const EngineObject& self) { return self.engine.weight_bytes(); }, "Bytes of packed weights that the section in use names.")
       .def_prop_ro(
-          "report_json", [](const EngineObject& self) { return self.engine.report_json(); }, "``report`` as it lies in the file, in JSON.")
+          "report_json", [](const EngineObject& self) { return as_utf8(self.engine.report_json()); }, "``report`` as it lies in the file, in JSON.")
       .def(
-          "to_text", [](const EngineObject& self) { return self.engine.to_text(); }, "Steps, candidates and memory as text, as `lathe show` prints them.");
+          "to_text", [](const EngineObject& self) { return as_utf8(self.engine.to_text()); },
+          "Steps, candidates and memory as text, as `lathe show` prints them.");
 
   m.def("set_log", &set_log, nb::arg("callback").none(), nb::arg("level"));
   m.def(

@@ -129,7 +129,7 @@ TEST(ErrorText, IsOneParagraphThatATerminalShows) {
   error.at_node("a\tb\xff", "Op").at_tensor("t").with_remedy("Export it again.");
   EXPECT_EQ(std::string(error.what()), "node 'a\\x09b\\xff' (Op): tensor 't': the type \\x1b[2J is\\x0anot known. Export it again.");
   EXPECT_LT(std::string_view(Error(Code::kInvalidModel, std::string(100000, 'x')).at_node(std::string(100000, 'y'), "Op").what()).size(), 4000u);
-  EXPECT_STREQ(Error(Code::kOutOfMemory, "").what(), "out of memory.");
+  EXPECT_STREQ(Error(Code::kOutOfMemory, "").what(), "out of memory. Choose smaller shapes, or a machine with more memory.");
 }
 
 TEST(StatusText, IsCutBetweenCharactersAndSaysSo) {

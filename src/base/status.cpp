@@ -5,6 +5,7 @@
 #include "lathe/status.h"
 
 #include <cstring>
+#include <new>
 
 #include "base/printable.h"
 
@@ -96,8 +97,16 @@ void Error::compose() {
   if (!tensor_.empty()) text_ += "tensor '" + name(tensor_) + "': ";
   text_ += message_.empty() ? std::string(code_name(code_)) : printable(message_, kLongestMessage);
   if (text_.back() != '.' && text_.back() != '?') text_ += '.';
-  const std::string_view remedy = remedy_.empty() ? usual_remedy(code_) : remedy_;
-  if (!remedy.empty()) text_ += ' ' + printable(remedy, kLongestMessage);
+  if (!remedy_.empty()) {
+    text_ += ' ' + printable(remedy_, kLongestMessage);
+    return;
+  }
+  try {
+    const std::string_view usual = usual_remedy(code_);
+    text_.reserve(text_.size() + 1 + usual.size());
+    if (!usual.empty()) text_.append(1, ' ').append(usual);
+  } catch (const std::bad_alloc&) {  // where memory ended, the first words must do
+  }
 }
 
 }  // namespace lathe

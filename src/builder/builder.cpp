@@ -52,12 +52,16 @@ void refuse_unknown_ops(const ir::Graph& graph) {
       .with_remedy("`lathe ops` lists the supported ones.");
 }
 
-void refuse_texts(const ir::Graph& graph) {
-  for (const ir::Value* input : graph.inputs())
-    if (input->type.is_tensor() && input->dtype() == DType::kString)
+void check_inputs(const ir::Graph& graph) {
+  for (const ir::Value* input : graph.inputs()) {
+    if (!input->type.is_tensor()) continue;
+    if (input->dtype() == DType::kUndefined)
+      throw Error(Code::kInvalidModel, "the model gives this input no element type").at_tensor(input->name).with_remedy("Export the model again.");
+    if (input->dtype() == DType::kString)
       throw Error(Code::kUnsupported, "its elements are texts, and engines take numbers")
           .at_tensor(input->name)
           .with_remedy("Turn the texts into numbers before the model.");
+  }
 }
 
 Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildReport& report) {
@@ -67,7 +71,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   prepared.model = model.clone();
   ops::canonicalise_opsets(*prepared.model);
   refuse_unknown_ops(*prepared.model->graph);
-  refuse_texts(*prepared.model->graph);
+  check_inputs(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
   passes::SimplifyOptions simplify;
   simplify.before_pass = [&] { phase.poll(); };

@@ -71,7 +71,7 @@ std::string BuildReport::to_json() const {
                                 {"rms_allowed", tensor.rms_allowed},
                                 {"passed", tensor.passed}});
   out["verify"] = std::move(check);
-  return out.dump();
+  return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);  // names of nodes may be any bytes
 }
 
 }  // namespace lathe::builder

@@ -106,7 +106,7 @@ int alone(const Options& options) {
                              {"cpu", os::cpu_model()},
                              {"threads", os::available_cpus()}};
     if (build_seconds >= 0) report["build_seconds"] = build_seconds;
-    fmt::print("{}\n", report.dump(2));
+    fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
   }
   const std::string machine = engine.device().starts_with("cuda") ? engine.section() : fmt::format("{} ({} threads)", os::cpu_model(), os::available_cpus());

@@ -120,7 +120,7 @@ int profile(const Options& options) {
                                    {"floor_ms", floors * 1e3},    {"gflops_peak", rates.flops * 1e-9},
                                    {"gflops_peak_is", how},       {"gbytes_per_s", rates.bytes * 1e-9},
                                    {"gbytes_per_s_is", copied},   {"steps", listed}};
-    fmt::print("{}\n", report.dump(2));
+    fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
   }
   fmt::print("{:.3f} ms a run{} ({} runs), {} steps: {:.3f} ms, their floors {:.3f} ms, {:.3f} ms between steps{}\n", run.seconds * 1e3,

@@ -183,7 +183,7 @@ int run(const Options& options) {
     if (tensor.dtype() == DType::kBFloat16 && !options.output.empty())
       notes += fmt::format("{}: NumPy has no bfloat16, so its bits were written as uint16\n", name);
   }
-  if (options.json) fmt::print("{}\n", report.dump(2));
+  if (options.json) fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   else fmt::print("{}{}", table(rows), notes);
   return 0;
 }

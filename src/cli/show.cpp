@@ -64,7 +64,7 @@ int show_engine(const std::string& file, bool as_json) {
               {"outputs", io_json(engine.outputs())},
               {"devices", std::move(devices)}};
   if (!engine.report_json().empty()) out["report"] = json::parse(engine.report_json());
-  fmt::print("{}\n", out.dump(2));
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   return 0;
 }
 
@@ -94,7 +94,7 @@ int show_model(const std::string& file, bool as_json) {
                     {"inputs", values_json(model->graph->inputs())},
                     {"outputs", values_json(model->graph->outputs())},
                     {"text", text}};
-  fmt::print("{}\n", out.dump(2));
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   return 0;
 }
 

@@ -63,7 +63,7 @@ void add_simplify(CLI::App& app, Action& action) {
                               {"checked", !options->no_check},
                               {"max_relative_error", equality.max_relative_error}};
         for (const auto& [op, counts] : report.ops) out["ops"][op] = {counts.first, counts.second};
-        fmt::print("{}\n", out.dump(2));
+        fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
         return 0;
       }
       std::vector<std::vector<std::string>> rows{{"op", "before", "after"}};

@@ -93,9 +93,14 @@ int verify(const Options& options) {
     builder::BuildReport report;
     if (is_engine) {
       engine = engine::read_engine(options.model);
-      engine::check_weights(engine);
-      builder::take_ranges(*model->graph, engine.sections.front().program, build.shapes);
-      report.verify = builder::verify_engine(*model, engine, build);
+      try {
+        engine::check_weights(engine);
+        builder::take_ranges(*model->graph, engine.sections.front().program, build.shapes);
+        report.verify = builder::verify_engine(*model, engine, build);
+      } catch (Error& error) {
+        if (error.source().empty()) error.in_source(options.model);
+        throw;
+      }
     } else {
       report.verify = build_and_verify(model, build, engine);
     }
@@ -116,7 +121,7 @@ int verify(const Options& options) {
       fmt::print("ONNX Runtime: not compared ({})\n", rival.at("reason").get<std::string>());
     }
   }
-  if (options.json) fmt::print("{}\n", json.dump(2));
+  if (options.json) fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
   return passed ? 0 : 1;
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/printable.h"
 #include "lathe/status.h"
 
 namespace lathe::engine {
@@ -155,12 +156,16 @@ class ProgramCheck {
     for (const plan::Io& io : program_.inputs) {
       require(is_slot(io.slot) && slot(io.slot).storage == Storage::kInput && slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory",
               io.name);
+      require(is_utf8(io.name), "the name of input {} is no UTF-8 text", io.slot);
       require(names.insert(io.name).second, "two inputs are called '{}'", io.name);
       require(io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()), "input '{}' is given to an output that does not exist",
               io.name);
       ++named[static_cast<std::size_t>(io.slot)];
     }
+    names.clear();
     for (const plan::Io& io : program_.outputs) {
+      require(is_utf8(io.name), "the name of output {} is no UTF-8 text", io.slot);
+      require(names.insert(io.name).second, "two outputs are called '{}'", io.name);
       require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory",
               io.name);
       ++named[static_cast<std::size_t>(io.slot)];

@@ -18,8 +18,8 @@ const T* typed(const Attrs& attrs, std::string_view name, const char* expected) 
   if (!attribute) return nullptr;
   if (const T* value = std::get_if<T>(&attribute->value)) return value;
   if (!attribute->ref_name.empty()) {
-    throw Error(Code::kInternal,
-                "attribute '" + std::string(name) + "' refers to the function attribute '" + attribute->ref_name + "', which has not been bound");
+    throw Error(Code::kInvalidModel,
+                "attribute '" + std::string(name) + "' refers to the attribute '" + attribute->ref_name + "' of a function, and nothing gives it a value");
   }
   throw Error(Code::kInvalidModel,
               "attribute '" + std::string(name) + "' must hold " + expected + " but holds " + kTypeNames[static_cast<int>(attribute->type())]);

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "base/os.h"
+#include "base/printable.h"
 #include "ir/verify.h"
 #include "onnx/fields.h"
 #include "onnx/records.h"
@@ -420,6 +421,9 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
                "Export with an older opset.");
   model->graph = read_graph(record.graph, nullptr, state);
   check_sound(*model->graph, state);
+  for (const auto* interface : {&model->graph->inputs(), &model->graph->outputs()})
+    for (const ir::Value* value : *interface)
+      if (!is_utf8(value->name)) state.fail(Code::kInvalidModel, "the name of an input or output is no UTF-8 text", value->name);
   for (const ir::Function& function : model->functions) check_sound(*function.body, state);
   for (const auto& [symbol, param] : state.dim_params)
     if (symbol != param) model->dim_params.emplace(symbol, param);

@@ -97,7 +97,7 @@ std::string times_json(const Summary& summary) {
     entry["outMs"] = entry["d2hMs"] = copy_out(run) * 1e3;
     out.push_back(std::move(entry));
   }
-  return out.dump(2) + "\n";
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 void print_profile(const std::vector<LayerTimes>& layers) {
@@ -127,7 +127,7 @@ std::string profile_json(const std::vector<LayerTimes>& layers) {
                    {"medianMs", times.at(0.5) * 1e3},
                    {"percentage", total > 0 ? 100 * times.sum() / total : 0.0}});
   }
-  return out.dump(2) + "\n";
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 void print_layers(const Engine& engine) {
@@ -154,7 +154,7 @@ std::string layers_json(const Engine& engine) {
   }
   for (const auto& list : {engine.inputs(), engine.outputs()})
     for (const IoInfo& info : list) bindings.push_back(info.name);
-  return json{{"Layers", layers}, {"Bindings", bindings}}.dump(2) + "\n";
+  return json{{"Layers", layers}, {"Bindings", bindings}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 void print_outputs(const Engine& engine, const std::vector<Tensor>& outputs) {
@@ -180,7 +180,7 @@ std::string outputs_json(const Engine& engine, const std::vector<Tensor>& output
     }
     out.push_back({{"name", infos[i].name}, {"dimensions", to_string(outputs[i].dims())}, {"values", values}});
   }
-  return out.dump(2) + "\n";
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace lathe::cli::trtexec_report
