@@ -9,9 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 
 #include "base/file_calls.h"
@@ -49,7 +51,44 @@ ssize_t write_some(int fd, const std::byte* data, std::size_t bytes) {
 
 int link_nameless(int fd, const char* path) { return linkat(AT_FDCWD, fmt::format("/proc/self/fd/{}", fd).c_str(), AT_FDCWD, path, AT_SYMLINK_FOLLOW); }
 
+/// Names of hidden files that exist, where a signal handler finds them. A file that gets no place here is only not taken away by it.
+struct Registry {
+  struct Place {
+    std::atomic<int> state{0};  // 0: free, 1: being written, 2: a name
+    char name[4096];
+  };
+  std::array<Place, 16> places;
+  Place* add(const std::string& name) noexcept {
+    for (Place& place : places) {
+      int free = 0;
+      if (name.size() >= sizeof place.name || !place.state.compare_exchange_strong(free, 1)) continue;
+      std::memcpy(place.name, name.c_str(), name.size() + 1);
+      place.state = 2;
+      return &place;
+    }
+    return nullptr;
+  }
+  void remove(const std::string& name) noexcept {
+    for (Place& place : places)
+      if (place.state == 2 && name == place.name) {
+        place.state = 0;
+        return;
+      }
+  }
+};
+Registry registry;
+
+void forget(std::filesystem::path& temporary) noexcept {
+  registry.remove(temporary.native());
+  temporary.clear();
+}
+
 }  // namespace
+
+void remove_temporaries() noexcept {
+  for (Registry::Place& place : registry.places)
+    if (place.state == 2) ::unlink(place.name);
+}
 
 FileCalls& file_calls() noexcept {
   static FileCalls calls{
@@ -77,9 +116,12 @@ AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)
     const bool linkable = access("/proc/self/fd", X_OK) == 0;
     if (linkable) fd_ = file_calls().open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
     if (!linkable || (fd_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT || errno == EINVAL))) {
-      const std::filesystem::path name = temporary_name(target_);
-      fd_ = file_calls().open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (fd_ >= 0) temporary_ = name;
+      temporary_ = temporary_name(target_);
+      registry.add(temporary_.string());
+      fd_ = file_calls().open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      const int code = errno;
+      if (fd_ < 0) forget(temporary_);
+      errno = code;
     }
   }
   if (fd_ < 0) fail(target_, "the file cannot be created");
@@ -88,7 +130,9 @@ AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)
 
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) file_calls().close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  ::unlink(temporary_.c_str());
+  forget(temporary_);
 }
 
 void AtomicFile::write_through(std::span<const std::byte> bytes) {
@@ -133,10 +177,14 @@ void AtomicFile::finish() {
     if (file_calls().fsync(fd_) != 0) fail(target_, "the file cannot be flushed to the disk");
     if (temporary_.empty()) {
       // A link cannot replace a file, a rename can.
-      const std::filesystem::path name = temporary_name(target_);
-      ::unlink(name.c_str());
-      if (file_calls().link_fd(fd_, name.c_str()) != 0) fail(target_, "the finished file cannot be given its name");
-      temporary_ = name;
+      temporary_ = temporary_name(target_);
+      registry.add(temporary_.string());
+      ::unlink(temporary_.c_str());
+      if (file_calls().link_fd(fd_, temporary_.c_str()) != 0) {
+        const int code = errno;
+        forget(temporary_);
+        fail(target_, "the finished file cannot be given its name", code);
+      }
     }
   }
   const int fd = fd_;
@@ -148,7 +196,7 @@ void AtomicFile::commit() {
   finish();
   if (in_place_) return;
   if (file_calls().rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "the finished file cannot be moved into place");
-  temporary_.clear();
+  forget(temporary_);
 }
 
 void AtomicFile::commit_both(AtomicFile& first, AtomicFile& second) {

@@ -9,11 +9,13 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <set>
 #include <string>
 
 #include "base/failing_writes.h"
+#include "base/file_calls.h"
 #include "base/os.h"
 #include "base/printable.h"
 #include "lathe/status.h"
@@ -120,6 +122,34 @@ TEST_P(AtomicFiles, ThatBelongTogetherAppearTogether) {
       if (!threw) break;
     }
   }
+}
+
+TEST_P(AtomicFiles, AreTakenAwayByAProcessThatEndsAtOnce) {
+  const fs::path path = folder_ / "out";
+  static std::function<void()> at_rename;
+  at_rename = [&] {
+    EXPECT_EQ(names().size(), 1u);  // hidden, whole, not yet in its place
+    os::remove_temporaries();
+    EXPECT_EQ(names(), std::set<std::string>{});
+  };
+  os::file_calls().rename = [](const char* from, const char* to) {
+    at_rename();
+    return ::rename(from, to);
+  };
+  {
+    os::AtomicFile file(path);
+    file.write("text");
+    EXPECT_THROW(file.commit(), Error);
+  }
+  EXPECT_EQ(names(), std::set<std::string>{});
+  at_rename = [] {};
+  for (int i = 0; i < 40; ++i) {  // places are given back
+    os::AtomicFile file(path);
+    file.commit();
+  }
+  put(path, "kept");
+  os::remove_temporaries();
+  EXPECT_EQ(text_of(path), "kept");
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, AtomicFiles, testing::Bool(), [](const auto& info) { return info.param ? "Named" : "Nameless"; });

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The system calls by which os::AtomicFile writes, as pointers. Tests put others in their place (failing_writes.h); nobody else does.
+// The system calls by which os::AtomicFile writes, as pointers. Tests put others in their place (failing_writes.h); nobody else does. And what
+// a process that ends at once has to take away.
 
 #include <sys/types.h>
 
@@ -19,5 +20,8 @@ struct FileCalls {
 };
 
 FileCalls& file_calls() noexcept;
+
+/// Takes away the hidden files of all AtomicFiles that are not committed. For a signal handler that ends the process: async-signal-safe.
+void remove_temporaries() noexcept;
 
 }  // namespace lathe::os

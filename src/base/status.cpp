@@ -104,7 +104,7 @@ void Error::compose() {
   try {
     const std::string_view usual = usual_remedy(code_);
     text_.reserve(text_.size() + 1 + usual.size());
-    if (!usual.empty()) text_.append(1, ' ').append(usual);
+    if (!usual.empty() && !text_.ends_with(usual)) text_.append(1, ' ').append(usual);
   } catch (const std::bad_alloc&) {  // where memory ended, the first words must do
   }
 }

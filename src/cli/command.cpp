@@ -20,6 +20,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "base/file_calls.h"
 #include "base/knobs.h"
 #include "base/os.h"
 #include "builder/hints.h"
@@ -31,7 +32,10 @@ namespace {
 volatile std::sig_atomic_t g_interrupted = 0, g_scopes = 0;
 
 void on_interrupt(int) {
-  if (g_interrupted || g_scopes == 0) _exit(130);
+  if (g_interrupted || g_scopes == 0) {
+    os::remove_temporaries();
+    _exit(130);
+  }
   g_interrupted = 1;
 }
 

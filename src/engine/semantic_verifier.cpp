@@ -162,10 +162,8 @@ class ProgramCheck {
               io.name);
       ++named[static_cast<std::size_t>(io.slot)];
     }
-    names.clear();
     for (const plan::Io& io : program_.outputs) {
       require(is_utf8(io.name), "the name of output {} is no UTF-8 text", io.slot);
-      require(names.insert(io.name).second, "two outputs are called '{}'", io.name);
       require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory",
               io.name);
       ++named[static_cast<std::size_t>(io.slot)];
