@@ -72,6 +72,8 @@ struct ConvArgs {
 std::string conv_unsupported(const ConvProblem& problem);
 /// Plans worth timing, the best guess first; never empty for a supported problem. `exact` leaves out class fast.
 std::vector<ConvPlan> conv_plans(const ConvProblem& problem, const CpuFeatures& features, int threads, bool exact);
+/// Could the plan have come from conv_plans() for this problem? Engine files come from strangers, and a plan that does not fit reads past its buffers.
+bool conv_plan_fits(const ConvProblem& problem, const ConvPlan& plan) noexcept;
 /// The same packed weights for another image size, batch or thread count.
 ConvPlan refit_conv_plan(const ConvPlan& plan, const ConvProblem& problem, int threads);
 std::string describe(const ConvPlan& plan);  ///< "tiles p32 r4 patch", for --explain

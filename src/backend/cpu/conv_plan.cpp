@@ -124,6 +124,22 @@ std::string conv_unsupported(const ConvProblem& p) {
   return "";
 }
 
+bool conv_plan_fits(const ConvProblem& p, const ConvPlan& plan) noexcept {
+  if ((plan.panel != 16 && plan.panel != 32) || plan.chunk < 0 || plan.chunk % 16 != 0 || plan.rows < 1 || plan.panels < 1) return false;
+  if ((plan.patch | plan.flat) & ~1) return false;
+  switch (plan.algorithm) {
+    case ConvAlgorithm::kTiles: {
+      if (plan.flat && (plan.patch || !is_flat(p))) return false;
+      if (!plan.patch && !reads_in_place(p)) return false;
+      return plan.rows <= (plan.flat ? p.n * p.oh() * p.ow() : p.oh());
+    }
+    case ConvAlgorithm::kDepthwise: return is_depthwise(p);
+    case ConvAlgorithm::kWinograd2:
+    case ConvAlgorithm::kWinograd4: return winograd_fits(p) && plan.rows <= winograd_tiles(p, plan);
+  }
+  return false;
+}
+
 ConvPlan refit_conv_plan(const ConvPlan& old, const ConvProblem& p, int threads) {
   ConvPlan plan = old;
   if (plan.algorithm == ConvAlgorithm::kTiles) {

@@ -90,6 +90,7 @@ class ConvKernel final : public Kernel {
         (last == 3 && y.dims[2] != p.oh()))
       throw Error(Code::kCorruptFile, fmt::format("a convolution of {} does not give {}", to_string(x.dims), to_string(y.dims)));
     if (tuned_for_ != std::array{p.n, p.h, p.w}) plan_ = cpu::refit_conv_plan(tuned_plan_, p, request.threads);
+    if (!cpu::conv_plan_fits(p, plan_)) throw Error(Code::kCorruptFile, "the plan of a convolution step is not for its extents and memory order");
     require(p.src_nchw ? x.is_dense_row_major() : x.is_channels_last(), "input");
     require(y.is_channels_last(), "output");
     args_.src_pixel_stride = x.strides[last];

@@ -3,6 +3,8 @@
 #pragma once
 // The step parameters that conv_block's candidates write and its kernels read.
 
+#include <limits>
+
 #include "backend/cpu/conv.h"
 #include "backend/cpu/epilogue_params.h"
 #include "ops/conv/conv.h"
@@ -44,7 +46,10 @@ inline void write_plan(const cpu::ConvPlan& plan, ir::Attrs& params) {
 
 inline cpu::ConvPlan read_plan(const ir::Attrs& params) {
   const auto v = params.get_ints("plan");
-  if (v.size() != 8 || v[0] < 0 || v[0] > 3 || v[7] < 0 || v[7] > 3)
+  const auto within = [&](std::size_t i, std::int64_t least, std::int64_t most) { return v[i] >= least && v[i] <= most; };
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (v.size() != 8 || !within(0, 0, 3) || (v[1] != 16 && v[1] != 32) || !within(2, 0, kMost) || v[2] % 16 != 0 || !within(3, 1, kMost) ||
+      !within(4, 1, kMost) || !within(5, 0, 1) || !within(6, 0, 1) || !within(7, 0, 3))
     throw Error(Code::kCorruptFile, "the convolution plan of a step is not one that this version knows");
   cpu::ConvPlan plan;
   plan.algorithm = static_cast<cpu::ConvAlgorithm>(v[0]);
