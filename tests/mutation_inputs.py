@@ -195,7 +195,7 @@ class Sound:
         if len(data) < HEADER + self.metadata:
             return
         for _, at, size, hashed in self.sections:
-            if at + size <= len(data):
+            if at + size <= len(data) and any(self.data[hashed : hashed + 16]):  # weights have hashes of their own
                 data[hashed : hashed + 16] = hash128(data[at : at + size])
         data[16:24] = struct.pack("<Q", len(data))
         data[32:48] = hash128(data[HEADER : HEADER + self.metadata])

@@ -128,7 +128,13 @@ def limit():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def worker(seed, indices, scratch):
+def kept(folder, seed, index, kind):
+    path = Path(folder) / f"{seed}-{index}.{kind}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def worker(seed, indices, scratch, keep):
     """One line before and one after each input; the parent sees where the process died."""
     import mutation_inputs
 
@@ -144,6 +150,7 @@ def worker(seed, indices, scratch):
             result = {"result": judge(kind, data, index)}
         except (Exception, MemoryError) as error:  # noqa: BLE001
             result = {"finding": f"{type(error).__name__}: {error}"[:1000]}
+            kept(keep, seed, index, kind).write_bytes(data)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         print(json.dumps({"done": index, "seconds": round(time.process_time() - started, 3), **result}), flush=True)
@@ -158,15 +165,13 @@ class Stream:
         self.results, self.findings, self.slowest = collections.Counter(), [], (0.0, -1)
 
     def found(self, current, text):
-        name = f"{self.seed}-{current['begin']}.{current['kind']}"
-        self.keep.mkdir(parents=True, exist_ok=True)
-        (self.keep / name).write_bytes(self.scratch.read_bytes())
-        self.findings.append(f"{self.seed}:{current['begin']} {current['what']}: {text} [{self.keep / name}]")
+        path = kept(self.keep, self.seed, current["begin"], current["kind"])
+        self.findings.append(f"{self.seed}:{current['begin']} {current['what']}: {text} [{path}]")
 
     def follow(self):
         failures = 0
         while self.left and failures < 3:
-            command = [sys.executable, str(HERE / "mutation_runs.py"), "--worker", json.dumps([self.seed, self.left, str(self.scratch)])]
+            command = [sys.executable, str(HERE / "mutation_runs.py"), "--worker", json.dumps([self.seed, self.left, str(self.scratch), str(self.keep)])]
             environment = {**os.environ, "LATHE_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LATHE_CUDA_DRIVER": "none"}
             said = self.scratch.with_suffix(".stderr")
             with open(said, "w") as errors:
@@ -191,6 +196,7 @@ class Stream:
                     self.findings.append(f"a worker ended with {process.returncode} before input {self.left[0]}: {error}")
                 continue
             self.left.remove(current["begin"])
+            kept(self.keep, self.seed, current["begin"], current["kind"]).write_bytes(self.scratch.read_bytes())
             died = "no answer within the time" if process.returncode in (-signal.SIGALRM, -signal.SIGPROF) else f"the process ended with {process.returncode}"
             self.found(current, f"{died}: {error}".strip())
             self.results[f"{current['kind']}: finding"] += 1
@@ -242,8 +248,7 @@ def main():
         seed, index = map(int, arguments.only.split(":"))
         kind, data, description = mutation_inputs.changed(seed, index)
         print(description, flush=True)
-        Path(arguments.keep).mkdir(parents=True, exist_ok=True)
-        (Path(arguments.keep) / f"{seed}-{index}.{kind}").write_bytes(data)
+        kept(arguments.keep, seed, index, kind).write_bytes(data)
         print(judge(kind, data, index))
         return 0
     results, findings, slowest = run_all(arguments.seed, arguments.count, arguments.jobs, arguments.keep, arguments.start)

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "base/knobs.h"
+#include "base/printable.h"
 
 namespace lathe {
 namespace {
@@ -53,8 +54,14 @@ void set_log_level(LogLevel value) noexcept { level().store(value); }
 bool log_enabled(LogLevel value) noexcept { return value <= level().load(std::memory_order_relaxed); }
 
 void log_message(LogLevel value, std::string_view message) noexcept {
-  if (LogSink* sink = g_sink.load()) sink->write(value, message);
-  else stderr_sink().write(value, message);
+  LogSink* const set = g_sink.load();
+  LogSink& sink = set ? *set : stderr_sink();
+  if (value > LogLevel::kWarning) return sink.write(value, message);  // whole graphs, with their lines
+  try {
+    sink.write(value, printable(message));  // names come from files of strangers
+  } catch (const std::bad_alloc&) {
+    sink.write(value, message);
+  }
 }
 
 Allocator& default_allocator() noexcept {
