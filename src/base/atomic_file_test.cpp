@@ -85,7 +85,9 @@ TEST_P(AtomicFiles, AreWholeOrAsBefore) {
           }
           EXPECT_NE(error.find(code == ENOSPC ? "No space left" : "Input/output error"), std::string::npos) << nth << ": " << error;
           EXPECT_EQ(names(), replaces ? std::set<std::string>{"out"} : std::set<std::string>{}) << nth;
-          if (replaces) EXPECT_EQ(text_of(path), "old") << nth;
+          if (replaces) {
+            EXPECT_EQ(text_of(path), "old") << nth;
+          }
         }
         EXPECT_GE(nth, 6) << "open, two writes, fsync, close, rename";
         EXPECT_EQ(text_of(path), "begin" + std::string(59, '\0') + content);

@@ -13,6 +13,7 @@
 
 #include "base/failing_writes.h"
 #include "base/os.h"
+#include "builder/builder.h"
 #include "builder/test_models.h"
 #include "builder/tuning_cache.h"
 #include "engine/engine.h"
@@ -87,8 +88,10 @@ TEST_F(FullDisk, AnEngineIsAsBeforeOrWhole) {
   const int calls = walk([&] { engine::write_engine(second, path); },
                          [&](int nth, bool failed, const std::string& error) {
                            EXPECT_EQ(error.empty(), !failed) << nth;
-                           if (failed) EXPECT_NE(error.find("m.engine: "), std::string::npos) << error;
-                           if (failed) EXPECT_NE(error.find("Free some disk space; nothing was changed."), std::string::npos) << error;
+                           if (failed) {
+                             EXPECT_NE(error.find("m.engine: "), std::string::npos) << error;
+                             EXPECT_NE(error.find("Free some disk space; nothing was changed."), std::string::npos) << error;
+                           }
                            const engine::EngineData found = engine::read_engine(path);
                            engine::check_weights(found);
                            EXPECT_EQ(engine::run_hash(found).hex(), failed ? old_hash : new_hash) << nth;
