@@ -213,7 +213,7 @@ double parse_seconds(const std::string& text) {
   return value * scale;
 }
 
-bool is_engine_file(const std::string& path) {
+bool has_engine_magic(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) throw Error(Code::kIo, "there is no such file").in_source(path).with_remedy("Check the path.");
   if (std::filesystem::is_directory(path, ignored))
@@ -224,12 +224,16 @@ bool is_engine_file(const std::string& path) {
   if (!file && !file.eof())
     throw Error(Code::kIo, fmt::format("the file cannot be read: {}", std::strerror(errno))).in_source(path).with_remedy("Check its permissions.");
   if (file.gcount() == 0) throw Error(Code::kCorruptFile, "the file is empty").in_source(path).with_remedy("Write it again.");
-  const bool is_engine = engine::looks_like_engine(std::as_bytes(std::span(head, static_cast<std::size_t>(file.gcount()))));
-  if (!is_engine && path.ends_with(".engine"))  // as a model it could only be called garbage
+  return engine::looks_like_engine(std::as_bytes(std::span(head, static_cast<std::size_t>(file.gcount()))));
+}
+
+bool is_engine_file(const std::string& path) {
+  if (has_engine_magic(path)) return true;
+  if (path.ends_with(".engine"))
     throw Error(Code::kCorruptFile, "this is not an engine file: its first bytes are others")
         .in_source(path)
         .with_remedy("Copy it again, or build it again from its model with `lathe build`.");
-  return is_engine;
+  return false;
 }
 
 void require_onnx(const std::string& path, std::string_view command, std::string_view instead) {

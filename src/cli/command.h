@@ -94,7 +94,10 @@ CLI::Validator at_least(int least);
 /// "60s", "2m", "500ms" or plain seconds; throws Error(kInvalidArgument).
 double parse_seconds(const std::string& text);
 /// True for a file that starts like an engine (by magic, not by name); false: treated as ONNX. Throws Error(kIo) when unreadable.
+/// A file that is named *.engine and is none is refused: as a model it could only be called garbage.
 bool is_engine_file(const std::string& path);
+/// The same without a look at the name.
+bool has_engine_magic(const std::string& path);
 /// Throws Error(kInvalidArgument) when the file is an engine; `command` and `instead` are for the message.
 void require_onnx(const std::string& path, std::string_view command, std::string_view instead);
 /// Throws Error(kIo) when `path` cannot be written, before long work is done for it; Error(kInvalidArgument) when it is `input` itself.

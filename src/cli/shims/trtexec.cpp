@@ -191,7 +191,7 @@ std::map<std::string, InputRange> ranges_of(const Arguments& arguments) {
 
 Engine open(const Job& job) {
   if (!job.load.empty()) {
-    if (!is_engine_file(job.load))
+    if (!has_engine_magic(job.load))
       throw Error(Code::kCorruptFile, "this is no engine of Lathe's")
           .in_source(job.load)
           .with_remedy("Plans of TensorRT hold code for its own runtime: build again, with --onnx.");
