@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import made_models
 import models
 import zoo
 
@@ -295,9 +296,7 @@ def model_files():
             [node("Reshape", ["x", "s"], ["y"], name="reshape")], [x], [("y", F, None)], [numpy_helper.from_array(np.array([1 << 40, 1 << 40, -1]), "s")]
         ),
     }
-    import mutants
-
-    files["loop"] = mutants.made_loop()
+    files["loop"] = made_models.made_loop()
     for name, change in {
         "ir_99": lambda m: setattr(m, "ir_version", 99),
         "opset_99": lambda m: setattr(m.opset_import[0], "version", 99),

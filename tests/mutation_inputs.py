@@ -12,6 +12,7 @@ from pathlib import Path
 
 from onnx import TensorProto
 
+import made_models
 import models
 import mutants
 
@@ -32,7 +33,7 @@ SOUND = [
     models.scalar,
     functools.partial(models.identity, TensorProto.INT64),
     functools.partial(models.identity, TensorProto.FLOAT16),
-    *mutants.MADE,
+    *made_models.MADE,
 ]
 
 
@@ -206,8 +207,8 @@ class Sound:
 def sound_engines():
     import lathe
 
-    built = [models.relu_add, models.two_in_two_out, models.convolutions, models.scalar, mutants.made_if, mutants.made_loop, mutants.made_scan,
-             functools.partial(mutants.made_layers, 17)]  # fmt: skip
+    built = [models.relu_add, models.two_in_two_out, models.convolutions, models.scalar, made_models.made_if, made_models.made_loop, made_models.made_scan,
+             functools.partial(made_models.made_layers, 17)]  # fmt: skip
     engines = []
     for make in built:
         name = getattr(make, "__name__", None) or f"{make.func.__name__}({make.args[0]})"

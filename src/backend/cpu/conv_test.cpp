@@ -355,6 +355,32 @@ TEST(Conv, RefitKeepsThePackedWeights) {
   }
 }
 
+// A plan of a stranger's engine file may be any numbers.
+TEST(Conv, PlansThatDoNotFitAreKnown) {
+  for (const std::int64_t kernel : {1, 3}) {
+    const ConvProblem p = problem(9, 10, 64, 48, kernel, 1, kernel / 2);
+    for (const ConvPlan& plan : conv_plans(p, detect_cpu_features(), 2, false)) {
+      EXPECT_TRUE(conv_plan_fits(p, plan)) << describe(plan);
+      const auto changed = [&](auto change) {
+        ConvPlan other = plan;
+        change(other);
+        return conv_plan_fits(p, other);
+      };
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.panel = 0; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.panels = 0; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.rows = 0; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.chunk = 8; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.flat = 2; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.algorithm = ConvAlgorithm::kDepthwise; }));
+      EXPECT_FALSE(changed([](ConvPlan& c) { c.rows = 1 << 20; }));
+      if (plan.algorithm != ConvAlgorithm::kTiles) continue;
+      EXPECT_FALSE(kernel == 3 && changed([](ConvPlan& c) { c.flat = 1; }));   // reads past a row
+      EXPECT_FALSE(kernel == 3 && changed([](ConvPlan& c) { c.patch = 0; }));  // reads before the image
+      EXPECT_FALSE(kernel == 1 && changed([](ConvPlan& c) { c.algorithm = ConvAlgorithm::kWinograd4; }));
+    }
+  }
+}
+
 TEST(Conv, UnsupportedSaysWhy) {
   ConvProblem p = problem(3, 3, 4, 4, 5);
   EXPECT_NE(conv_unsupported(p), "");
