@@ -20,6 +20,14 @@ find_path(PROTOZERO_INCLUDE protozero/pbf_reader.hpp REQUIRED)
 add_library(protozero INTERFACE)
 target_include_directories(protozero SYSTEM INTERFACE ${PROTOZERO_INCLUDE})
 
+# libsodium: signatures and digests. The archive, so that nothing that links Lathe asks for it, and none of its names are seen outside.
+find_path(SODIUM_INCLUDE sodium.h REQUIRED)
+find_library(SODIUM_ARCHIVE libsodium.a REQUIRED)
+add_library(lathe_sodium INTERFACE)
+target_include_directories(lathe_sodium SYSTEM INTERFACE ${SODIUM_INCLUDE})
+target_link_libraries(lathe_sodium INTERFACE ${SODIUM_ARCHIVE})
+target_link_options(lathe_sodium INTERFACE "LINKER:--exclude-libs,libsodium.a")
+
 # FlatBuffers: the engine's schema is compiled at build time; the reader is header only.
 find_program(FLATC flatc REQUIRED)
 find_path(FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)

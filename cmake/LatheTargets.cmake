@@ -243,7 +243,7 @@ function(lathe_generated_lists)
 endfunction()
 
 function(lathe_command)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cli/*.cpp ${CMAKE_SOURCE_DIR}/src/cli/shims/*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cli/*.cpp ${CMAKE_SOURCE_DIR}/src/cli/engine/*.cpp ${CMAKE_SOURCE_DIR}/src/cli/shims/*.cpp)
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
   if(sources)
     add_executable(lathe ${sources})

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
   libprotozero-dev libflatbuffers-dev flatbuffers-compiler libhwy-dev libcli11-dev libfmt-dev nlohmann-json3-dev
-  libxxhash-dev libgtest-dev libpng-dev"
+  libxxhash-dev libsodium-dev libgtest-dev libpng-dev"
 for part in "$@"; do
   case $part in
     lint) packages="$packages clang-format clang-tidy git" ;;

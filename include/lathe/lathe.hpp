@@ -70,6 +70,7 @@ struct BuildConfig {  ///< How an engine is built; the defaults are those of `la
   bool exact = false;                            ///< forbid algorithms of error class *fast* (Winograd)
   bool verify = true;                            ///< hold the engine against the oracle; failing throws Error(kVerification)
   bool use_cache = true;                         ///< tuning cache of this machine
+  bool native = true;                            ///< on cuda: keep machine code of fused regions in the engine, signed by this user's key
   Progress* progress = nullptr;  ///< told how far the work is, and may stop it; nullptr: nobody
 };
 
@@ -137,6 +138,7 @@ class LATHE_API Engine {
 
   std::string device() const;             ///< "cpu", or the section's name for a GPU: "cuda:sm_90"
   std::string section() const;            ///< the section in use: tuned or generic, and why
+  std::string native_code() const;        ///< on a GPU: who signed the file's machine code, or why it is ignored; empty where it has none
   std::string report_json() const;        ///< the build report
   std::string to_text() const;            ///< steps, candidates, memory
   std::size_t weight_bytes() const;       ///< packed weights that the section in use names

@@ -13,6 +13,7 @@
 #include "api/impl.h"
 #include "backend/cuda/driver.h"
 #include "base/tensor.h"
+#include "engine/native_code.h"
 
 namespace lathe {
 
@@ -95,6 +96,7 @@ std::string Engine::device() const {
   return device.substr(0, device.find('-'));  // "cpu-generic" runs on the device "cpu"
 }
 std::string Engine::section() const { return impl_->engine->section_note(); }
+std::string Engine::native_code() const { return impl_->engine->native_note(); }
 std::string Engine::report_json() const { return impl_->engine->data().report_json; }
 std::size_t Engine::weight_bytes() const { return impl_->engine->weight_bytes(); }
 
@@ -111,9 +113,15 @@ std::string Engine::to_text() const {
     text += fmt::format("  {}: {}..{}, tuned at {}\n", hint.symbol, hint.min, hint.max < 0 ? "any" : std::to_string(hint.max),
                         hint.opt < 0 ? "no size" : std::to_string(hint.opt));
   text += fmt::format("in use: {}\n", section());
-  for (const engine::DeviceSection& device : data.sections)
+  const trust::KeyRing keys = trust::read_keys();
+  for (const engine::DeviceSection& device : data.sections) {
     text += fmt::format("device {}: needs {}; {}; {} steps\n", device.device, device.needs.empty() ? "nothing special" : device.needs, device.description,
                         device.program.steps.size());
+    if (device.native.bytes.empty()) continue;
+    const engine::NativeJudgement judgement = engine::judge_native(device.native, keys);
+    text += fmt::format("  {:.1f} KiB of native code: {}\n", static_cast<double>(device.native.bytes.size()) / 1024,
+                        judgement.why.empty() ? "signed by " + judgement.by : "ignored, " + judgement.why);
+  }
   std::size_t stored = 0;
   for (const auto& blob : data.blob_bytes) stored += blob.size();
   text += fmt::format("weights: {:.2f} MiB in use, {:.2f} MiB in {} blobs stored\n", static_cast<double>(weight_bytes()) / (1 << 20),

@@ -74,6 +74,7 @@ builder::BuildOptions build_options(const BuildConfig& config) {
   options.exact = config.exact;
   options.verify = config.verify;
   options.use_cache = config.use_cache;
+  options.native = config.native;
   options.progress = config.progress;
   builder::check_target(options);
   return options;

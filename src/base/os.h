@@ -63,6 +63,12 @@ class AtomicFile {
 [[noreturn]] void fail(const std::filesystem::path& path, std::string_view what, int code = errno);
 
 std::string read_text(const std::filesystem::path& path);
+/// The same of a small file that no other user than root can have written, nor, where it is secret, read. Throws Error(kIo) otherwise.
+std::string read_guarded(const std::filesystem::path& path, bool secret);
+/// A file of mode 0600 that appears whole and in nobody's place; false: there is one already.
+bool create_secret(const std::filesystem::path& path, std::string_view text);
+/// A folder that this user alone can look into, unless there is one.
+void make_own_folder(const std::filesystem::path& path);
 std::filesystem::path cache_dir();      ///< LATHE_CACHE_DIR, else XDG_CACHE_HOME/lathe, else ~/.cache/lathe
 std::filesystem::path make_temp_dir();  ///< fresh folder under the system's temporary folder
 int available_cpus() noexcept;          ///< affinity and cgroup quota considered; at least 1

@@ -53,14 +53,6 @@ const PackedWeights::Packed& PackedWeights::get(const ops::WeightRequest& reques
   return found->second;
 }
 
-void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids) {
-  const auto moved = [&](plan::BlobId id) { return id < 0 ? id : ids[static_cast<std::size_t>(id)]; };
-  for (plan::Slot& slot : program.slots) slot.blob = moved(slot.blob);
-  for (plan::Step& step : program.steps)
-    for (plan::BlobId& blob : step.weights) blob = moved(blob);
-  for (plan::Program& sub : program.subprograms) renumber(sub, ids);
-}
-
 std::string attrs_key(const ir::Attrs& attrs) {
   std::string key;
   for (const auto& [name, attribute] : attrs) {

@@ -80,8 +80,6 @@ class BlobStore {
   std::unordered_map<const std::byte*, plan::BlobId> by_address_;
 };
 
-/// The program with other blob ids: `ids` by old ones.
-void renumber(plan::Program& program, const std::vector<plan::BlobId>& ids);
 /// The bytes in storage aligned for any kernel.
 Tensor aligned_copy(std::span<const std::byte> bytes);
 /// Text that tells two attribute maps apart; tensors by content hash. Used in keys.

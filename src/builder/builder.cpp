@@ -22,10 +22,12 @@
 #include "builder/hints.h"
 #include "builder/in_place.h"
 #include "builder/lowering.h"
+#include "builder/native.h"
 #include "builder/progress.h"
 #include "builder/tuner.h"
 #include "builder/value_plan.h"
 #include "builder/verified.h"
+#include "engine/edit.h"
 #include "onnx/writer.h"
 #include "ops/import.h"
 #include "ops/reference_runner.h"
@@ -85,11 +87,29 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   return prepared;
 }
 
+std::vector<Dims> input_dims(const Prepared& prepared, const ir::Bindings& symbols) {
+  std::vector<Dims> dims;
+  for (const ir::Value* input : prepared.model->graph->inputs()) dims.push_back(concrete_dims(*input, symbols));
+  return dims;
+}
+
+/// The least and the greatest extents, where the caller gave such.
+std::vector<ir::Bindings> limit_bindings(const Prepared& prepared) {
+  ir::Bindings least = prepared.hints, most = prepared.hints;
+  bool limited = false;
+  for (const plan::SymbolHint& hint : prepared.symbols) {
+    if (hint.max < 0) continue;
+    limited = true;
+    least[hint.symbol] = hint.min;
+    most[hint.symbol] = hint.max;
+  }
+  return limited ? std::vector{least, most} : std::vector<ir::Bindings>{};
+}
+
 /// Planned activations at the hint shapes.
 std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
   runtime::Context context(engine);
-  std::vector<Dims> dims;
-  for (const ir::Value* input : prepared.model->graph->inputs()) dims.push_back(concrete_dims(*input, prepared.hints));
+  const std::vector<Dims> dims = input_dims(prepared, prepared.hints);
   if (const Status status = context.prepare(dims); !status) throw Error(status.code(), std::string(status.message()));
   return context.arena_bytes();
 }
@@ -227,7 +247,7 @@ engine::EngineData assemble(const Prepared& prepared, const BuildOptions& option
     blobs.keep(id);
   }
   const std::vector<plan::BlobId> ids = blobs.move_into(data, used);
-  for (engine::DeviceSection& section : data.sections) renumber(section.program, ids);
+  for (engine::DeviceSection& section : data.sections) engine::renumber(section.program, ids);
   onnx::WriteOptions write;
   write.external_location = [&](const ir::Value& value) {
     const auto found = constants.find(&value);
@@ -319,7 +339,13 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
   result.engine.report_json.clear();
   const auto engine = runtime::Engine::create(result.engine, result.engine.sections.front().device, ordinal.value_or(0));
   report.weight_bytes = engine->weight_bytes();
+  if (device && options.native) engine->cuda()->device()->keep_code();
   report.arena_bytes = planned_bytes(engine, prepared);
+  if (device && options.native) {
+    std::vector<std::vector<Dims>> limits;
+    for (const ir::Bindings& symbols : limit_bindings(prepared)) limits.push_back(input_dims(prepared, symbols));
+    add_native_code(result.engine, engine, limits);
+  }
   report.total_seconds = os::now_seconds() - started;
   result.engine.report_json = report.to_json();
   log(LogLevel::kInfo, "built {} steps from {} nodes ({} after simplification) in {:.2f} s; {}", report.steps, report.nodes_read, report.nodes_simplified,

@@ -39,6 +39,7 @@ struct BuildOptions {
   bool verify = true;
   double verify_gflop = 30;            ///< above: sampled regions
   bool use_cache = true;               ///< read and write the tuning cache
+  bool native = true;                  ///< keep the machine code of regions on a GPU in the engine, signed by this user's key
   int threads = 0;                     ///< 0 = the process's pool
   std::uint64_t cpu_features = ~0ull;  ///< allowed features (backend/cpu/features.h)
   Progress* progress = nullptr;

@@ -16,6 +16,7 @@
 #include "builder/hints.h"
 #include "builder/lowering.h"
 #include "builder/progress.h"
+#include "engine/edit.h"
 
 namespace lathe::builder {
 namespace {
@@ -74,7 +75,7 @@ WholeRun::WholeRun(const WholeRunRequest& request) : packed_(request.packed) {
     Phase packing(request.options.progress, "packing weights", static_cast<std::int64_t>(request.regions.size()));
     section.program = lower_program(request.graph, request.regions, request.plans, request.symbols, blobs, used, packing, "cuda.copy");
     packing.finish();
-    renumber(section.program, blobs.move_into(data, used));
+    engine::renumber(section.program, blobs.move_into(data, used));
   }
   step_of_ = steps_of(request.regions, section.program);
   weights_.resize(section.program.steps.size());

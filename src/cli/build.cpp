@@ -41,7 +41,7 @@ void add_build(CLI::App& app, Action& action) {
   struct Options {
     std::string model, output;
     BuildFlags flags;
-    bool explain = false, json = false;
+    bool explain = false, json = false, no_native = false;
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "build", "ONNX to an engine: simplify, fuse, time candidates, verify, save",
@@ -50,12 +50,15 @@ void add_build(CLI::App& app, Action& action) {
   command->add_option("model", options->model, "ONNX file")->required()->type_name("M.onnx");
   command->add_option("-o,--output", options->output, "Engine file to write")->required()->type_name("M.engine");
   options->flags.add_to(*command);
+  command->add_flag("--no-native", options->no_native, "On cuda: leave out the machine code of fused regions, which others then compile by NVRTC");
   command->add_flag("--explain", options->explain, "Print, per region, the candidates taken and refused with their times and reasons");
   command->add_flag("--json", options->json, "Print the report as JSON");
   command->callback([options, &action] {
     action = [options] {
       const double started = os::now_seconds();
-      const Engine engine = build_file(options->model, options->output, options->flags.config(nullptr), options->flags.quiet);
+      BuildConfig config = options->flags.config(nullptr);
+      config.native = !options->no_native;
+      const Engine engine = build_file(options->model, options->output, std::move(config), options->flags.quiet);
       const auto report = nlohmann::json::parse(engine.report_json());
       if (options->json) {
         std::puts(report.dump(2).c_str());

@@ -180,6 +180,7 @@ BuildConfig BuildFlags::config(Progress* progress) const {
   config.exact = exact;
   config.verify = !no_verify;
   config.use_cache = !no_cache;
+  config.native = false;  // an engine in memory is not given on
   config.progress = progress;
   for (const std::string& text : shapes) {
     const auto [name, range] = builder::parse_shape_option(text);

@@ -39,6 +39,7 @@ void add_profile(CLI::App& app, Action& action);
 void add_ops(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
+void add_engine(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 void add_python(CLI::App& app, Action& action);
 void add_install_shims(CLI::App& app, Action& action);

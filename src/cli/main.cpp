@@ -44,8 +44,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("lathe ") + std::string(lathe::version()));
   app.require_subcommand(1);
   Action action;
-  for (auto* add : {add_export, add_check, add_simplify, add_show, add_build, add_run, add_bench, add_verify, add_profile, add_ops, add_devices, add_doctor,
-                    add_completion, add_python, add_install_shims})
+  for (auto* add : {add_export, add_check, add_simplify, add_show, add_build, add_run, add_bench, add_verify, add_profile, add_engine, add_ops, add_devices,
+                    add_doctor, add_completion, add_python, add_install_shims})
     add(app, action);
   if (argc > 1 && argv[1][0] != '-' && unknown_command(app, argv[1])) return 2;
   try {

@@ -59,6 +59,7 @@ int show_engine(const std::string& file, bool as_json) {
               {"producer", data.producer},
               {"device", engine.device()},
               {"section", engine.section()},
+              {"native_code", engine.native_code()},
               {"weight_bytes", engine.weight_bytes()},
               {"inputs", io_json(engine.inputs())},
               {"outputs", io_json(engine.outputs())},

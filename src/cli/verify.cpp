@@ -35,6 +35,7 @@ builder::BuildOptions build_options(const BuildConfig& config) {
   options.budget_seconds = config.budget_seconds;
   options.exact = config.exact;
   options.use_cache = config.use_cache;
+  options.native = config.native;
   options.progress = config.progress;
   return options;
 }

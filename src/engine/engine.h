@@ -17,7 +17,7 @@
 namespace lathe::engine {
 
 inline constexpr std::uint32_t kFormatMajor = 1;
-inline constexpr std::uint16_t kFormatMinor = 0;
+inline constexpr std::uint16_t kFormatMinor = 1;
 
 /// Writes atomically: the target appears only when complete. Weights are streamed from where they lie; no second copy is made.
 void write_engine(const EngineData& data, const std::filesystem::path& path);
@@ -31,8 +31,25 @@ EngineData read_engine(std::span<const std::byte> bytes, std::shared_ptr<const v
 /// Hash of all that a run depends on: sections and their programs (without the times measured), precision, weights by their hashes.
 Hash128 run_hash(const EngineData& data);
 
-/// Reads every weight and compares it with its hash. Throws Error(kCorruptFile) naming the blob. About 0.1 s a GB.
+/// Reads every weight and all native code and compares them with their hashes. Throws Error(kCorruptFile) naming the blob. About 0.1 s a GB.
 void check_weights(const EngineData& data);
+
+/// A section as the file's table names it.
+struct SectionInfo {
+  std::string kind;                 ///< "program", "native code", "portable graph", "report", "weights", "unknown (9)"
+  std::string device;               ///< of programs and native code
+  std::uint64_t at = 0, bytes = 0;  ///< from the beginning of the file
+  Hash128 hash;                     ///< as stored; of weights none
+};
+struct FileInfo {
+  std::uint32_t major = 0;
+  std::uint16_t minor = 0;
+  std::uint64_t bytes = 0, metadata_bytes = 0;
+  Hash128 metadata_hash;
+  std::vector<SectionInfo> sections;  ///< in the order of the table
+};
+/// What a file that read_engine() takes is made of. Throws as that does.
+FileInfo describe_engine(const std::filesystem::path& path);
 
 /// True for bytes that begin like an engine file.
 bool looks_like_engine(std::span<const std::byte> head) noexcept;

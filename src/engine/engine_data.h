@@ -9,8 +9,16 @@
 #include <vector>
 
 #include "plan/program.h"
+#include "trust/signature.h"
 
 namespace lathe::engine {
+
+/// Compiled device code of one program, as bytes: whoever would run it asks native_code.h whether it may be looked into.
+struct NativeCode {
+  std::span<const std::byte> bytes;  ///< kept alive by EngineData::owners; empty: there is none
+  Hash128 hash;                      ///< that the file gives
+  std::vector<trust::Signature> signatures;
+};
 
 /// One way to run the model: tuned for a device, or the generic one that any CPU runs.
 struct DeviceSection {
@@ -18,6 +26,7 @@ struct DeviceSection {
   std::string needs;        ///< CPU features required, separated by spaces ("avx512f avx512bf16"); "" = none
   std::string description;  ///< machine it was tuned on, for `lathe show`
   plan::Program program;
+  NativeCode native = {};
 };
 
 struct EngineData {

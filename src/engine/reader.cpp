@@ -5,13 +5,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "base/os.h"
 #include "base/tensor.h"
 #include "engine/attributes.h"
 #include "engine/engine.h"
 #include "engine/file_header.h"
+#include "engine/native_code.h"
 #include "engine/program_codec.h"
 #include "engine/semantic_verifier.h"
 #include "lathe/status.h"
@@ -33,6 +36,7 @@ struct StoredSection {
   SectionKind kind;
   std::span<const std::byte> bytes;
   Hash128 hash;
+  const flatbuffers::Vector<flatbuffers::Offset<fb::Signature>>* signatures;
 };
 
 std::vector<StoredSection> read_sections(const fb::Engine& metadata, std::span<const std::byte> area) {
@@ -44,7 +48,7 @@ std::vector<StoredSection> read_sections(const fb::Engine& metadata, std::span<c
     if (offset % kPage != 0 || offset > area.size() || bytes > area.size() - offset)
       corrupt(fmt::format("section {} lies outside the file or off its page", sections.size()));
     if (bytes > 0) ranges.emplace_back(offset, offset + bytes);
-    StoredSection section{static_cast<SectionKind>(item->kind()), area.subspan(offset, bytes), {}};
+    StoredSection section{static_cast<SectionKind>(item->kind()), area.subspan(offset, bytes), {}, item->signatures()};
     if (item->hash()) section.hash = {item->hash()->low(), item->hash()->high()};
     // Weights carry a hash per blob, checked on demand; native code is checked by whoever would run it.
     const bool now = section.kind == SectionKind::kProgram || section.kind == SectionKind::kPortableGraph || section.kind == SectionKind::kReport;
@@ -77,6 +81,21 @@ plan::Program read_program(const StoredSection& section) {
   return unpack_program(*flatbuffers::GetRoot<fb::Program>(section.bytes.data()));
 }
 
+/// Nothing of the bytes is looked at: see native_code.h.
+NativeCode read_native(const StoredSection& section) {
+  NativeCode native{section.bytes, section.hash, {}};
+  if (!section.signatures) return native;
+  if (section.signatures->size() > kMaxSignatures) corrupt("native code has more signatures than the format allows");
+  for (const fb::Signature* item : *section.signatures) {
+    trust::Signature signature;
+    if (item->key()->size() != signature.key.bytes.size() || item->value()->size() != signature.bytes.size()) corrupt("a signature has another size");
+    std::memcpy(signature.key.bytes.data(), item->key()->data(), signature.key.bytes.size());
+    std::memcpy(signature.bytes.data(), item->value()->data(), signature.bytes.size());
+    native.signatures.push_back(signature);
+  }
+  return native;
+}
+
 DType dtype_of(std::uint8_t value) {
   if (value >= kDTypeCount) corrupt(fmt::format("unknown element type {}", value));
   return static_cast<DType>(value);
@@ -107,14 +126,19 @@ void read_blobs(const fb::Engine& metadata, std::span<const std::byte> weights, 
 
 std::string text_of_section(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
-EngineData read_checked(std::span<const std::byte> file, std::shared_ptr<const void> owner) {
+/// Header and metadata, checked; the sections' table is the caller's.
+std::pair<FileHeader, const fb::Engine*> read_metadata(std::span<const std::byte> file) {
   const FileHeader header = FileHeader::decode(file);
   const auto bytes = file.subspan(kHeaderBytes, header.metadata_bytes);
   if (hash128(bytes.data(), bytes.size()) != header.metadata_hash) corrupt("the engine's metadata is damaged (its hash differs)");
   flatbuffers::Verifier verifier = verifier_for(bytes);
   if (bytes.size() < 8 || !verifier.VerifyBuffer<fb::Engine>(fb::EngineIdentifier())) corrupt("the engine's metadata is malformed");
-  const fb::Engine& metadata = *flatbuffers::GetRoot<fb::Engine>(bytes.data());
+  return {header, flatbuffers::GetRoot<fb::Engine>(bytes.data())};
+}
 
+EngineData read_checked(std::span<const std::byte> file, std::shared_ptr<const void> owner) {
+  const auto [header, found] = read_metadata(file);
+  const fb::Engine& metadata = *found;
   EngineData data;
   data.owners.push_back(std::move(owner));
   data.producer = text_of(metadata.producer());
@@ -141,6 +165,12 @@ EngineData read_checked(std::span<const std::byte> file, std::shared_ptr<const v
       } catch (const Error& error) {
         corrupt(fmt::format("device '{}': {}", item->device()->str(), error.message()));
       }
+      if (item->native() == -1) continue;
+      const auto native = static_cast<std::size_t>(item->native());
+      if (item->native() < -1 || native >= sections.size() || taken[native] || sections[native].kind != SectionKind::kNativeCode)
+        corrupt(fmt::format("the device '{}' has no native code of its own where it says", item->device()->str()));
+      taken[native] = true;
+      data.sections.back().native = read_native(sections[native]);
     }
   if (const std::string defect = find_defect(data); !defect.empty()) corrupt(fmt::format("the engine is not sound: {}", defect));
   return data;
@@ -171,6 +201,29 @@ EngineData read_engine(const std::filesystem::path& path) {
   return read_engine(file->bytes(), file, path.string());
 }
 
+FileInfo describe_engine(const std::filesystem::path& path) {
+  const auto file = os::MappedFile::open(path);
+  read_engine(file->bytes(), file, path.string());  // says what is wrong
+  const auto [header, metadata] = read_metadata(file->bytes());
+  FileInfo info{header.major, header.minor, header.file_bytes, header.metadata_bytes, header.metadata_hash, {}};
+  static constexpr std::array kNames{"", "weights", "portable graph", "report", "program", "native code"};
+  for (const fb::Section* item : *metadata->sections()) {
+    SectionInfo section;
+    const bool known = item->kind() > 0 && item->kind() < kNames.size();
+    section.kind = known ? kNames[item->kind()] : fmt::format("unknown ({})", item->kind());
+    section.at = header.base() + item->offset();
+    section.bytes = item->bytes();
+    if (item->hash()) section.hash = {item->hash()->low(), item->hash()->high()};
+    info.sections.push_back(std::move(section));
+  }
+  if (metadata->devices())
+    for (const fb::Device* device : *metadata->devices()) {
+      info.sections.at(device->section()).device = device->device()->str();
+      if (device->native() >= 0) info.sections.at(static_cast<std::size_t>(device->native())).device = device->device()->str();
+    }
+  return info;
+}
+
 void check_weights(const EngineData& data) {
   for (std::size_t i = 0; i < data.blobs.size(); ++i) {
     const std::span<const std::byte> bytes = data.blob_bytes[i];
@@ -179,6 +232,10 @@ void check_weights(const EngineData& data) {
           .at_tensor(data.blobs[i].name)
           .with_remedy(kBuildAgain);
   }
+  for (const DeviceSection& section : data.sections)
+    if (const auto bytes = section.native.bytes; !bytes.empty() && hash128(bytes.data(), bytes.size()) != section.native.hash)
+      throw Error(Code::kCorruptFile, fmt::format("the native code of '{}' is damaged (its hash differs)", section.device))
+          .with_remedy("Leave it out: lathe engine strip FILE");
 }
 
 }  // namespace lathe::engine

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// See semantic_verifier.h. Checks throw a private Defect with the sentence; find_* return it.
+// See semantic_verifier.h. A condition that does not hold throws its Defect, which the functions of the header return.
 
 #include "engine/semantic_verifier.h"
 
@@ -22,14 +22,18 @@ using plan::Step;
 using plan::StepKind;
 using plan::Storage;
 
-struct Defect {
-  std::string text;
-};
+/// Lets a condition fail under its name, unless it is the one that is passed over.
+class Judge {
+ public:
+  explicit Judge(std::optional<Check> without) : without_(without) {}
+  template <class... Args>
+  void require(Check check, bool condition, fmt::format_string<Args...> format, Args&&... args) const {
+    if (!condition && without_ != check) throw Defect{check, fmt::format(format, std::forward<Args>(args)...)};
+  }
 
-template <class... Args>
-void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-  if (!condition) throw Defect{fmt::format(format, std::forward<Args>(args)...)};
-}
+ private:
+  std::optional<Check> without_;
+};
 
 /// Bytes of constant extents; false on overflow or beyond the format's limit.
 bool bytes_of(DType dtype, const Dims& dims, std::int64_t& bytes) {
@@ -44,12 +48,13 @@ bool bytes_of(DType dtype, const Dims& dims, std::int64_t& bytes) {
   return total <= static_cast<std::size_t>(kMaxSlotBytes);
 }
 
-class ProgramCheck {
+class ProgramCheck : Judge {
  public:
-  ProgramCheck(const Program& program, const std::vector<plan::Blob>& blobs) : program_(program), blobs_(blobs) {}
+  ProgramCheck(const Program& program, const std::vector<plan::Blob>& blobs, const Judge& judge) : Judge(judge), program_(program), blobs_(blobs) {}
 
   void run() {
-    require(program_.slots.size() <= kMaxItems && program_.steps.size() <= kMaxItems, "the program has more slots or steps than the format allows");
+    require(Check::kSlotCount, program_.slots.size() <= kMaxItems, "the program has more slots than the format allows");
+    require(Check::kStepCount, program_.steps.size() <= kMaxItems, "the program has more steps than the format allows");
     for (std::size_t i = 0; i < program_.slots.size(); ++i) check_slot(i);
     check_alias_cycles();
     for (std::size_t i = 0; i < program_.slots.size(); ++i) check_alias(i);
@@ -66,33 +71,35 @@ class ProgramCheck {
 
   void check_slot(std::size_t i) const {
     const Slot& s = program_.slots[i];
-    require(s.dtype != DType::kUndefined, "slot {} has no element type", i);
-    require(s.dtype != DType::kString || s.storage != Storage::kConstant, "slot {} is a constant of strings", i);
-    require(s.shape.size() <= kMaxRank, "slot {} has too many axes", i);
+    require(Check::kSlotType, s.dtype != DType::kUndefined, "slot {} has no element type", i);
+    require(Check::kStringConstant, s.dtype != DType::kString || s.storage != Storage::kConstant, "slot {} is a constant of strings", i);
+    require(Check::kSlotRank, s.shape.size() <= kMaxRank, "slot {} has too many axes", i);
     if (!s.order.empty()) {
-      require(s.order.size() == s.shape.size(), "slot {}: its memory order has {} axes, the slot {}", i, s.order.size(), s.shape.size());
+      require(Check::kOrderSize, s.order.size() == s.shape.size(), "slot {}: its memory order has {} axes, the slot {}", i, s.order.size(), s.shape.size());
       std::vector<bool> seen(s.order.size(), false);
       for (const std::int32_t axis : s.order) {
-        require(axis >= 0 && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)],
+        require(Check::kOrder, axis >= 0 && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)],
                 "slot {}: its memory order is no permutation", i);
         seen[static_cast<std::size_t>(axis)] = true;
       }
     }
     const auto dims = ir::constant_dims(s.shape);
     std::int64_t bytes = 0;
-    if (dims) require(bytes_of(s.dtype, *dims, bytes), "slot {} has the impossible shape {}", i, to_string(*dims));
+    if (dims) require(Check::kSlotBytes, bytes_of(s.dtype, *dims, bytes), "slot {} has the impossible shape {}", i, to_string(*dims));
     if (s.storage == Storage::kConstant) {
-      require(s.blob >= 0 && static_cast<std::size_t>(s.blob) < blobs_.size(), "slot {} is constant but names no weight", i);
-      require(dims.has_value() && s.order.empty(), "slot {} is constant but its shape or order is not", i);
-      require(static_cast<std::uint64_t>(bytes) <= blobs_[static_cast<std::size_t>(s.blob)].bytes, "slot {} takes {} bytes, its weight has {}", i, bytes,
-              blobs_[static_cast<std::size_t>(s.blob)].bytes);
+      require(Check::kConstantBlob, s.blob >= 0 && static_cast<std::size_t>(s.blob) < blobs_.size(), "slot {} is constant but names no weight", i);
+      require(Check::kConstantShape, dims.has_value(), "slot {} is constant but its shape is not", i);
+      require(Check::kConstantOrder, s.order.empty(), "slot {} is constant but not row-major", i);
+      require(Check::kConstantBytes, static_cast<std::uint64_t>(bytes) <= blobs_[static_cast<std::size_t>(s.blob)].bytes,
+              "slot {} takes {} bytes, its weight has {}", i, bytes, blobs_[static_cast<std::size_t>(s.blob)].bytes);
     } else {
-      require(s.blob == -1, "slot {} names a weight but is not constant", i);
+      require(Check::kStrayBlob, s.blob == -1, "slot {} names a weight but is not constant", i);
     }
     if (s.storage == Storage::kAlias) {
-      require(is_slot(s.parent), "slot {} is a part of slot {}, which does not exist", i, s.parent);
+      require(Check::kAliasParent, is_slot(s.parent), "slot {} is a part of slot {}, which does not exist", i, s.parent);
     } else {
-      require(s.parent == -1 && s.alias_axis == -1, "slot {} has a parent but is no alias", i);
+      require(Check::kStrayParent, s.parent == -1, "slot {} has a parent but is no alias", i);
+      require(Check::kStrayAxis, s.alias_axis == -1, "slot {} is sliced along axis {} but is no alias", i, s.alias_axis);
     }
   }
 
@@ -108,10 +115,10 @@ class ProgramCheck {
         path.push_back(at);
         if (program_.slots[at].storage != Storage::kAlias) break;
         at = static_cast<std::size_t>(program_.slots[at].parent);
-        require(state[at] != 1, "slot {} is an alias of itself", at);
+        require(Check::kAliasCycle, state[at] != 1, "slot {} is an alias of itself", at);
       }
       // Resolving recurses along the chain, so its length is bounded too.
-      require(path.size() <= 10'000, "slot {} stands at the end of a chain of aliases that is too long", i);
+      require(Check::kAliasChain, path.size() <= kMaxAliasChain, "slot {} stands at the end of a chain of aliases that is too long", i);
       for (const std::size_t done : path) state[done] = 2;
     }
   }
@@ -120,27 +127,29 @@ class ProgramCheck {
     const Slot& s = program_.slots[i];
     if (s.storage != Storage::kAlias) return;
     const Slot& parent = slot(s.parent);
-    require(s.dtype == parent.dtype, "slot {} is a part of slot {} but has another element type", i, s.parent);
-    require(s.space == parent.space, "slot {} is a part of slot {} but lies in another memory", i, s.parent);
+    require(Check::kAliasType, s.dtype == parent.dtype, "slot {} is a part of slot {} but has another element type", i, s.parent);
+    require(Check::kAliasSpace, s.space == parent.space, "slot {} is a part of slot {} but lies in another memory", i, s.parent);
     const auto dims = ir::constant_dims(s.shape), outer = ir::constant_dims(parent.shape);
     if (s.alias_axis == -1) {
       if (!dims || !outer) return;
       std::int64_t a = 0, b = 0;
       bytes_of(s.dtype, *dims, a);
       bytes_of(parent.dtype, *outer, b);
-      require(a == b, "slot {} is a view of slot {} but has another size", i, s.parent);
+      require(Check::kViewSize, a == b, "slot {} is a view of slot {} but has another size", i, s.parent);
       return;
     }
-    require(dtype_bits(s.dtype) >= 8, "slot {} is a slice of a packed type", i);
-    require(s.alias_axis >= 0 && static_cast<std::size_t>(s.alias_axis) < parent.shape.size() && s.shape.size() == parent.shape.size(),
+    require(Check::kSlicePacked, dtype_bits(s.dtype) >= 8, "slot {} is a slice of a packed type", i);
+    require(Check::kSliceAxis, s.alias_axis >= 0 && static_cast<std::size_t>(s.alias_axis) < parent.shape.size(),
             "slot {} is a slice along axis {}, which its parent lacks", i, s.alias_axis);
+    require(Check::kSliceRank, s.shape.size() == parent.shape.size(), "slot {} is a slice but has another number of axes than its parent", i);
     for (std::size_t axis = 0; axis < s.shape.size(); ++axis) {
       const auto inner = s.shape[axis].constant(), whole = parent.shape[axis].constant(), offset = s.alias_offset.constant();
       if (axis == static_cast<std::size_t>(s.alias_axis)) {
-        if (offset) require(*offset >= 0, "slot {} begins before the slot that it is a slice of", i);
-        if (inner && whole && offset) require(*inner <= *whole && *offset <= *whole - *inner, "slot {} reaches beyond the slot that it is a slice of", i);
+        if (offset) require(Check::kSliceBegin, *offset >= 0, "slot {} begins before the slot that it is a slice of", i);
+        if (inner && whole && offset)
+          require(Check::kSliceEnd, *inner <= *whole && *offset <= *whole - *inner, "slot {} reaches beyond the slot that it is a slice of", i);
       } else if (inner && whole) {
-        require(*inner == *whole, "slot {} is a slice along axis {} but differs on axis {}", i, s.alias_axis, axis);
+        require(Check::kSliceExtent, *inner == *whole, "slot {} is a slice along axis {} but differs on axis {}", i, s.alias_axis, axis);
       }
     }
   }
@@ -154,23 +163,25 @@ class ProgramCheck {
     std::vector<int> named(program_.slots.size(), 0);
     std::set<std::string_view> names;
     for (const plan::Io& io : program_.inputs) {
-      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kInput && slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory",
-              io.name);
-      require(is_utf8(io.name), "the name of input {} is no UTF-8 text", io.slot);
-      require(names.insert(io.name).second, "two inputs are called '{}'", io.name);
-      require(io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()), "input '{}' is given to an output that does not exist",
-              io.name);
+      require(Check::kInputSlot, is_slot(io.slot), "input '{}' has the slot {}, which does not exist", io.name, io.slot);
+      require(Check::kInputStorage, slot(io.slot).storage == Storage::kInput, "input '{}' has no slot for the caller's memory", io.name);
+      require(Check::kInputOrder, slot(io.slot).order.empty(), "input '{}' is not row-major", io.name);
+      require(Check::kInputText, is_utf8(io.name), "the name of input {} is no UTF-8 text", io.slot);
+      require(Check::kInputName, names.insert(io.name).second, "two inputs are called '{}'", io.name);
+      require(Check::kDonation, io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()),
+              "input '{}' is given to an output that does not exist", io.name);
       ++named[static_cast<std::size_t>(io.slot)];
     }
     for (const plan::Io& io : program_.outputs) {
-      require(is_utf8(io.name), "the name of output {} is no UTF-8 text", io.slot);
-      require(is_slot(io.slot) && slot(io.slot).storage == Storage::kOutput && slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory",
-              io.name);
+      require(Check::kOutputSlot, is_slot(io.slot), "output '{}' has the slot {}, which does not exist", io.name, io.slot);
+      require(Check::kOutputStorage, slot(io.slot).storage == Storage::kOutput, "output '{}' has no slot for the caller's memory", io.name);
+      require(Check::kOutputOrder, slot(io.slot).order.empty(), "output '{}' is not row-major", io.name);
+      require(Check::kOutputText, is_utf8(io.name), "the name of output {} is no UTF-8 text", io.slot);
       ++named[static_cast<std::size_t>(io.slot)];
     }
     for (std::size_t i = 0; i < program_.slots.size(); ++i) {
       const bool callers = program_.slots[i].storage == Storage::kInput || program_.slots[i].storage == Storage::kOutput;
-      require(named[i] == (callers ? 1 : 0), "slot {} is named {} times as input or output", i, named[i]);
+      require(Check::kInterface, named[i] == (callers ? 1 : 0), "slot {} is named {} times as input or output", i, named[i]);
     }
   }
 
@@ -187,47 +198,50 @@ class ProgramCheck {
       for (const ir::Dim& dim : program_.slots[i].shape)
         if (!dim.is_constant()) dim.collect_symbols(used);
       if (!program_.slots[i].alias_offset.is_constant()) program_.slots[i].alias_offset.collect_symbols(used);
-      for (const std::string& symbol : used) require(bound.count(symbol) > 0, "slot {} depends on the symbol '{}', which nothing binds", i, symbol);
+      for (const std::string& symbol : used)
+        require(Check::kUnboundSymbol, bound.count(symbol) > 0, "slot {} depends on the symbol '{}', which nothing binds", i, symbol);
     }
     std::set<std::string_view> names;
     for (const plan::SymbolHint& hint : program_.symbols) {
-      require(names.insert(hint.symbol).second, "the symbol '{}' is listed twice", hint.symbol);
-      require(hint.min >= 0 && hint.opt >= -1 && hint.max >= -1 && (hint.max < 0 || (hint.min <= hint.max && hint.opt <= hint.max)) &&
-                  (hint.opt < 0 || hint.min <= hint.opt),
-              "the range of the symbol '{}' is empty", hint.symbol);
+      require(Check::kSymbolTwice, names.insert(hint.symbol).second, "the symbol '{}' is listed twice", hint.symbol);
+      const auto range = [&](Check check, bool fits) { require(check, fits, "the range of the symbol '{}' is empty", hint.symbol); };
+      range(Check::kSymbolMin, hint.min >= 0);
+      range(Check::kSymbolOpt, hint.opt >= -1 && (hint.opt < 0 || hint.min <= hint.opt));
+      range(Check::kSymbolMax, hint.max >= -1 && (hint.max < 0 || (hint.min <= hint.max && hint.opt <= hint.max)));
     }
   }
 
   void check_step(std::size_t i) const {
     const Step& step = program_.steps[i];
     const auto name = [&] { return fmt::format("step {} ('{}')", i, step.label); };
-    for (const SlotId id : step.inputs) require(id == -1 || is_slot(id), "{} reads slot {}, which does not exist", name(), id);
+    for (const SlotId id : step.inputs) require(Check::kStepInput, id == -1 || is_slot(id), "{} reads slot {}, which does not exist", name(), id);
     for (const SlotId id : step.outputs) {
-      require(id == -1 || is_slot(id), "{} writes slot {}, which does not exist", name(), id);
+      require(Check::kStepOutput, id == -1 || is_slot(id), "{} writes slot {}, which does not exist", name(), id);
       if (id == -1) continue;
       const Storage storage = slot(root(id)).storage;
-      require(storage == Storage::kArena || storage == Storage::kOutput, "{} writes slot {}, which is {}", name(), id,
+      require(Check::kStepTarget, storage == Storage::kArena || storage == Storage::kOutput, "{} writes slot {}, which is {}", name(), id,
               storage == Storage::kConstant ? "constant" : "an input");
     }
     for (const plan::BlobId id : step.weights)
-      require(id >= 0 && static_cast<std::size_t>(id) < blobs_.size(), "{} reads the weight {}, which does not exist", name(), id);
+      require(Check::kStepWeight, id >= 0 && static_cast<std::size_t>(id) < blobs_.size(), "{} reads the weight {}, which does not exist", name(), id);
     std::size_t regions = 0;
     switch (step.kind) {
       case StepKind::kKernel:
       case StepKind::kCopy:
-      case StepKind::kHostOp: require(!step.kernel.empty(), "{} names no kernel", name()); break;
+      case StepKind::kHostOp: require(Check::kKernelName, !step.kernel.empty(), "{} names no kernel", name()); break;
       case StepKind::kView: break;
       case StepKind::kCall:
       case StepKind::kLoop: regions = 1; break;
       case StepKind::kBranch: regions = 2; break;
-      case StepKind::kReadSize: require(!step.read_symbol.empty(), "{} binds no symbol", name()); break;
+      case StepKind::kReadSize: require(Check::kReadSymbol, !step.read_symbol.empty(), "{} binds no symbol", name()); break;
     }
     if (step.kind == StepKind::kCopy)
-      require(step.inputs.size() == 1 && step.outputs.size() == 1 && step.inputs[0] >= 0 && step.outputs[0] >= 0, "{} is a copy without source or target",
-              name());
-    require(step.regions.size() == regions, "{} has {} subprograms, its kind needs {}", name(), step.regions.size(), regions);
+      require(Check::kCopyForm, step.inputs.size() == 1 && step.outputs.size() == 1 && step.inputs[0] >= 0 && step.outputs[0] >= 0,
+              "{} is a copy without source or target", name());
+    require(Check::kRegionCount, step.regions.size() == regions, "{} has {} subprograms, its kind needs {}", name(), step.regions.size(), regions);
     for (const std::int32_t region : step.regions)
-      require(region >= 0 && static_cast<std::size_t>(region) < program_.subprograms.size(), "{} runs the subprogram {}, which does not exist", name(), region);
+      require(Check::kRegion, region >= 0 && static_cast<std::size_t>(region) < program_.subprograms.size(), "{} runs the subprogram {}, which does not exist",
+              name(), region);
   }
 
   /// Nothing is read before something was written there.
@@ -239,78 +253,93 @@ class ProgramCheck {
         if (id == -1) continue;
         const SlotId from = root(id);
         const Storage storage = slot(from).storage;
-        require(storage == Storage::kInput || storage == Storage::kConstant || written[static_cast<std::size_t>(from)],
+        require(Check::kReadBeforeWrite, storage == Storage::kInput || storage == Storage::kConstant || written[static_cast<std::size_t>(from)],
                 "step {} ('{}') reads slot {} before anything wrote it", i, step.label, id);
       }
       for (const SlotId id : step.outputs)
         if (id != -1) written[static_cast<std::size_t>(root(id))] = true;
     }
-    for (const plan::Io& io : program_.outputs) require(written[static_cast<std::size_t>(io.slot)], "nothing writes the output '{}'", io.name);
+    for (const plan::Io& io : program_.outputs)
+      require(Check::kOutputWritten, written[static_cast<std::size_t>(io.slot)], "nothing writes the output '{}'", io.name);
   }
 
   void check_segments() const {
     std::int64_t next = 0;
     for (const plan::Segment& segment : program_.segments) {
-      require(segment.first_step == next && segment.step_count >= 0, "the segments do not cover the steps in order");
+      require(Check::kSegment, segment.first_step == next && segment.step_count >= 0, "the segments do not cover the steps in order");
       next += segment.step_count;
     }
-    require(next == static_cast<std::int64_t>(program_.steps.size()), "the segments do not cover the steps in order");
+    require(Check::kSegmentsEnd, next == static_cast<std::int64_t>(program_.steps.size()), "the segments do not cover the steps in order");
   }
 
   const Program& program_;
   const std::vector<plan::Blob>& blobs_;
 };
 
-void check_program(const Program& program, const std::vector<plan::Blob>& blobs, int depth) {
-  require(depth <= kMaxNesting, "subprograms are nested too deeply");
-  ProgramCheck(program, blobs).run();
-  for (const Program& sub : program.subprograms) check_program(sub, blobs, depth + 1);
+void check_program(const Program& program, const std::vector<plan::Blob>& blobs, const Judge& judge, int depth) {
+  judge.require(Check::kNesting, depth <= kMaxNesting, "subprograms are nested too deeply");
+  ProgramCheck(program, blobs, judge).run();
+  for (const Program& sub : program.subprograms) check_program(sub, blobs, judge, depth + 1);
 }
 
-void check_blobs(const std::vector<plan::Blob>& blobs) {
-  require(blobs.size() <= kMaxItems, "the engine has more weights than the format allows");
+void check_blobs(const std::vector<plan::Blob>& blobs, const Judge& judge) {
+  judge.require(Check::kBlobCount, blobs.size() <= kMaxItems, "the engine has more weights than the format allows");
   for (std::size_t i = 0; i < blobs.size(); ++i) {
     const plan::Blob& blob = blobs[i];
     for (const plan::BlobId source : blob.sources)
-      require(source >= -1 && source < static_cast<std::int64_t>(i), "weight {} is made from the weight {}, which does not come before it", i, source);
+      judge.require(Check::kBlobSource, source >= -1 && source < static_cast<std::int64_t>(i),
+                    "weight {} is made from the weight {}, which does not come before it", i, source);
     if (!blob.pack.empty()) continue;
     std::int64_t bytes = 0;
-    require(blob.sources.empty(), "weight {} has sources but no recipe", i);
-    require(blob.dims.size() <= kMaxRank && bytes_of(blob.dtype, blob.dims, bytes), "weight {} has an impossible shape", i);
-    require(static_cast<std::uint64_t>(bytes) == blob.bytes, "weight {} ('{}') has {} bytes, its shape takes {}", i, blob.name, blob.bytes, bytes);
+    judge.require(Check::kRawSources, blob.sources.empty(), "weight {} has sources but no recipe", i);
+    judge.require(Check::kRawRank, blob.dims.size() <= kMaxRank, "weight {} has too many axes", i);
+    judge.require(Check::kRawShape, bytes_of(blob.dtype, blob.dims, bytes), "weight {} has an impossible shape", i);
+    judge.require(Check::kRawBytes, static_cast<std::uint64_t>(bytes) == blob.bytes, "weight {} ('{}') has {} bytes, its shape takes {}", i, blob.name,
+                  blob.bytes, bytes);
   }
 }
 
 template <class F>
-std::string first_defect(F&& check) {
+std::optional<Defect> catch_defect(F&& check) {
   try {
     check();
-  } catch (const Defect& defect) {
-    return defect.text;
+  } catch (Defect& defect) {
+    return std::move(defect);
   }
-  return {};
+  return std::nullopt;
+}
+
+bool same_names(const std::vector<plan::Io>& a, const std::vector<plan::Io>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const plan::Io& x, const plan::Io& y) { return x.name == y.name; });
 }
 
 }  // namespace
 
 std::string find_program_defect(const Program& program, const std::vector<plan::Blob>& blobs) {
-  return first_defect([&] { check_program(program, blobs, 0); });
+  const auto defect = catch_defect([&] { check_program(program, blobs, Judge({}), 0); });
+  return defect ? defect->text : std::string();
 }
 
 std::string find_defect(const EngineData& data) {
-  return first_defect([&] {
-    require(!data.sections.empty(), "the engine has no program");
-    check_blobs(data.blobs);
+  const std::optional<Defect> defect = first_defect(data);
+  return defect ? defect->text : std::string();
+}
+
+std::optional<Defect> first_defect(const EngineData& data, std::optional<Check> without) {
+  const Judge judge(without);
+  return catch_defect([&] {
+    judge.require(Check::kPrograms, !data.sections.empty(), "the engine has no program");
+    check_blobs(data.blobs, judge);
     for (const DeviceSection& section : data.sections) {
-      const std::string defect = find_program_defect(section.program, data.blobs);
-      require(defect.empty(), "device '{}': {}", section.device, defect);
+      try {
+        check_program(section.program, data.blobs, judge, 0);
+      } catch (Defect& defect) {
+        throw Defect{defect.check, fmt::format("device '{}': {}", section.device, defect.text)};
+      }
       // All sections stand for one model: the caller must not see which one runs.
       const auto& first = data.sections.front().program;
-      const auto same = [](const std::vector<plan::Io>& a, const std::vector<plan::Io>& b) {
-        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const plan::Io& x, const plan::Io& y) { return x.name == y.name; });
-      };
-      require(same(section.program.inputs, first.inputs) && same(section.program.outputs, first.outputs),
-              "device '{}' has other inputs or outputs than device '{}'", section.device, data.sections.front().device);
+      judge.require(Check::kSameInterface, same_names(section.program.inputs, first.inputs) && same_names(section.program.outputs, first.outputs),
+                    "device '{}' has other inputs or outputs than device '{}'", section.device, data.sections.front().device);
     }
   });
 }

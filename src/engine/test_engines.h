@@ -10,6 +10,7 @@
 
 #include "base/tensor.h"
 #include "engine/engine_data.h"
+#include "engine/native_code.h"
 #include "ir/text.h"
 
 namespace lathe::engine::test {
@@ -91,6 +92,44 @@ inline EngineData concat_engine() {
   return data;
 }
 
+/// The least that is an ELF file for CUDA: a header and one section, the names.
+inline std::vector<std::byte> tiny_cubin(std::byte filling = std::byte{0}) {
+  std::vector<std::byte> file(64 + 64 + 16, filling);
+  const auto put = [&](std::size_t at, std::uint64_t value, int bytes) {
+    for (int i = 0; i < bytes; ++i) file[at + static_cast<std::size_t>(i)] = static_cast<std::byte>(value >> (8 * i));
+  };
+  std::fill_n(file.begin(), 128, std::byte{0});
+  std::memcpy(file.data(),
+              "\x7f"
+              "ELF\x02\x01\x01",
+              7);
+  put(18, 190, 2);  // machine
+  put(40, 64, 8);   // sections
+  put(52, 64, 2);
+  put(58, 64, 2);
+  put(60, 1, 2);
+  put(64 + 4, 3, 4);     // a table of names,
+  put(64 + 24, 128, 8);  // which lies here
+  put(64 + 32, 16, 8);
+  file[128] = file[143] = std::byte{0};
+  return file;
+}
+
+inline trust::PrivateKey test_key(char digit = '1') { return trust::PrivateKey::parse("lathe-private-key-1 " + std::string(64, digit)); }
+
+/// Gives a section native code of two images, signed by test_key().
+inline void add_native(EngineData& data, std::size_t section) {
+  const std::vector<std::byte> a = tiny_cubin(), b = tiny_cubin(std::byte{7});
+  std::vector<NativeImage> images{{trust::digest(a), "sm_90a", a}, {trust::digest(b), "sm_90a", b}};
+  auto bytes = std::make_shared<const std::vector<std::byte>>(pack_native(std::move(images)));
+  NativeCode& native = data.sections.at(section).native;
+  native.bytes = *bytes;
+  native.hash = hash128(bytes->data(), bytes->size());
+  native.signatures.clear();
+  sign_native(native, test_key());
+  data.owners.push_back(std::move(bytes));
+}
+
 /// Every kind of parameter and every field of a program, with values that differ from the defaults. Sound, but not to be run.
 inline EngineData rich_engine() {
   EngineData data = concat_engine();
@@ -155,6 +194,7 @@ inline EngineData rich_engine() {
   second.needs = "avx2";
   second.description = "a machine";
   data.sections.insert(data.sections.begin(), second);
+  add_native(data, 0);
   return data;
 }
 

@@ -47,6 +47,7 @@ struct Section {
   std::span<const std::byte> bytes;  // empty for weights, which are written blob by blob
   std::uint64_t size = 0, offset = 0;
   Hash128 hash;
+  const NativeCode* native = nullptr;  // whose bytes these are
 };
 
 /// Blobs in the order of writing; equal bytes once.
@@ -104,6 +105,17 @@ WeightLayout lay_out(const EngineData& data) {
 
 std::span<const std::byte> finish(flatbuffers::FlatBufferBuilder& builder) { return std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())); }
 
+std::unique_ptr<fb::SignatureT> pack_signature(const trust::Signature& signature) {
+  const auto bytes = [](std::span<const std::byte> from) {
+    const auto* first = reinterpret_cast<const std::uint8_t*>(from.data());
+    return std::vector<std::uint8_t>(first, first + from.size());
+  };
+  auto item = std::make_unique<fb::SignatureT>();
+  item->key = bytes(signature.key.bytes);
+  item->value = bytes(signature.bytes);
+  return item;
+}
+
 std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightLayout& weights, const std::vector<Section>& sections) {
   auto out = std::make_unique<fb::EngineT>();
   out->producer = data.producer;
@@ -115,6 +127,8 @@ std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightL
     item->offset = section.offset;
     item->bytes = section.size;
     item->hash = std::make_unique<fb::Hash>(section.hash.low, section.hash.high);
+    if (section.native)
+      for (const trust::Signature& signature : section.native->signatures) item->signatures.push_back(pack_signature(signature));
     out->sections.push_back(std::move(item));
   }
   for (const DeviceSection& device : data.sections) {
@@ -123,6 +137,8 @@ std::unique_ptr<fb::EngineT> pack_metadata(const EngineData& data, const WeightL
     item->needs = device.needs;
     item->description = device.description;
     item->section = next_program++;  // programs are the first sections
+    for (std::size_t i = 0; i < sections.size(); ++i)
+      if (sections[i].native == &device.native) item->native = static_cast<std::int32_t>(i);
     out->devices.push_back(std::move(item));
   }
   for (std::size_t i = 0; i < data.blobs.size(); ++i) {
@@ -167,13 +183,15 @@ void write_to(const EngineData& data, MakeSink&& make_sink) {
   std::vector<Section> sections;
   for (std::size_t i = 0; i < data.sections.size(); ++i) {
     programs[i].Finish(fb::Program::Pack(programs[i], pack_program(data.sections[i].program).get()));
-    sections.push_back({SectionKind::kProgram, finish(programs[i]), 0, 0, {}});
+    sections.push_back({SectionKind::kProgram, finish(programs[i]), 0, 0, {}, nullptr});
   }
   const auto text = [](const std::string& from) { return std::as_bytes(std::span(from.data(), from.size())); };
-  sections.push_back({SectionKind::kPortableGraph, text(data.portable_graph), 0, 0, {}});
-  sections.push_back({SectionKind::kReport, text(data.report_json), 0, 0, {}});
+  sections.push_back({SectionKind::kPortableGraph, text(data.portable_graph), 0, 0, {}, nullptr});
+  sections.push_back({SectionKind::kReport, text(data.report_json), 0, 0, {}, nullptr});
+  for (const DeviceSection& device : data.sections)
+    if (!device.native.bytes.empty()) sections.push_back({SectionKind::kNativeCode, device.native.bytes, 0, 0, {}, &device.native});
   const WeightLayout weights = lay_out(data);
-  sections.push_back({SectionKind::kWeights, {}, weights.size, 0, {}});
+  sections.push_back({SectionKind::kWeights, {}, weights.size, 0, {}, nullptr});
   std::uint64_t end = 0;
   for (Section& section : sections) {
     if (section.kind != SectionKind::kWeights) {

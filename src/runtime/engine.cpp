@@ -10,6 +10,7 @@
 
 #include "backend/cpu/features.h"
 #include "base/log.h"
+#include "engine/native_code.h"
 #include "lathe/status.h"
 #include "plan/kernel.h"
 
@@ -36,6 +37,17 @@ std::string unfit_step(const plan::Program& program) {
   return {};
 }
 
+/// Hands native code that this user trusts to the device; what may not run is made again where it is needed. Returns the line about it.
+std::string offer_native(const engine::NativeCode& native, cuda::Device& device) {
+  engine::OpenedNative opened = engine::open_native(native);
+  if (opened.ignored) log(LogLevel::kWarning, "{}", opened.note);
+  if (opened.images.empty()) return std::move(opened.note);
+  std::vector<cuda::Device::Image> images;
+  for (engine::NativeImage& image : opened.images) images.push_back({image.key, std::move(image.arch), image.code});
+  device.offer_code(images, std::move(opened.owner));
+  return std::move(opened.note);
+}
+
 }  // namespace
 
 std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section, int ordinal) {
@@ -57,6 +69,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
       engine->section_ = &candidate;
       engine->cuda_ = std::make_unique<const CudaEngine>(engine->data_, candidate.program, ordinal);
       engine->note_ = fmt::format("{} ({})", candidate.device, engine->cuda_->device()->info().name);
+      engine->native_note_ = offer_native(candidate.native, *engine->cuda_->device());
       return engine;
     }
     if (candidate.device.rfind("cpu", 0) != 0) continue;
@@ -77,8 +90,9 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
       continue;
     }
     engine->section_ = &candidate;
-    engine->note_ = refused.empty() ? fmt::format("{} ({})", candidate.device, candidate.needs.empty() ? "any CPU" : candidate.needs)
-                                    : fmt::format("{} (any CPU): {}; build again here for full speed", candidate.device, refused);
+    const std::string_view level = candidate.needs.empty() ? "any CPU" : std::string_view(candidate.needs);
+    engine->note_ = refused.empty() ? fmt::format("{} ({})", candidate.device, level)
+                                    : fmt::format("{} ({}): {}; build again here for full speed", candidate.device, level, refused);
     if (!refused.empty()) log(LogLevel::kWarning, "the engine runs on its section {}", engine->note_);
     return engine;
   }

@@ -24,6 +24,8 @@ class Engine {
   const plan::Program& program() const noexcept { return section_->program; }
   /// "cpu (avx512bf16)", or the generic one and why the tuned one does not fit.
   const std::string& section_note() const noexcept { return note_; }
+  /// Of a section for a GPU with native code: who signed it, or why it is ignored; "" where there is none.
+  const std::string& native_note() const noexcept { return native_note_; }
   std::span<const std::byte> blob(plan::BlobId id) const { return data_.blob_bytes.at(static_cast<std::size_t>(id)); }
   /// Where kernels of the section find a blob: on the section's device.
   const void* address(plan::BlobId id) const { return cuda_ ? cuda_->blob(id) : blob(id).data(); }
@@ -34,7 +36,7 @@ class Engine {
  private:
   engine::EngineData data_;
   const engine::DeviceSection* section_ = nullptr;
-  std::string note_;
+  std::string note_, native_note_;
   std::unique_ptr<const CudaEngine> cuda_;
 };
 

@@ -40,15 +40,17 @@ void write_file(const std::filesystem::path& path, std::span<const std::byte> co
 
 }  // namespace
 
-std::string code_key(std::string_view source, const std::string& arch) {
-  const std::string text = arch + "\n" + std::string(source);
-  return hash128(text.data(), text.size()).hex();
+CodeKey code_key(std::string_view source, const std::string& arch) {
+  // All that the code depends on; options of the compiler, should there ever be any, belong here.
+  std::string text = "region\n" + arch + "\n";
+  text += source;
+  return trust::digest(std::as_bytes(std::span(text)));
 }
 
-std::vector<std::byte> cached_code(std::string_view source, const std::string& arch) {
+std::vector<std::byte> cached_code(std::string_view source, const std::string& arch, const CodeKey& key) {
   std::filesystem::path path;
   try {
-    path = os::cache_dir() / "cuda" / (code_key(source, arch) + ".cubin");
+    path = os::cache_dir() / "cuda" / (trust::hex(key) + ".cubin");
     if (std::vector<std::byte> code = read_file(path); !code.empty()) return code;
   } catch (const std::exception& error) {
     log(LogLevel::kWarning, "the cache of compiled GPU code cannot be read: {}", error.what());

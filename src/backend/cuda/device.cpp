@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "backend/cuda/code_cache.h"
+#include "base/log.h"
 
 namespace lathe::cuda {
 namespace {
@@ -143,12 +143,52 @@ std::shared_ptr<const Module> Device::load_module(std::string_view key, std::spa
 }
 
 std::shared_ptr<const Module> Device::compiled_module(std::string_view source) {
-  const std::string arch = info_.compile_arch(), key = code_key(source, arch);
+  const std::string arch = info_.compile_arch();
+  const CodeKey key = code_key(source, arch);
+  const std::string name = "region " + trust::hex(key);
+  std::span<const std::byte> offered;
   {
     const std::lock_guard lock(mutex_);
-    if (const auto found = modules_.find(key); found != modules_.end()) return found->second;
+    if (const auto found = modules_.find(name); found != modules_.end()) return found->second;
+    if (const auto found = offered_.find(key); found != offered_.end()) offered = found->second;
   }
-  return load_module(key, cached_code(source, arch));  // compiles without the lock: other threads go on
+  const auto keep = [&](std::span<const std::byte> image) {
+    const std::lock_guard lock(mutex_);
+    if (keep_code_) kept_.emplace(key, std::vector<std::byte>(image.begin(), image.end()));
+  };
+  if (!offered.empty()) {
+    try {
+      auto module = load_module(name, offered);
+      keep(offered);
+      return module;
+    } catch (const Error& error) {
+      if (error.code() == Code::kOutOfMemory) throw;
+      log(LogLevel::kWarning, "the driver refuses native code of the engine, which is compiled anew: {}", error.what());
+    }
+  }
+  const std::vector<std::byte> image = cached_code(source, arch, key);  // compiles without the lock: other threads go on
+  auto module = load_module(name, image);
+  keep(image);
+  return module;
+}
+
+void Device::offer_code(std::span<const Image> list, std::shared_ptr<const void> owner) {
+  const std::lock_guard lock(mutex_);
+  offered_owners_.push_back(std::move(owner));
+  for (const Image& image : list)
+    if (image.arch == info_.compile_arch()) offered_.insert_or_assign(image.key, image.code);
+}
+
+void Device::keep_code() {
+  const std::lock_guard lock(mutex_);
+  keep_code_ = true;
+}
+
+std::vector<Device::Image> Device::kept_code() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Image> list;
+  for (const auto& [key, image] : kept_) list.push_back({key, info_.compile_arch(), image});
+  return list;
 }
 
 std::shared_ptr<void> Device::companion(std::string_view name, const std::function<std::shared_ptr<void>()>& make) {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/cuda/code_cache.h"
 #include "backend/cuda/driver.h"
 #include "backend/cuda/module.h"
 
@@ -60,8 +61,20 @@ class Device {
   bool has_builtin_module(std::string_view name) const noexcept { return choose_embedded(name, info_.major, info_.minor) != nullptr; }
   /// A module made elsewhere, loaded once for equal keys.
   std::shared_ptr<const Module> load_module(std::string_view key, std::span<const std::byte> image);
-  /// The module of a source that Lathe wrote (code_cache.h), compiled and loaded once.
+  /// The module of a source that Lathe wrote: of the code that was offered, else cached or compiled (code_cache.h). Loaded once.
   std::shared_ptr<const Module> compiled_module(std::string_view source);
+  /// Machine code of one source for one architecture.
+  struct Image {
+    CodeKey key;
+    std::string arch;
+    std::span<const std::byte> code;
+  };
+  /// Code that need not be compiled; `owner` keeps the images. Whoever offers answers for it.
+  void offer_code(std::span<const Image> list, std::shared_ptr<const void> owner);
+  /// From now on the code of every source that is asked for is kept.
+  void keep_code();
+  /// What was kept, for compile_arch(); views that live as long as the device.
+  std::vector<Image> kept_code() const;
   /// What a library keeps for this device (its handle), made by the first call of a name with the device's context current, destroyed before
   /// the device is closed.
   std::shared_ptr<void> companion(std::string_view name, const std::function<std::shared_ptr<void>()>& make);
@@ -72,13 +85,17 @@ class Device {
   DeviceInfo info_;
   DeviceId id_;
   ContextHandle context_ = nullptr;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<const Module>, std::less<>> modules_;
   struct Known {
     Function function;
     std::size_t shared_bytes = 0;
   };
   std::map<std::string, Known, std::less<>> functions_;
+  std::map<CodeKey, std::span<const std::byte>> offered_;
+  std::vector<std::shared_ptr<const void>> offered_owners_;
+  bool keep_code_ = false;
+  std::map<CodeKey, std::vector<std::byte>> kept_;
   std::mutex companions_mutex_;
   std::map<std::string, std::shared_ptr<void>, std::less<>> companions_;
 };
