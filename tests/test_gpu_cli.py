@@ -14,7 +14,8 @@ import models
 from zoo import absent, build_dir, program
 
 FAKE = build_dir() / "tests" / "liblathe_fake_cuda.so"
-BUILD = ["--device", "cuda", "--budget", "0", "--no-verify", "--no-cache", "-q"]
+# Without native code: here what is compiled is asked for (tests/test_engine_cli.py has the other).
+BUILD = ["--device", "cuda", "--budget", "0", "--no-verify", "--no-cache", "--no-native", "-q"]
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,7 @@ typedef struct lathe_build_config {
   lathe_progress_fn progress;      /* may be NULL */
   void* progress_user;             /* first argument of `progress` */
   const char* libraries;           /* NVIDIA's that steps on cuda may depend on: "none", "cublaslt", "cudnn", "cublaslt,cudnn" */
+  int32_t native;                  /* 1: on cuda keep machine code of fused regions in the engine, signed by this user's key */
 } lathe_build_config;
 
 /* An input or output as the model declares it. */

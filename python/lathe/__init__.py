@@ -61,6 +61,7 @@ def build(
     progress: Progress | None = None,
     inputs: Sequence[Any] | None = None,
     libraries: str = "cublaslt",
+    native: bool = True,
 ) -> Engine:
     """Builds an engine: reads, simplifies, times candidates, verifies.
 
@@ -74,6 +75,7 @@ def build(
     verify: hold the engine against the reference execution of the model as read, and raise when it disagrees.
     cache: read and write this machine's tuning cache.
     libraries: NVIDIA's that steps on "cuda" may depend on, where found and worth their loading: "none", "cublaslt", "cudnn" or "cublaslt,cudnn".
+    native: on "cuda" keep the machine code of fused regions in the engine, signed by this user's own key (``lathe engine``).
     progress: called as progress(phase, done, total, seconds_left or None); return False to cancel. Ctrl-C cancels too.
 
     Raises Error with code "invalid_model", "unsupported" (an operator that Lathe lacks), "invalid_argument", "verification", "machine" (``device``
@@ -81,7 +83,7 @@ def build(
     """
     ranges, seconds = _ranges(shapes), _seconds(budget)
     with _Source(model, inputs, verify) as source:
-        return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress, libraries)
+        return _lathe.build(source, device, precision, ranges, exact, seconds, verify, cache, progress, libraries, native)
 
 
 def check(model: Any, *, base_dir: str | os.PathLike = "") -> CheckReport:

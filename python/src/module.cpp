@@ -442,7 +442,7 @@ EngineObject* load(nb::handle file, const std::string& device) {
 
 /// `model`: a path, bytes, or a Network.
 EngineObject* build_engine(nb::handle model, const std::string& device, const std::string& precision, const nb::dict& shapes, bool exact, double budget,
-                           bool verify, bool cache, nb::object callback, const std::string& libraries) {
+                           bool verify, bool cache, nb::object callback, const std::string& libraries, bool native) {
   const NetworkObject* network = nb::isinstance<NetworkObject>(model) ? nb::cast<NetworkObject*>(model) : nullptr;
   const Source source = network ? Source() : source_of(model);
   BuildConfig config;
@@ -454,6 +454,7 @@ EngineObject* build_engine(nb::handle model, const std::string& device, const st
   config.verify = verify;
   config.use_cache = cache;
   config.libraries = libraries;
+  config.native = native;
   PythonProgress progress(std::move(callback));
   config.progress = &progress;
   try {
@@ -612,6 +613,9 @@ NB_MODULE(_lathe, m) {
       .def_prop_ro(
           "section", [](const EngineObject& self) { return as_utf8(self.engine.section()); },
           "The section in use, and why: tuned for this machine, or the generic one.")
+      .def_prop_ro(
+          "native_code", [](const EngineObject& self) { return as_utf8(self.engine.native_code()); },
+          "On a GPU: who signed the file's machine code, or why it is ignored; empty where it has none.")
       .def_prop_ro("ranges", &ranges_of_symbols, "{symbol: (least, tuned, greatest)} extents of the symbols in the inputs' shapes; -1: not known, no limit.")
       .def_prop_ro("metadata", &metadata_of, "{key: text}: the model's own metadata.")
       .def_prop_ro(
@@ -632,7 +636,7 @@ NB_MODULE(_lathe, m) {
       nb::arg("text"), "NAME:SHAPE or NAME:MIN:OPT:MAX -> (name, (min, opt, max))");
   m.def("load", &load, nb::arg("file"), nb::arg("device"));
   m.def("build", &build_engine, nb::arg("model"), nb::arg("device"), nb::arg("precision"), nb::arg("shapes"), nb::arg("exact"), nb::arg("budget"),
-        nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none(), nb::arg("libraries"));
+        nb::arg("verify"), nb::arg("cache"), nb::arg("progress").none(), nb::arg("libraries"), nb::arg("native"));
   m.def("check", &check_model, nb::arg("model"), nb::arg("base_dir"));
   m.def("simplify", &lathe::python::simplify, nb::arg("model"), nb::arg("out").none(), nb::arg("shapes"), nb::arg("check"));
 }

@@ -149,6 +149,7 @@ lathe::BuildConfig config_of(const lathe_build_config* given, CallbackProgress& 
   config.exact = c.exact != 0;
   config.verify = c.verify != 0;
   config.use_cache = c.use_cache != 0;
+  config.native = c.native != 0;
   need(c.shapes || c.shape_count == 0, "shapes");
   for (std::size_t i = 0; i < c.shape_count; ++i) {
     const lathe_input_shape& shape = c.shapes[i];
@@ -223,6 +224,7 @@ void lathe_build_config_init(lathe_build_config* config, size_t struct_size) {
   all.exact = defaults.exact;
   all.verify = defaults.verify;
   all.use_cache = defaults.use_cache;
+  all.native = defaults.native;
   init(config, all, struct_size);
 }
 
