@@ -29,6 +29,7 @@ COMMANDS = [
     "bench",
     "verify",
     "profile",
+    "engine",
     "ops",
     "devices",
     "doctor",

@@ -71,6 +71,14 @@ def test_runs_to_the_recorded_numbers(engine):
         assert_close(engine, context.run(inputs), outputs)
 
 
+def test_native_code_of_1_1_is_read_and_not_trusted():
+    engine = GOLDEN / "1.1" / "sequence.engine"
+    listed = json.loads(lathe_command("engine", "list", engine, "--json").stdout)
+    assert listed["format"] == "1.1" and [device["device"] for device in listed["devices"]] == ["cuda:sm_90", "cpu", "cpu-generic"]
+    native = listed["devices"][0]["native"]
+    assert native["trust"] == "unknown key" and [signature["fits"] for signature in native["signatures"]] == [True]
+
+
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: f"{e.parent.name}-{e.stem}")
 def test_generic_section_gives_the_same_numbers_and_says_so(engine, tmp_path):
     tuned = json.loads(lathe_command("show", engine, "--json").stdout)["section"]

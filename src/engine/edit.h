@@ -13,7 +13,7 @@ namespace lathe::engine {
 struct Strip {
   bool native = false;               ///< leave out native code
   bool report = false;               ///< leave out the report of the build
-  std::vector<std::string> devices;  ///< keep only the programs of these ("cuda:sm_90", "cpu"), and cpu-generic; empty: all
+  std::vector<std::string> devices = {};  ///< keep only the programs of these ("cuda:sm_90", "cpu"), and cpu-generic; empty: all
 };
 
 /// Throws Error(kInvalidArgument) when there is no program for a device that is to stay.

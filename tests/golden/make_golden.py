@@ -1,9 +1,12 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the golden engines of the current format version: see README.md. Needs the built package (PYTHONPATH=build/release/python) and onnx."""
+"""Makes the golden engines of the current format version: see README.md. Needs the built package (PYTHONPATH=build/release/python) and onnx. With a
+driver (LATHE_CUDA_DRIVER=build/release/tests/liblathe_fake_cuda.so will do) they have a program for a GPU too, with native code."""
 
 import argparse
+import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from zoo import program  # noqa: E402
+
 BATCHES = (1, 3)
 
 
@@ -115,14 +122,15 @@ def cases(model, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--replace", action="store_true", help="overwrite the folder of a version that was never released")
+    parser.add_argument("names", nargs="*", help="of the engines; all without")
     options = parser.parse_args()
-    import lathe
 
     image, sequence = image_network(), sequence_network()
     for name, model, precision in (("image", image, "fp32"), ("image.bf16", image, "bf16"), ("sequence", sequence, "fp32")):
-        engine = lathe.build(model, precision=precision, budget=0, cache=False, shapes={model.graph.input[0].name: bounds(model)})
+        if options.names and name not in options.names:
+            continue
         temporary = HERE / "new.engine"
-        engine.save(temporary)
+        build(model, precision, temporary)
         major, minor = struct.unpack_from("<IH", temporary.read_bytes(), 8)
         folder = HERE / f"{major}.{minor}"
         target = folder / f"{name}.engine"
@@ -133,6 +141,21 @@ def main():
         temporary.replace(target)
         np.savez_compressed(folder / f"{name.split('.')[0]}.npz", **cases(model, 3))
         print(f"{target.relative_to(HERE)}: {target.stat().st_size} bytes")
+
+
+def build(model, precision, target):
+    import lathe
+
+    settings = {"precision": precision, "budget": 0, "cache": False, "shapes": {model.graph.input[0].name: bounds(model)}}
+    on_cpu, on_gpu = target.with_suffix(".cpu"), target.with_suffix(".gpu")
+    lathe.build(model, **settings).save(on_cpu)
+    if os.environ.get("LATHE_CUDA_DRIVER", "none") == "none":
+        on_cpu.replace(target)
+        return
+    lathe.build(model, device="cuda", verify=False, **settings).save(on_gpu)
+    subprocess.run([program("lathe"), "engine", "merge", on_gpu, on_cpu, "-o", target], check=True)
+    on_cpu.unlink()
+    on_gpu.unlink()
 
 
 def bounds(model):
