@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "base/os.h"
 #include "cli/engine/engine.h"
 #include "engine/engine.h"
@@ -17,8 +19,12 @@ struct Options {
 
 trust::PrivateKey signing_key(const std::string& file) {
   if (file.empty()) return trust::own_key();
+  namespace fs = std::filesystem;
   try {
-    return trust::PrivateKey::parse(os::read_guarded(file, true));
+    const std::string text = os::read_text(file);
+    if ((fs::status(file).permissions() & (fs::perms::group_all | fs::perms::others_all)) != fs::perms::none)
+      throw Error(Code::kIo, "other users can read or write the key").with_remedy(fmt::format("chmod 600 {}", file));
+    return trust::PrivateKey::parse(text);
   } catch (Error& error) {
     if (error.source().empty()) error.in_source(file);
     throw;
