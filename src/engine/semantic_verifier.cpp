@@ -88,8 +88,8 @@ class ProgramCheck : Judge {
     if (dims) require(Check::kSlotBytes, bytes_of(s.dtype, *dims, bytes), "slot {} has the impossible shape {}", i, to_string(*dims));
     if (s.storage == Storage::kConstant) {
       require(Check::kConstantBlob, s.blob >= 0 && static_cast<std::size_t>(s.blob) < blobs_.size(), "slot {} is constant but names no weight", i);
-      require(Check::kConstantShape, dims.has_value(), "slot {} is constant but its shape is not", i);
-      require(Check::kConstantOrder, s.order.empty(), "slot {} is constant but not row-major", i);
+      require(Check::kConstantShape, dims.has_value(), "slot {} is constant but its shape or order is not", i);
+      require(Check::kConstantOrder, s.order.empty(), "slot {} is constant but its shape or order is not", i);
       require(Check::kConstantBytes, static_cast<std::uint64_t>(bytes) <= blobs_[static_cast<std::size_t>(s.blob)].bytes,
               "slot {} takes {} bytes, its weight has {}", i, bytes, blobs_[static_cast<std::size_t>(s.blob)].bytes);
     } else {
@@ -163,9 +163,9 @@ class ProgramCheck : Judge {
     std::vector<int> named(program_.slots.size(), 0);
     std::set<std::string_view> names;
     for (const plan::Io& io : program_.inputs) {
-      require(Check::kInputSlot, is_slot(io.slot), "input '{}' has the slot {}, which does not exist", io.name, io.slot);
+      require(Check::kInputSlot, is_slot(io.slot), "input '{}' has no slot for the caller's memory", io.name);
       require(Check::kInputStorage, slot(io.slot).storage == Storage::kInput, "input '{}' has no slot for the caller's memory", io.name);
-      require(Check::kInputOrder, slot(io.slot).order.empty(), "input '{}' is not row-major", io.name);
+      require(Check::kInputOrder, slot(io.slot).order.empty(), "input '{}' has no slot for the caller's memory", io.name);
       require(Check::kInputText, is_utf8(io.name), "the name of input {} is no UTF-8 text", io.slot);
       require(Check::kInputName, names.insert(io.name).second, "two inputs are called '{}'", io.name);
       require(Check::kDonation, io.donated_to >= -1 && io.donated_to < static_cast<std::int32_t>(program_.outputs.size()),
@@ -173,9 +173,9 @@ class ProgramCheck : Judge {
       ++named[static_cast<std::size_t>(io.slot)];
     }
     for (const plan::Io& io : program_.outputs) {
-      require(Check::kOutputSlot, is_slot(io.slot), "output '{}' has the slot {}, which does not exist", io.name, io.slot);
+      require(Check::kOutputSlot, is_slot(io.slot), "output '{}' has no slot for the caller's memory", io.name);
       require(Check::kOutputStorage, slot(io.slot).storage == Storage::kOutput, "output '{}' has no slot for the caller's memory", io.name);
-      require(Check::kOutputOrder, slot(io.slot).order.empty(), "output '{}' is not row-major", io.name);
+      require(Check::kOutputOrder, slot(io.slot).order.empty(), "output '{}' has no slot for the caller's memory", io.name);
       require(Check::kOutputText, is_utf8(io.name), "the name of output {} is no UTF-8 text", io.slot);
       ++named[static_cast<std::size_t>(io.slot)];
     }

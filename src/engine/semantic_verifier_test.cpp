@@ -128,7 +128,7 @@ std::vector<Case> cases() {
   add(Check::kDonation, in_program([](Program& p) { p.inputs[0].donated_to = -2; }));
   add(Check::kOutputSlot, in_program([](Program& p) { p.outputs[0].slot = kFar; }));
   // An output elsewhere is not written as one, or counted as one: this condition says it in plainer words.
-  add(Check::kOutputStorage, in_program([](Program& p) { p.outputs[0].slot = 2; }), static_cast<int>(Check::kInterface));
+  add(Check::kOutputStorage, in_program([](Program& p) { p.outputs[0].slot = 8; }), static_cast<int>(Check::kInterface));
   add(Check::kOutputOrder, in_slot(6, [](plan::Slot& s) { s.order = {0}; }));
   add(Check::kOutputText, in_all([](Program& p) { p.outputs[0].name = "\xff"; }));
   add(Check::kInterface, in_program([](Program& p) { add_slot(p, {1}, Storage::kInput); }));

@@ -203,8 +203,10 @@ TEST(ProgramMutation, EveryNumberIsRefusedOrHarmless) {
   bool intact = false;
   ASSERT_EQ(attempt(data, y, z, intact).outcome, Outcome::kEqual);
   ASSERT_TRUE(intact);
-  // What a sound program computes is its own affair: which slot a step reads and writes, which part of a slot another is, which output is which.
-  const std::set<std::string> meanings{"step.inputs", "step.outputs", "slot.parent", "slot.alias_offset", "slot.alias_axis", "io.slot", "step.kind"};
+  // What a sound program computes is its own affair: which slot a step reads and writes, which part of a slot another is, which output is which, what
+  // type the bytes of a constant have.
+  const std::set<std::string> meanings{"step.inputs",     "step.outputs", "slot.parent", "slot.alias_offset",
+                                       "slot.alias_axis", "io.slot",      "step.kind",   "slot.dtype"};
   std::map<Outcome, int> count;
   std::map<std::string, int> different;
   for (Number& number : Numbers(data).list)
