@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// `lathe engine`: what can be done with engine files beside running them. See engine.h.
+// `lathe engine`: what can be done with engine files beside running them. See subcommands.h.
 
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 
 #include "base/os.h"
 #include "engine/engine.h"

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/os.h"
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 
 namespace lathe::cli {
 namespace {

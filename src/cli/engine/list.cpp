@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 #include "engine/engine.h"
 #include "trust/digest.h"
 

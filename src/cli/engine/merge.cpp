@@ -7,7 +7,7 @@
 
 #include <filesystem>
 
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 #include "engine/edit.h"
 #include "engine/engine.h"
 

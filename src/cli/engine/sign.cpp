@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "base/os.h"
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 #include "engine/engine.h"
 
 namespace lathe::cli {

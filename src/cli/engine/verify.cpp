@@ -7,7 +7,7 @@
 #include <functional>
 #include <optional>
 
-#include "cli/engine/engine.h"
+#include "cli/engine/subcommands.h"
 #include "engine/engine.h"
 
 namespace lathe::cli {
