@@ -93,8 +93,9 @@ std::vector<Dims> input_dims(const Prepared& prepared, const ir::Bindings& symbo
   return dims;
 }
 
-/// The least and the greatest extents, where the caller gave such.
-std::vector<ir::Bindings> limit_bindings(const Prepared& prepared) {
+/// Other extents whose code is worth keeping: the least and the greatest where the caller gave such, and one odd set, for sizes that are no limits
+/// (and which verification has compiled anyway).
+std::vector<ir::Bindings> other_bindings(const Prepared& prepared, const BuildOptions& options) {
   ir::Bindings least = prepared.hints, most = prepared.hints;
   bool limited = false;
   for (const plan::SymbolHint& hint : prepared.symbols) {
@@ -103,7 +104,10 @@ std::vector<ir::Bindings> limit_bindings(const Prepared& prepared) {
     least[hint.symbol] = hint.min;
     most[hint.symbol] = hint.max;
   }
-  return limited ? std::vector{least, most} : std::vector<ir::Bindings>{};
+  std::vector<ir::Bindings> list;
+  if (limited) list = {least, most};
+  if (ir::Bindings odd = odd_bindings(*prepared.model->graph, options.shapes, prepared.hints); !odd.empty()) list.push_back(std::move(odd));
+  return list;
 }
 
 /// Planned activations at the hint shapes.
@@ -342,9 +346,9 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
   if (device && options.native) engine->cuda()->device()->keep_code();
   report.arena_bytes = planned_bytes(engine, prepared);
   if (device && options.native) {
-    std::vector<std::vector<Dims>> limits;
-    for (const ir::Bindings& symbols : limit_bindings(prepared)) limits.push_back(input_dims(prepared, symbols));
-    add_native_code(result.engine, engine, limits);
+    std::vector<std::vector<Dims>> others;
+    for (const ir::Bindings& symbols : other_bindings(prepared, options)) others.push_back(input_dims(prepared, symbols));
+    add_native_code(result.engine, engine, others);
   }
   report.total_seconds = os::now_seconds() - started;
   result.engine.report_json = report.to_json();

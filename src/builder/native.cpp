@@ -18,7 +18,7 @@ void add_native_code(engine::EngineData& data, const std::shared_ptr<const runti
   for (const std::vector<Dims>& dims : more) {
     // The limits may be more than this machine has memory for; their code is then compiled where they are first used.
     runtime::Context context(engine);
-    if (const Status status = context.prepare(dims); !status) log(LogLevel::kInfo, "no native code for the limits of the shapes: {}", status.message());
+    if (const Status status = context.prepare(dims); !status) log(LogLevel::kInfo, "no native code for other shapes than the tuned one: {}", status.message());
   }
   std::vector<engine::NativeImage> images;
   for (const cuda::Device::Image& image : device->kept_code()) images.push_back({image.key, image.arch, image.code});
