@@ -71,7 +71,8 @@ void add_engine_list(CLI::App& app, Action& action) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = add_command(app, "list", "Sections, devices, sizes, hashes and signatures of an engine", {"lathe engine list m.engine --json"});
+  auto* command = add_command(app, "list", "Sections, devices, sizes, hashes and signatures of an engine",
+                              {"lathe engine list m.engine", "lathe engine list m.engine --json"});
   command->add_option("file", options->file, "Engine file")->required()->type_name("M.engine");
   command->add_flag("--json", options->json, "Print as JSON");
   command->callback([options, &action] { action = [options] { return list(options->file, options->json); }; });

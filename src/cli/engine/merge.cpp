@@ -42,8 +42,8 @@ void add_engine_merge(CLI::App& app, Action& action) {
   };
   auto options = std::make_shared<Options>();
   auto* command = add_command(app, "merge", "Engines of one model for several devices as one file, weights shared; devices named first are preferred",
-                              {"lathe engine merge gpu.engine cpu.engine -o m.engine"});
-  command->add_option("files", options->files, "Engine files, built from the same model")->required()->type_name("A.engine B.engine");
+                              {"lathe engine merge gpu.engine cpu.engine -o m.engine", "lathe engine merge sm_80.engine sm_90.engine -o m.engine"});
+  command->add_option("files", options->files, "Engine files, built from the same model")->required()->type_name("M.engine");
   command->add_option("-o,--output", options->output, "Engine file to write")->required()->type_name("M.engine");
   command->callback([options, &action] { action = [options] { return merge(options->files, options->output); }; });
 }

@@ -56,7 +56,7 @@ void add_engine_sign(CLI::App& app, Action& action) {
                               {"lathe engine sign m.engine", "lathe engine sign m.engine --key release.key -o signed.engine"});
   command->add_option("file", options->file, "Engine file")->required()->type_name("M.engine");
   command->add_option("--key", options->key, "Private key that signs; without it this user's own")->type_name("NAME.key");
-  command->add_option("-o,--output", options->output, "Where to write; without it the file itself is replaced")->type_name("OUT.engine");
+  command->add_option("-o,--output", options->output, "Where to write; without it the file itself is replaced")->type_name("M.engine");
   command->callback([options, &action] { action = [options] { return sign(*options); }; });
 }
 

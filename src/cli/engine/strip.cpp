@@ -37,7 +37,7 @@ void add_engine_strip(CLI::App& app, Action& action) {
   auto* command = add_command(app, "strip", "Leave out native code; on request the report, and programs of other devices with their weights",
                               {"lathe engine strip m.engine -o small.engine", "lathe engine strip m.engine --device cuda:sm_90 --keep-native --report"});
   command->add_option("file", options->file, "Engine file")->required()->type_name("M.engine");
-  command->add_option("-o,--output", options->output, "Where to write; without it the file itself is replaced")->type_name("OUT.engine");
+  command->add_option("-o,--output", options->output, "Where to write; without it the file itself is replaced")->type_name("M.engine");
   command->add_option("--device", options->what.devices, "Keep only this device's program, and the generic one; repeatable")
       ->allow_extra_args(false)
       ->type_name("DEVICE");
