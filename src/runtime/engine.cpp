@@ -76,12 +76,12 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     // Sections name the kernel level that they were tuned for.
     cpu::Isa needed = cpu::Isa::kGeneric;
     bool known = candidate.needs.empty();
-    for (const cpu::Isa isa : {cpu::Isa::kAvx2, cpu::Isa::kAvx512, cpu::Isa::kAvx512Bf16})
+    for (const cpu::Isa isa : cpu::kAllIsas)
       if (candidate.needs == cpu::isa_name(isa)) {
         needed = isa;
         known = true;
       }
-    if (!known || needed > here.isa()) {
+    if (!known || !cpu::includes(here.isa(), needed)) {
       refused = fmt::format("the section '{}' is tuned for {}, this machine offers {}", candidate.device, candidate.needs, cpu::isa_name(here.isa()));
       continue;
     }

@@ -11,6 +11,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace lathe::cpu {
@@ -35,6 +37,12 @@ constexpr Name kNames[] = {
     {"avx512_fp16", CpuFeatures::kAvx512Fp16},
     {"avx_vnni", CpuFeatures::kAvxVnni},
     {"neon", CpuFeatures::kNeon},
+    {"fp16", CpuFeatures::kArmFp16},
+    {"dotprod", CpuFeatures::kArmDotProd},
+    {"i8mm", CpuFeatures::kArmI8mm},
+    {"bf16", CpuFeatures::kArmBf16},
+    {"sve", CpuFeatures::kSve},
+    {"sve2", CpuFeatures::kSve2},
 };
 
 constexpr std::uint64_t kNeedAvx2 = CpuFeatures::kAvx | CpuFeatures::kAvx2 | CpuFeatures::kFma | CpuFeatures::kF16c;
@@ -43,7 +51,9 @@ constexpr std::uint64_t kNeedAvx512Bf16 = kNeedAvx512 | CpuFeatures::kAvx512Bf16
 constexpr std::uint64_t kAboveAvx512 = CpuFeatures::kAvx512Bf16 | CpuFeatures::kAvx512Fp16;
 constexpr std::uint64_t kAboveAvx2 =
     kAboveAvx512 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq | CpuFeatures::kAvx512Vl | CpuFeatures::kAvx512Vnni;
-constexpr std::uint64_t kAboveGeneric = kAboveAvx2 | kNeedAvx2 | CpuFeatures::kAvxVnni;
+constexpr std::uint64_t kAboveNeon = CpuFeatures::kArmFp16 | CpuFeatures::kArmDotProd | CpuFeatures::kArmI8mm | CpuFeatures::kArmBf16 |
+                                     CpuFeatures::kSve | CpuFeatures::kSve2;
+constexpr std::uint64_t kAboveGeneric = kAboveAvx2 | kNeedAvx2 | CpuFeatures::kAvxVnni | CpuFeatures::kNeon | kAboveNeon;
 
 }  // namespace
 
@@ -51,6 +61,7 @@ Isa CpuFeatures::isa() const noexcept {
   if (has(kNeedAvx512Bf16)) return Isa::kAvx512Bf16;
   if (has(kNeedAvx512)) return Isa::kAvx512;
   if (has(kNeedAvx2)) return Isa::kAvx2;
+  if (has(CpuFeatures::kNeon)) return Isa::kNeon;
   return Isa::kGeneric;
 }
 
@@ -59,6 +70,7 @@ CpuFeatures CpuFeatures::limited_to(Isa level) const noexcept {
     case Isa::kGeneric: return {mask & ~kAboveGeneric};
     case Isa::kAvx2: return {mask & ~kAboveAvx2};
     case Isa::kAvx512: return {mask & ~kAboveAvx512};
+    case Isa::kNeon: return {mask & ~kAboveNeon};
     case Isa::kAvx512Bf16: break;
   }
   return *this;
@@ -83,6 +95,7 @@ std::string_view isa_name(Isa isa) noexcept {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
     case Isa::kAvx512Bf16: return "avx512bf16";
+    case Isa::kNeon: return "neon";
   }
   return "?";
 }
@@ -118,13 +131,22 @@ CpuFeatures detect_cpu_features() noexcept {
     }
   }
 #elif defined(__aarch64__)
-  f.mask |= CpuFeatures::kNeon;
+  // The bits of Linux's interface (Documentation/arch/arm64/elf_hwcaps.rst); headers of older C libraries lack the later names.
+  const unsigned long one = getauxval(AT_HWCAP), two = getauxval(AT_HWCAP2);
+  auto set = [&f](unsigned long bit, std::uint64_t name) { f.mask |= bit ? name : 0; };
+  set(one & 1ul << 1, CpuFeatures::kNeon);
+  set(one & 1ul << 10, CpuFeatures::kArmFp16);
+  set(one & 1ul << 20, CpuFeatures::kArmDotProd);
+  set(one & 1ul << 22, CpuFeatures::kSve);
+  set(two & 1ul << 1, CpuFeatures::kSve2);
+  set(two & 1ul << 13, CpuFeatures::kArmI8mm);
+  set(two & 1ul << 14, CpuFeatures::kArmBf16);
 #endif
   return f;
 }
 
 CpuFeatures mask_cpu_features(CpuFeatures features, std::string_view text) {
-  for (Isa level : {Isa::kGeneric, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (const Isa level : kAllIsas) {
     if (text == isa_name(level)) return features.limited_to(level);
   }
   CpuFeatures kept;

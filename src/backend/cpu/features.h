@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the CPU offers, found by cpuid and reduced by the knob LATHE_CPU_FEATURES, so that every level can be tested on one machine
+// What the CPU offers, found by cpuid or told by the kernel (Arm) and reduced by the knob LATHE_CPU_FEATURES, so that every level can be tested on one machine
 // and an engine can be built for a smaller one.
 
 #include <cstdint>
@@ -10,8 +10,14 @@
 
 namespace lathe::cpu {
 
-/// Kernel levels, in rising order; a level implies those below it.
-enum class Isa : std::uint8_t { kGeneric = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3 };
+/// Kernel levels. Engines keep their numbers.
+enum class Isa : std::uint8_t { kGeneric = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Bf16 = 3, kNeon = 4 };
+/// Every level, each architecture's in rising order.
+inline constexpr Isa kAllIsas[] = {Isa::kGeneric, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kNeon};
+/// Does a machine of level `have` run what was made for `level`? x86-64's levels imply those below; all imply the generic one.
+constexpr bool includes(Isa have, Isa level) noexcept {
+  return level == Isa::kGeneric || have == level || (have != Isa::kNeon && level != Isa::kNeon && have > level);
+}
 
 struct CpuFeatures {
   enum Bit : std::uint64_t {
@@ -29,6 +35,12 @@ struct CpuFeatures {
     kAvx512Fp16 = 1u << 11,
     kAvxVnni = 1u << 12,
     kNeon = 1u << 13,
+    kArmFp16 = 1u << 14,
+    kArmDotProd = 1u << 15,
+    kArmI8mm = 1u << 16,
+    kArmBf16 = 1u << 17,
+    kSve = 1u << 18,
+    kSve2 = 1u << 19,
   };
   std::uint64_t mask = 0;
 
@@ -40,7 +52,7 @@ struct CpuFeatures {
 
 /// The hardware's features, unmasked. Operating-system support for the wide registers is part of the answer.
 CpuFeatures detect_cpu_features() noexcept;
-/// detect_cpu_features() reduced by LATHE_CPU_FEATURES: a level ("generic", "avx2", "avx512", "avx512bf16"), or a list of feature names
+/// detect_cpu_features() reduced by LATHE_CPU_FEATURES: a level ("generic", "avx2", "avx512", "avx512bf16", "neon"), or a list of feature names
 /// to keep, separated by commas or spaces; unset or unknown text keeps everything. Read once.
 const CpuFeatures& cpu_features();
 /// Parses the knob's text (exposed for tests).

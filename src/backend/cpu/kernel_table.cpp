@@ -11,10 +11,13 @@ extern const KernelTable kGenericKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kAvx512Bf16Kernels;
+#elif defined(__aarch64__)
+extern const KernelTable kNeonKernels;
 #endif
 
 namespace {
-std::atomic<int> isa_cap{static_cast<int>(Isa::kAvx512Bf16)};
+std::atomic<bool> capped{false};
+std::atomic<Isa> cap{Isa::kGeneric};
 }
 
 const KernelTable& kernel_table(Isa level) noexcept {
@@ -23,8 +26,11 @@ const KernelTable& kernel_table(Isa level) noexcept {
     case Isa::kAvx512Bf16: return kAvx512Bf16Kernels;
     case Isa::kAvx512: return kAvx512Kernels;
     case Isa::kAvx2: return kAvx2Kernels;
+    case Isa::kNeon:
     case Isa::kGeneric: break;
   }
+#elif defined(__aarch64__)
+  if (level == Isa::kNeon) return kNeonKernels;
 #else
   (void)level;
 #endif
@@ -32,10 +38,14 @@ const KernelTable& kernel_table(Isa level) noexcept {
 }
 
 const KernelTable& kernel_table() noexcept {
-  const int have = static_cast<int>(cpu_features().isa()), cap = isa_cap.load(std::memory_order_relaxed);
-  return kernel_table(static_cast<Isa>(have < cap ? have : cap));
+  const Isa have = cpu_features().isa();
+  const Isa level = capped.load(std::memory_order_relaxed) ? cap.load(std::memory_order_relaxed) : have;
+  return kernel_table(includes(have, level) ? level : have);
 }
 
-void limit_kernel_isa(Isa level) noexcept { isa_cap.store(static_cast<int>(level), std::memory_order_relaxed); }
+void limit_kernel_isa(std::optional<Isa> level) noexcept {
+  cap.store(level.value_or(Isa::kGeneric), std::memory_order_relaxed);
+  capped.store(level.has_value(), std::memory_order_relaxed);
+}
 
 }  // namespace lathe::cpu

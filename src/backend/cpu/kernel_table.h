@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "backend/cpu/epilogue.h"
 #include "backend/cpu/features.h"
@@ -150,7 +151,7 @@ struct KernelTable {
 const KernelTable& kernel_table(Isa level) noexcept;
 /// The table for what cpu_features() allows.
 const KernelTable& kernel_table() noexcept;
-/// For tests: caps what kernel_table() returns (process-wide); kAvx512Bf16 lifts the cap.
-void limit_kernel_isa(Isa level) noexcept;
+/// For tests: caps what kernel_table() returns (process-wide); nullopt lifts the cap.
+void limit_kernel_isa(std::optional<Isa> level) noexcept;
 
 }  // namespace lathe::cpu

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// Portable kernels: the compiler's four-float vectors.
+// Portable kernels: the compiler's four-float vectors. On 64-bit Arm they serve tests: its kernels are those of kernels_neon.cpp.
 #include "backend/cpu/simd_generic.h"
 
 #if defined(__aarch64__)

@@ -119,12 +119,12 @@ class Scratch {
 /// Calls f for each kernel level that this CPU has.
 inline void for_each_isa(const std::function<void(Isa)>& f) {
   const Isa best = detect_cpu_features().isa();
-  for (Isa isa : {Isa::kGeneric, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
-    if (isa > best) break;
+  for (const Isa isa : kAllIsas) {
+    if (!includes(best, isa)) continue;
     limit_kernel_isa(isa);
     f(isa);
   }
-  limit_kernel_isa(Isa::kAvx512Bf16);
+  limit_kernel_isa(std::nullopt);
 }
 
 inline double activate(const Epilogue& e, double x) {

@@ -65,7 +65,7 @@ std::vector<StepPlan> plans(const PlanRequest& request, Family family) {
   // Products in bf16 where the precision plan stores bf16 at either end and the machine multiplies it faster.
   const bool narrow = problem.src == DType::kBFloat16 || problem.dst == DType::kBFloat16;
   std::vector<DType> products;
-  if (narrow && features.isa() >= cpu::Isa::kAvx512Bf16) products.push_back(DType::kBFloat16);
+  if (narrow && cpu::includes(features.isa(), cpu::Isa::kAvx512Bf16)) products.push_back(DType::kBFloat16);
   if (products.empty() || problem.src == DType::kFloat32) products.push_back(DType::kFloat32);
   const Dims& weight_dims = block.weight->constant.dims();
 

@@ -45,7 +45,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   cpu::ConvTransposeProblem p = problem_of(request, block);
   const bool narrow = p.src == DType::kBFloat16 || p.dst == DType::kBFloat16;
   std::vector<DType> products;
-  if (narrow && features.isa() >= cpu::Isa::kAvx512Bf16) products.push_back(DType::kBFloat16);
+  if (narrow && cpu::includes(features.isa(), cpu::Isa::kAvx512Bf16)) products.push_back(DType::kBFloat16);
   if (products.empty() || p.src == DType::kFloat32) products.push_back(DType::kFloat32);
 
   std::vector<StepPlan> result;

@@ -30,7 +30,7 @@ std::vector<StepPlan> plans(const PlanRequest& request, bool packed) {
   std::vector<DType> products;
   if (packed) {
     const bool narrow = a.dtype == DType::kBFloat16 || c.dtype == DType::kBFloat16;
-    if (narrow && features.isa() >= cpu::Isa::kAvx512Bf16) products.push_back(DType::kBFloat16);
+    if (narrow && cpu::includes(features.isa(), cpu::Isa::kAvx512Bf16)) products.push_back(DType::kBFloat16);
     if (products.empty() || a.dtype == DType::kFloat32) products.push_back(DType::kFloat32);
   } else {
     products.push_back(desc_of(request, block.b)->dtype);
