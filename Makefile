@@ -4,8 +4,10 @@ PYTHON := .venv/bin/python
 PRESET ?= release
 BUILD := build/$(PRESET)
 JOBS ?= $(shell nproc)
+# ccache then knows the same file in another clone, and in an unpacked source distribution.
+export CCACHE_BASEDIR ?= $(CURDIR)
 
-.PHONY: help demo test zoo build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu gpu-bundle wheel wheel-test install
+.PHONY: help demo test zoo build setup lint bench sanitize fuzz clean docs cuda-compile-all test-gpu test-aarch64 gpu-bundle wheel wheel-test sdist install
 help:
 	@echo "make demo      PyTorch detector -> engine -> boxes on a picture -> speed table (installs PyTorch: see requirements/export.txt)"
 	@echo "make test      everything that is tested, on the CPU"
@@ -17,8 +19,10 @@ help:
 	@echo "make fuzz      everything that reads files of strangers, by libFuzzer (SECONDS_EACH=60; TARGETS=\"engine_fuzz ...\")"
 	@echo "make cuda-compile-all  CUDA kernels against their limits, without a GPU: all for sm_90a, a tenth by turns for the others (ALL=1: all; SEED=...)"
 	@echo "make test-gpu  on a machine with an NVIDIA GPU: kernels against the interpreter, engines, contexts, memory"
+	@echo "make test-aarch64  cross-built for 64-bit Arm: C++ tests under qemu-user with a tenth of the sweeps (SEED=...), engines beside this machine's"
 	@echo "make gpu-bundle  command, library and GPU tests in one archive for another x86-64 Linux: out/lathe-gpu.tar.xz"
 	@echo "make wheel     out/wheels/lathe_engine-*.whl: command, library, Python package, oneDNN (make wheel-test: installed in empty environments)"
+	@echo "make sdist     out/lathe-VERSION.tar.gz: the source, built offline once its dependencies are there; pip installs it too"
 	@echo "make install   command, liblathe.so, headers, CMake package, lathe.pc into PREFIX (default /usr/local; DESTDIR is heeded)"
 	@echo "make docs      regenerate docs/{ops,knobs,cli,python,api}.md and the tables of README and docs/gpu.md"
 
@@ -72,6 +76,10 @@ test-gpu: build
 	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
 	@$(BUILD)/tests/gpu_test --gtest_brief=1
 
+test-aarch64: build
+	@tools/setup.sh build test aarch64
+	@tools/test_aarch64.sh $(SEED)
+
 gpu-bundle: build
 	@cmake --build $(BUILD) -j $(JOBS) --target gpu_test
 	@tools/gpu_bundle.sh $(BUILD) out/lathe-gpu.tar.xz
@@ -86,6 +94,9 @@ wheel: | build/
 wheel-test: wheel
 	@tools/setup.sh test export
 	@LATHE_WHEELS=out/wheels $(PYTHON) -m pytest -q tests/test_wheel.py
+
+sdist:
+	@python3 tools/make_sdist.py out
 
 PREFIX ?= /usr/local
 install: setup | build/

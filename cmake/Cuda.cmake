@@ -7,7 +7,7 @@ set(LATHE_CUDA_ALL_ARCHS sm_75 sm_80 sm_86 sm_87 sm_89 sm_90a sm_100 sm_120 comp
 
 set(LATHE_NVRTC_LIBRARY "")
 if(LATHE_CUDA)
-  file(GLOB _nvrtc ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu1[3-9]/lib/libnvrtc.so.1[3-9]
+  file(GLOB _nvrtc ${LATHE_PACKAGES}/lib/python3*/site-packages/nvidia/cu1[3-9]/lib/libnvrtc.so.1[3-9]
        /usr/local/cuda/lib64/libnvrtc.so.1[3-9])
   if(_nvrtc)
     list(GET _nvrtc 0 LATHE_NVRTC_LIBRARY)

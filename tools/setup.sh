@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Lathe needs on Debian 12: system packages, then a .venv with pinned Python packages.
-#   tools/setup.sh build [test] [export] [bench] [lint] [sanitize] [wheel]
+#   tools/setup.sh build [test] [export] [bench] [lint] [sanitize] [wheel] [aarch64]
 # Each part is done once: a stamp in .venv keeps the hash of what was asked for. Sizes are in requirements/README.md.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,9 +11,10 @@ packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
 for part in "$@"; do
   case $part in
     lint) packages="$packages clang-format clang-tidy git" ;;
+    aarch64) packages="$packages g++-aarch64-linux-gnu qemu-user" ;;
     sanitize) packages="$packages clang libclang-rt-14-dev llvm" ;; # sanitizers' runtimes and libFuzzer; names for addresses
     build | test | export | bench | wheel) ;;
-    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint, sanitize, wheel" >&2; exit 2 ;;
+    *) echo "setup: there is no part '$part'; the parts are build, test, export, bench, lint, sanitize, wheel, aarch64" >&2; exit 2 ;;
   esac
 done
 
@@ -34,6 +35,7 @@ fi
 
 [ -x .venv/bin/python ] || { echo "setup: creating .venv"; python3 -m venv .venv; }
 for part in "$@"; do
+  [ "$part" = aarch64 ] && tools/aarch64_sysroot.sh build/aarch64-sysroot
   file="requirements/$part.txt"
   [ -e "$file" ] || continue
   stamp=".venv/.stamp-$part-$(sha256sum "$file" | cut -c1-16)"

@@ -51,8 +51,8 @@ constexpr std::uint64_t kNeedAvx512Bf16 = kNeedAvx512 | CpuFeatures::kAvx512Bf16
 constexpr std::uint64_t kAboveAvx512 = CpuFeatures::kAvx512Bf16 | CpuFeatures::kAvx512Fp16;
 constexpr std::uint64_t kAboveAvx2 =
     kAboveAvx512 | CpuFeatures::kAvx512F | CpuFeatures::kAvx512Bw | CpuFeatures::kAvx512Dq | CpuFeatures::kAvx512Vl | CpuFeatures::kAvx512Vnni;
-constexpr std::uint64_t kAboveNeon = CpuFeatures::kArmFp16 | CpuFeatures::kArmDotProd | CpuFeatures::kArmI8mm | CpuFeatures::kArmBf16 |
-                                     CpuFeatures::kSve | CpuFeatures::kSve2;
+constexpr std::uint64_t kAboveNeon =
+    CpuFeatures::kArmFp16 | CpuFeatures::kArmDotProd | CpuFeatures::kArmI8mm | CpuFeatures::kArmBf16 | CpuFeatures::kSve | CpuFeatures::kSve2;
 constexpr std::uint64_t kAboveGeneric = kAboveAvx2 | kNeedAvx2 | CpuFeatures::kAvxVnni | CpuFeatures::kNeon | kAboveNeon;
 
 }  // namespace

@@ -18,7 +18,7 @@ extern const KernelTable kNeonKernels;
 namespace {
 std::atomic<bool> capped{false};
 std::atomic<Isa> cap{Isa::kGeneric};
-}
+}  // namespace
 
 const KernelTable& kernel_table(Isa level) noexcept {
 #if defined(__x86_64__)
