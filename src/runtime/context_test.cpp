@@ -291,6 +291,14 @@ TEST(EngineChoice, TakesTheFirstSectionThatFits) {
   const auto generic = Engine::create(data);
   EXPECT_EQ(generic->section().device, "cpu-generic");
   EXPECT_NE(generic->section_note().find("a-later-instruction-set"), std::string::npos) << generic->section_note();
+  // Levels of the other architecture, which a number alone would let pass.
+#if defined(__aarch64__)
+  data.sections[0].needs = "avx2";
+#else
+  data.sections[0].needs = "neon";
+#endif
+  EXPECT_EQ(Engine::create(data)->section().device, "cpu-generic");
+  EXPECT_NE(Engine::create(data)->section_note().find("is tuned for " + data.sections[0].needs + ", this machine offers"), std::string::npos);
   data.sections[0].needs = "";
   data.sections[0].program.steps[0].kernel = "cpu.not-yet-made";
   EXPECT_EQ(Engine::create(data)->section().device, "cpu-generic");
