@@ -35,9 +35,9 @@ HWY_INLINE Vec<D> power_of_two(D d, hn::Vec<hn::RebindToSigned<D>> n) {
 template <bool kNegate = false, class D>
 HWY_INLINE Vec<D> vexp(D d, Vec<D> x) {
   // Outside of these bounds the result is 0 or infinity; the scaling makes both, and denormals. A NaN is the second operand of Min and
-  // Max, which x86 hands on (and Arm in either place).
+  // Max, which x86 hands on; Arm's instructions, as Highway uses them, take the number instead.
   const auto low = hn::Set(d, kNegate ? -89.0f : -104.0f), high = hn::Set(d, kNegate ? 104.0f : 89.0f);
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#if !HWY_ARCH_X86 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
   const auto v = hn::IfThenElse(hn::IsNaN(x), x, hn::Min(high, hn::Max(low, x)));
 #else
   const auto v = hn::Min(high, hn::Max(low, x));

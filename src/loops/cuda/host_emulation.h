@@ -124,13 +124,18 @@ inline constexpr std::string_view kHostPrelude = R"cpp(
 
 /// Behind the device's prelude: conversions that it has instructions for.
 inline constexpr std::string_view kHostConversions = R"cpp(
+#if defined(__aarch64__)  // whose g++ has no _Float16 before 13
+  typedef __fp16 host_half;
+#else
+  typedef _Float16 host_half;
+#endif
   static float widen(half_t h) {
-    _Float16 f;
+    host_half f;
     memcpy(&f, &h, 2);
     return (float)f;
   }
   static half_t to_half(float x) {
-    const _Float16 f = (_Float16)x;
+    const host_half f = (host_half)x;
     half_t h;
     memcpy(&h, &f, 2);
     return h;
