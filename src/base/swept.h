@@ -35,6 +35,5 @@ inline bool swept(std::uint64_t number) {
   static const SweepShare share = SweepShare::from_environment();
   return share.takes(number);
 }
-inline bool all_swept() { return SweepShare::from_environment().share == 1; }
 
 }  // namespace lathe::test
