@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from ops_tool import ops_tool
 
 # How many cases passed when this line was last raised.
-PASSING_AT_LEAST = 1342
+PASSING_AT_LEAST = 1589
 
 # Cases whose expected output is random: only type and shape can be compared.
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -23,6 +23,8 @@ RANDOM_CASES = {"test_training_dropout", "test_training_dropout_default", "test_
 
 # Cases whose expectation we do not share, with the reason.
 DISPUTED = {
+    "test_dft_inverse": "expects zeros with the rounding of a float32 transform, beyond the tolerance of the case; we compute in double precision",
+    "test_dft_inverse_opset19": "as test_dft_inverse",
     "test_resize_downsample_scales_cubic_align_corners": "aligns to the fractional length 2.4, so that the last corner is not met",
     "test_resize_downsample_scales_linear_align_corners": "aligns to the fractional length 2.4, so that the last corner is not met",
 }

@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Unique: the different elements of a tensor, or its different slices along an axis; in order, or by first appearance.
+#include <algorithm>
+#include <numeric>
+
+#include "ops/ref_util.h"
+#include "ops/registry_internal.h"
+#include "ops/shape_util.h"
+
+namespace lathe::ops {
+namespace {
+
+void unique_infer(InferContext& ctx) {
+  const auto& x = ctx.shape(0);
+  const Dim count = ctx.fresh_symbol();
+  if (!ctx.attrs().has("axis")) {
+    ctx.set(0, ctx.dtype(0), {count});
+  } else if (x) {
+    const auto axis = infer_axis(ctx, ctx.attrs().get_int("axis", 0), static_cast<std::int64_t>(x->size()));
+    Shape out = *x;
+    out[static_cast<std::size_t>(axis)] = count;
+    ctx.set(0, ctx.dtype(0), std::move(out));
+  } else {
+    ctx.set_unknown(0, ctx.dtype(0));
+  }
+  const auto& outputs = ctx.node().outputs;
+  for (std::size_t i = 1; i < outputs.size(); ++i)
+    if (outputs[i]) ctx.set(i, DType::kInt64, {i == 2 ? ctx.fresh_symbol() : count});
+}
+
+/// -1, 0, 1. NaN comes after every number, and equals itself.
+int compare(const Tensor& t, std::int64_t a, std::int64_t b) {
+  if (t.dtype() == DType::kString) return t.string_data()[static_cast<std::size_t>(a)].compare(t.string_data()[static_cast<std::size_t>(b)]);
+  if (is_float(t.dtype())) {
+    const double x = t.as_double(a), y = t.as_double(b);
+    if (x != x || y != y) return (x != x) - (y != y);
+    return (x > y) - (x < y);
+  }
+  const std::int64_t x = t.as_int64(a), y = t.as_int64(b);
+  if (t.dtype() == DType::kUint64) return (static_cast<std::uint64_t>(x) > static_cast<std::uint64_t>(y)) - (static_cast<std::uint64_t>(x) < static_cast<std::uint64_t>(y));
+  return (x > y) - (x < y);
+}
+
+void unique_reference(RefContext& ctx) {
+  const DType dtype = ctx.input(0).dtype();
+  if (dtype == DType::kComplex64 || dtype == DType::kComplex128) ctx.fail("complex numbers have no order");
+  const bool flat = !ctx.attrs().has("axis"), sorted = ctx.attrs().get_int("sorted", 1) != 0;
+  const Tensor x = flat ? ctx.input(0).reshaped({ctx.input(0).size()}) : ctx.input(0);
+  const std::int64_t axis = flat ? 0 : ref_axis(ctx, ctx.attrs().get_int("axis", 0), x.rank());
+  const AxisView view = around_axis(x.dims(), axis);
+  const auto offset = [&](std::int64_t slice, std::int64_t e) { return (e / view.inner * view.extent + slice) * view.inner + e % view.inner; };
+  const auto order_of = [&](std::int64_t a, std::int64_t b) {
+    for (std::int64_t e = 0; e < view.outer * view.inner; ++e)
+      if (const int c = compare(x, offset(a, e), offset(b, e)); c != 0) return c;
+    return 0;
+  };
+  std::vector<std::int64_t> order(static_cast<std::size_t>(view.extent));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return order_of(a, b) < 0; });
+  std::vector<std::int64_t> first, counts, inverse(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i == 0 || order_of(order[i - 1], order[i]) != 0) {
+      first.push_back(order[i]);
+      counts.push_back(0);
+    }
+    ++counts.back();
+    inverse[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(first.size()) - 1;
+  }
+  if (!sorted) {
+    std::vector<std::size_t> by_appearance(first.size());
+    std::iota(by_appearance.begin(), by_appearance.end(), std::size_t{0});
+    std::sort(by_appearance.begin(), by_appearance.end(), [&](std::size_t a, std::size_t b) { return first[a] < first[b]; });
+    std::vector<std::int64_t> place(first.size()), new_first, new_counts;
+    for (std::size_t i = 0; i < by_appearance.size(); ++i) {
+      place[by_appearance[i]] = static_cast<std::int64_t>(i);
+      new_first.push_back(first[by_appearance[i]]);
+      new_counts.push_back(counts[by_appearance[i]]);
+    }
+    for (auto& i : inverse) i = place[static_cast<std::size_t>(i)];
+    first = std::move(new_first);
+    counts = std::move(new_counts);
+  }
+  const auto found = static_cast<std::int64_t>(first.size());
+  Dims dims = x.dims();
+  dims[static_cast<std::size_t>(axis)] = found;
+  ctx.set_output(0, remap(x, dims, [&](std::int64_t i) {
+                   const std::int64_t inner = i % view.inner, k = i / view.inner % found, outer = i / view.inner / found;
+                   return (outer * view.extent + first[static_cast<std::size_t>(k)]) * view.inner + inner;
+                 }));
+  if (ctx.wants_output(1)) ctx.set_output(1, Tensor::vector(first));
+  if (ctx.wants_output(2)) ctx.set_output(2, Tensor::vector(inverse));
+  if (ctx.wants_output(3)) ctx.set_output(3, Tensor::vector(counts));
+}
+
+}  // namespace
+
+std::span<const OpDef> ops_unique() {
+  constexpr std::string_view kIo = "X:T -> Y:T indices?:int64 inverse_indices?:int64 counts?:int64", kAttrs = "axis:int? sorted:int=1";
+  static const std::vector<OpDef> ops{
+      {.name = "Unique",
+       .versions = {{11, kIo, kAttrs, "T: @all"}, {28, kIo, kAttrs, "T: @all13"}},
+       .infer = unique_infer,
+       .reference = unique_reference,
+       .doc = "the different elements or slices, where they first stand and how often"},
+  };
+  return ops;
+}
+
+}  // namespace lathe::ops
