@@ -58,7 +58,8 @@ void einsum_reference(RefContext& ctx) {
       const std::int64_t extent = ctx.input(i).dims()[a];
       auto& known = extents.emplace(equation.inputs[i][a], extent).first->second;
       if (known != extent && known != 1 && extent != 1)
-        ctx.fail("equation '" + text + "': " + label_name(equation.inputs[i][a]) + " has the extents " + std::to_string(known) + " and " + std::to_string(extent));
+        ctx.fail("equation '" + text + "': " + label_name(equation.inputs[i][a]) + " has the extents " + std::to_string(known) + " and " +
+                 std::to_string(extent));
       if (known == 1) known = extent;
     }
   Dims out, sum;
@@ -158,7 +159,8 @@ bool einsum_lower(const Node& node, loops::RegionBuilder& builder) {
     return result;
   };
   if (equation.summed.empty()) {
-    builder.define(out, [product, out](loops::RegionBuilder& b, const auto& i) { return b.cast(product(b, i, loops::RegionBuilder::Indices{}), out->dtype()); });
+    builder.define(out,
+                   [product, out](loops::RegionBuilder& b, const auto& i) { return b.cast(product(b, i, loops::RegionBuilder::Indices{}), out->dtype()); });
     return true;
   }
   Shape space;

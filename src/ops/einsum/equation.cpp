@@ -46,9 +46,7 @@ std::vector<int> labels_of(const Term& term, std::size_t rank, bool& fits) {
 
 }  // namespace
 
-std::string label_name(int label) {
-  return label > 0 ? std::string(1, static_cast<char>(label)) : "axis " + std::to_string(label) + " of '...'";
-}
+std::string label_name(int label) { return label > 0 ? std::string(1, static_cast<char>(label)) : "axis " + std::to_string(label) + " of '...'"; }
 
 Equation parse_equation(std::string_view text, const std::vector<std::size_t>& ranks, std::string& defect) {
   Equation equation;

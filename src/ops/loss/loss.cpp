@@ -37,7 +37,8 @@ void loss_infer(InferContext& ctx) {
   const auto &x = ctx.shape(0), &target = ctx.shape(1);
   if (x && x->size() < 2) ctx.fail("takes scores of rank 2 or more, got " + ir::to_string(*x));
   if (x && target && target->size() + 1 != x->size()) ctx.fail("scores " + ir::to_string(*x) + " and targets " + ir::to_string(*target) + " do not fit");
-  if (x && ctx.has_input(2) && ctx.shape(2) && (ctx.shape(2)->size() != 1)) ctx.fail("weights " + ir::to_string(*ctx.shape(2)) + " are not one number per class");
+  if (x && ctx.has_input(2) && ctx.shape(2) && (ctx.shape(2)->size() != 1))
+    ctx.fail("weights " + ir::to_string(*ctx.shape(2)) + " are not one number per class");
   const DType dtype = ctx.dtype(0);
   if (*reduction != Reduction::kNone) ctx.set(0, dtype, {});
   else if (target) ctx.set(0, dtype, *target);
@@ -154,8 +155,7 @@ bool loss_lower(const Node& node, loops::RegionBuilder& builder) {
   for (std::size_t a = 0; a < places.size(); ++a) all.push_back(static_cast<std::int64_t>(a));
   const ReducedAxes axes(places.size(), all, false);
   const Value* total = reduce_to_temporary(builder, "total", Reduce::kSum, wide, places, axes, loss_at);
-  const Value* weights =
-      *reduction == Reduction::kMean ? reduce_to_temporary(builder, "weights", Reduce::kSum, wide, places, axes, weight_at) : nullptr;
+  const Value* weights = *reduction == Reduction::kMean ? reduce_to_temporary(builder, "weights", Reduce::kSum, wide, places, axes, weight_at) : nullptr;
   builder.define(out, [=](loops::RegionBuilder& b, const auto&) {
     const ExprId sum = b.read(total, {});
     return b.cast(weights ? b.binary(ExprOp::kDiv, sum, b.read(weights, {})) : sum, out->dtype());

@@ -16,8 +16,7 @@ namespace {
 
 void nms_infer(InferContext& ctx) {
   const auto &boxes = ctx.shape(0), &scores = ctx.shape(1);
-  if (boxes && (boxes->size() != 3 || (*boxes)[2].constant().value_or(4) != 4))
-    ctx.fail("boxes " + ir::to_string(*boxes) + " are not [images, boxes, 4]");
+  if (boxes && (boxes->size() != 3 || (*boxes)[2].constant().value_or(4) != 4)) ctx.fail("boxes " + ir::to_string(*boxes) + " are not [images, boxes, 4]");
   if (scores && scores->size() != 3) ctx.fail("scores " + ir::to_string(*scores) + " are not [images, classes, boxes]");
   if (boxes && scores) {
     const auto a = (*boxes)[1].constant(), b = (*scores)[2].constant();
@@ -47,9 +46,11 @@ bool overlaps(const Box& a, const Box& b, float threshold) {
 
 void nms_reference(RefContext& ctx) {
   const Tensor boxes = ctx.input(0).make_aligned(), scores = ctx.input(1).make_aligned();
-  const bool fits = boxes.rank() == 3 && scores.rank() == 3 && boxes.dims()[2] == 4 && boxes.dims()[0] == scores.dims()[0] && boxes.dims()[1] == scores.dims()[2];
+  const bool fits =
+      boxes.rank() == 3 && scores.rank() == 3 && boxes.dims()[2] == 4 && boxes.dims()[0] == scores.dims()[0] && boxes.dims()[1] == scores.dims()[2];
   if (!fits)
-    ctx.fail("boxes " + lathe::to_string(boxes.dims()) + " and scores " + lathe::to_string(scores.dims()) + " are not [images, boxes, 4] and [images, classes, boxes]");
+    ctx.fail("boxes " + lathe::to_string(boxes.dims()) + " and scores " + lathe::to_string(scores.dims()) +
+             " are not [images, boxes, 4] and [images, classes, boxes]");
   const auto given = [&](std::size_t i) { return ctx.has_input(i) && ctx.input(i).size() > 0; };
   const std::int64_t most = given(2) ? std::max<std::int64_t>(ctx.input(2).as_int64(0), 0) : 0;
   const auto iou = static_cast<float>(given(3) ? ctx.input(3).as_double(0) : 0.0);

@@ -69,7 +69,8 @@ void pad_infer(InferContext& ctx) {
     const Dim &begin = (*pads)[i], &end = (*pads)[i + axes->size()];
     const bool known = (begin.is_constant() || ctx.is_extent(begin)) && (end.is_constant() || ctx.is_extent(end));
     extent = known ? extent + begin + end : ctx.fresh_symbol();
-    if (const auto n = extent.constant(); n && *n < 0) ctx.fail("the pads cut more than axis " + std::to_string((*axes)[i]) + " of " + ir::to_string(*in) + " has");
+    if (const auto n = extent.constant(); n && *n < 0)
+      ctx.fail("the pads cut more than axis " + std::to_string((*axes)[i]) + " of " + ir::to_string(*in) + " has");
   }
   ctx.set(0, ctx.dtype(0), std::move(out));
 }
@@ -219,9 +220,7 @@ void pad_upgrade(UpgradeContext& ctx) {
 // CenterCropPad ------------------------------------------------------------------------------------------------------
 
 /// First index of the input that the output shows (negative: zeros stand before it).
-std::int64_t centre_offset(std::int64_t extent, std::int64_t wanted) {
-  return extent >= wanted ? (extent - wanted) / 2 : -((wanted - extent) / 2);
-}
+std::int64_t centre_offset(std::int64_t extent, std::int64_t wanted) { return extent >= wanted ? (extent - wanted) / 2 : -((wanted - extent) / 2); }
 
 std::vector<std::size_t> centred_axes(const Attrs& attrs, std::size_t rank, const std::function<std::int64_t(std::int64_t)>& normal) {
   return *padded_axes(
@@ -231,8 +230,7 @@ std::vector<std::size_t> centred_axes(const Attrs& attrs, std::size_t rank, cons
 void centre_infer(InferContext& ctx) {
   const auto& in = ctx.shape(0);
   if (!in) return ctx.set_unknown(0, ctx.dtype(0));
-  const auto axes =
-      centred_axes(ctx.attrs(), in->size(), [&](std::int64_t axis) { return infer_axis(ctx, axis, static_cast<std::int64_t>(in->size())); });
+  const auto axes = centred_axes(ctx.attrs(), in->size(), [&](std::int64_t axis) { return infer_axis(ctx, axis, static_cast<std::int64_t>(in->size())); });
   if (const auto length = known_length(ctx, 1); length && *length != static_cast<std::int64_t>(axes.size()))
     ctx.fail("has " + std::to_string(*length) + " extents for " + std::to_string(axes.size()) + " axes");
   const auto wanted = ctx.content(1);

@@ -235,7 +235,7 @@ std::span<const OpDef> ops_pool() {
          .lower = [](const Node& node, RegionBuilder& b) { return global_lower(node, b, true); },
          .doc = "Maximum over all spatial axes."},
     };
-    for (auto& op : lp_pool_ops()) list.push_back(std::move(op));
+    for (auto& more : {lp_pool_ops(), max_unpool_ops()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return ops;

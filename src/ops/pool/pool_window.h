@@ -53,5 +53,6 @@ std::int64_t visit_window(const Window& window, const PoolExtents& e, const Dims
 
 /// LpPool and GlobalLpPool (lp_pool.cpp).
 std::vector<OpDef> lp_pool_ops();
+std::vector<OpDef> max_unpool_ops();
 
 }  // namespace lathe::ops

@@ -77,7 +77,8 @@ bool dynamic_lower(const Node& node, loops::RegionBuilder& builder) {
     const ExprId value = b.binary(ExprOp::kAdd, b.unary(ExprOp::kRound, b.binary(ExprOp::kDiv, b.read(x, i), scale(b))), zero(b));
     return b.cast(b.binary(ExprOp::kMin, b.binary(ExprOp::kMax, value, number(b, 0)), number(b, 255)), DType::kUint8);
   });
-  if (const Value* out = node.outputs.size() > 1 ? node.outputs[1] : nullptr) builder.define(out, [=](loops::RegionBuilder& b, const auto&) { return scale(b); });
+  if (const Value* out = node.outputs.size() > 1 ? node.outputs[1] : nullptr)
+    builder.define(out, [=](loops::RegionBuilder& b, const auto&) { return scale(b); });
   if (const Value* out = node.outputs.size() > 2 ? node.outputs[2] : nullptr)
     builder.define(out, [=](loops::RegionBuilder& b, const auto&) { return b.cast(zero(b), DType::kUint8); });
   return true;

@@ -57,7 +57,8 @@ Tensor shifted(const RefContext& ctx, const Tensor& x, const Tensor* zero, std::
     for (double& v : values) v -= z;
   } else if (zero && zero->rank() <= 1) {
     const AxisView view = around_axis(x.dims(), axis < 0 ? axis + x.rank() : axis);
-    if (zero->size() != view.extent) ctx.fail("has " + std::to_string(zero->size()) + " zero points for " + std::to_string(view.extent) + " indices of an axis");
+    if (zero->size() != view.extent)
+      ctx.fail("has " + std::to_string(zero->size()) + " zero points for " + std::to_string(view.extent) + " indices of an axis");
     for (std::size_t i = 0; i < values.size(); ++i) values[i] -= zero->as_double(static_cast<std::int64_t>(i) / view.inner % view.extent);
   } else if (zero) {
     // Zero points of stacked matrices: the matrix's own shape with an extent of 1.
@@ -67,7 +68,8 @@ Tensor shifted(const RefContext& ctx, const Tensor& x, const Tensor* zero, std::
     for_each_index(x.dims(), [&](const Dims& at) {
       std::int64_t o = 0;
       for (std::size_t a = 0; a < at.size(); ++a) {
-        if (zero->dims()[a] != 1 && zero->dims()[a] != x.dims()[a]) ctx.fail("zero points " + lathe::to_string(zero->dims()) + " do not fit " + lathe::to_string(x.dims()));
+        if (zero->dims()[a] != 1 && zero->dims()[a] != x.dims()[a])
+          ctx.fail("zero points " + lathe::to_string(zero->dims()) + " do not fit " + lathe::to_string(x.dims()));
         o += zero->dims()[a] == 1 ? 0 : at[a] * strides[a];
       }
       values[n++] -= zero->as_double(o);
@@ -104,7 +106,8 @@ Tensor requantised(const RefContext& ctx, const Tensor& sums, const Tensor& a_sc
   const auto per = [&](const Tensor& scale, std::int64_t axis) {
     const std::int64_t at = axis < 0 ? axis + sums.rank() : axis;
     const AxisView view = around_axis(sums.dims(), at);
-    if (scale.size() != 1 && (scale.size() != view.extent || at < 0)) ctx.fail("scale " + lathe::to_string(scale.dims()) + " does not fit the result " + lathe::to_string(sums.dims()));
+    if (scale.size() != 1 && (scale.size() != view.extent || at < 0))
+      ctx.fail("scale " + lathe::to_string(scale.dims()) + " does not fit the result " + lathe::to_string(sums.dims()));
     return [&scale, view](std::int64_t i) { return scale.as_double(scale.size() == 1 ? 0 : i / view.inner % view.extent); };
   };
   if (y_scale.size() != 1 || y_zero.size() != 1) ctx.fail("the result's scale and zero point must be single numbers");
@@ -201,9 +204,8 @@ std::vector<OpDef> integer_product_ops() {
        .oracle = qlinear_matmul<true>,
        .doc = "MatMul of quantised tensors, quantised again"},
       {.name = "QLinearConv",
-       .versions = {{10,
-                     "x:T1 x_scale:float x_zero_point:T1 w:T2 w_scale:float w_zero_point:T2 y_scale:float y_zero_point:T3 B?:T4 -> y:T3",
-                     kConv, "T1: int8 uint8; T2: int8 uint8; T3: int8 uint8; T4: int32"}},
+       .versions = {{10, "x:T1 x_scale:float x_zero_point:T1 w:T2 w_scale:float w_zero_point:T2 y_scale:float y_zero_point:T3 B?:T4 -> y:T3", kConv,
+                     "T1: int8 uint8; T2: int8 uint8; T3: int8 uint8; T4: int32"}},
        .infer = [](InferContext& ctx) { infer_product(ctx, "Conv", 3, ctx.dtype(7)); },
        .reference = qlinear_conv<false>,
        .oracle = qlinear_conv<true>,

@@ -17,7 +17,7 @@
 
 namespace lathe::ops {
 
-std::vector<OpDef> integer_product_ops();  // integer_products.cpp: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv
+std::vector<OpDef> integer_product_ops();   // integer_products.cpp: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv
 std::vector<OpDef> dynamic_quantize_ops();  // dynamic.cpp: DynamicQuantizeLinear
 
 std::pair<std::int64_t, std::int64_t> integer_range(DType dtype) {
@@ -51,12 +51,12 @@ std::optional<Granularity> infer_granularity(InferContext& ctx) {
   if (!defect.empty()) ctx.fail(defect);
   if (g.kind == Granularity::Kind::kAxis) {
     const auto n = (*scale)[0].constant(), extent = (*x)[g.axis].constant();
-    if (n && extent && *n != *extent)
-      ctx.fail("has " + std::to_string(*n) + " scales for axis " + std::to_string(g.axis) + " of " + ir::to_string(*x));
+    if (n && extent && *n != *extent) ctx.fail("has " + std::to_string(*n) + " scales for axis " + std::to_string(g.axis) + " of " + ir::to_string(*x));
   }
   if (ctx.has_input(2) && ctx.shape(2)) {
     const auto &a = *scale, &b = *ctx.shape(2);
-    if (a.size() != b.size() && !(is_single(a) && is_single(b))) ctx.fail("scale " + ir::to_string(a) + " and zero point " + ir::to_string(b) + " differ in rank");
+    if (a.size() != b.size() && !(is_single(a) && is_single(b)))
+      ctx.fail("scale " + ir::to_string(a) + " and zero point " + ir::to_string(b) + " differ in rank");
   }
   return g;
 }
@@ -212,8 +212,7 @@ Lowering lowering_of(const Node& node, loops::RegionBuilder& builder) {
   bool fits = defect.empty();
   if (fits && g.kind == Granularity::Kind::kAxis) fits = scale->shape()[0] == x->shape()[g.axis];
   if (fits && g.kind == Granularity::Kind::kBlock)
-    for (std::size_t a = 0; a < x->shape().size(); ++a)
-      fits &= scale->shape()[a] == (a == g.axis ? Dim::ceildiv(x->shape()[a], Dim(g.block)) : x->shape()[a]);
+    for (std::size_t a = 0; a < x->shape().size(); ++a) fits &= scale->shape()[a] == (a == g.axis ? Dim::ceildiv(x->shape()[a], Dim(g.block)) : x->shape()[a]);
   if (fits && zero) fits = zero->shape() == scale->shape() || (is_single(zero->shape()) && is_single(scale->shape()));
   if (!fits) builder.decline("scales whose extents only a run tells");
   lowering.possible = fits;
@@ -280,7 +279,8 @@ std::span<const OpDef> ops_quantize() {
         {.name = "QuantizeLinear",
          .versions = {{10, "x:T1 y_scale:float y_zero_point?:T2 -> y:T2", "", "T1: float int32; T2: int8 uint8"},
                       {13, "x:T1 y_scale:float y_zero_point?:T2 -> y:T2", "axis:int=1", "T1: float int32; T2: int8 uint8"},
-                      {19, "x:T1 y_scale:T1 y_zero_point?:T2 -> y:T2", "saturate:int=1 axis:int=1", "T1: " LATHE_FLOATS "int32; T2: " LATHE_FLOAT8 "int8 uint8"},
+                      {19, "x:T1 y_scale:T1 y_zero_point?:T2 -> y:T2", "saturate:int=1 axis:int=1",
+                       "T1: " LATHE_FLOATS "int32; T2: " LATHE_FLOAT8 "int8 uint8"},
                       {21, "x:T1 y_scale:T1 y_zero_point?:T2 -> y:T2", "output_dtype:int=0 block_size:int=0 saturate:int=1 axis:int=1",
                        "T1: " LATHE_FLOATS "int32; T2: " LATHE_FLOAT8 "int16 int4 int8 uint16 uint4 uint8"},
                       {23, kQuantize, kQuantizeAttrs,
@@ -309,8 +309,7 @@ std::span<const OpDef> ops_quantize() {
                       {24, kDequantize, kDequantizeAttrs,
                        "T1: " LATHE_FLOAT8 "float4e2m1 int16 int32 int4 int8 uint16 uint4 uint8; T2: " LATHE_FLOATS "float8e8m0; T3: " LATHE_FLOATS},
                       {25, kDequantize, kDequantizeAttrs,
-                       "T1: " LATHE_FLOAT8 "float4e2m1 int16 int2 int32 int4 int8 uint16 uint2 uint4 uint8; T2: " LATHE_FLOATS
-                       "float8e8m0; T3: " LATHE_FLOATS},
+                       "T1: " LATHE_FLOAT8 "float4e2m1 int16 int2 int32 int4 int8 uint16 uint2 uint4 uint8; T2: " LATHE_FLOATS "float8e8m0; T3: " LATHE_FLOATS},
                       {28, kDequantize, kDequantizeAttrs,
                        "T1: " LATHE_FLOAT8 "float4e2m1 float6e2m3 float6e3m2 int16 int2 int32 int4 int8 uint16 uint2 uint4 uint8; T2: " LATHE_FLOATS
                        "float8e8m0; T3: " LATHE_FLOATS}},

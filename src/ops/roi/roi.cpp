@@ -60,9 +60,11 @@ Sample sample_at(double y, double x, std::int64_t height, std::int64_t width) {
 void roi_align_reference(RefContext& ctx) {
   const Tensor &x = ctx.input(0), &rois = ctx.input(1), &batch = ctx.input(2);
   if (x.rank() != 4 || rois.rank() != 2 || rois.dims()[1] != 4 || batch.size() != rois.dims()[0])
-    ctx.fail("feature maps " + lathe::to_string(x.dims()) + ", rois " + lathe::to_string(rois.dims()) + " and " + std::to_string(batch.size()) + " batch indices do not fit");
+    ctx.fail("feature maps " + lathe::to_string(x.dims()) + ", rois " + lathe::to_string(rois.dims()) + " and " + std::to_string(batch.size()) +
+             " batch indices do not fit");
   const std::int64_t count = rois.dims()[0], channels = x.dims()[1], height = x.dims()[2], width = x.dims()[3];
-  const std::int64_t rows = ctx.attrs().get_int("output_height", 1), columns = ctx.attrs().get_int("output_width", 1), ratio = ctx.attrs().get_int("sampling_ratio", 0);
+  const std::int64_t rows = ctx.attrs().get_int("output_height", 1), columns = ctx.attrs().get_int("output_width", 1),
+                     ratio = ctx.attrs().get_int("sampling_ratio", 0);
   const bool half_pixel = ctx.attrs().get_string("coordinate_transformation_mode", "half_pixel") == "half_pixel";
   const bool average = ctx.attrs().get_string("mode", "avg") == "avg";
   const double scale = static_cast<double>(ctx.attrs().get_float("spatial_scale", 1)), shift = half_pixel ? 0.5 : 0;
@@ -71,7 +73,8 @@ void roi_align_reference(RefContext& ctx) {
   std::vector<double> result;
   for (std::int64_t n = 0; n < count; ++n) {
     const std::int64_t image = batch.as_int64(n);
-    if (image < 0 || image >= x.dims()[0]) ctx.fail("batch index " + std::to_string(image) + " is out of bounds for " + std::to_string(x.dims()[0]) + " images");
+    if (image < 0 || image >= x.dims()[0])
+      ctx.fail("batch index " + std::to_string(image) + " is out of bounds for " + std::to_string(x.dims()[0]) + " images");
     const double* box = boxes.data() + n * 4;
     const double left = box[0] * scale - shift, top = box[1] * scale - shift;
     double box_width = box[2] * scale - shift - left, box_height = box[3] * scale - shift - top;
@@ -94,7 +97,8 @@ void roi_align_reference(RefContext& ctx) {
         for (std::int64_t i = 0; i < high; ++i)
           for (std::int64_t j = 0; j < wide; ++j)
             samples.push_back(sample_at(top + (static_cast<double>(r) + (static_cast<double>(i) + 0.5) / static_cast<double>(high)) * bin_height,
-                                        left + (static_cast<double>(c) + (static_cast<double>(j) + 0.5) / static_cast<double>(wide)) * bin_width, height, width));
+                                        left + (static_cast<double>(c) + (static_cast<double>(j) + 0.5) / static_cast<double>(wide)) * bin_width, height,
+                                        width));
     for (std::int64_t channel = 0; channel < channels; ++channel) {
       const double* map = pixels.data() + (image * channels + channel) * height * width;
       for (std::int64_t bin = 0; bin < rows * columns; ++bin) {
@@ -157,7 +161,8 @@ void max_roi_reference(RefContext& ctx) {
           const auto [x1, x2] = bounds(k, bin_width, left, width);
           double best = y1 < y2 && x1 < x2 ? -std::numeric_limits<double>::infinity() : 0;
           for (std::int64_t y = y1; y < y2; ++y)
-            for (std::int64_t at = x1; at < x2; ++at) best = std::max(best, pixels[static_cast<std::size_t>(((image * channels + c) * height + y) * width + at)]);
+            for (std::int64_t at = x1; at < x2; ++at)
+              best = std::max(best, pixels[static_cast<std::size_t>(((image * channels + c) * height + y) * width + at)]);
           result.push_back(best);
         }
   }

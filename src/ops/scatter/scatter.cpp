@@ -90,8 +90,8 @@ void scatter_elements_reference(RefContext& ctx) {
   const Tensor &data = ctx.input(0), &indices = ctx.input(1), &updates = ctx.input(2);
   const Reduction reduction = ref_reduction(ctx);
   if (data.rank() != indices.rank() || indices.dims() != updates.dims())
-    ctx.fail("data " + lathe::to_string(data.dims()) + ", indices " + lathe::to_string(indices.dims()) + " and updates " +
-             lathe::to_string(updates.dims()) + " do not fit: one rank, and updates with the extents of indices");
+    ctx.fail("data " + lathe::to_string(data.dims()) + ", indices " + lathe::to_string(indices.dims()) + " and updates " + lathe::to_string(updates.dims()) +
+             " do not fit: one rank, and updates with the extents of indices");
   const auto axis = static_cast<std::size_t>(ref_axis(ctx, ctx.attrs().get_int("axis", 0), data.rank()));
   const Dims strides = strides_of(data.dims());
   for (std::size_t a = 0; a < data.dims().size(); ++a)
@@ -101,8 +101,7 @@ void scatter_elements_reference(RefContext& ctx) {
   std::int64_t n = 0;
   for_each_index(indices.dims(), [&](const Dims& at) {
     std::int64_t to = 0;
-    for (std::size_t a = 0; a < at.size(); ++a)
-      to += (a == axis ? checked_position(ctx, indices.as_int64(n), data.dims()[a], a) : at[a]) * strides[a];
+    for (std::size_t a = 0; a < at.size(); ++a) to += (a == axis ? checked_position(ctx, indices.as_int64(n), data.dims()[a], a) : at[a]) * strides[a];
     apply(reduction, out, to, updates, n++);
   });
   ctx.set_output(0, std::move(out));
@@ -180,7 +179,8 @@ void tensor_scatter_reference(RefContext& ctx) {
   const std::int64_t extent = cache.dims()[static_cast<std::size_t>(axis)], batch = cache.dims()[0];
   std::vector<std::int64_t> starts(static_cast<std::size_t>(batch), 0);
   if (ctx.has_input(2)) starts = ctx.input(2).to_int64_vector();
-  if (static_cast<std::int64_t>(starts.size()) != batch) ctx.fail("has " + std::to_string(starts.size()) + " write indices for " + std::to_string(batch) + " batches");
+  if (static_cast<std::int64_t>(starts.size()) != batch)
+    ctx.fail("has " + std::to_string(starts.size()) + " write indices for " + std::to_string(batch) + " batches");
   const Dims strides = strides_of(cache.dims());
   Tensor out = copy_of(cache);
   std::int64_t n = 0;

@@ -184,7 +184,8 @@ void stft_reference(RefContext& ctx) {
   const std::int64_t length = ctx.has_input(3) ? ctx.input(3).as_int64(0) : ctx.has_input(2) ? ctx.input(2).size() : total;
   if (step < 1) ctx.fail("frame_step must be one positive number");
   if (length < 1 || length > total) ctx.fail("a frame of " + std::to_string(length) + " does not fit a signal of " + std::to_string(total));
-  if (ctx.has_input(2) && ctx.input(2).size() != length) ctx.fail("the window has " + std::to_string(ctx.input(2).size()) + " elements for frames of " + std::to_string(length));
+  if (ctx.has_input(2) && ctx.input(2).size() != length)
+    ctx.fail("the window has " + std::to_string(ctx.input(2).size()) + " elements for frames of " + std::to_string(length));
   const auto window = ctx.has_input(2) ? to_doubles(ctx.input(2)) : std::vector<double>(static_cast<std::size_t>(length), 1.0);
   const std::int64_t frames = 1 + (total - length) / step, bins = ctx.attrs().get_int("onesided", 1) != 0 ? length / 2 + 1 : length;
   const auto values = to_doubles(x);

@@ -27,7 +27,8 @@ DType output_dtype(const Attrs& attrs) {
 
 DType infer_dtype(InferContext& ctx) {
   const DType dtype = output_dtype(ctx.attrs());
-  if (!is_float(dtype) && !is_integer(dtype)) ctx.fail("output_datatype " + std::to_string(ctx.attrs().get_int("output_datatype", 1)) + " is no type of numbers");
+  if (!is_float(dtype) && !is_integer(dtype))
+    ctx.fail("output_datatype " + std::to_string(ctx.attrs().get_int("output_datatype", 1)) + " is no type of numbers");
   return dtype;
 }
 
@@ -111,7 +112,8 @@ void mel_reference(RefContext& ctx) {
   for (std::int64_t i = 0; i < bins + 2; ++i) {
     const double hertz = 700 * (std::pow(10, (first + step * static_cast<double>(i)) / 2595) - 1);
     edges.push_back(static_cast<std::int64_t>(std::floor(static_cast<double>(length + 1) * hertz / static_cast<double>(rate))));
-    if (edges.back() < 0 || edges.back() >= rows) ctx.fail("a mel band ends at bin " + std::to_string(edges.back()) + " of a spectrum of " + std::to_string(rows));
+    if (edges.back() < 0 || edges.back() >= rows)
+      ctx.fail("a mel band ends at bin " + std::to_string(edges.back()) + " of a spectrum of " + std::to_string(rows));
   }
   std::vector<double> weights(static_cast<std::size_t>(rows * bins), 0.0);
   for (std::int64_t i = 0; i < bins; ++i) {

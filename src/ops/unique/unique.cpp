@@ -38,7 +38,8 @@ int compare(const Tensor& t, std::int64_t a, std::int64_t b) {
     return (x > y) - (x < y);
   }
   const std::int64_t x = t.as_int64(a), y = t.as_int64(b);
-  if (t.dtype() == DType::kUint64) return (static_cast<std::uint64_t>(x) > static_cast<std::uint64_t>(y)) - (static_cast<std::uint64_t>(x) < static_cast<std::uint64_t>(y));
+  if (t.dtype() == DType::kUint64)
+    return (static_cast<std::uint64_t>(x) > static_cast<std::uint64_t>(y)) - (static_cast<std::uint64_t>(x) < static_cast<std::uint64_t>(y));
   return (x > y) - (x < y);
 }
 

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "loops/builder.h"
-#include "ops/grid/sample_coordinates.h"
+#include "ops/grid_sample/sample_coordinates.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -305,7 +305,7 @@ void sample_upgrade(UpgradeContext& ctx) {
 
 }  // namespace
 
-std::span<const OpDef> ops_grid() {
+std::span<const OpDef> ops_grid_sample() {
   constexpr std::string_view kIo = "X:T1 grid:T2 -> Y:T1", kAttrs = "align_corners:int=0 padding_mode:string=zeros mode:string=linear";
   static const std::vector<OpDef> ops = [=] {
     std::vector<OpDef> list{

@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The definitions of this folder, one function for each file.
+
+#include <vector>
+
+#include "ops/op_def.h"
+
+namespace lathe::ops {
+
+std::vector<OpDef> rotary_ops();            // rotary.cpp: RotaryEmbedding
+std::vector<OpDef> linear_attention_ops();  // linear_attention.cpp: LinearAttention, CausalConvWithState
+
+}  // namespace lathe::ops
