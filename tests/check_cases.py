@@ -275,7 +275,7 @@ def experimental(m):
     m.graph.input.append(helper.make_tensor_value_info("q", F, [1, 2, 3, 4]))
 
 
-@case("unsupported-operator", made_models.made_quantised)
+@case("unsupported-operator", made_models.made_sequence)
 def not_built_yet(m):
     pass
 

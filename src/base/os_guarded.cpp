@@ -20,10 +20,6 @@ namespace {
 
 constexpr std::size_t kMost = 64 << 10;
 
-[[noreturn]] void fail(const std::filesystem::path& path, const std::string& what, int code) {
-  throw Error(Code::kIo, fmt::format("{}: {}", what, std::strerror(code))).in_source(path.string());
-}
-
 /// Root may write anywhere anyway.
 void check_owner(const struct stat& info, const std::filesystem::path& path, bool secret, const char* kind) {
   if (info.st_uid != geteuid() && info.st_uid != 0)

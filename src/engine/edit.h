@@ -11,8 +11,8 @@
 namespace lathe::engine {
 
 struct Strip {
-  bool native = false;               ///< leave out native code
-  bool report = false;               ///< leave out the report of the build
+  bool native = false;                    ///< leave out native code
+  bool report = false;                    ///< leave out the report of the build
   std::vector<std::string> devices = {};  ///< keep only the programs of these ("cuda:sm_90", "cpu"), and cpu-generic; empty: all
 };
 

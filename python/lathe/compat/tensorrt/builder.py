@@ -235,7 +235,17 @@ class Builder(Guarded):
 
             budget = 0.0 if getattr(config, "builder_optimization_level", 3) == 0 else _seconds(settings.budget)
             engine = _lathe.build(
-                network._graph, place.name, self._precision(network, config), _ranges(shapes), False, budget, settings.verify, settings.cache, None, "cublaslt", True
+                network._graph,
+                place.name,
+                self._precision(network, config),
+                _ranges(shapes),
+                False,
+                budget,
+                settings.verify,
+                settings.cache,
+                None,
+                "cublaslt",
+                True,
             )
         except lathe.Error as error:
             tell(self._logger, Severity.ERROR, str(error))
