@@ -265,7 +265,7 @@ def model_files():
         "model": relu_add,
         "two": models.two_in_two_out(),
         "layers": models.convolutions(),
-        "long": models.convolutions(48, channels=12, size=40),
+        "long": models.convolutions(48, channels=64, size=80),
         "grows": grows(),
         "empty": b"",
         "text": b"This is no model at all, it is a sentence.\n" * 20,

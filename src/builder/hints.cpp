@@ -198,7 +198,7 @@ void take_ranges(const ir::Graph& graph, const plan::Program& program, std::map<
       }
       range.min.push_back(hint.min);
       range.opt.push_back(hint.opt);
-      range.max.push_back(hint.max < 0 ? std::int64_t{1} << 30 : hint.max);
+      range.max.push_back(hint.max < 0 ? hint.opt + 64 : hint.max);  // no limit: room for odd_bindings()
     }
     if (free && range.opt.size() == input->shape().size()) shapes.emplace(input->name, std::move(range));
   }

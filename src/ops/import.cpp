@@ -81,11 +81,12 @@ void upgrade_graph(const ir::Graph& graph, const Imports& imports, const Functio
     const OpDef* op = definition(*node, functions);
     if (!op) continue;
     if (node->domain == "ai.onnx") node->domain.clear();
-    // Left-out inputs at the end are as good as absent, and nobody should have to think of them.
-    std::vector<ir::Value*> given = node->inputs;
-    while (!given.empty() && !given.back()) given.pop_back();
-    if (given.size() < node->inputs.size()) node->graph->set_inputs(node, std::move(given));
     const VersionDef* version = version_at(*op, opset_of(imports, node->domain));
+    // Left-out inputs at the end are as good as absent, and nobody should have to think of them.
+    const std::size_t least = version ? least_inputs(schema_of(*op, *version)) : 0;
+    std::vector<ir::Value*> given = node->inputs;
+    while (given.size() > least && !given.back()) given.pop_back();
+    if (given.size() < node->inputs.size()) node->graph->set_inputs(node, std::move(given));
     if (!version || version == &op->versions.back()) continue;
     if (op->upgrade) {
       for (const auto& [name, attribute] : node->attrs) {

@@ -295,6 +295,16 @@ const Schema& schema_of(const OpDef& op, const VersionDef& version) {
 
 const Schema& newest_schema(const OpDef& op) { return schema_of(op, op.versions.back()); }
 
+std::size_t least_inputs(const Schema& schema) {
+  std::size_t least = 0;
+  for (std::size_t i = 0; i < schema.inputs.size(); ++i) {
+    const Formal& formal = schema.inputs[i];
+    if (formal.option == FormalOption::kSingle) least = i + 1;
+    if (formal.option == FormalOption::kVariadic) least = i + static_cast<std::size_t>(formal.min_arity);
+  }
+  return least;
+}
+
 std::string type_string(const ir::Type& type) {
   switch (type.kind) {
     case ir::TypeKind::kTensor: return type.dtype == DType::kUndefined ? "" : "tensor(" + std::string(dtype_name(type.dtype)) + ")";

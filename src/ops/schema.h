@@ -67,6 +67,9 @@ const Schema& schema_of(const OpDef& op, const VersionDef& version);
 /// Of the newest version.
 const Schema& newest_schema(const OpDef& op);
 
+/// Inputs that a node must list, left out or not: a form with optional inputs in front of others (Loop's) counts them.
+std::size_t least_inputs(const Schema& schema);
+
 /// ONNX's spelling of a type: "tensor(float)", "seq(tensor(int64))", "" when unknown.
 std::string type_string(const ir::Type& type);
 std::string_view attr_type_name(ir::AttrType type);  ///< "int", "floats", "graph", ...

@@ -91,21 +91,10 @@ int drop_defaults(Node& node, const ops::Schema& schema) {
   return dropped;
 }
 
-// A form with optional inputs in front of others (Loop's) counts them even where they are left out.
-std::size_t least_inputs(const ops::Schema& schema) {
-  std::size_t least = 0;
-  for (std::size_t i = 0; i < schema.inputs.size(); ++i) {
-    const ops::Formal& formal = schema.inputs[i];
-    if (formal.option == ops::FormalOption::kSingle) least = i + 1;
-    if (formal.option == ops::FormalOption::kVariadic) least = i + static_cast<std::size_t>(formal.min_arity);
-  }
-  return least;
-}
-
 int trim(Node& node, const ops::Schema& schema) {
   int rewrites = 0;
   std::size_t keep = node.inputs.size();
-  while (keep > least_inputs(schema) && !node.inputs[keep - 1]) --keep;
+  while (keep > ops::least_inputs(schema) && !node.inputs[keep - 1]) --keep;
   if (keep < node.inputs.size()) {
     node.graph->set_inputs(&node, {node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(keep)});
     ++rewrites;
