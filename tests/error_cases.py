@@ -181,9 +181,9 @@ CASES = [
     ("full disk", "Io", ">>> with_file_limit(2048, lambda: engine.save('out.engine'))"),
     ("full disk", "Io", ">>> with_file_limit(1024, lambda: lathe.simplify('layers.onnx', 'out.onnx'))"),
     # Stopped
-    ("stopped", "Cancelled", "timeout --preserve-status -s INT 3 lathe build long.onnx -o out.engine --budget 100s"),
-    ("stopped", "Cancelled", "LATHE_CACHE_DIR=cache/2 timeout --preserve-status -s TERM 3 lathe build long.onnx -o out.engine --budget 100s"),
-    ("stopped", "Silent", "timeout --preserve-status -s INT 2 lathe bench image.engine --time 60s"),
+    ("stopped", "Cancelled", "timeout --foreground --preserve-status -s INT 3 lathe build long.onnx -o out.engine --budget 100s"),
+    ("stopped", "Cancelled", "LATHE_CACHE_DIR=cache/2 timeout --foreground --preserve-status -s TERM 3 lathe build long.onnx -o out.engine --budget 100s"),
+    ("stopped", "Silent", "timeout --foreground --preserve-status -s INT 2 lathe bench image.engine --time 60s"),
     ("stopped", "Cancelled", ">>> lathe.build('model.onnx', progress=lambda *_: False)"),
     ("stopped", "KeyboardInterrupt", ">>> lathe.build('long.onnx', budget=100, cache=False, progress=interrupt_once())"),
     # Machines that lack something
