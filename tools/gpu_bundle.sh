@@ -39,7 +39,8 @@ if [ -n "$nanobind" ] && [ -n "$libraries" ]; then
     *libnanobind* | -Wl,-rpath*) ;;
     -*) order="$order $library" ;;
     *.a)
-      [ -f "$root/python/lib/$(basename "$library")" ] || { cp "$build/$library" "$root/python/lib/" && strip --strip-debug "$root/python/lib/$(basename "$library")"; }
+      case $library in /*) archived=$library ;; *) archived=$build/$library ;; esac
+      [ -f "$root/python/lib/$(basename "$library")" ] || { cp "$archived" "$root/python/lib/" && strip --strip-debug "$root/python/lib/$(basename "$library")"; }
       order="$order lib/$(basename "$library")"
       ;;
     # Under the name that it is looked for by, as the command's are.
