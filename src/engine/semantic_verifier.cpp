@@ -147,7 +147,7 @@ class ProgramCheck : Judge {
       if (axis == static_cast<std::size_t>(s.alias_axis)) {
         if (offset) require(Check::kSliceBegin, *offset >= 0, "slot {} begins before the slot that it is a slice of", i);
         if (inner && whole && offset)
-          require(Check::kSliceEnd, *inner <= *whole && *offset <= *whole - *inner, "slot {} reaches beyond the slot that it is a slice of", i);
+          require(Check::kSliceEnd, *inner <= *whole && (*inner < 0 || *offset <= *whole - *inner), "slot {} reaches beyond the slot that it is a slice of", i);
       } else if (inner && whole) {
         require(Check::kSliceExtent, *inner == *whole, "slot {} is a slice along axis {} but differs on axis {}", i, s.alias_axis, axis);
       }

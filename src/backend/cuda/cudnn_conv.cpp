@@ -75,7 +75,7 @@ std::string key_of(const ConvProblem& p) {
                                                                   p.bias,
                                                                   p.narrow_bias,
                                                                   p.activation,
-                                                                  static_cast<std::int64_t>(p.alpha * 1e6F)},
+                                                                  std::bit_cast<std::int32_t>(p.alpha)},
                                      " "));
 }
 

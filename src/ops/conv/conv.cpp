@@ -27,9 +27,10 @@ ConvGeometry conv_geometry(const Attrs& attrs, const Dims& input, const Dims& we
   g.channels_out = weight[0];
   g.groups = attrs.get_int("group", 1);
   if (g.groups < 1 || g.channels_out % g.groups != 0) fail(fmt::format("{} output channels cannot be split into {} groups", g.channels_out, g.groups));
-  if (weight[1] * g.groups != g.channels_in)
+  if (g.channels_in % g.groups != 0 || weight[1] != g.channels_in / g.groups)  // either number may be any
     fail(fmt::format("the input has {} channels, the weight {} of shape {} takes {} x {} groups", g.channels_in, "tensor", to_string(weight), weight[1],
                      g.groups));
+  element_count(weight);  // refuses extents whose product is no number
   g.input.assign(input.begin() + 2, input.end());
   const Window window = read_window(attrs, Dims(weight.begin() + 2, weight.end()), input.size() - 2);
   g.window = window.concrete(g.input);
@@ -49,7 +50,7 @@ void conv_infer(InferContext& ctx) {
   if (x->size() < 3 || w->size() != x->size())
     ctx.fail(fmt::format("the input has rank {} and the weight rank {}; both must have the same rank, at least 3", x->size(), w->size()));
   const std::int64_t groups = ctx.attrs().get_int("group", 1);
-  if (const auto c = (*x)[1].constant(), cw = (*w)[1].constant(); c && cw && *c != *cw * groups)
+  if (const auto c = (*x)[1].constant(), cw = (*w)[1].constant(); c && cw && (groups < 1 || *c % groups != 0 || *cw != *c / groups))
     ctx.fail(fmt::format("the input has {} channels, the weight {} takes {} x {} groups", *c, ir::to_string(*w), *cw, groups));
   if (const auto out = (*w)[0].constant(); out && (groups < 1 || *out % groups != 0))
     ctx.fail(fmt::format("{} output channels cannot be split into {} groups", *out, groups));

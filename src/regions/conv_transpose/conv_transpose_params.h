@@ -39,6 +39,13 @@ class TransposeGeometry {
       a.begin = item(pads, axis, 0);
       a.end = item(pads, axis + rank, 0);
     }
+    // The file may hold any numbers; sums and products of these do not overflow.
+    bool sane = base_.groups > 0 && base_.groups < kLargest;
+    for (const std::int64_t extent : weight) sane &= extent >= 0 && extent < kLargest;
+    for (const Axis& a : axes_)
+      for (const std::int64_t number : {a.kernel, a.stride, a.dilation, a.begin, a.end, a.output_pad}) sane &= number > -kLargest && number < kLargest;
+    if (!sane)
+      throw Error(Code::kInvalidModel, fmt::format("a transposed convolution with weights {} has attributes out of all proportion", to_string(weight)));
   }
 
   /// Rank 3 runs as rank 4 with height 1. Throws Error(kInvalidModel) when the extents do not fit.
@@ -93,6 +100,8 @@ class TransposeGeometry {
     if (total < 0) a.output_pad -= total;
     return a;
   }
+
+  static constexpr std::int64_t kLargest = std::int64_t{1} << 30;
 
   Dims weight_;
   cpu::ConvTransposeProblem base_;  // groups alone
