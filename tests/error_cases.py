@@ -445,6 +445,7 @@ def interrupt_once():
     def progress(*_):
         calls.append(1)
         if len(calls) == 3:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it otherwise
             signal.raise_signal(signal.SIGINT)
 
     return progress
