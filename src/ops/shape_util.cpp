@@ -39,6 +39,16 @@ std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i) {
   return std::nullopt;
 }
 
+Dim extent_of(InferContext& ctx, const std::optional<std::vector<Dim>>& content, std::size_t i) {
+  return content && i < content->size() && ctx.is_extent((*content)[i]) ? (*content)[i] : ctx.fresh_symbol();
+}
+
+std::optional<Dim> single_extent(InferContext& ctx, std::size_t i) {
+  const auto content = ctx.has_input(i) ? ctx.content(i) : std::nullopt;
+  if (!content || content->size() != 1 || !ctx.is_extent(content->front())) return std::nullopt;
+  return content->front();
+}
+
 Shape fresh_shape(InferContext& ctx, std::size_t rank) {
   // A few bytes of a file can name any number here; each axis is a symbol.
   if (rank > kMostAxes) ctx.fail("its result would have rank " + std::to_string(rank) + "; at most " + std::to_string(kMostAxes) + " are supported");

@@ -18,6 +18,10 @@ std::vector<std::int64_t> infer_axes(InferContext& ctx, const std::vector<std::i
 std::optional<std::vector<std::int64_t>> constant_content(InferContext& ctx, std::size_t i);
 /// The length of the 1-D input `i`, when known.
 std::optional<std::int64_t> known_length(InferContext& ctx, std::size_t i);
+/// Element `i` of an input's known contents, or a fresh symbol unless that is surely an extent.
+Dim extent_of(InferContext& ctx, const std::optional<std::vector<Dim>>& content, std::size_t i);
+/// The one element of input `i`; nullopt when it is left out, or not surely an extent.
+std::optional<Dim> single_extent(InferContext& ctx, std::size_t i);
 inline constexpr std::size_t kMostAxes = 1024;
 /// `rank` fresh symbols; fails above kMostAxes.
 Shape fresh_shape(InferContext& ctx, std::size_t rank);

@@ -64,8 +64,7 @@ void col2im_infer(InferContext& ctx) {
       ctx.fail(std::to_string(*rows) + " rows cannot be split into blocks of " + std::to_string(taps) + " taps");
     out[1] = Dim::floordiv((*x)[1], Dim(taps));
   }
-  for (std::int64_t a = 0; a < *rank; ++a)
-    out.push_back(image && ctx.is_extent((*image)[static_cast<std::size_t>(a)]) ? (*image)[static_cast<std::size_t>(a)] : ctx.fresh_symbol());
+  for (std::int64_t a = 0; a < *rank; ++a) out.push_back(extent_of(ctx, image, static_cast<std::size_t>(a)));
   ctx.set(0, ctx.dtype(0), std::move(out));
 }
 

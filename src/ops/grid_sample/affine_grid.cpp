@@ -26,9 +26,7 @@ void affine_infer(InferContext& ctx) {
   if (theta)
     if (const auto rows = (*theta)[1].constant(); rows && *rows != spatial)
       ctx.fail("theta " + ir::to_string(*theta) + " does not fit a size of " + std::to_string(*length) + " elements");
-  const auto extent = [&](std::int64_t i) {
-    return size && ctx.is_extent((*size)[static_cast<std::size_t>(i)]) ? (*size)[static_cast<std::size_t>(i)] : ctx.fresh_symbol();
-  };
+  const auto extent = [&](std::int64_t i) { return extent_of(ctx, size, static_cast<std::size_t>(i)); };
   Shape out{theta ? (*theta)[0] : extent(0)};
   for (std::int64_t a = 0; a < spatial; ++a) out.push_back(extent(a + 2));
   out.push_back(Dim(spatial));

@@ -12,6 +12,7 @@
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
+#include "ops/softmax/softmax.h"
 
 namespace lathe::ops {
 namespace {
@@ -46,20 +47,6 @@ void loss_infer(InferContext& ctx) {
   if (ctx.node().outputs.size() > 1 && ctx.node().outputs[1]) ctx.set_type(1, ctx.node().input(0)->type);
 }
 
-std::vector<double> log_softmax(const Tensor& x) {
-  auto values = to_doubles(x);
-  const AxisView view = around_axis(x.dims(), 1);
-  for (std::int64_t o = 0; o < view.outer; ++o)
-    for (std::int64_t i = 0; i < view.inner; ++i) {
-      const auto at = [&](std::int64_t c) -> double& { return values[static_cast<std::size_t>((o * view.extent + c) * view.inner + i)]; };
-      double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-      for (std::int64_t c = 0; c < view.extent; ++c) largest = std::max(largest, at(c));
-      for (std::int64_t c = 0; c < view.extent; ++c) sum += std::exp(at(c) - largest);
-      for (std::int64_t c = 0; c < view.extent; ++c) at(c) = at(c) - largest - std::log(sum);
-    }
-  return values;
-}
-
 template <bool kSoftmax>
 void loss_reference(RefContext& ctx) {
   const Tensor &x = ctx.input(0), &target = ctx.input(1);
@@ -71,7 +58,7 @@ void loss_reference(RefContext& ctx) {
   const AxisView view = around_axis(x.dims(), 1);
   if (ctx.has_input(2) && ctx.input(2).size() != view.extent)
     ctx.fail("has " + std::to_string(ctx.input(2).size()) + " weights for " + std::to_string(view.extent) + " classes");
-  const auto values = kSoftmax ? log_softmax(x) : to_doubles(x);
+  const auto values = kSoftmax ? log_softmax(x, 1) : to_doubles(x);
   const bool ignores = ctx.attrs().has("ignore_index");
   const std::int64_t ignored = ctx.attrs().get_int("ignore_index", 0);
   std::vector<double> loss(static_cast<std::size_t>(target.size()), 0.0);
@@ -89,19 +76,6 @@ void loss_reference(RefContext& ctx) {
   if (*reduction == Reduction::kNone) ctx.set_output(0, from_doubles(x.dtype(), target.dims(), loss));
   else ctx.set_output(0, from_doubles(x.dtype(), {}, {*reduction == Reduction::kSum ? sum : sum / weights}));
   if (ctx.wants_output(1)) ctx.set_output(1, from_doubles(x.dtype(), x.dims(), values));
-}
-
-/// Defines the logarithm of the softmax over axis 1 in `out`.
-void define_log_softmax(loops::RegionBuilder& builder, const Value* in, const Value* out, DType wide) {
-  const ReducedAxes axes(in->shape().size(), {1}, true);
-  const auto x = [in, wide](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(in, i), wide); };
-  const Value* largest = reduce_to_temporary(builder, "largest", Reduce::kMax, wide, in->shape(), axes, x);
-  const auto shifted = [=](loops::RegionBuilder& b, const auto& i) { return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i))); };
-  const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, in->shape(), axes,
-                                         [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
-  builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
-    return b.cast(b.binary(ExprOp::kSub, shifted(b, i), b.unary(ExprOp::kLog, b.read(sum, axes.kept_indices(b, i)))), out->dtype());
-  });
 }
 
 template <bool kSoftmax>
@@ -126,9 +100,10 @@ bool loss_lower(const Node& node, loops::RegionBuilder& builder) {
   const Value* scores = x;
   if (kSoftmax) {
     const Value* log_prob = node.outputs.size() > 1 ? node.outputs[1] : nullptr;
-    if (log_prob) define_log_softmax(builder, x, log_prob, wide);
-    scores = builder.temporary("log_softmax", wide, x->shape());
-    define_log_softmax(builder, x, scores, wide);
+    if (log_prob) define_log_softmax(builder, x, log_prob, 1);
+    // The output serves the loss too, unless it was rounded to a narrower type.
+    scores = log_prob && log_prob->dtype() == wide ? log_prob : builder.temporary("log_softmax", wide, x->shape());
+    if (scores != log_prob) define_log_softmax(builder, x, scores, 1);
   }
   const bool ignores = node.attrs.has("ignore_index");
   const std::int64_t ignored = node.attrs.get_int("ignore_index", 0);

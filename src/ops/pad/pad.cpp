@@ -235,7 +235,7 @@ void centre_infer(InferContext& ctx) {
     ctx.fail("has " + std::to_string(*length) + " extents for " + std::to_string(axes.size()) + " axes");
   const auto wanted = ctx.content(1);
   Shape out = *in;
-  for (std::size_t i = 0; i < axes.size(); ++i) out[axes[i]] = wanted && ctx.is_extent((*wanted)[i]) ? (*wanted)[i] : ctx.fresh_symbol();
+  for (std::size_t i = 0; i < axes.size(); ++i) out[axes[i]] = extent_of(ctx, wanted, i);
   ctx.set(0, ctx.dtype(0), std::move(out));
 }
 

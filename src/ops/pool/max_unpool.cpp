@@ -38,7 +38,7 @@ void unpool_infer(InferContext& ctx) {
     const auto wanted = ctx.content(2);
     if (wanted && wanted->size() != x->size()) ctx.fail("output_shape has " + std::to_string(wanted->size()) + " elements for " + ir::to_string(*x));
     Shape out;
-    for (std::size_t a = 0; a < x->size(); ++a) out.push_back(wanted && ctx.is_extent((*wanted)[a]) ? (*wanted)[a] : ctx.fresh_symbol());
+    for (std::size_t a = 0; a < x->size(); ++a) out.push_back(extent_of(ctx, wanted, a));
     return ctx.set(0, ctx.dtype(0), std::move(out));
   }
   Shape out{(*x)[0], (*x)[1]};

@@ -37,9 +37,7 @@ namespace {
 using loops::ExprId;
 using loops::ExprOp;
 
-bool is_single(const Shape& shape) {
-  return std::all_of(shape.begin(), shape.end(), [](const Dim& d) { return d == Dim(1); });
-}
+bool is_single(const Shape& shape) { return std::all_of(shape.begin(), shape.end(), is_one); }
 
 /// The scale's granularity as far as types tell; nullopt while a rank is unknown.
 std::optional<Granularity> infer_granularity(InferContext& ctx) {

@@ -62,11 +62,6 @@ void apply(Reduction reduction, Tensor& data, std::int64_t di, const Tensor& upd
   data.set_from_int64(di, wraps ? static_cast<std::int64_t>(combined(reduction, x, y)) : combined(reduction, a, b));
 }
 
-/// `data` in storage of its own.
-Tensor copy_of(const Tensor& data) {
-  return remap(data, data.dims(), [](std::int64_t i) { return i; });
-}
-
 std::int64_t checked_position(const RefContext& ctx, std::int64_t index, std::int64_t extent, std::size_t axis) {
   if (index < -extent || index >= extent)
     ctx.fail("index " + std::to_string(index) + " is out of bounds for axis " + std::to_string(axis) + " of extent " + std::to_string(extent));
@@ -97,7 +92,7 @@ void scatter_elements_reference(RefContext& ctx) {
   for (std::size_t a = 0; a < data.dims().size(); ++a)
     if (a != axis && indices.dims()[a] > data.dims()[a])
       ctx.fail("indices " + lathe::to_string(indices.dims()) + " exceed data " + lathe::to_string(data.dims()) + " on axis " + std::to_string(a));
-  Tensor out = copy_of(data);
+  Tensor out = data;  // the first write gives it storage of its own
   std::int64_t n = 0;
   for_each_index(indices.dims(), [&](const Dims& at) {
     std::int64_t to = 0;
@@ -139,7 +134,7 @@ void scatter_nd_reference(RefContext& ctx) {
   const std::int64_t block = std::accumulate(data.dims().begin() + depth, data.dims().end(), std::int64_t{1}, std::multiplies<>());
   std::int64_t tuples = 1;
   for (std::size_t a = 0; a + 1 < indices.dims().size(); ++a) tuples *= indices.dims()[a];
-  Tensor out = copy_of(data);
+  Tensor out = data;  // the first write gives it storage of its own
   for (std::int64_t t = 0; t < tuples && block > 0; ++t) {
     std::int64_t to = 0;
     for (std::int64_t d = 0; d < depth; ++d) {
@@ -182,7 +177,7 @@ void tensor_scatter_reference(RefContext& ctx) {
   if (static_cast<std::int64_t>(starts.size()) != batch)
     ctx.fail("has " + std::to_string(starts.size()) + " write indices for " + std::to_string(batch) + " batches");
   const Dims strides = strides_of(cache.dims());
-  Tensor out = copy_of(cache);
+  Tensor out = cache;  // the first write gives it storage of its own
   std::int64_t n = 0;
   for_each_index(update.dims(), [&](const Dims& at) {
     std::int64_t to = 0;

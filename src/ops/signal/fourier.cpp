@@ -91,8 +91,8 @@ void dft_infer(InferContext& ctx) {
   Shape out = *x;
   Dim& extent = out[static_cast<std::size_t>(axis)];
   if (ctx.has_input(1)) {
-    const auto content = ctx.content(1);
-    extent = content && content->size() == 1 && ctx.is_extent(content->front()) ? content->front() : ctx.fresh_symbol();
+    const auto length = single_extent(ctx, 1);
+    extent = length ? *length : ctx.fresh_symbol();
   } else if (inverse && onesided) {
     extent = (extent - Dim(1)) * Dim(2);
   }
@@ -164,13 +164,9 @@ void stft_infer(InferContext& ctx) {
   const auto& x = ctx.shape(0);
   if (x && x->size() != 3) ctx.fail("takes a signal [batch, length, 1 or 2], got " + ir::to_string(*x));
   const bool onesided = ctx.attrs().get_int("onesided", 1) != 0;
-  const auto number = [&](std::size_t i) -> std::optional<Dim> {
-    const auto content = ctx.has_input(i) ? ctx.content(i) : std::nullopt;
-    return content && content->size() == 1 && ctx.is_extent(content->front()) ? std::optional(content->front()) : std::nullopt;
-  };
-  std::optional<Dim> length = number(3);
+  std::optional<Dim> length = single_extent(ctx, 3);
   if (!length && !ctx.has_input(3) && ctx.has_input(2) && ctx.shape(2) && ctx.shape(2)->size() == 1) length = (*ctx.shape(2))[0];
-  const auto step = number(1);
+  const auto step = single_extent(ctx, 1);
   const bool known = x && length && step && step->lower_bound().value_or(0) > 0;
   const Dim frames = known ? Dim::floordiv((*x)[1] - *length, *step) + Dim(1) : ctx.fresh_symbol();
   const Dim bins = !length ? ctx.fresh_symbol() : onesided ? Dim::floordiv(*length, Dim(2)) + Dim(1) : *length;

@@ -51,7 +51,7 @@ void window_infer(InferContext& ctx) {
   if (size && size->size() != 1) ctx.fail("size must be one number");
   if (size)
     if (const auto n = size->front().constant(); n && *n < 0) ctx.fail("size " + std::to_string(*n) + " is negative");
-  ctx.set(0, dtype, {size && ctx.is_extent(size->front()) ? size->front() : ctx.fresh_symbol()});
+  ctx.set(0, dtype, {extent_of(ctx, size, 0)});
 }
 
 template <const Cosines& kWindow>
@@ -91,11 +91,7 @@ bool window_lower(const Node& node, loops::RegionBuilder& builder) {
 
 void mel_infer(InferContext& ctx) {
   const DType dtype = infer_dtype(ctx);
-  const auto number = [&](std::size_t i) -> std::optional<Dim> {
-    const auto content = ctx.content(i);
-    return content && content->size() == 1 && ctx.is_extent(content->front()) ? std::optional(content->front()) : std::nullopt;
-  };
-  const auto bins = number(0), length = number(1);
+  const auto bins = single_extent(ctx, 0), length = single_extent(ctx, 1);
   ctx.set(0, dtype, {length ? Dim::floordiv(*length, Dim(2)) + Dim(1) : ctx.fresh_symbol(), bins ? *bins : ctx.fresh_symbol()});
 }
 

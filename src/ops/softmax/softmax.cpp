@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // Softmax, LogSoftmax, Hardmax: normalisation of one axis by its exponentials or its largest element.
+#include "ops/softmax/softmax.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,9 +27,8 @@ void softmax_infer(InferContext& ctx) {
 }
 
 template <Kind kKind>
-void softmax_reference(RefContext& ctx) {
-  const Tensor& in = ctx.input(0);
-  const AxisView view = around_axis(in.dims(), ref_axis(ctx, ctx.attrs().get_int("axis", -1), in.rank()));
+std::vector<double> normalised(const Tensor& in, std::int64_t axis) {
+  const AxisView view = around_axis(in.dims(), axis);
   auto values = to_doubles(in);
   for (std::int64_t line = 0; line < view.outer * view.inner; ++line) {
     double* const first = values.data() + line / view.inner * view.extent * view.inner + line % view.inner;
@@ -48,15 +49,25 @@ void softmax_reference(RefContext& ctx) {
       at(k) = kKind == Kind::kSoftmax ? std::exp(at(k) - largest) / sum : at(k) - largest - std::log(sum);
     }
   }
-  ctx.set_output(0, from_doubles(in.dtype(), in.dims(), values));
+  return values;
+}
+
+template <Kind kKind>
+void softmax_reference(RefContext& ctx) {
+  const Tensor& in = ctx.input(0);
+  ctx.set_output(0, from_doubles(in.dtype(), in.dims(), normalised<kKind>(in, ref_axis(ctx, ctx.attrs().get_int("axis", -1), in.rank()))));
 }
 
 template <Kind kKind>
 bool softmax_lower(const Node& node, loops::RegionBuilder& builder) {
   const Value *in = node.input(0), *out = node.output();
   if (!can_lower_real(in, builder)) return false;
-  const Shape shape = in->shape();
   const std::int64_t axis = node.attrs.get_int("axis", -1);
+  if (kKind == Kind::kLogSoftmax) {
+    define_log_softmax(builder, in, out, axis);
+    return true;
+  }
+  const Shape shape = in->shape();
   const ReducedAxes axes(shape.size(), {axis}, true);
   const DType wide = compute_dtype(in->dtype());
   const auto x = [in, wide](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(in, i), wide); };
@@ -71,14 +82,6 @@ bool softmax_lower(const Node& node, loops::RegionBuilder& builder) {
   }
   const Value* largest = reduce_to_temporary(builder, "largest", Reduce::kMax, wide, shape, axes, x);
   const auto shifted = [=](loops::RegionBuilder& b, const auto& i) { return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i))); };
-  if (kKind == Kind::kLogSoftmax) {
-    const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, shape, axes,
-                                           [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
-    builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
-      return b.cast(b.binary(ExprOp::kSub, shifted(b, i), b.unary(ExprOp::kLog, b.read(sum, axes.kept_indices(b, i)))), out->dtype());
-    });
-    return true;
-  }
   // The sum is at least 1 (the largest element's part), so multiplying by its reciprocal is safe.
   const Value* power = builder.temporary("power", wide, shape);
   builder.define(power, [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
@@ -118,6 +121,21 @@ void softmax_upgrade(UpgradeContext& ctx) {
 }
 
 }  // namespace
+
+std::vector<double> log_softmax(const Tensor& in, std::int64_t axis) { return normalised<Kind::kLogSoftmax>(in, axis); }
+
+void define_log_softmax(loops::RegionBuilder& builder, const Value* in, const Value* out, std::int64_t axis) {
+  const ReducedAxes axes(in->shape().size(), {axis}, true);
+  const DType wide = compute_dtype(in->dtype());
+  const auto x = [in, wide](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(in, i), wide); };
+  const Value* largest = reduce_to_temporary(builder, "largest", Reduce::kMax, wide, in->shape(), axes, x);
+  const auto shifted = [=](loops::RegionBuilder& b, const auto& i) { return b.binary(ExprOp::kSub, x(b, i), b.read(largest, axes.kept_indices(b, i))); };
+  const Value* sum = reduce_to_temporary(builder, "sum", Reduce::kSum, wide, in->shape(), axes,
+                                         [=](loops::RegionBuilder& b, const auto& i) { return b.unary(ExprOp::kExp, shifted(b, i)); });
+  builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
+    return b.cast(b.binary(ExprOp::kSub, shifted(b, i), b.unary(ExprOp::kLog, b.read(sum, axes.kept_indices(b, i)))), out->dtype());
+  });
+}
 
 std::span<const OpDef> ops_softmax() {
   constexpr std::string_view kIo = "input:T -> output:T", kOld = "axis:int=1", kNew = "axis:int=-1";
