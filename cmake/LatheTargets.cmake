@@ -1,6 +1,9 @@
 # The project's CMake vocabulary: one static library a layer, tests beside their sources, ISA flags by file suffix.
 
 set(LATHE_WARNINGS -Wall -Wextra)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  list(APPEND LATHE_WARNINGS -Wno-unknown-pragmas)  # g++'s
+endif()
 # For what need not be fast itself (the command's front end, tests): a third of the time that compiling it takes.
 set(LATHE_LIGHT "$<$<CONFIG:Release>:-O1>")
 if(LATHE_SANITIZE)
@@ -8,9 +11,6 @@ if(LATHE_SANITIZE)
   # A finding ends the program, whatever the environment says.
   add_compile_options(-fsanitize=${_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${_sanitizers})
-  if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
-    add_compile_options(-Wno-unknown-pragmas)  # g++'s
-  endif()
   if(CMAKE_CXX_COMPILER_ID MATCHES GNU)
     # g++ 12 warns of std::regex and std::function inside its own headers once they are instrumented.
     add_compile_options(-Wno-maybe-uninitialized)

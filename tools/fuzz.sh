@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fuzzes everything that reads files of strangers: fuzz.sh [seconds for each target] [target ...]. With clang by libFuzzer, which searches by
 # coverage and keeps what it finds in build/asan/corpus (findings in build/asan/findings); else by the sanitizers of g++ and plain mutation.
+# FUZZ_SEED chooses libFuzzer's random numbers, else its clock does.
 # An input that was a finding goes into src/<folder>/<target>_corpus with the fix: tests run those.
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,7 +39,7 @@ for source in src/*/*_fuzz.cpp; do
   echo "fuzz: $name"
   # shellcheck disable=SC2086
   if [ $build = build/asan ]; then
-    $build/"$name" -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=3000 -print_final_stats=0 -verbosity=0 $dictionary \
+    $build/"$name" -seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" -max_len=65536 -timeout=20 -rss_limit_mb=3000 -print_final_stats=0 -verbosity=0 $dictionary \
       -artifact_prefix=$build/findings/"$name"- "$corpus" $seeds
   else
     $build/"$name" -seconds="$seconds" -runs=100000000 "$corpus" $seeds

@@ -33,7 +33,7 @@ ASAN_OPTIONS=detect_leaks=0 cmake --build build/asan -j "$jobs" --target checked
 step "address and undefined behaviour: tests"
 ctest --test-dir build/asan --output-on-failure -j "$jobs" --timeout 1200
 step "fuzzers, $seconds s each"
-tools/fuzz.sh "$seconds"
+FUZZ_SEED=1 tools/fuzz.sh "$seconds"
 
 step "threads: build"
 configure tsan

@@ -32,7 +32,7 @@ struct Group {
 
 class Fuser {
  public:
-  Fuser(const ir::Graph& graph, const std::unordered_set<const ir::Node*>& taken) : taken_(taken) {
+  Fuser(const ir::Graph& graph, const std::unordered_set<const ir::Node*>& taken) {
     const auto nodes = graph.nodes();
     for (std::size_t i = 0; i < nodes.size(); ++i) position_[nodes[i]] = i;
     for (const ir::Node* node : nodes) {
@@ -134,7 +134,6 @@ class Fuser {
     std::sort(groups_[into].nodes.begin(), groups_[into].nodes.end(), [&](const ir::Node* x, const ir::Node* y) { return position_.at(x) < position_.at(y); });
   }
 
-  const std::unordered_set<const ir::Node*>& taken_;
   std::unordered_map<const ir::Node*, std::size_t> position_, group_of_;
   std::vector<Group> groups_;
 };
