@@ -16,7 +16,7 @@ import pytest
 import models
 import test_golden
 import test_references
-from zoo import ROOT, program
+from zoo import program
 
 BUILD = os.environ.get("LATHE_AARCH64")
 if not BUILD:
@@ -171,7 +171,13 @@ def test_a_feature_mask_is_heeded(tmp_path):
         np.testing.assert_array_equal(arrays(tmp_path / "y.npz")["y"], models.relu_add_answer(x))
 
 
-def test_check_finds_the_same_defects():
-    path = ROOT / "tests" / "golden" / "1.0" / "image.engine"  # no ONNX file at all
+def test_check_finds_the_same_defects(tmp_path):
+    node = onnx.helper.make_node("Conf", ["x", "w"], ["y"], name="first")
+    other = onnx.helper.make_node("Add", ["y", "late"], ["z"], alpha=1)
+    floats = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 4]) for name in ("x", "w", "z")]
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(onnx.helper.make_model(onnx.helper.make_graph([node, other], "g", floats[:2], floats[2:])).SerializeToString())
+    here = subprocess.run([program("lathe"), "check", str(path)], capture_output=True, text=True)
+    assert here.returncode == 1 and "Conf" in here.stdout + here.stderr
     done = arm("lathe", "check", path, code=1)
-    assert done.stdout + done.stderr == (lambda d: d.stdout + d.stderr)(subprocess.run([program("lathe"), "check", str(path)], capture_output=True, text=True))
+    assert done.stdout + done.stderr == here.stdout + here.stderr

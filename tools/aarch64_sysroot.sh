@@ -6,7 +6,7 @@
 #   tools/aarch64_sysroot.sh FOLDER
 set -eu
 folder=$1
-packages="libhwy-dev libhwy1 libfmt-dev libfmt9 libgtest-dev libgmock-dev libxxhash-dev libflatbuffers-dev libprotozero-dev libcli11-dev nlohmann-json3-dev"
+packages="libhwy-dev libhwy1 libfmt-dev libfmt9 libgtest-dev libgmock-dev libxxhash-dev libsodium-dev libflatbuffers-dev libprotozero-dev libcli11-dev nlohmann-json3-dev"
 
 stamp="$folder/.stamp-$(echo "$packages" | cat - "$0" | sha256sum | cut -c1-16)"
 [ -e "$stamp" ] && exit 0

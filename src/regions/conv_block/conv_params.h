@@ -49,7 +49,7 @@ inline cpu::ConvPlan read_plan(const ir::Attrs& params) {
   const auto within = [&](std::size_t i, std::int64_t least, std::int64_t most) { return v[i] >= least && v[i] <= most; };
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   if (v.size() != 8 || !within(0, 0, 3) || (v[1] != 16 && v[1] != 32) || !within(2, 0, kMost) || v[2] % 16 != 0 || !within(3, 1, kMost) ||
-      !within(4, 1, kMost) || !within(5, 0, 1) || !within(6, 0, 1) || !within(7, 0, 3))
+      !within(4, 1, kMost) || !within(5, 0, 1) || !within(6, 0, 1) || !within(7, 0, static_cast<std::int64_t>(cpu::Isa::kNeon)))
     throw Error(Code::kCorruptFile, "the convolution plan of a step is not one that this version knows");
   cpu::ConvPlan plan;
   plan.algorithm = static_cast<cpu::ConvAlgorithm>(v[0]);
