@@ -4,8 +4,6 @@ set(LATHE_WARNINGS -Wall -Wextra)
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   list(APPEND LATHE_WARNINGS -Wno-unknown-pragmas)  # g++'s
 endif()
-# For what need not be fast itself (the command's front end, tests): a third of the time that compiling it takes.
-set(LATHE_LIGHT "$<$<CONFIG:Release>:-O1>")
 if(LATHE_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${LATHE_SANITIZE}")
   # A finding ends the program, whatever the environment says.
@@ -33,6 +31,12 @@ if(LATHE_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
   if(LATHE_FUZZ)
     list(APPEND LATHE_INNER_LOOPS -fno-sanitize-coverage=edge,trace-cmp,inline-8bit-counters,indirect-calls,pc-table,trace-div,trace-gep,stack-depth)
   endif()
+endif()
+# For what need not be fast itself (the command's front end, tests): a third of the time that compiling it takes. Under sanitizers tests
+# are watched for memory alone: what is looked for are defects of what they test.
+set(LATHE_LIGHT "$<$<CONFIG:Release>:-O1>")
+if(LATHE_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  set(LATHE_LIGHT -O0 ${LATHE_INNER_LOOPS})
 endif()
 if(LATHE_TESTS)
   enable_testing()

@@ -137,6 +137,33 @@ Tensor Tensor::strings(Dims dims, std::vector<std::string> values) {
   return tensor;
 }
 
+Tensor Tensor::sequence(std::vector<Tensor> items) {
+  Tensor value;
+  value.form_ = ValueForm::kSequence;
+  value.items_ = std::make_shared<const std::vector<Tensor>>(std::move(items));
+  return value;
+}
+
+Tensor Tensor::map(Tensor keys, Tensor values) {
+  if (keys.rank() != 1 || values.rank() != 1 || keys.size() != values.size())
+    throw Error(Code::kInvalidArgument, fmt::format("a map of keys of shape {} and values of shape {}: both have one axis of the same length",
+                                                    to_string(keys.dims()), to_string(values.dims())));
+  Tensor value = sequence({std::move(keys), std::move(values)});
+  value.form_ = ValueForm::kMap;
+  return value;
+}
+
+Tensor Tensor::nothing() {
+  Tensor value;
+  value.form_ = ValueForm::kNothing;
+  return value;
+}
+
+const std::vector<Tensor>& Tensor::items() const {
+  if (!items_) throw Error(Code::kInternal, fmt::format("a {} tensor was read as a sequence", dtype_name(dtype_)));
+  return *items_;
+}
+
 std::byte* Tensor::mutable_raw() {
   if (!writable_ || owner_.use_count() > 1) {
     std::byte* data = nullptr;
@@ -371,13 +398,19 @@ Tensor Tensor::cast(DType dtype) const {
 }
 
 bool Tensor::same_bytes(const Tensor& other) const noexcept {
+  if (form_ != other.form_) return false;
+  if (items_)
+    return std::equal(items_->begin(), items_->end(), other.items_->begin(), other.items_->end(),
+                      [](const Tensor& a, const Tensor& b) { return a.same_bytes(b); });
   if (dtype_ != other.dtype_ || dims_ != other.dims_) return false;
   if (strings_) return other.strings_ && *strings_ == *other.strings_;
   return bytes_ == 0 || data_ == other.data_ || std::memcmp(data_, other.data_, bytes_) == 0;
 }
 
 std::uint64_t Tensor::content_hash() const {
-  std::uint64_t seed = static_cast<std::uint64_t>(dtype_);
+  std::uint64_t seed = static_cast<std::uint64_t>(dtype_) + (static_cast<std::uint64_t>(form_) << 32);
+  if (items_)
+    for (const Tensor& item : *items_) seed = hash64(&seed, sizeof seed, item.content_hash());
   for (const std::int64_t extent : dims_) seed = hash64(&extent, sizeof extent, seed);
   if (strings_) {
     for (const std::string& text : *strings_) seed = hash64(text, seed + text.size());

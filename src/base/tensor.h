@@ -3,6 +3,9 @@
 #pragma once
 // A host tensor: constants in the graph, values in the oracle, arrays at the API. Row-major and dense. Copies share the
 // storage; a constant read from a model is a view of the mapped file (owner keeps the mapping alive).
+//
+// The format's other values travel in the same type: a sequence of tensors, a map (its keys and its values, each a tensor), and the
+// optional that holds nothing. (An optional that holds something is what it holds.) They have no dtype, dims or bytes of their own.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +24,9 @@ using Dims = std::vector<std::int64_t>;
 std::int64_t element_count(const Dims& dims);
 std::string to_string(const Dims& dims);  ///< "1x3x640x640"; "scalar" for rank 0
 
+/// What a host value is.
+enum class ValueForm : std::uint8_t { kTensor, kSequence, kMap, kNothing };
+
 class Tensor {
  public:
   Tensor() = default;
@@ -34,8 +40,19 @@ class Tensor {
   static Tensor scalar(std::int64_t value);                    ///< int64, rank 0
   static Tensor vector(std::span<const std::int64_t> values);  ///< int64, rank 1
   static Tensor strings(Dims dims, std::vector<std::string> values);
+  /// A sequence; its items may be sequences, maps or (in a sequence of optionals) nothing.
+  static Tensor sequence(std::vector<Tensor> items);
+  /// A map from keys[i] (int64 or strings, rank 1) to values[i] (rank 1, as many).
+  static Tensor map(Tensor keys, Tensor values);
+  static Tensor nothing();  ///< an optional without content
 
-  bool defined() const noexcept { return dtype_ != DType::kUndefined; }
+  bool defined() const noexcept { return dtype_ != DType::kUndefined || form_ != ValueForm::kTensor; }
+  ValueForm form() const noexcept { return form_; }
+  bool is_tensor() const noexcept { return dtype_ != DType::kUndefined; }
+  bool is_sequence() const noexcept { return form_ == ValueForm::kSequence; }
+  bool is_map() const noexcept { return form_ == ValueForm::kMap; }
+  bool is_nothing() const noexcept { return form_ == ValueForm::kNothing; }
+  const std::vector<Tensor>& items() const;  ///< of a sequence; of a map: its keys, its values
   DType dtype() const noexcept { return dtype_; }
   const Dims& dims() const noexcept { return dims_; }
   int rank() const noexcept { return static_cast<int>(dims_.size()); }
@@ -74,6 +91,8 @@ class Tensor {
   std::shared_ptr<const void> owner_;
   bool writable_ = false;  // storage was allocated by this class
   std::shared_ptr<std::vector<std::string>> strings_;
+  ValueForm form_ = ValueForm::kTensor;
+  std::shared_ptr<const std::vector<Tensor>> items_;
 };
 
 }  // namespace lathe

@@ -6,6 +6,7 @@
 // After import every node is in the op's *canonical* form (the newest version's semantics); `upgrade` gets it there.
 
 #include <functional>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -90,6 +91,8 @@ class RefContext {
   virtual void set_output(std::size_t i, Tensor tensor) = 0;
   /// Runs a nested graph (If, Loop, Scan) with these inputs.
   virtual std::vector<Tensor> run_subgraph(const ir::Graph& graph, std::span<const Tensor> inputs) = 0;
+  /// Loops that would take more trips than this fail.
+  virtual std::int64_t most_trips() const { return std::numeric_limits<std::int64_t>::max(); }
   [[noreturn]] virtual void fail(std::string message) const = 0;
 };
 
@@ -100,6 +103,22 @@ struct UpgradeContext {
   int from_version;  ///< the op version (since_version) in force in the file
   /// A constant inserted before the node.
   Value* constant(std::string_view hint, Tensor tensor);
+};
+
+/// What `expand` gets: types and shapes of the node's inputs are inferred, its opset is canonical.
+struct ExpandContext {
+  ir::Graph& graph;
+  Node& node;
+  /// A constant that the new nodes read.
+  Value* constant(std::string_view hint, Tensor tensor);
+  /// A node of ai.onnx (or `domain`) before `node`, with one output whose name begins with the hint; its sources are the node's.
+  Value* add(std::string_view op, std::vector<Value*> inputs, Attrs attrs = {}, std::string_view hint = {}, std::string_view domain = {});
+  Node* add_node(std::string_view op, std::vector<Value*> inputs, std::size_t outputs, Attrs attrs = {}, std::string_view domain = {});
+  /// Output `index` of `node` is `value` from now on; nothing where the node has no such output.
+  void replace(std::size_t index, Value* value);
+  const Attrs& attrs() const { return node.attrs; }
+  /// Throws Error(kInvalidModel) at the node.
+  [[noreturn]] void fail(std::string message) const;
 };
 
 struct OpDef {
@@ -113,6 +132,10 @@ struct OpDef {
   Tolerance tolerance{};
   /// Lowers the node to stages of the region language; false = this instance cannot (the reason is set in the builder).
   bool (*lower)(const Node& node, loops::RegionBuilder& builder) = nullptr;
+  /// Replaces the node by nodes of other ops that compute the same within `tolerance` and which passes and kernels know: for ops that
+  /// are compositions. The nodes are inserted before `context.node`, whose uses they take over; the caller erases it. False: this
+  /// instance stays as it is. An op without `reference` is evaluated by what it expands to.
+  bool (*expand)(ExpandContext& context) = nullptr;
   bool deterministic = true;  ///< false: RandomNormal...; never folded or merged
   std::string_view doc;       ///< one line for docs/ops.md
 };
