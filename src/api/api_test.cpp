@@ -211,6 +211,18 @@ TEST(Network, RefusesAnEngine) {
   }
 }
 
+TEST(Network, RefusesAFieldOfTheWrongType) {
+  // A node with an attribute whose graph is a number. Here, where the engine file's own reader of graphs is linked as well: both must have the one
+  // reader that refuses.
+  const unsigned char bytes[] = {0x08, 0x08, 0x3A, 0x06, 0x0A, 0x04, 0x2A, 0x02, 0x30, 0x01, 0x42, 0x02, 0x10, 0x11};
+  try {
+    Network::parse(std::as_bytes(std::span(bytes)));
+    FAIL() << "it was read";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kCorruptFile) << error.what();
+  }
+}
+
 TEST(Engine, ComesBackFromItsBytes) {
   const Engine loaded = Engine::load(shared_engine().to_bytes());
   const Image image;

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <protozero/pbf_writer.hpp>
 
+#include "base/protobuf.h"
 #include "engine/engine.h"
 #include "engine/portable_graph.h"
 #include "engine/semantic_verifier.h"

@@ -5,9 +5,8 @@
 #include "engine/portable_graph.h"
 
 #include <charconv>
-#include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
 
+#include "base/protobuf.h"
 #include "lathe/status.h"
 
 namespace lathe::engine {

@@ -1,25 +1,12 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// protozero for hostile files: a field of the wrong wire type is an error in every build (as delivered it is an assertion, hence an abort
-// in debug builds and a misreading elsewhere), and fields that nobody reads can be kept verbatim. Include this, never protozero itself.
-
-#include <protozero/exception.hpp>
-
-namespace lathe::onnx {
-
-struct WrongWireType : protozero::exception {
-  const char* what() const noexcept override { return "a field has another type than the format gives it"; }
-};
-
-}  // namespace lathe::onnx
-
-#define protozero_assert(condition) ((condition) ? void() : throw ::lathe::onnx::WrongWireType())
-#include <protozero/pbf_reader.hpp>
+// Fields that nobody reads can be kept verbatim.
 
 #include <string>
 #include <vector>
 
+#include "base/protobuf.h"
 #include "ir/attribute.h"
 
 namespace lathe::onnx {
