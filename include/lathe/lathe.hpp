@@ -27,6 +27,7 @@
 #include "lathe/log.h"
 #include "lathe/services.h"
 #include "lathe/status.h"
+#include "lathe/value.h"
 
 namespace lathe {
 
@@ -42,6 +43,8 @@ struct IoInfo {
   std::vector<std::string> shape_text;
   /// Of an engine: the extents that it was tuned for, -1 where none was known. Empty for a Network.
   std::vector<std::int64_t> tuned_shape;
+  /// What it is where that is no tensor of known rank: "seq(float[?])", "map(string, float)", "optional(...)", "float[...]"; else empty.
+  std::string type;
 };
 
 /// A dense row-major tensor in the caller's memory. The run path never keeps the pointers after it returns.
@@ -167,6 +170,9 @@ class LATHE_API Context {
   Status run(std::span<const ConstTensorView> inputs, std::span<const TensorView> outputs = {}, void* stream = nullptr) noexcept;
   Status run(std::initializer_list<std::pair<std::string_view, ConstTensorView>> inputs,
              std::initializer_list<std::pair<std::string_view, TensorView>> outputs) noexcept;  ///< by name; others stay in the Context's memory
+  /// Runs with values of any type, in the order of Engine::inputs(); `outputs` takes those of the run, as large as they are. For engines
+  /// whose inputs or outputs are texts, sequences, maps or optionals this is the only way; others copy.
+  Status run(std::span<const Value> inputs, std::vector<Value>& outputs) noexcept;
   /// Output `index` of the last run, in the Context's (or the caller's) memory; valid until the next run.
   ConstTensorView output(std::size_t index) const noexcept;
 

@@ -27,6 +27,7 @@
 #include "onnx/writer.h"
 #include "ops/import.h"
 #include "passes/simplify.h"
+#include "values.h"
 
 namespace lathe::python {
 namespace {
@@ -205,6 +206,7 @@ class ContextObject {
     if (!use && given_stream) throw Error(Code::kInvalidArgument, "a stream was given, and the engine runs on the CPU").with_remedy("Leave stream out.");
     if (!use && device_outputs)
       throw Error(Code::kInvalidArgument, "device_outputs was asked for, and the engine runs on the CPU").with_remedy("Leave device_outputs out.");
+    if (context_.impl().context.engine().program().dynamic) return run_values(inputs, outputs, given_stream || device_outputs);
     std::vector<Array> in = gather(inputs, use);
     std::vector<ConstTensorView> in_views;
     std::vector<std::vector<std::int64_t>> shapes;
@@ -342,6 +344,41 @@ class ContextObject {
     return ordinal.has_value();
   }
 
+  /// Outputs are as large as the data make them, and values of any type.
+  nb::dict run_values(nb::handle inputs, nb::handle outputs, bool on_device_asked) {
+    if (on_device_asked)
+      throw Error(Code::kInvalidArgument, "the values of this engine are on the host between its steps").with_remedy("Leave stream and device_outputs out.");
+    std::vector<Array> kept;
+    std::vector<Tensor> given(inputs_.size()), made;
+    for_each_input(inputs, [&](nb::handle value, std::size_t i) { given[i] = value_of(value, inputs_[i], kept); });
+    for (std::size_t i = 0; i < given.size(); ++i)
+      if (!given[i].defined() && !inputs_[i].type.starts_with("optional("))
+        throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
+    Status status;
+    {
+      nb::gil_scoped_release released;
+      status = context_.impl().context.run_values(given, made);
+    }
+    check(status);
+    std::vector<nb::object> results;
+    for (const Tensor& value : made) results.push_back(object_of(value));
+    if (!outputs.is_none()) {
+      if (!PyDict_Check(outputs.ptr())) throw Error(Code::kInvalidArgument, "outputs are given as {name: array}");
+      for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
+        const std::size_t i = index_of("output", key, outputs_);
+        const Array target = write_array(value, outputs_[i].name);
+        if (!made[i].is_tensor() || target.dtype != made[i].dtype() || target.shape != made[i].dims())
+          throw Error(Code::kInvalidArgument, "output '" + outputs_[i].name + "' was given an array of another type or shape than this run makes, " +
+                                                  (made[i].is_tensor() ? numpy_name(made[i].dtype()) + " " + to_string(made[i].dims()) : "which is no tensor"));
+        if (made[i].bytes() > 0) std::memcpy(target.data, made[i].raw(), made[i].bytes());
+        results[i] = nb::borrow(value);
+      }
+    }
+    nb::dict named;
+    for (std::size_t i = 0; i < outputs_.size(); ++i) named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = results[i];
+    return named;
+  }
+
   std::vector<Array> gather(nb::handle inputs, const std::optional<DeviceUse>& use) {
     std::vector<Array> arrays(inputs_.size());
     std::vector<bool> given(inputs_.size(), false);
@@ -355,7 +392,26 @@ class ContextObject {
       }
       given[i] = true;
     };
-    if (PyDict_Check(inputs.ptr())) {
+    for_each_input(inputs, read);
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      if (!given[i]) throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
+      // Told here, in NumPy's words; the runtime would say it in ONNX's.
+      if (arrays[i].dtype != inputs_[i].dtype)
+        throw Error(Code::kInvalidArgument,
+                    "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
+            .at_tensor(inputs_[i].name)
+            .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "'), tensor.to(torch." + numpy_name(inputs_[i].dtype) + ").");
+    }
+    return arrays;
+  }
+
+  /// `read(object, index)` for everything that was given, by name or in order.
+  template <class Read>
+  void for_each_input(nb::handle inputs, const Read& read) const {
+    // One map alone may be given as it is.
+    const bool is_map = inputs_.size() == 1 && inputs_[0].type.starts_with("map(") && PyDict_Check(inputs.ptr()) &&
+                        !nb::borrow<nb::dict>(inputs).contains(nb::str(inputs_[0].name.c_str(), inputs_[0].name.size()));
+    if (PyDict_Check(inputs.ptr()) && !is_map) {
       for (const auto& [key, value] : nb::borrow<nb::dict>(inputs)) {
         read(value, index_of("input", key, inputs_));
       }
@@ -371,16 +427,6 @@ class ContextObject {
     } else {
       throw Error(Code::kInvalidArgument, "inputs are given as {name: array}, or as a list in the order of Engine.inputs");
     }
-    for (std::size_t i = 0; i < given.size(); ++i) {
-      if (!given[i]) throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
-      // Told here, in NumPy's words; the runtime would say it in ONNX's.
-      if (arrays[i].dtype != inputs_[i].dtype)
-        throw Error(Code::kInvalidArgument,
-                    "input '" + inputs_[i].name + "' has type " + numpy_name(arrays[i].dtype) + ", expected " + numpy_name(inputs_[i].dtype))
-            .at_tensor(inputs_[i].name)
-            .with_remedy("Convert it: array.astype('" + numpy_name(inputs_[i].dtype) + "'), tensor.to(torch." + numpy_name(inputs_[i].dtype) + ").");
-    }
-    return arrays;
   }
 
   std::vector<IoInfo> inputs_, outputs_;

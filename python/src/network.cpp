@@ -114,7 +114,7 @@ std::vector<std::string> unsupported(const NetworkObject& self) {
 std::optional<IoInfo> info_of(const NetworkObject& self, const std::string& name) {
   const ir::Value& value = self.tensor(name);
   if (!value.type.is_tensor() || !value.has_shape()) return std::nullopt;
-  return api::io_info(value.name, value.dtype(), value.shape());
+  return api::io_info(value.name, value.type);
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ Engine make_engine(engine::EngineData data, std::string_view device) {
     if (hint.opt >= 0) tuned[hint.symbol] = hint.opt;
   const auto describe = [&](const plan::Io& io) {
     const plan::Slot& slot = program.slots[static_cast<std::size_t>(io.slot)];
+    if (slot.type) return io_info(io.name, *slot.type);
     IoInfo info = io_info(io.name, slot.dtype, slot.shape);
     for (const ir::Dim& dim : slot.shape) info.tuned_shape.push_back(dim.evaluate(tuned).value_or(-1));
     return info;
@@ -100,12 +101,47 @@ std::string Engine::native_code() const { return impl_->engine->native_note(); }
 std::string Engine::report_json() const { return impl_->engine->data().report_json; }
 std::size_t Engine::weight_bytes() const { return impl_->engine->weight_bytes(); }
 
+namespace {
+
+std::string slot_text(const plan::Program& program, plan::SlotId id) {
+  if (id < 0) return "_";
+  const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
+  std::string described =
+      slot.type ? fmt::format("%{} {}", id, slot.type->to_string()) : fmt::format("%{} {}{}", id, dtype_name(slot.dtype), ir::to_string(slot.shape));
+  if (!slot.order.empty()) described += fmt::format(" order {}", fmt::join(slot.order, ""));
+  if (slot.storage == plan::Storage::kAlias)
+    described += slot.alias_axis < 0 ? fmt::format(" = %{}", slot.parent)
+                                     : fmt::format(" = %{} from {} on axis {}", slot.parent, slot.alias_offset.to_string(), slot.alias_axis);
+  if (slot.storage == plan::Storage::kConstant) described += fmt::format(" = weight {}", slot.blob);
+  if (!slot.name.empty()) described += fmt::format(" '{}'", slot.name);
+  return described;
+}
+
+/// Steps with their slots; what calls and nested graphs run is set off.
+void list_steps(const plan::Program& program, const std::string& indent, std::string& text) {
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    const plan::Step& step = program.steps[i];
+    text += fmt::format("\n{}{:4}  {}  [{}]", indent, i, step.label, step.kernel.empty() ? "call" : step.kernel);
+    if (step.measured_seconds >= 0) text += fmt::format("  {:.4f} ms", step.measured_seconds * 1e3);
+    if (step.flops > 0) text += fmt::format("  {:.2f} MFLOP", step.flops * 1e-6);
+    text += '\n';
+    for (const plan::SlotId id : step.inputs) text += fmt::format("{}        in  {}\n", indent, slot_text(program, id));
+    for (const plan::SlotId id : step.outputs) text += fmt::format("{}        out {}\n", indent, slot_text(program, id));
+    if (step.pinned) text += fmt::format("{}        pinned: {}\n", indent, *step.pinned);
+    for (const std::int32_t region : step.regions) list_steps(program.subprograms[static_cast<std::size_t>(region)], indent + "    ", text);
+  }
+}
+
+}  // namespace
+
 std::string Engine::to_text() const {
   const engine::EngineData& data = impl_->engine->data();
   const plan::Program& program = impl_->engine->program();
   std::string text = fmt::format("engine '{}' by {}\n", data.model_name, data.producer);
   const auto list_io = [&](std::string_view word, const std::vector<IoInfo>& list) {
-    for (const IoInfo& info : list) text += fmt::format("  {} {}: {}[{}]\n", word, info.name, dtype_name(info.dtype), fmt::join(info.shape_text, ", "));
+    for (const IoInfo& info : list)
+      text += info.type.empty() ? fmt::format("  {} {}: {}[{}]\n", word, info.name, dtype_name(info.dtype), fmt::join(info.shape_text, ", "))
+                                : fmt::format("  {} {}: {}\n", word, info.name, info.type);
   };
   list_io("input ", impl_->inputs);
   list_io("output", impl_->outputs);
@@ -131,28 +167,7 @@ std::string Engine::to_text() const {
     for (const plan::PrecisionEntry& entry : data.precision) text += fmt::format(" {}={}", entry.tensor, dtype_name(entry.storage));
     text += '\n';
   }
-  const auto slot_text = [&](plan::SlotId id) -> std::string {
-    if (id < 0) return "_";
-    const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
-    std::string described = fmt::format("%{} {}{}", id, dtype_name(slot.dtype), ir::to_string(slot.shape));
-    if (!slot.order.empty()) described += fmt::format(" order {}", fmt::join(slot.order, ""));
-    if (slot.storage == plan::Storage::kAlias)
-      described += slot.alias_axis < 0 ? fmt::format(" = %{}", slot.parent)
-                                       : fmt::format(" = %{} from {} on axis {}", slot.parent, slot.alias_offset.to_string(), slot.alias_axis);
-    if (slot.storage == plan::Storage::kConstant) described += fmt::format(" = weight {}", slot.blob);
-    if (!slot.name.empty()) described += fmt::format(" '{}'", slot.name);
-    return described;
-  };
-  for (std::size_t i = 0; i < program.steps.size(); ++i) {
-    const plan::Step& step = program.steps[i];
-    text += fmt::format("\n{:4}  {}  [{}]", i, step.label, step.kernel);
-    if (step.measured_seconds >= 0) text += fmt::format("  {:.4f} ms", step.measured_seconds * 1e3);
-    if (step.flops > 0) text += fmt::format("  {:.2f} MFLOP", step.flops * 1e-6);
-    text += '\n';
-    for (const plan::SlotId id : step.inputs) text += fmt::format("        in  {}\n", slot_text(id));
-    for (const plan::SlotId id : step.outputs) text += fmt::format("        out {}\n", slot_text(id));
-    if (step.pinned) text += fmt::format("        pinned: {}\n", *step.pinned);
-  }
+  list_steps(program, "", text);
   return text;
 }
 

@@ -42,6 +42,7 @@ struct Context::Impl {
 namespace api {
 
 IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape);
+IoInfo io_info(std::string name, const ir::Type& type);
 /// On `device` (as in BuildConfig), or where it runs when that is empty.
 Engine make_engine(engine::EngineData data, std::string_view device = {});
 builder::BuildOptions build_options(const BuildConfig& config);

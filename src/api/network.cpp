@@ -32,10 +32,7 @@ Network make_network(std::shared_ptr<ir::Model> model) {
   return Network(std::move(impl));
 }
 
-IoInfo value_info(const ir::Value& value) {
-  if (value.has_shape()) return api::io_info(value.name, value.dtype(), value.shape());
-  return {value.name, value.dtype(), {}, {"?"}, {}};
-}
+IoInfo value_info(const ir::Value& value) { return api::io_info(value.name, value.type); }
 
 }  // namespace
 
@@ -50,6 +47,11 @@ IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape) {
     info.shape_text.push_back(dim.to_string());
   }
   return info;
+}
+
+IoInfo io_info(std::string name, const ir::Type& type) {
+  if (type.is_tensor() && type.shape) return io_info(std::move(name), type.dtype, *type.shape);
+  return {std::move(name), type.is_tensor() ? type.dtype : DType::kUndefined, {}, {"?"}, {}, type.to_string()};
 }
 
 builder::BuildOptions build_options(const BuildConfig& config) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lathe/dtype.h"
+#include "lathe/value.h"
 
 namespace lathe {
 
@@ -23,9 +24,6 @@ using Dims = std::vector<std::int64_t>;
 /// Product of the extents (1 for a scalar). Throws Error(kInvalidModel) on a negative extent or overflow.
 std::int64_t element_count(const Dims& dims);
 std::string to_string(const Dims& dims);  ///< "1x3x640x640"; "scalar" for rank 0
-
-/// What a host value is.
-enum class ValueForm : std::uint8_t { kTensor, kSequence, kMap, kNothing };
 
 class Tensor {
  public:

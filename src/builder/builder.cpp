@@ -17,33 +17,19 @@
 #include "base/os.h"
 #include "base/thread_pool.h"
 #include "base/version.h"
-#include "builder/blob_store.h"
-#include "builder/cover.h"
+#include "builder/assemble.h"
 #include "builder/hints.h"
-#include "builder/in_place.h"
-#include "builder/lowering.h"
 #include "builder/native.h"
 #include "builder/progress.h"
-#include "builder/tuner.h"
-#include "builder/value_plan.h"
 #include "builder/verified.h"
-#include "engine/edit.h"
-#include "onnx/writer.h"
+#include "ops/candidate.h"
 #include "ops/import.h"
 #include "ops/reference_runner.h"
 #include "passes/simplify.h"
-#include "regions/attention/join_projections.h"
 #include "runtime/context.h"
 
 namespace lathe::builder {
 namespace {
-
-/// The simplified graph and what was decided at the hint shapes.
-struct Prepared {
-  std::shared_ptr<ir::Model> model;
-  ir::Bindings hints;
-  std::vector<plan::SymbolHint> symbols;
-};
 
 /// Told first and all at once: what stands on such a node could only be told to have no shape.
 void refuse_unknown_ops(const ir::Graph& graph) {
@@ -59,10 +45,6 @@ void check_inputs(const ir::Graph& graph) {
     if (!input->type.is_tensor()) continue;
     if (input->dtype() == DType::kUndefined)
       throw Error(Code::kInvalidModel, "the model gives this input no element type").at_tensor(input->name).with_remedy("Export the model again.");
-    if (input->dtype() == DType::kString)
-      throw Error(Code::kUnsupported, "its elements are texts, and engines take numbers")
-          .at_tensor(input->name)
-          .with_remedy("Turn the texts into numbers before the model.");
   }
 }
 
@@ -112,154 +94,11 @@ std::vector<ir::Bindings> other_bindings(const Prepared& prepared, const BuildOp
 
 /// Planned activations at the hint shapes.
 std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
+  if (engine->program().dynamic) return 0;  // only runs tell
   runtime::Context context(engine);
   const std::vector<Dims> dims = input_dims(prepared, prepared.hints);
   if (const Status status = context.prepare(dims); !status) throw Error(status.code(), std::string(status.message()));
   return context.arena_bytes();
-}
-
-/// By how much the chosen steps of other makers' libraries shorten a run, as a part of it; infinite where there are none. Loading such a library
-/// takes a good part of a second in every process, which a step's own time does not show.
-constexpr double kLeastLibraryGain = 0.05;
-double gain_by_libraries(const std::vector<PlannedRegion>& regions) {
-  double run = 0, gain = 0;
-  bool any = false;
-  for (const PlannedRegion& region : regions) {
-    const auto& choices = region.report.choices;
-    const auto chosen = std::find_if(choices.begin(), choices.end(), [](const Choice& choice) { return choice.chosen; });
-    if (chosen == choices.end()) continue;
-    run += std::max(chosen->seconds, 0.0);
-    if (!chosen->by_library) continue;
-    any = true;
-    double own = std::numeric_limits<double>::infinity();
-    for (const Choice& choice : choices)
-      if (choice.accepted && !choice.by_library && choice.seconds > 0) own = std::min(own, choice.seconds);
-    gain += own - chosen->seconds;
-  }
-  return any ? gain / std::max(run, 1e-9) : std::numeric_limits<double>::infinity();
-}
-
-engine::EngineData assemble(const Prepared& prepared, const BuildOptions& options, const std::vector<std::string>& pinned, BuildReport& report) {
-  const ir::Graph& graph = *prepared.model->graph;
-  BuildOptions effective = options;
-  ThreadPool& pool = default_pool();
-  effective.threads = pool.size();
-  effective.cpu_features = options.cpu_features & cpu::cpu_features().mask;
-
-  engine::EngineData data;
-  data.producer = fmt::format("lathe {}", kVersion);
-  data.model_name = graph.name;
-  for (const auto& [key, value] : prepared.model->metadata) data.metadata.emplace_back(key, value);
-
-  PackedWeights packed;
-  BlobStore blobs(&packed);
-  std::vector<bool> used;
-  // The section for a GPU: its candidates, timed there.
-  if (options.device_handle) {
-    const double started = os::now_seconds();
-    const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options.device_handle)->info();
-    // A graph of its own: rewrites that pay with the GPU's kernels alone.
-    const std::shared_ptr<ir::Model> model = prepared.model->clone();
-    const ir::Graph& graph = *model->graph;
-    if (options.precision == Precision::kFloat16 || options.precision == Precision::kBFloat16)
-      for (auto& [whole, parts] : regions::join_projections(*model->graph, regions::kMostAttentionDepth)) blobs.made_of(whole, std::move(parts));
-    data.owners.push_back(model);
-    ValuePlans plans;
-    Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
-    const auto cover = [&](const BuildOptions& with) {
-      plans = ValuePlans();
-      data.precision = plan_precision(graph, options.precision, plans, pinned, true);
-      plan_slices(graph, plans);
-      plan_rows(graph, plans);
-      return choose_cover({graph, plans, prepared.hints, with, &tuner, false});
-    };
-    const auto choose = [&](const BuildOptions& with) {
-      auto regions = cover(with);
-      if (with.libraries && gain_by_libraries(regions) < kLeastLibraryGain) return regions;
-      report.in_run = {.seconds = report.in_run.seconds};
-      choose_in_place(regions, {graph, regions, plans, prepared.hints, prepared.symbols, with, packed}, tuner, report);
-      return regions;
-    };
-    auto regions = choose(effective);
-    if (gain_by_libraries(regions) < kLeastLibraryGain) {
-      BuildOptions own = effective;
-      own.libraries = 0;
-      regions = choose(own);
-    }
-    report.tune_seconds += os::now_seconds() - started;
-    report.regions.clear();
-    report.host_steps.clear();
-    for (const PlannedRegion& region : regions) {
-      report.regions.push_back(region.report);
-      if (region.on_host) report.host_steps.push_back(region.report.label);
-    }
-    engine::DeviceSection section;
-    section.device = "cuda:" + info.arch_name();
-    section.description = fmt::format("{}, {} multiprocessors", info.name, info.multiprocessors);
-    Phase packing(options.progress, "packing weights", static_cast<std::int64_t>(regions.size()));
-    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing, "cuda.copy");
-    packing.finish();
-    report.steps = section.program.steps.size();
-    data.sections.push_back(std::move(section));
-  } else {
-    // The tuned section of the CPU: every candidate, timed.
-    const double started = os::now_seconds();
-    ValuePlans plans;
-    data.precision = plan_precision(graph, options.precision, plans, pinned);
-    plan_slices(graph, plans);
-    Tuner tuner(effective, report, pool, passes::constant_bytes(graph));
-    const auto regions = choose_cover({graph, plans, prepared.hints, effective, &tuner, false});
-    report.tune_seconds += os::now_seconds() - started;
-    report.regions.clear();
-    for (const PlannedRegion& region : regions) report.regions.push_back(region.report);
-    engine::DeviceSection section;
-    section.device = "cpu";
-    const cpu::CpuFeatures features{effective.cpu_features};
-    section.needs = features.isa() == cpu::Isa::kGeneric ? "" : std::string(cpu::isa_name(features.isa()));
-    section.description = fmt::format("{}, {} threads, {}", os::cpu_model(), pool.size(), features.describe());
-    Phase packing(options.progress, "packing weights", static_cast<std::int64_t>(regions.size()));
-    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing);
-    packing.finish();
-    report.steps = section.program.steps.size();
-    data.sections.push_back(std::move(section));
-  }
-  // The generic one: what any CPU runs, by modelled costs. It shares every weight whose packing does not depend on the machine.
-  {
-    BuildOptions generic = effective;
-    generic.cpu_features = 0;
-    generic.device_handle = nullptr;
-    // Beside a GPU's section the CPU's keeps the model's own types: none of its kernels stores fp16.
-    if (options.device_handle) generic.precision = Precision::kFloat32;
-    ValuePlans plans;
-    plan_precision(graph, generic.precision, plans, pinned);
-    plan_slices(graph, plans);
-    const auto regions = choose_cover({graph, plans, prepared.hints, generic, nullptr, true});
-    engine::DeviceSection section;
-    section.device = "cpu-generic";
-    section.description = "any CPU";
-    Phase packing(options.progress, "packing generic weights", static_cast<std::int64_t>(regions.size()));
-    section.program = lower_program(graph, regions, plans, prepared.symbols, blobs, used, packing);
-    packing.finish();
-    data.sections.push_back(std::move(section));
-  }
-  // The portable graph's constants: an engine can be built again from it anywhere.
-  std::unordered_map<const ir::Value*, plan::BlobId> constants;
-  for (const ir::Value* value : graph.values()) {
-    if (!value->is_constant()) continue;
-    const plan::BlobId id = blobs.add_raw(*value);
-    constants[value] = id;
-    blobs.keep(id);
-  }
-  const std::vector<plan::BlobId> ids = blobs.move_into(data, used);
-  for (engine::DeviceSection& section : data.sections) engine::renumber(section.program, ids);
-  onnx::WriteOptions write;
-  write.external_location = [&](const ir::Value& value) {
-    const auto found = constants.find(&value);
-    return found == constants.end() ? std::string() : fmt::format("blob:{}", ids[static_cast<std::size_t>(found->second)]);
-  };
-  data.portable_graph = onnx::model_bytes(*prepared.model, write);
-  data.owners.push_back(prepared.model);
-  return data;
 }
 
 }  // namespace
@@ -345,7 +184,7 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
   report.weight_bytes = engine->weight_bytes();
   if (device && options.native) engine->cuda()->device()->keep_code();
   report.arena_bytes = planned_bytes(engine, prepared);
-  if (device && options.native) {
+  if (device && options.native && !engine->program().dynamic) {
     std::vector<std::vector<Dims>> others;
     for (const ir::Bindings& symbols : other_bindings(prepared, options)) others.push_back(input_dims(prepared, symbols));
     add_native_code(result.engine, engine, others);

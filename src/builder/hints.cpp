@@ -213,7 +213,7 @@ Dims concrete_dims(const ir::Value& value, const ir::Bindings& bindings) {
   if (!dims)
     throw Error(Code::kUnsupported, fmt::format("the shape {} of a tensor depends on the data of the run", ir::to_string(value.shape())))
         .at_tensor(value.name)
-        .with_remedy("Models with data-dependent extents (NonZero, Unique, ...) are not yet built into engines.");
+        .with_remedy("Give the inputs' shapes with --shape.");
   return *dims;
 }
 

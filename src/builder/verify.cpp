@@ -27,6 +27,7 @@
 #include "ops/import.h"
 #include "ops/infer.h"
 #include "ops/reference_runner.h"
+#include "ops/registry.h"
 #include "runtime/context.h"
 
 namespace lathe::builder {
@@ -38,15 +39,37 @@ struct Errors {
   double max = 0, sum_squares = 0, scale = 0;
   std::int64_t count = 0;
   bool shape_differs = false, not_finite = false;
+  void add(const Errors& part) {
+    max = std::isnan(part.max) || part.max > max ? part.max : max;
+    sum_squares += part.sum_squares;
+    scale = std::max(scale, part.scale);
+    count += part.count;
+    shape_differs |= part.shape_differs;
+    not_finite |= part.not_finite;
+  }
   double rms() const { return count > 0 ? std::sqrt(sum_squares / static_cast<double>(count)) : 0; }
 };
 
 /// The larger of two errors; NaN is the largest.
 double worse(double a, double b) { return std::isnan(a) || a > b ? a : b; }
 
-/// By blocks on all threads, added up in their order.
+/// By blocks on all threads, added up in their order. Sequences and maps item by item; texts are equal or not.
 Errors compare(const Tensor& expected, const Tensor& actual) {
   Errors e;
+  if (expected.form() != actual.form() || expected.dtype() != actual.dtype()) {
+    e.shape_differs = true;
+    return e;
+  }
+  if (!expected.is_tensor()) {
+    if (expected.is_nothing()) return e;
+    e.shape_differs = expected.items().size() != actual.items().size();
+    for (std::size_t i = 0; i < expected.items().size() && !e.shape_differs; ++i) e.add(compare(expected.items()[i], actual.items()[i]));
+    return e;
+  }
+  if (expected.dtype() == DType::kString) {
+    e.shape_differs = !expected.same_bytes(actual);
+    return e;
+  }
   e.shape_differs = expected.dims() != actual.dims();
   if (e.shape_differs) return e;
   e.count = expected.size();
@@ -101,7 +124,12 @@ void round_to_tf32(Tensor& tensor, bool packed) {
 }
 
 void round_to(Tensor& tensor, DType storage) {
-  if (tensor.defined() && tensor.dtype() == DType::kFloat32) tensor = tensor.cast(storage).cast(DType::kFloat32);
+  if (tensor.is_tensor() && tensor.dtype() == DType::kFloat32) tensor = tensor.cast(storage).cast(DType::kFloat32);
+}
+
+bool is_deterministic(const ir::Node& node) {
+  const ops::OpDef* op = ops::find_op(node.domain, node.op);
+  return !op || op->deterministic;
 }
 
 /// What the engine stores under the model's tensor names.
@@ -117,22 +145,7 @@ class Verifier {
     ops::canonicalise_opsets(*model_);
     apply_fixed_shapes(*model_, options.shapes);
     ops::infer_graph(*model_->graph);
-    const plan::Program& program = engine_->program();
-    for (const plan::Step& step : program.steps) {
-      fast_ |= step.params.has("plan") && !step.params.get_ints("plan").empty() && step.params.get_ints("plan")[0] >= 2;
-      for (const plan::SlotId id : step.outputs) {
-        if (id < 0) continue;
-        const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
-        if (slot.name.empty()) continue;
-        stored_.try_emplace(slot.name, Stored{step.label, slot.dtype});
-        narrow_ |= slot.dtype == DType::kBFloat16 || slot.dtype == DType::kFloat16;
-        if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
-      }
-    }
-    // Views, concats and splits that need no step hold tensors all the same.
-    for (const plan::Slot& slot : program.slots)
-      if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput)
-        stored_.try_emplace(slot.name, Stored{"view " + slot.name, slot.dtype});
+    note_stored(engine_->program());
     tf32_ = options.precision == Precision::kTensorFloat32;
     // A model whose own types are narrow needs no floor of ours.
     narrow_ &= options.precision != Precision::kFloat32 || !engine_->data().precision.empty();
@@ -161,13 +174,35 @@ class Verifier {
   }
 
  private:
+  /// What calls of a dynamic program compute inside counts, too: their regions are named rather than the calls.
+  void note_stored(const plan::Program& program) {
+    for (const plan::Step& step : program.steps)
+      if (program.dynamic && step.kind == plan::StepKind::kCall) note_stored(program.subprograms[static_cast<std::size_t>(step.regions[0])]);
+    for (const plan::Step& step : program.steps) {
+      fast_ |= step.params.has("plan") && !step.params.get_ints("plan").empty() && step.params.get_ints("plan")[0] >= 2;
+      for (const plan::SlotId id : step.outputs) {
+        if (id < 0) continue;
+        const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
+        if (slot.name.empty()) continue;
+        stored_.try_emplace(slot.name, Stored{step.label, slot.dtype});
+        narrow_ |= slot.dtype == DType::kBFloat16 || slot.dtype == DType::kFloat16;
+        if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
+      }
+    }
+    // Views, concats and splits that need no step hold tensors all the same.
+    for (const plan::Slot& slot : program.slots)
+      if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput)
+        stored_.try_emplace(slot.name, Stored{"view " + slot.name, slot.dtype});
+  }
+
   /// Steps whose contractions are evaluated when all would be too many: the cheapest share of a seeded shuffle, at least one.
   std::unordered_set<std::string> unsampled(double flops, std::uint64_t seed) const {
     std::unordered_set<std::string> left_out;
     if (flops <= options_.verify_gflop * 1e9) return left_out;
     std::vector<const plan::Step*> steps;
-    for (const plan::Step& step : engine_->program().steps)
+    for_each_step([&](const plan::Step& step) {
       if (step.flops > 0) steps.push_back(&step);
+    });
     std::shuffle(steps.begin(), steps.end(), std::mt19937_64(seed));
     double spent = 0;
     const double scale = flops / std::max(1.0, total_flops());
@@ -185,8 +220,43 @@ class Verifier {
 
   double total_flops() const {
     double flops = 0;
-    for (const plan::Step& step : engine_->program().steps) flops += step.flops;
+    for_each_step([&](const plan::Step& step) { flops += step.flops; });
     return flops;
+  }
+
+  /// Steps of the outermost graph; of a dynamic program those inside its calls.
+  template <class Visit>
+  void for_each_step(const Visit& visit) const {
+    const plan::Program& program = engine_->program();
+    for (const plan::Step& step : program.steps) {
+      if (!program.dynamic || step.kind != plan::StepKind::kCall) {
+        visit(step);
+        continue;
+      }
+      for (const plan::Step& inner : program.subprograms[static_cast<std::size_t>(step.regions[0])].steps) visit(inner);
+    }
+  }
+
+  void run_engine(runtime::Context& context, const std::map<std::string, Tensor>& inputs) {
+    std::vector<Tensor> ordered;
+    for (const plan::Io& io : engine_->program().inputs) {
+      const auto found = inputs.find(io.name);
+      if (found == inputs.end())
+        throw Error(Code::kVerification, "the engine has an input that the model has not")
+            .at_tensor(io.name)
+            .with_remedy("Give the model that it was built from.");
+      ordered.push_back(found->second);
+    }
+    Status status;
+    if (engine_->program().dynamic) {
+      std::vector<Tensor> outputs;
+      status = context.run_values(ordered, outputs);
+    } else {
+      std::vector<runtime::InputView> views;
+      for (const Tensor& tensor : ordered) views.push_back({tensor.raw(), tensor.dtype(), tensor.dims()});
+      status = context.run(views, {});
+    }
+    if (!status) throw Error(status.code(), std::string(status.message()));
   }
 
   /// One set of inputs. Returns the products that the oracle computed.
@@ -196,29 +266,21 @@ class Verifier {
 
     runtime::Context context(engine_);
     context.keep_intermediates(true);
-    std::vector<runtime::InputView> views;
-    std::vector<Dims> dims;
-    for (const plan::Io& io : engine_->program().inputs) {
-      const auto found = inputs.find(io.name);
-      if (found == inputs.end())
-        throw Error(Code::kVerification, "the engine has an input that the model has not")
-            .at_tensor(io.name)
-            .with_remedy("Give the model that it was built from.");
-      dims.push_back(found->second.dims());
-    }
-    for (std::size_t i = 0; i < dims.size(); ++i) {
-      const Tensor& tensor = inputs.at(engine_->program().inputs[i].name);
-      views.push_back({tensor.raw(), tensor.dtype(), tensor.dims()});
-    }
-    if (const Status status = context.run(views, {}); !status) throw Error(status.code(), std::string(status.message()));
+    run_engine(context, inputs);
 
     const double flops = total_flops();
     const auto left_out = unsampled(flops, seed);
     sampled_ |= !left_out.empty();
-    const bool forced = !left_out.empty();
+    // Of a dynamic program each node reads the engine's own tensors always: what a rounding moves across a threshold, or to another place in an
+    // order, is then the same for both.
+    const bool forced = !left_out.empty() || engine_->program().dynamic;
     const auto engine_tensor = [&](const ir::Value& value) {
       Tensor tensor = context.slot(value.name);
-      return tensor.defined() && tensor.dtype() != value.dtype() ? tensor.cast(value.dtype()) : tensor;
+      return tensor.is_tensor() && tensor.dtype() != value.dtype() ? tensor.cast(value.dtype()) : tensor;
+    };
+
+    const auto take_engine_tensor = [&](const ir::Value& value, Tensor& tensor) {
+      if (Tensor actual = engine_tensor(value); actual.defined() || !left_out.empty()) tensor = std::move(actual);
     };
 
     ops::RunnerOptions runner;
@@ -234,7 +296,7 @@ class Verifier {
         if (std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); }))
           round_to_tf32(tensor, value.is_constant());
         if (!value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name) && tensor.defined()) rounded[value.name] = tensor;
-        if (forced && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) tensor = engine_tensor(value);
+        if (forced && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) take_engine_tensor(value, tensor);
       };
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     } else if (narrow_) {
@@ -255,7 +317,7 @@ class Verifier {
         }
         if (tensor.defined() && found->second.dtype == narrow_type_) round_to(tensor, narrow_type_);
         if (tensor.defined()) rounded[value.name] = tensor;
-        if (forced) tensor = engine_tensor(value);
+        if (forced) take_engine_tensor(value, tensor);
       };
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     }
@@ -265,11 +327,15 @@ class Verifier {
       const auto found = stored_.find(value.name);
       if (found == stored_.end()) return;
       const Tensor actual = engine_tensor(value);
+      if (value.producer && !is_deterministic(*value.producer)) {
+        if (actual.defined()) tensor = actual;  // another draw; what reads it is compared
+        return;
+      }
       if (tensor.defined() && actual.defined()) judge(value, found->second, tensor, actual, rounded);
-      if (forced) tensor = actual;
+      if (forced && (actual.defined() || !left_out.empty())) tensor = actual;
     };
     ops::ReferenceRunner(*model_->graph, runner).run(inputs);
-    return forced ? options_.verify_gflop * 1e9 : flops;
+    return left_out.empty() ? flops : options_.verify_gflop * 1e9;
   }
 
   void judge(const ir::Value& value, const Stored& stored, const Tensor& expected, const Tensor& actual,

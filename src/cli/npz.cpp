@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/os.h"
+#include "cli/npy_texts.h"
 #include "lathe/status.h"
 
 namespace lathe::cli {
@@ -43,8 +44,7 @@ constexpr std::array<Kind, 14> kKinds{{{DType::kFloat32, "<f4"},
   throw Error(Code::kCorruptFile, what).in_source(path).with_remedy("Write the array with numpy.save(path, array).");
 }
 
-std::string npy_header(const Tensor& tensor) {
-  std::string_view descr;
+std::string npy_header(const Tensor& tensor, std::string_view descr = {}) {
   for (const Kind& kind : kKinds)
     if (kind.dtype == tensor.dtype()) descr = kind.descr;
   if (tensor.dtype() == DType::kBFloat16) descr = "<u2";
@@ -80,10 +80,32 @@ void put(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
+/// An array as the file holds it. Texts become fields of one width, other elements stay where they are.
+struct Content {
+  std::string header, texts;
+  std::span<const std::byte> bytes;
+};
+
+Content content_of(const Tensor& tensor) {
+  Content content;
+  if (tensor.dtype() != DType::kString) {
+    content.header = npy_header(tensor);
+    content.bytes = {tensor.raw(), tensor.bytes()};
+    return content;
+  }
+  NumpyTexts texts = write_texts(tensor);
+  content.header = npy_header(tensor, texts.descr);
+  content.texts = std::move(texts.bytes);
+  return content;
+}
+
+std::span<const std::byte> bytes_of(const Content& content) { return content.texts.empty() ? content.bytes : std::as_bytes(std::span(content.texts)); }
+
 /// The header's dictionary, taken apart no further than needed.
 struct Header {
   DType dtype = DType::kUndefined;
   bool swapped = false, fortran = false;
+  std::optional<TextField> texts;  ///< dtype is then kString
   Dims dims;
 };
 
@@ -103,11 +125,13 @@ Header parse_header(const std::string& path, std::string_view text) {
   descr = descr.substr(1, descr.find('\'', 1) - 1);
   for (const Kind& kind : kKinds)
     if (descr.size() > 1 && descr.substr(1) == kind.descr.substr(1)) header.dtype = kind.dtype;
+  header.texts = text_field(descr);
+  if (header.texts) header.dtype = DType::kString;
   if (header.dtype == DType::kUndefined)
     throw Error(Code::kUnsupported, fmt::format("arrays of element type '{}' are not supported", descr))
         .in_source(path)
         .with_remedy("Save an array of plain numbers, for example array.astype('float32').");
-  header.swapped = descr[0] == '>' && dtype_bits(header.dtype) > 8;
+  header.swapped = !header.texts && descr[0] == '>' && dtype_bits(header.dtype) > 8;
   const std::string_view order = field("fortran_order");
   header.fortran = order.starts_with("True");
   if (!header.fortran && !order.starts_with("False")) bad(path, "the .npy header has no readable 'fortran_order'");
@@ -178,8 +202,18 @@ Tensor read_npy(const std::string& path) {
   const std::size_t start = (major == 1 ? 10 : 12) + std::size_t{length};
   if (start > bytes.size()) bad(path, "the .npy header is cut off");
   const Header header = parse_header(path, std::string_view(text, start).substr(start - length));
-  const std::size_t need = dtype_bytes(header.dtype, element_count(header.dims)), have = bytes.size() - start;
+  const std::int64_t count = element_count(header.dims);
+  std::size_t need = 0;
+  const std::size_t have = bytes.size() - start;
+  if (!header.texts) need = dtype_bytes(header.dtype, count);
+  else if (__builtin_mul_overflow(header.texts->bytes(), static_cast<std::size_t>(count), &need)) need = ~std::size_t{0};
   if (have < need) bad(path, fmt::format("the array of shape {} needs {} bytes, the file holds {}", to_string(header.dims), need, have));
+  if (header.texts) {
+    if (header.texts->bytes() == 0 && count > static_cast<std::int64_t>(bytes.size())) bad(path, "the array holds more empty texts than the file has bytes");
+    if (header.fortran && header.dims.size() > 1)
+      throw Error(Code::kUnsupported, "the texts lie in Fortran order").in_source(path).with_remedy("Save numpy.ascontiguousarray(array).");
+    return Tensor::strings(header.dims, read_texts(*header.texts, bytes.data() + start, count));
+  }
   // Kernels read whole elements: where a file's data is not aligned for that, it moves as well.
   const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data() + start) % 16 == 0;
   if (header.swapped || header.fortran || !aligned) return straightened(header, bytes.data() + start);
@@ -188,8 +222,9 @@ Tensor read_npy(const std::string& path) {
 
 void write_npy(const std::string& path, const Tensor& tensor) {
   os::AtomicFile file(path);
-  file.write(npy_header(tensor));
-  file.write(std::span(tensor.raw(), tensor.bytes()));
+  const Content content = content_of(tensor);
+  file.write(content.header);
+  file.write(bytes_of(content));
   file.commit();
 }
 
@@ -198,10 +233,12 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
   std::string directory;
   constexpr std::uint16_t kVersion = 45;
   for (const auto& [name, tensor] : arrays) {
-    const std::string header = npy_header(tensor), entry = name + ".npy";
-    const std::uint64_t size = header.size() + tensor.bytes(), at = file.position();
+    const Content content = content_of(tensor);
+    const std::string &header = content.header, entry = name + ".npy";
+    const std::span<const std::byte> bytes = bytes_of(content);
+    const std::uint64_t size = header.size() + bytes.size(), at = file.position();
     std::uint32_t crc = crc32(0, reinterpret_cast<const unsigned char*>(header.data()), header.size());
-    crc = crc32(crc, reinterpret_cast<const unsigned char*>(tensor.raw()), tensor.bytes());
+    crc = crc32(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
     std::string extra;  // ZIP64: sizes (and in the directory the offset) in 64 bits
     put<std::uint16_t>(extra, 1);
     put<std::uint16_t>(extra, 16);
@@ -217,7 +254,7 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
     put(local, static_cast<std::uint16_t>(extra.size()));
     file.write(local + entry + extra);
     file.write(header);
-    file.write(std::span(tensor.raw(), tensor.bytes()));
+    file.write(bytes);
 
     std::string wide;
     put<std::uint16_t>(wide, 1);

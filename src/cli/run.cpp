@@ -33,12 +33,13 @@ struct Options {
 
 std::string shape_of(const Tensor& tensor) { return fmt::format("[{}]", fmt::join(tensor.dims(), ", ")); }
 
-bool has_rank(const IoInfo& info) { return info.shape.size() == info.shape_text.size(); }
+bool has_rank(const IoInfo& info) { return info.type.empty(); }
+bool is_sequence(const IoInfo& info) { return info.type.starts_with("seq(") || info.type.starts_with("optional(seq("); }
 
 /// `symbols` collects what the arrays so far make of the model's symbolic extents.
 void check_array(const IoInfo& info, const Tensor& tensor, const std::string& file, std::map<std::string, std::int64_t>& symbols) {
   const bool bits = info.dtype == DType::kBFloat16 && tensor.dtype() == DType::kUint16;
-  if (tensor.dtype() != info.dtype && !bits)
+  if (info.dtype != DType::kUndefined && tensor.dtype() != info.dtype && !bits)
     bad_array(file, fmt::format("input '{}' has type {}, the array has {}", info.name, dtype_name(info.dtype), dtype_name(tensor.dtype())),
               info.dtype == DType::kBFloat16 ? "Give the bits of the bfloat16 numbers as uint16." : "Convert it in NumPy: array.astype(...).");
   if (!has_rank(info)) return;
@@ -57,7 +58,7 @@ void check_array(const IoInfo& info, const Tensor& tensor, const std::string& fi
   }
 }
 
-/// The arrays in the order of the model's inputs.
+/// The arrays in the order of the model's inputs; of a sequence each array that is given is an item.
 std::vector<Tensor> read_inputs(const std::vector<IoInfo>& infos, const std::vector<std::string>& options) {
   std::vector<Tensor> tensors(infos.size());
   std::map<std::string, std::int64_t> symbols;
@@ -82,6 +83,14 @@ std::vector<Tensor> read_inputs(const std::vector<IoInfo>& infos, const std::vec
       found = &infos[0];
     }
     Tensor& tensor = tensors[static_cast<std::size_t>(found - infos.data())];
+    if (found->type.starts_with("map("))
+      throw Error(Code::kUnsupported, fmt::format("input '{}' is a map, which no array file holds", found->name)).with_remedy("Run it from Python or C++.");
+    if (is_sequence(*found)) {
+      std::vector<Tensor> items = tensor.defined() ? tensor.items() : std::vector<Tensor>();
+      items.push_back(read_npy(file));
+      tensor = Tensor::sequence(std::move(items));
+      continue;
+    }
     if (tensor.defined()) throw Error(Code::kInvalidArgument, fmt::format("input '{}' was given twice", found->name));
     tensor = read_npy(file);
     check_array(*found, tensor, file, symbols);
@@ -89,6 +98,7 @@ std::vector<Tensor> read_inputs(const std::vector<IoInfo>& infos, const std::vec
   std::string missing, remedy;
   for (std::size_t i = 0; i < infos.size(); ++i)
     if (!tensors[i].defined()) {
+      if (infos[i].type.starts_with("optional(")) continue;
       missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", infos[i].name);
       remedy += fmt::format(" --input {}=FILE.npy", infos[i].name);
     }
@@ -101,8 +111,18 @@ void save(const std::string& path, const std::vector<std::pair<std::string, Tens
   write_npy(path, outputs.front().second);
 }
 
+/// A value as arrays with names: a sequence's items are NAME.0, NAME.1, ..., a map's parts NAME.keys and NAME.values.
+void flatten(const std::string& name, const Tensor& value, std::vector<std::pair<std::string, Tensor>>& into) {
+  if (value.is_tensor()) return into.emplace_back(name, value), void();
+  if (value.is_nothing()) return;
+  for (std::size_t i = 0; i < value.items().size(); ++i)
+    flatten(value.is_map() ? name + (i == 0 ? ".keys" : ".values") : fmt::format("{}.{}", name, i), value.items()[i], into);
+}
+
 /// Range and mean of the finite elements.
 nlohmann::json statistics(const Tensor& tensor) {
+  if (tensor.dtype() == DType::kString || tensor.dtype() == DType::kComplex64 || tensor.dtype() == DType::kComplex128)
+    return {{"dtype", dtype_name(tensor.dtype())}, {"shape", tensor.dims()}, {"not_finite", 0}, {"min", nullptr}, {"max", nullptr}, {"mean", nullptr}};
   double low = INFINITY, high = -INFINITY, sum = 0;
   std::int64_t finite = 0;
   for (std::int64_t i = 0; i < tensor.size(); ++i) {
@@ -143,6 +163,7 @@ int run(const Options& options) {
     tensors = read_inputs(infos, options.inputs);
     // Built for this run: where no other shape was asked for, it is tuned for the arrays'.
     for (std::size_t i = 0; i < infos.size(); ++i) {
+      if (!tensors[i].is_tensor()) continue;
       const Dims& dims = tensors[i].dims();
       const bool free = !has_rank(infos[i]) || std::any_of(infos[i].shape.begin(), infos[i].shape.end(), [](std::int64_t extent) { return extent < 0; });
       if (free && !dims.empty()) config.shapes.try_emplace(infos[i].name, InputRange{dims, dims, dims});
@@ -150,25 +171,27 @@ int run(const Options& options) {
     return network.build(config);
   }();
   const std::vector<IoInfo> infos = engine.outputs();
-  if (options.output.ends_with(".npy") && infos.size() != 1)
+  const bool several = infos.size() != 1 || is_sequence(infos[0]) || infos[0].type.starts_with("map(");
+  if (options.output.ends_with(".npy") && several)
     throw Error(Code::kInvalidArgument, fmt::format("a .npy file holds one array, the model has {} outputs", infos.size()))
         .with_remedy("Write --output FILE.npz.");
 
-  std::vector<ConstTensorView> views;
+  std::vector<Value> values, made;
   const std::vector<IoInfo> inputs = engine.inputs();
-  for (std::size_t i = 0; i < inputs.size(); ++i) views.push_back({tensors[i].raw(), inputs[i].dtype, tensors[i].dims()});
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    Tensor& tensor = tensors[i];
+    // The bits of bfloat16 numbers came as unsigned integers.
+    if (tensor.is_tensor() && inputs[i].dtype == DType::kBFloat16 && tensor.dtype() == DType::kUint16)
+      tensor = Tensor::view(DType::kBFloat16, tensor.dims(), tensor.raw(), tensor.bytes(), std::make_shared<Tensor>(tensor));
+    values.push_back(tensor.defined() ? Value(std::make_shared<const Tensor>(tensor)) : Value());
+  }
   Context context = engine.create_context();
-  if (const Status status = context.run(views); !status) {
+  if (const Status status = context.run(values, made); !status) {
     if (status.code() == Code::kInvalidArgument) throw DataError(status.code(), std::string(status.message()));
     throw Error(status.code(), std::string(status.message()));
   }
   std::vector<std::pair<std::string, Tensor>> outputs;
-  for (std::size_t i = 0; i < infos.size(); ++i) {
-    const ConstTensorView view = context.output(i);
-    outputs.emplace_back(infos[i].name, Tensor(view.dtype, Dims(view.shape.begin(), view.shape.end())));
-    Tensor& tensor = outputs.back().second;
-    if (tensor.bytes() > 0) std::memcpy(tensor.mutable_raw(), view.data, tensor.bytes());
-  }
+  for (std::size_t i = 0; i < infos.size(); ++i) flatten(infos[i].name, *made[i].impl(), outputs);
   if (!options.output.empty()) save(options.output, outputs);
 
   nlohmann::json report = nlohmann::json::object();

@@ -138,6 +138,9 @@ T only(std::vector<T> list) {
 
 }  // namespace
 
+std::unique_ptr<fb::TypeT> pack_type(const ir::Type& type) { return pack(type); }
+ir::Type unpack_type(const fb::Type& stored) { return unpack(stored); }
+
 PackedAttrs pack_attrs(const ir::Attrs& attrs) {
   PackedAttrs out;
   for (const auto& [name, attribute] : attrs) {

@@ -20,6 +20,9 @@ PackedAttrs pack_attrs(const ir::Attrs& attrs);
 /// Throws Error(kCorruptFile). `stored` may be nullptr (no attributes).
 ir::Attrs unpack_attrs(const StoredAttrs* stored);
 
+std::unique_ptr<fb::TypeT> pack_type(const ir::Type& type);
+ir::Type unpack_type(const fb::Type& stored);  ///< Throws Error(kCorruptFile).
+
 inline std::string text_of(const flatbuffers::String* text) { return text ? text->str() : std::string(); }
 /// The verifier of FlatBuffers holds a vector's length aligned, not its elements: they are copied as bytes.
 template <class T>

@@ -17,7 +17,7 @@
 namespace lathe::engine {
 
 inline constexpr std::uint32_t kFormatMajor = 1;
-inline constexpr std::uint16_t kFormatMinor = 1;
+inline constexpr std::uint16_t kFormatMinor = 2;
 
 /// Writes atomically: the target appears only when complete. Weights are streamed from where they lie; no second copy is made.
 void write_engine(const EngineData& data, const std::filesystem::path& path);

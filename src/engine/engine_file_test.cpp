@@ -132,6 +132,7 @@ void expect_same(const plan::Program& a, const plan::Program& b) {
     EXPECT_EQ(a.symbols[i].opt, b.symbols[i].opt);
     EXPECT_EQ(a.symbols[i].max, b.symbols[i].max);
   }
+  EXPECT_EQ(a.dynamic, b.dynamic);
   ASSERT_EQ(a.subprograms.size(), b.subprograms.size());
   for (std::size_t i = 0; i < a.subprograms.size(); ++i) expect_same(a.subprograms[i], b.subprograms[i]);
 }

@@ -68,6 +68,7 @@ std::unique_ptr<fb::ProgramT> pack_program(const plan::Program& program) {
     if (slot.storage == plan::Storage::kAlias && !(slot.alias_offset == ir::Dim(0)))
       item->alias_offset = static_cast<std::int32_t>(dims.add(slot.alias_offset));
     item->blob = slot.blob;
+    if (slot.type) item->type = pack_type(*slot.type);
     out->slots.push_back(std::move(item));
   }
   for (const plan::Step& step : program.steps) {
@@ -111,6 +112,7 @@ std::unique_ptr<fb::ProgramT> pack_program(const plan::Program& program) {
   }
   for (const plan::Program& sub : program.subprograms) out->subprograms.push_back(pack_program(sub));
   out->dims = dims.take();
+  out->dynamic = program.dynamic;
   return out;
 }
 
@@ -144,6 +146,7 @@ plan::Program unpack_program(const fb::Program& stored, int depth) {
       slot.alias_axis = item->alias_axis();
       if (item->alias_offset() >= 0) slot.alias_offset = dim_at(static_cast<std::uint32_t>(item->alias_offset()));
       slot.blob = item->blob();
+      if (item->type()) slot.type = unpack_type(*item->type());
       program.slots.push_back(std::move(slot));
     }
   }
@@ -183,6 +186,7 @@ plan::Program unpack_program(const fb::Program& stored, int depth) {
     for (const fb::SymbolHint* item : *stored.symbols()) program.symbols.push_back({item->symbol()->str(), item->min(), item->opt(), item->max()});
   if (stored.subprograms())
     for (const fb::Program* item : *stored.subprograms()) program.subprograms.push_back(unpack_program(*item, depth + 1));
+  program.dynamic = stored.dynamic();
   return program;
 }
 

@@ -59,8 +59,11 @@ class ProgramCheck : Judge {
     check_alias_cycles();
     for (std::size_t i = 0; i < program_.slots.size(); ++i) check_alias(i);
     check_interface();
-    check_symbols();
-    for (std::size_t i = 0; i < program_.steps.size(); ++i) check_step(i);
+    if (!program_.dynamic) check_symbols();
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+      check_step(i);
+      if (program_.dynamic) check_dynamic_step(i);
+    }
     check_order();
     check_segments();
   }
@@ -71,7 +74,12 @@ class ProgramCheck : Judge {
 
   void check_slot(std::size_t i) const {
     const Slot& s = program_.slots[i];
-    require(Check::kSlotType, s.dtype != DType::kUndefined, "slot {} has no element type", i);
+    const bool whole = s.type && (!s.type->is_tensor() || !s.type->shape);
+    require(Check::kSlotType, s.dtype != DType::kUndefined || whole, "slot {} has no element type", i);
+    require(Check::kStaticType, !s.type || program_.dynamic, "slot {} holds no tensor of known rank, which only dynamic programs do", i);
+    require(Check::kDynamicSlot,
+            !program_.dynamic || (s.storage != Storage::kAlias && s.order.empty() && (s.storage != Storage::kConstant || s.dtype != DType::kUndefined)),
+            "slot {} of a dynamic program is no whole value", i);
     require(Check::kStringConstant, s.dtype != DType::kString || s.storage != Storage::kConstant, "slot {} is a constant of strings", i);
     require(Check::kSlotRank, s.shape.size() <= kMaxRank, "slot {} has too many axes", i);
     if (!s.order.empty()) {
@@ -228,7 +236,10 @@ class ProgramCheck : Judge {
     switch (step.kind) {
       case StepKind::kKernel:
       case StepKind::kCopy:
-      case StepKind::kHostOp: require(Check::kKernelName, !step.kernel.empty(), "{} names no kernel", name()); break;
+      case StepKind::kHostOp:
+        require(Check::kKernelName, !step.kernel.empty(), "{} names no kernel", name());
+        if (program_.dynamic) regions = step.regions.size();
+        break;
       case StepKind::kView: break;
       case StepKind::kCall:
       case StepKind::kLoop: regions = 1; break;
@@ -242,6 +253,52 @@ class ProgramCheck : Judge {
     for (const std::int32_t region : step.regions)
       require(Check::kRegion, region >= 0 && static_cast<std::size_t>(region) < program_.subprograms.size(), "{} runs the subprogram {}, which does not exist",
               name(), region);
+  }
+
+  static bool has_slots(const std::vector<SlotId>& ids, std::size_t first, std::size_t last) {
+    return std::all_of(ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last), [](SlotId id) { return id >= 0; });
+  }
+
+  /// What program.h says of steps of dynamic programs. The regions exist: check_step() came first.
+  void check_dynamic_step(std::size_t i) const {
+    const Step& step = program_.steps[i];
+    const auto name = [&] { return fmt::format("step {} ('{}')", i, step.label); };
+    require(Check::kDynamicStep, step.kind == StepKind::kCall || step.kind == StepKind::kHostOp, "{} is of a kind that dynamic programs have not", name());
+    const auto region = [&](std::size_t r) -> const Program& { return program_.subprograms[static_cast<std::size_t>(step.regions[r])]; };
+    if (step.kind == StepKind::kCall && step.regions.size() == 1 && static_cast<std::size_t>(step.regions[0]) < program_.subprograms.size()) {
+      const Program& callee = region(0);
+      const std::vector<std::int64_t> carriers = step.params.get_ints("carriers");
+      require(Check::kCallInputs,
+              !callee.dynamic && callee.inputs.size() == step.inputs.size() && carriers.size() <= step.inputs.size() &&
+                  has_slots(step.inputs, 0, step.inputs.size()),
+              "{} calls a program with other inputs", name());
+      for (const std::int64_t carrier : carriers)
+        require(Check::kCallCarrier, carrier < static_cast<std::int64_t>(kMaxRank) && carrier > -static_cast<std::int64_t>(kMaxItems),
+                "{} takes an extent from the axis {}, which no tensor has", name(), carrier);
+      require(Check::kCallOutputs, callee.outputs.size() == step.outputs.size(), "{} calls a program with other outputs", name());
+    }
+    if (step.kind != StepKind::kHostOp) return;
+    require(Check::kNodeName, !step.params.get_string("op", "").empty(), "{} names no operator", name());
+    const std::vector<std::int64_t> formals = step.params.get_ints("formals");
+    const std::int64_t given = step.params.get_int("inputs", -1);
+    require(Check::kNodeInputs,
+            formals.size() == step.regions.size() && step.params.get_strings("graphs").size() == step.regions.size() && given >= 0 &&
+                static_cast<std::size_t>(given) <= step.inputs.size(),
+            "{} gives its nested graphs other inputs than they have", name());
+    std::size_t next = static_cast<std::size_t>(std::max<std::int64_t>(given, 0));
+    for (std::size_t r = 0; r < std::min(step.regions.size(), formals.size()); ++r) {
+      if (step.regions[r] < 0 || static_cast<std::size_t>(step.regions[r]) >= program_.subprograms.size()) return;
+      const Program& body = region(r);
+      require(Check::kBodyDynamic, body.dynamic, "{} runs a nested graph that is no dynamic program", name());
+      require(Check::kBodyInputs, formals[r] >= 0 && static_cast<std::size_t>(formals[r]) <= body.inputs.size(),
+              "{} gives a nested graph more inputs than it has", name());
+      next += body.inputs.size() - static_cast<std::size_t>(std::max<std::int64_t>(formals[r], 0));
+    }
+    require(
+        Check::kNodeInputs,
+        next == step.inputs.size() &&
+            has_slots(step.inputs, std::min<std::size_t>(static_cast<std::size_t>(std::max<std::int64_t>(given, 0)), step.inputs.size()), step.inputs.size()),
+        "{} gives its nested graphs other inputs than they have", name());
   }
 
   /// Nothing is read before something was written there.

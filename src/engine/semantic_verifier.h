@@ -74,6 +74,17 @@ enum class Check : std::uint8_t {
   kSegment,
   kSegmentsEnd,
   kNesting,
+  // Dynamic programs
+  kDynamicSlot,
+  kStaticType,
+  kDynamicStep,
+  kCallInputs,
+  kCallCarrier,
+  kCallOutputs,
+  kNodeName,
+  kNodeInputs,
+  kBodyInputs,
+  kBodyDynamic,
   // Weights, sections
   kBlobCount,
   kBlobSource,

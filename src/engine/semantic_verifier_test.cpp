@@ -31,6 +31,7 @@ struct Case {
   std::function<void(EngineData&)> damage;
   /// What also refuses the engine; the condition then stands for its message alone. kCheckCount: nothing may.
   int also = kCheckCount;
+  bool dynamic = false;  ///< damages the dynamic engine, not the rich one
 };
 
 /// The generic program of the rich engine: slots 0 x, 1 y, 2 a channels-last copy, 3 and 4 slices of y, 5 the constant w, 6 z, 7 a view of z, 8 late.
@@ -215,6 +216,31 @@ std::vector<Case> cases() {
   return list;
 }
 
+/// Of the dynamic engine: slots 0 x, 1 y, 2 a sequence, 3 z, 4 c; steps 0 a call, 1 SequenceConstruct, 2 If; subprograms 0 called, 1 a nested graph.
+std::vector<Case> dynamic_cases() {
+  std::vector<Case> list;
+  const auto add = [&](Check check, std::function<void(Program&)> damage) {
+    list.push_back({check, [damage = std::move(damage)](EngineData& data) { damage(data.sections[0].program); }, kCheckCount, true});
+  };
+  add(Check::kDynamicSlot, [](Program& p) { p.slots[1].order = {0}; });
+  add(Check::kStaticType, [](Program& p) { p.subprograms[0].slots[0].type = p.slots[2].type; });
+  add(Check::kDynamicStep, [](Program& p) { p.steps[1].kind = plan::StepKind::kView; });
+  add(Check::kCallInputs, [](Program& p) { p.steps[0].inputs = {0}; });
+  add(Check::kCallInputs, [](Program& p) { p.steps[0].inputs = {0, -1}; });
+  add(Check::kCallInputs, [](Program& p) { p.steps[0].params.set("carriers", std::vector<std::int64_t>(3, 0)); });
+  add(Check::kCallCarrier, [](Program& p) { p.steps[0].params.set("carriers", std::vector<std::int64_t>{64}); });
+  add(Check::kCallCarrier, [](Program& p) { p.steps[0].params.set("carriers", std::vector<std::int64_t>{INT64_MIN}); });
+  add(Check::kCallOutputs, [](Program& p) { p.steps[0].outputs = {1, -1}; });
+  add(Check::kNodeName, [](Program& p) { p.steps[1].params.set("op", ""); });
+  add(Check::kNodeInputs, [](Program& p) { p.steps[1].params.set("inputs", std::int64_t{2}); });
+  add(Check::kNodeInputs, [](Program& p) { p.steps[2].inputs = {4, 1}; });
+  add(Check::kNodeInputs, [](Program& p) { p.steps[2].inputs = {4, 1, -1}; });
+  add(Check::kNodeInputs, [](Program& p) { p.steps[2].params.set("graphs", std::vector<std::string>{"then_branch"}); });
+  add(Check::kBodyDynamic, [](Program& p) { p.subprograms[1].dynamic = false; });
+  add(Check::kBodyInputs, [](Program& p) { p.steps[2].params.set("formals", std::vector<std::int64_t>{-1, 0}); });
+  return list;
+}
+
 /// What first_defect() makes of an engine without one condition, in a process of its own: the other check, kSound, or kAstray.
 constexpr int kSound = 254, kAstray = 255, kFirst = 100;
 int without(const EngineData& data, Check check, rlim_t seconds) {
@@ -237,12 +263,15 @@ int without(const EngineData& data, Check check, rlim_t seconds) {
 }
 
 TEST(SemanticVerifier, EachConditionRefusesWhatNothingElseDoes) {
-  const EngineData good = test::rich_engine();
+  const EngineData good = test::rich_engine(), good_dynamic = test::dynamic_engine();
   ASSERT_FALSE(first_defect(good)) << first_defect(good)->text;
+  ASSERT_FALSE(first_defect(good_dynamic)) << first_defect(good_dynamic)->text;
   std::set<Check> covered;
   int astray = 0;
-  for (const Case& each : cases()) {
-    EngineData data = good;
+  std::vector<Case> all = cases();
+  for (Case& each : dynamic_cases()) all.push_back(std::move(each));
+  for (const Case& each : all) {
+    EngineData data = each.dynamic ? good_dynamic : good;
     each.damage(data);
     const auto name = static_cast<int>(each.check);
     const auto found = first_defect(data);

@@ -198,4 +198,72 @@ inline EngineData rich_engine() {
   return data;
 }
 
+/// A dynamic program with a call, a sequence and a nested graph; sound and to be run: y = z = x.
+inline EngineData dynamic_engine() {
+  const ir::Dim height = ir::Dim::symbol("height");
+  const auto host = [](const char* op, std::vector<plan::SlotId> inputs, std::vector<plan::SlotId> outputs, std::int64_t own) {
+    plan::Step step;
+    step.kind = plan::StepKind::kHostOp;
+    step.label = op;
+    step.kernel = std::string("host.") + op;
+    step.params.set("op", op);
+    step.params.set("inputs", own);
+    step.inputs = std::move(inputs);
+    step.outputs = std::move(outputs);
+    return step;
+  };
+  plan::Program called;
+  called.slots = {slot("x", {height}, plan::Storage::kInput), slot("carrier", {ir::Dim::symbol("n"), 0}, plan::Storage::kInput, DType::kUint8),
+                  slot("y", {height}, plan::Storage::kOutput)};
+  plan::Step copy;
+  copy.kind = plan::StepKind::kCopy;
+  copy.kernel = "cpu.copy";
+  copy.inputs = {0};
+  copy.outputs = {2};
+  called.steps = {copy};
+  called.segments = {{0, 1}};
+  called.inputs = {{"x", 0, -1}, {"carrier", 1, -1}};
+  called.outputs = {{"y", 2, -1}};
+  plan::Program body;
+  body.dynamic = true;
+  body.slots = {slot("a", {height}, plan::Storage::kInput), slot("b", {height}, plan::Storage::kOutput)};
+  body.steps = {host("Identity", {0}, {1}, 1)};
+  body.segments = {{0, 1}};
+  body.inputs = {{"a", 0, -1}};
+  body.outputs = {{"b", 1, -1}};
+
+  EngineData data;
+  data.producer = "test";
+  DeviceSection section;
+  section.device = "cpu-generic";
+  plan::Program& program = section.program;
+  program.dynamic = true;
+  program.slots = {slot("x", {height}, plan::Storage::kInput), slot("y", {height}, plan::Storage::kOutput), slot("s", {}, plan::Storage::kArena),
+                   slot("z", {height}, plan::Storage::kOutput), slot("c", {}, plan::Storage::kInput, DType::kBool)};
+  program.slots[2].dtype = DType::kUndefined;
+  ir::Type sequence;
+  sequence.kind = ir::TypeKind::kSequence;
+  sequence.element = std::make_shared<const ir::Type>(ir::Type::tensor(DType::kFloat32));
+  program.slots[2].type = sequence;
+  plan::Step call;
+  call.kind = plan::StepKind::kCall;
+  call.label = "call";
+  call.params.set("carriers", std::vector<std::int64_t>{0});
+  call.inputs = {0, 0};
+  call.outputs = {1};
+  call.regions = {0};
+  plan::Step branch = host("If", {4, 1, 1}, {3}, 1);
+  branch.params.set("graphs", std::vector<std::string>{"then_branch", "else_branch"});
+  branch.params.set("formals", std::vector<std::int64_t>{0, 0});
+  branch.regions = {1, 1};
+  program.steps = {call, host("SequenceConstruct", {1}, {2}, 1), branch};
+  program.segments = {{0, 3}};
+  program.inputs = {{"x", 0, -1}, {"c", 4, -1}};
+  program.outputs = {{"y", 1, -1}, {"z", 3, -1}};
+  program.symbols = {{"height", 1, 4, 64}};
+  program.subprograms = {called, body};
+  data.sections.push_back(std::move(section));
+  return data;
+}
+
 }  // namespace lathe::engine::test

@@ -205,6 +205,8 @@ void write_to(const EngineData& data, MakeSink&& make_sink) {
   builder.Finish(fb::Engine::Pack(builder, pack_metadata(data, weights, sections).get()), fb::EngineIdentifier());
   const auto metadata = finish(builder);
   FileHeader header;
+  // Readers before 1.2 would take a dynamic program for one whose slots are planned.
+  if (std::any_of(data.sections.begin(), data.sections.end(), [](const DeviceSection& section) { return section.program.dynamic; })) header.least_minor = 2;
   header.metadata_bytes = metadata.size();
   header.metadata_hash = hash128(metadata.data(), metadata.size());
   header.file_bytes = header.base() + end;

@@ -31,6 +31,7 @@ class Context final : public RefContext {
     if (options_.run_subgraph) return options_.run_subgraph(graph, inputs);
     return ReferenceRunner(graph, {.oracle = options_.oracle, .observe = {}}).run(inputs);
   }
+  std::int64_t most_trips() const override { return options_.most_trips; }
   [[noreturn]] void fail(std::string message) const override { throw node_error(node_, std::move(message)); }
 
   std::vector<Tensor> take() {

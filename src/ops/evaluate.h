@@ -3,7 +3,9 @@
 #pragma once
 // Runs one canonical node on concrete tensors by its op's reference: what constant folding and the tests call.
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -18,6 +20,7 @@ using SubgraphRunner = std::function<std::vector<Tensor>(const ir::Graph& graph,
 
 struct EvaluateOptions {
   bool oracle = false;          ///< the blocked oracle where the op has one
+  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< Loops that would take more fail
   SubgraphRunner run_subgraph;  ///< empty: nested graphs may use their inputs and constants only
 };
 

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "ir/attribute.h"
 #include "ir/dim.h"
+#include "ir/type.h"
 #include "lathe/dtype.h"
 #include "lathe/services.h"
 
@@ -43,6 +44,8 @@ struct Slot {
   std::int32_t alias_axis = -1;  ///< kAlias: logical axis of the parent that is sliced; -1: same elements, other shape (dense view)
   ir::Dim alias_offset;          ///< kAlias: first index on that axis
   BlobId blob = -1;              ///< kConstant
+  /// Of a dynamic program, where dtype and shape do not tell: no tensor, or a tensor whose rank is not known.
+  std::optional<ir::Type> type;
 };
 
 enum class StepKind : std::uint8_t { kKernel, kView, kCopy, kCall, kBranch, kLoop, kReadSize, kHostOp };
@@ -84,7 +87,14 @@ struct Program {
   std::vector<Segment> segments;
   std::vector<Io> inputs, outputs;
   std::vector<SymbolHint> symbols;   ///< every symbol of the input shapes
-  std::vector<Program> subprograms;  ///< bodies of call, branch and loop steps
+  std::vector<Program> subprograms;  ///< what kCall and kHostOp steps run
+  /// Values are as large as they come: slots hold whole tensors, sequences, ... on the host. Every step is either
+  /// - kCall: regions names one subprogram, which is not dynamic; inputs are the slots of its inputs in their order, of which the last few
+  ///   ("carriers": an integer each) give only a symbol: the extent of that axis, or (-1 - k) the element k;
+  /// - kHostOp: one node by its definition, as in the kernel cpu.reference ("domain", "op", "attr:NAME"). Nested graphs are dynamic
+  ///   subprograms: regions names them, "graphs" their attributes, "formals" how many inputs of each the node supplies. Inputs are
+  ///   the node's ("inputs": how many), then for each nested graph what it reads of the values around it.
+  bool dynamic = false;
 };
 
 /// A weight blob and how to make it again: sources (indices of other blobs: the model's own constants) through a pure pack function.

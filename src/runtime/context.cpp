@@ -19,6 +19,7 @@
 #include "plan/kernel.h"
 #include "plan/shape_program.h"
 #include "runtime/cuda_run.h"
+#include "runtime/dynamic_run.h"
 #include "runtime/specialisation.h"
 
 namespace lathe::runtime {
@@ -33,6 +34,21 @@ struct CudaTensors {
   std::vector<void*> outputs, own;
   std::vector<std::size_t> input_bytes, output_bytes;
 };
+
+/// `value` without memory of the caller's: what passes through a dynamic program unchanged is a view of an input.
+Tensor detached(const Tensor& value, std::span<const InputView> inputs) {
+  if (value.is_sequence()) {
+    std::vector<Tensor> items;
+    for (const Tensor& item : value.items()) items.push_back(detached(item, inputs));
+    return Tensor::sequence(std::move(items));
+  }
+  if (!value.is_tensor()) return value;
+  const bool callers = std::any_of(inputs.begin(), inputs.end(), [&](const InputView& view) { return view.data && view.data == value.raw(); });
+  if (!callers) return value;
+  Tensor copy(value.dtype(), value.dims());
+  if (value.bytes() > 0) std::memcpy(copy.mutable_raw(), value.raw(), value.bytes());
+  return copy;
+}
 
 }  // namespace
 
@@ -76,12 +92,13 @@ struct Context::Query {
 
 Context::Context(std::shared_ptr<const Engine> engine, Allocator* allocator)
     : engine_(std::move(engine)),
-      cuda_(engine_->cuda() ? std::make_unique<CudaRun>(engine_->cuda()->device()) : nullptr),
+      dynamic_(engine_->program().dynamic ? std::make_unique<DynamicRun>(engine_, DynamicOptions{.allocator = allocator}) : nullptr),
+      cuda_(engine_->cuda() && !dynamic_ ? std::make_unique<CudaRun>(engine_->cuda()->device()) : nullptr),
       device_allocator_(cuda_ && !allocator ? std::make_unique<cuda::DeviceAllocator>(cuda_->device()) : nullptr),
       allocator_(allocator           ? allocator
                  : device_allocator_ ? device_allocator_.get()
                                      : &default_allocator()),
-      query_(std::make_unique<Query>(engine_->program())),
+      query_(dynamic_ ? nullptr : std::make_unique<Query>(engine_->program())),
       memory_(std::make_unique<Memory>(allocator_, cuda_.get())) {
   memory_->outputs.assign(engine_->program().outputs.size(), {nullptr, 0});
   times_.steps.resize(engine_->program().steps.size());
@@ -97,6 +114,7 @@ Context::~Context() = default;
 
 void Context::keep_intermediates(bool keep) {
   keep_ = keep;
+  if (dynamic_) dynamic_ = std::make_unique<DynamicRun>(engine_, DynamicOptions{.keep_values = keep, .allocator = allocator_});
   specialisations_.clear();
   current_ = nullptr;
 }
@@ -105,10 +123,11 @@ void Context::start_profile() {
   profiling_ = true;
   std::fill(times_.steps.begin(), times_.steps.end(), StepTime{});
   times_.whole = {};
+  if (dynamic_) dynamic_->profile_into(&times_.steps);
 }
 
-std::size_t Context::arena_bytes() const noexcept { return current_ ? current_->arena_bytes() : 0; }
-std::size_t Context::specialisations() const noexcept { return specialisations_.size(); }
+std::size_t Context::arena_bytes() const noexcept { return dynamic_ ? dynamic_->arena_bytes() : current_ ? current_->arena_bytes() : 0; }
+std::size_t Context::specialisations() const noexcept { return dynamic_ ? dynamic_->specialisations() : specialisations_.size(); }
 
 void Context::make_room(const Specialisation& spec) {
   memory_->grow(memory_->arena, memory_->arena_bytes, spec.arena_bytes());
@@ -178,6 +197,7 @@ std::int64_t Context::graph_runs() const noexcept { return cuda_ ? cuda_->graph_
 void* Context::stream() const noexcept { return cuda_ ? cuda_->stream() : nullptr; }
 
 Status Context::prepare(std::span<const Dims> input_dims) noexcept {
+  if (dynamic_) return Status::ok();  // what its parts see, only the data tell
   if (input_dims.size() != query_->inputs.size()) return {Code::kInvalidArgument, "the number of shapes is not the engine's number of inputs"};
   std::copy(input_dims.begin(), input_dims.end(), query_->inputs.begin());
   std::optional<cuda::Current> current;
@@ -207,6 +227,7 @@ Status Context::run_on_cuda(Specialisation& spec, std::span<const InputView> inp
 }
 
 Status Context::run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept {
+  if (dynamic_) return run_dynamic(inputs, outputs, stream);
   const plan::Program& program = engine_->program();
   char text[254];
   const auto fail = [&](Code code, std::string_view format, const auto&... args) {
@@ -282,7 +303,76 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
   return Status::ok();
 }
 
+Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept try {
+  if (!dynamic_) return {Code::kInvalidArgument, "the engine's inputs and outputs are tensors: run it with views of them"};
+  const double begin = profiling_ ? os::now_seconds() : 0;
+  dynamic_outputs_ = dynamic_->run(inputs);
+  outputs = dynamic_outputs_;
+  if (profiling_) {
+    times_.whole.seconds += os::now_seconds() - begin;
+    ++times_.whole.runs;
+  }
+  return Status::ok();
+} catch (const Error& error) {
+  // The model was found valid when it was built: what it does not take now is the caller's.
+  return {error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), error.what()};
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "there is not enough memory for this run"};
+} catch (const std::exception& error) {
+  return {Code::kInternal, error.what()};
+}
+
+Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept try {
+  const plan::Program& program = engine_->program();
+  if (stream) return {Code::kInvalidArgument, "a stream was given, but the engine's values are on the host between its steps"};
+  if (inputs.size() != program.inputs.size())
+    return {Code::kInvalidArgument, fmt::format("{} inputs were given, the engine has {}", inputs.size(), program.inputs.size())};
+  if (outputs.size() > program.outputs.size())
+    return {Code::kInvalidArgument, fmt::format("{} outputs were given, the engine has {}", outputs.size(), program.outputs.size())};
+  std::vector<Tensor> given;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const InputView& view = inputs[i];
+    if (view.dtype == DType::kUndefined) {
+      given.emplace_back();
+      continue;
+    }
+    if (view.dtype == DType::kString) return {Code::kInvalidArgument, fmt::format("input '{}' holds texts: give it as a value", program.inputs[i].name)};
+    const Dims dims(view.dims.begin(), view.dims.end());
+    const std::size_t bytes = dtype_bytes(view.dtype, element_count(dims));
+    if (!view.data && bytes > 0) return {Code::kInvalidArgument, fmt::format("input '{}' has no data", program.inputs[i].name)};
+    given.push_back(Tensor::view(view.dtype, dims, view.data, bytes, nullptr));
+  }
+  std::vector<Tensor> made;
+  if (const Status status = run_values(given, made); !status) return status;
+  for (Tensor& value : dynamic_outputs_) value = detached(value, inputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].data) continue;
+    const Tensor& value = made[i];
+    if (!value.is_tensor() || value.dtype() == DType::kString)
+      return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
+    if (outputs[i].dtype != value.dtype())
+      return {Code::kInvalidArgument,
+              fmt::format("output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype), dtype_name(value.dtype()))};
+    if (!std::equal(outputs[i].dims.begin(), outputs[i].dims.end(), value.dims().begin(), value.dims().end()))
+      return {Code::kInvalidArgument, fmt::format("output '{}' was given the shape {}, this run makes {}", program.outputs[i].name,
+                                                  fmt::join(outputs[i].dims, "x"), to_string(value.dims()))};
+    if (value.bytes() > 0) std::memcpy(outputs[i].data, value.raw(), value.bytes());
+  }
+  return Status::ok();
+} catch (const Error& error) {
+  return {error.code(), error.what()};
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "there is not enough memory for this run"};
+}
+
+const plan::TensorDesc& Context::output_desc(std::size_t index) const noexcept { return current_->desc(engine_->program().outputs[index].slot); }
+
 InputView Context::output(std::size_t index) const noexcept {
+  if (dynamic_) {
+    if (index >= dynamic_outputs_.size()) return {};
+    const Tensor& value = dynamic_outputs_[index];
+    return value.is_tensor() && value.dtype() != DType::kString ? InputView{value.raw(), value.dtype(), value.dims()} : InputView{};
+  }
   if (!current_ || index >= current_->output_pointers.size()) return {};
   const plan::Program& program = engine_->program();
   const void* data = current_->output_pointers[index];
@@ -291,6 +381,7 @@ InputView Context::output(std::size_t index) const noexcept {
 }
 
 Tensor Context::slot(std::string_view name) const {
+  if (dynamic_) return dynamic_->value(name);
   if (!current_) return {};
   const plan::Program& program = engine_->program();
   for (std::size_t i = 0; i < program.slots.size(); ++i) {

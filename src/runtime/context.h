@@ -12,6 +12,7 @@
 #include "base/tensor.h"
 #include "lathe/services.h"
 #include "lathe/status.h"
+#include "plan/kernel.h"
 #include "runtime/engine.h"
 
 namespace lathe::runtime {
@@ -40,6 +41,7 @@ struct RunTimes {
 };
 
 class CudaRun;
+class DynamicRun;
 class Specialisation;
 
 class Context {
@@ -55,8 +57,14 @@ class Context {
   /// or in the device's; `stream` (of the device) takes the work, and the call then returns before it is done unless something of it is
   /// on the host.
   Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream = nullptr) noexcept;
-  /// Output of the last run, in the host's memory unless the caller gave it memory on the device.
+  /// Output of the last run, in the host's memory unless the caller gave it memory on the device. Empty where it is no tensor of numbers.
   InputView output(std::size_t index) const noexcept;
+  /// Of an engine whose program is dynamic: values of any form, whole. `outputs` takes those of the run.
+  Status run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept;
+  /// Type and extents of an output at the shapes that were prepared or run last; precondition: some were, and the program is not dynamic.
+  const plan::TensorDesc& output_desc(std::size_t index) const noexcept;
+  /// The run state of a dynamic program; nullptr for others.
+  const DynamicRun* dynamic() const noexcept { return dynamic_.get(); }
 
   /// Every slot keeps its own bytes from the next binding on, so that slot() can be asked after a run. For verification.
   void keep_intermediates(bool keep);
@@ -80,7 +88,11 @@ class Context {
   void make_room(const Specialisation& spec);
   Status run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
+  Status run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
+
   std::shared_ptr<const Engine> engine_;
+  std::unique_ptr<DynamicRun> dynamic_;  // of an engine whose program is dynamic; what follows is then unused
+  std::vector<Tensor> dynamic_outputs_;
   std::unique_ptr<CudaRun> cuda_;  // of an engine for a GPU
   std::unique_ptr<Allocator> device_allocator_;
   Allocator* allocator_;

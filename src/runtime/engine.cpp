@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "engine/native_code.h"
 #include "lathe/status.h"
+#include "ops/registry.h"
 #include "plan/kernel.h"
 
 namespace lathe::runtime {
@@ -26,6 +27,14 @@ bool asked_for(std::string_view section, const std::string& device) {
 /// Why the first step that cannot run here cannot; empty when all can.
 std::string unfit_step(const plan::Program& program) {
   for (const plan::Step& step : program.steps) {
+    if (program.dynamic) {
+      if (step.kind != plan::StepKind::kHostOp) continue;
+      const std::string domain = step.params.get_string("domain", ""), op = step.params.get_string("op", "");
+      const ops::OpDef* def = ops::find_op(domain, op);
+      if (!def || !(def->reference || def->oracle || def->expand))
+        return fmt::format("it needs the operator '{}{}{}', which this version lacks", domain, domain.empty() ? "" : "::", op);
+      continue;
+    }
     if (step.kernel.empty()) continue;
     const plan::KernelType* kernel = plan::find_kernel(step.kernel);
     if (!kernel) return fmt::format("it needs the kernel '{}', which this version lacks", step.kernel);
@@ -67,7 +76,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
         continue;
       }
       engine->section_ = &candidate;
-      engine->cuda_ = std::make_unique<const CudaEngine>(engine->data_, candidate.program, ordinal);
+      engine->cuda_ = std::make_shared<const CudaEngine>(engine->data_, candidate.program, ordinal);
       engine->note_ = fmt::format("{} ({})", candidate.device, engine->cuda_->device()->info().name);
       engine->native_note_ = offer_native(candidate.native, *engine->cuda_->device());
       return engine;
@@ -103,6 +112,17 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
   throw Error(Code::kMachine, refused)
       .with_remedy(for_gpu ? "Build it again with --device cuda on a machine with this GPU, or leave the device open."
                            : "Build the engine again on this machine.");
+}
+
+std::shared_ptr<const Engine> Engine::part(std::shared_ptr<const Engine> whole, const plan::Program& program) {
+  auto part = std::make_shared<Engine>();
+  part->section_ = whole->section_;
+  part->note_ = whole->note_;
+  part->native_note_ = whole->native_note_;
+  part->cuda_ = whole->cuda_;
+  part->part_ = &program;
+  part->whole_ = std::move(whole);
+  return part;
 }
 
 std::size_t Engine::weight_bytes() const {

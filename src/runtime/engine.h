@@ -19,14 +19,17 @@ class Engine {
   /// Throws Error(kMachine) when none can. `ordinal`: the GPU of a CUDA section; its weights are uploaded.
   static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {}, int ordinal = 0);
 
-  const engine::EngineData& data() const noexcept { return data_; }
+  /// One of the subprograms that a dynamic program calls, as an engine of its own. `whole` keeps weights and device.
+  static std::shared_ptr<const Engine> part(std::shared_ptr<const Engine> whole, const plan::Program& program);
+
+  const engine::EngineData& data() const noexcept { return whole_ ? whole_->data() : data_; }
   const engine::DeviceSection& section() const noexcept { return *section_; }
-  const plan::Program& program() const noexcept { return section_->program; }
+  const plan::Program& program() const noexcept { return part_ ? *part_ : section_->program; }
   /// "cpu (avx512bf16)", or the generic one and why the tuned one does not fit.
   const std::string& section_note() const noexcept { return note_; }
   /// Of a section for a GPU with native code: who signed it, or why it is ignored; "" where there is none.
   const std::string& native_note() const noexcept { return native_note_; }
-  std::span<const std::byte> blob(plan::BlobId id) const { return data_.blob_bytes.at(static_cast<std::size_t>(id)); }
+  std::span<const std::byte> blob(plan::BlobId id) const { return data().blob_bytes.at(static_cast<std::size_t>(id)); }
   /// Where kernels of the section find a blob: on the section's device.
   const void* address(plan::BlobId id) const { return cuda_ ? cuda_->blob(id) : blob(id).data(); }
   /// What the section's device keeps of the engine; nullptr on the host.
@@ -37,7 +40,9 @@ class Engine {
   engine::EngineData data_;
   const engine::DeviceSection* section_ = nullptr;
   std::string note_, native_note_;
-  std::unique_ptr<const CudaEngine> cuda_;
+  std::shared_ptr<const CudaEngine> cuda_;
+  std::shared_ptr<const Engine> whole_;  // of a part
+  const plan::Program* part_ = nullptr;  // inside of whole_
 };
 
 }  // namespace lathe::runtime

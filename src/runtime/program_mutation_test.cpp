@@ -51,11 +51,12 @@ class Numbers {
  private:
   // The bindings name all members: a new field does not compile until it is visited here.
   void program(plan::Program& p, std::int64_t blobs) {
-    auto& [slots, steps, segments, inputs, outputs, symbols, subprograms] = p;
+    auto& [slots, steps, segments, inputs, outputs, symbols, subprograms, dynamic] = p;
+    list.push_back({"program.dynamic", dynamic ? 1 : 0, 2, 0, 1, [&dynamic = dynamic](std::int64_t value) { dynamic = value != 0; }});
     const auto slot_count = static_cast<std::int64_t>(slots.size());
     for (plan::Slot& each : slots) {
-      auto& [name, dtype, shape, order, space, storage, parent, alias_axis, alias_offset, blob] = each;
-      (void)name;
+      auto& [name, dtype, shape, order, space, storage, parent, alias_axis, alias_offset, blob, type_of_value] = each;
+      (void)name, (void)type_of_value;
       type("slot.dtype", dtype);
       for (ir::Dim& dim : shape) extent("slot.shape", dim);
       for (std::int32_t& axis : order) add("slot.order", axis, static_cast<std::int64_t>(shape.size()));
