@@ -569,6 +569,7 @@ constexpr const char* kRunDoc =
     "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
     "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
     "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays.\n\n"
+    "What is no tensor of numbers (``IoInfo.type``): texts are arrays of str, sequences lists, maps dicts, an optional that holds nothing None.\n"
     "bfloat16 comes as uint16 of the same bits where NumPy has no such type (package ml_dtypes). Raises Error with code \"invalid_argument\" for\n"
     "arrays that do not fit, \"out_of_memory\", \"machine\".";
 
@@ -602,7 +603,11 @@ NB_MODULE(_lathe, m) {
       .def_prop_ro(
           "tuned_shape", [](const IoInfo& info) { return extents_of(info.tuned_shape); },
           "The extents that an engine was tuned for, -1 where none was known; () for a model.")
+      .def_prop_ro(
+          "type", [](const IoInfo& info) { return as_utf8(info.type); },
+          "What it is where that is no tensor of known rank: \"seq(float[?])\", \"map(string, float)\", \"optional(...)\", \"float[?]\"; else empty.")
       .def("__repr__", [](const IoInfo& info) {
+        if (!info.type.empty()) return "IoInfo(" + info.name + ": " + info.type + ")";
         std::string shape;
         for (const std::string& text : info.shape_text) shape += (shape.empty() ? "" : ", ") + text;
         return "IoInfo(" + info.name + ": " + numpy_name(info.dtype) + "[" + shape + "])";

@@ -11,6 +11,7 @@ constexpr Pass kPipeline[] = {
     // Spelling first, so that the others match one form.
     {"canonicalise", "Constant, Identity, Dropout and defaults go; constants come last in commutative ops", canonicalise},
     {"inline-branches", "If with a known condition becomes its branch", inline_branches},
+    {"hoist-invariants", "what every trip of a Loop or Scan would compute again is computed once, in front of it", hoist_invariants},
     // What is known becomes constant; shape arithmetic dies here.
     {"known-contents", "integer tensors whose elements shape inference knows become constants", known_contents},
     {"fold", "nodes with constant inputs become constants, where that does not grow the model", fold},

@@ -315,7 +315,8 @@ Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& 
   return Status::ok();
 } catch (const Error& error) {
   // The model was found valid when it was built: what it does not take now is the caller's.
-  return {error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), error.what()};
+  const bool placed = !error.node().empty() || !error.tensor().empty();
+  return {error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), placed ? std::string_view(error.what()) : error.message()};
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "there is not enough memory for this run"};
 } catch (const std::exception& error) {
