@@ -68,6 +68,12 @@ const std::unordered_map<std::string_view, Names>& named_sets() {
   return sets;
 }
 
+/// The format writes a map's value without "tensor()".
+std::string map_string(DType key, std::string_view value) {
+  if (value.starts_with("tensor(")) value = value.substr(7, value.size() - 8);
+  return "map(" + std::string(dtype_name(key)) + ", " + std::string(value) + ")";
+}
+
 /// Expands one member of a type set to type strings.
 Names expand(std::string_view op, int since, std::string_view member) {
   const auto wrap = [&](std::string_view head, std::string_view prefix) {
@@ -91,7 +97,11 @@ Names expand(std::string_view op, int since, std::string_view member) {
   if (closed && member.starts_with("map(")) {
     const auto comma = member.find(',');
     if (comma == std::string_view::npos) bad(op, since, "map without a value type: " + std::string(member));
-    return wrap(member.substr(0, comma + 1), member.substr(0, comma + 1));
+    const auto key = parse_dtype(member.substr(4, comma - 4));
+    if (!key) bad(op, since, "unknown key type in " + std::string(member));
+    Names out;
+    for (const auto& value : expand(op, since, member.substr(comma + 1, member.size() - comma - 2))) out.push_back(map_string(*key, value));
+    return out;
   }
   if (closed && member.starts_with("tensor(")) member = member.substr(7, member.size() - 8);
   const auto dtype = parse_dtype(member);
@@ -306,12 +316,19 @@ std::size_t least_inputs(const Schema& schema) {
 }
 
 std::string type_string(const ir::Type& type) {
+  const auto around = [&](std::string_view head) {
+    const std::string inner = type.element ? type_string(*type.element) : "";
+    return inner.empty() ? inner : std::string(head) + inner + ")";
+  };
   switch (type.kind) {
     case ir::TypeKind::kTensor: return type.dtype == DType::kUndefined ? "" : "tensor(" + std::string(dtype_name(type.dtype)) + ")";
     case ir::TypeKind::kSparseTensor: return "sparse_tensor(" + std::string(dtype_name(type.dtype)) + ")";
-    case ir::TypeKind::kSequence: return type.element ? "seq(" + type_string(*type.element) + ")" : "";
-    case ir::TypeKind::kOptional: return type.element ? "optional(" + type_string(*type.element) + ")" : "";
-    case ir::TypeKind::kMap: return type.element ? "map(" + std::string(dtype_name(type.dtype)) + "," + type_string(*type.element) + ")" : "";
+    case ir::TypeKind::kSequence: return around("seq(");
+    case ir::TypeKind::kOptional: return around("optional(");
+    case ir::TypeKind::kMap: {
+      const std::string value = type.element && type.dtype != DType::kUndefined ? type_string(*type.element) : "";
+      return value.empty() ? value : map_string(type.dtype, value);
+    }
     default: return "";
   }
 }

@@ -11,7 +11,7 @@
 //                neither: required. Types: int float string tensor graph ints floats strings tensors graphs sparse_tensor
 //                sparse_tensors type type_proto
 //   types        "T: float16 float double; I: int64"   a variable and its members. A member is a dtype, or seq(x), optional(x),
-//                map(key,x) of members, or a named set: @all (the 15 first tensor types), @all13 (+ bfloat16), @all19 (+ float8),
+//                map(key,x) of members (no blanks), or a named set: @all (the 15 first tensor types), @all13 (+ bfloat16), @all19 (+ float8),
 //                @all21 (+ 4-bit integers), @all23 (+ float4), @all24 (+ float8e8m0), @all25 (+ 2-bit integers), @all28 (+ float6),
 //                @num (integers and float16..double), @num13 (+ bfloat16), @high (32- and 64-bit integers and float16..double),
 //                @high13, @float (float16 float double), @float13. seq(@all) takes each member. "-x" removes x.
@@ -70,7 +70,7 @@ const Schema& newest_schema(const OpDef& op);
 /// Inputs that a node must list, left out or not: a form with optional inputs in front of others (Loop's) counts them.
 std::size_t least_inputs(const Schema& schema);
 
-/// ONNX's spelling of a type: "tensor(float)", "seq(tensor(int64))", "" when unknown.
+/// ONNX's spelling of a type: "tensor(float)", "seq(tensor(int64))", "seq(map(string, float))", "" when any part is unknown.
 std::string type_string(const ir::Type& type);
 std::string_view attr_type_name(ir::AttrType type);  ///< "int", "floats", "graph", ...
 
