@@ -29,7 +29,7 @@ class Context final : public RefContext {
   }
   std::vector<Tensor> run_subgraph(const ir::Graph& graph, std::span<const Tensor> inputs) override {
     if (options_.run_subgraph) return options_.run_subgraph(graph, inputs);
-    return ReferenceRunner(graph, {.oracle = options_.oracle, .observe = {}}).run(inputs);
+    return ReferenceRunner(graph, {.oracle = options_.oracle, .observe = {}, .skip = {}, .most_trips = options_.most_trips}).run(inputs);
   }
   std::int64_t most_trips() const override { return options_.most_trips; }
   [[noreturn]] void fail(std::string message) const override { throw node_error(node_, std::move(message)); }

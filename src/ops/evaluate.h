@@ -19,9 +19,9 @@ namespace lathe::ops {
 using SubgraphRunner = std::function<std::vector<Tensor>(const ir::Graph& graph, std::span<const Tensor> inputs)>;
 
 struct EvaluateOptions {
-  bool oracle = false;          ///< the blocked oracle where the op has one
-  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< Loops that would take more fail
-  SubgraphRunner run_subgraph;  ///< empty: nested graphs may use their inputs and constants only
+  bool oracle = false;                                                 ///< the blocked oracle where the op has one
+  SubgraphRunner run_subgraph;                                         ///< empty: nested graphs may use their inputs and constants only
+  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
 };
 
 /// `inputs` match node.inputs (undefined Tensor = left out); the result matches node.outputs (undefined = left out). Throws

@@ -3,6 +3,7 @@
 // Validation and opset upgrade of a whole model.
 #include "ops/import.h"
 
+#include <algorithm>
 #include <set>
 
 #include "ops/registry.h"
@@ -77,6 +78,9 @@ void keep_old_defaults(ir::Node& node, const Schema& from, const Schema& to) {
 void upgrade_graph(const ir::Graph& graph, const Imports& imports, const FunctionKeys& functions) {
   std::vector<ir::Node*> nodes;  // collected first: upgrades insert nodes, which are canonical already
   ir::for_each_node_deep(graph, [&](ir::Node& node) { nodes.push_back(&node); });
+  // Nodes with nested graphs come last, inner ones first: their upgrades may move those graphs.
+  const auto with_graphs = std::stable_partition(nodes.begin(), nodes.end(), [](const ir::Node* node) { return ir::nested_graphs(*node).empty(); });
+  std::reverse(with_graphs, nodes.end());
   for (ir::Node* node : nodes) {
     const OpDef* op = definition(*node, functions);
     if (!op) continue;

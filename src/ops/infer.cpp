@@ -34,7 +34,11 @@ struct Run {
   const InferOptions& options;
   InferReport report;
   std::int64_t next_symbol = 0;
-  std::set<std::string> extents;  // fresh symbols that are some tensor's extent, thus never negative
+  std::set<std::string> extents;        // fresh symbols that are some tensor's extent, thus never negative
+  std::set<std::string> input_symbols;  // those of the outermost graph's inputs
+  // A nested graph may be inferred several times, with other types of its inputs: what its values had at the first time.
+  std::unordered_map<const Value*, ir::Type> declared;
+  std::set<const Node*> reported;  // in without_rule
 };
 
 void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into) {
@@ -49,26 +53,60 @@ void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into
   throw error.at_tensor(value.name).with_remedy("The model contradicts itself: export it again, or drop its value_info.");
 }
 
-Dim merge_dim(const Dim& found, const Dim& declared, bool& clash) {
-  if (found == declared) return found;
-  if (found.is_constant() && declared.is_constant()) {
-    clash = true;
-    return found;
-  }
-  if (found.is_constant()) return found;
-  return has_fresh(found) ? declared : found;
-}
+/// How a rule's result and the declaration become one type.
+struct Merge {
+  const Node& node;
+  const Value& value;
+  const Run& run;
+  std::int64_t first_own;  // fresh symbols from this number on were made by the rule at work: they say nothing yet
+  bool nested;             // in a nested graph a declared extent may be that of one run of many
 
-ir::Type merge_type(const Node& node, const Value& value, const ir::Type& found, const ir::Type& declared) {
+  bool only_input_symbols(const Dim& dim) const {
+    std::set<std::string> symbols;
+    dim.collect_symbols(symbols);
+    return std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return run.input_symbols.count(s) > 0; });
+  }
+  bool is_own(const Dim& dim) const {
+    if (!dim.is_symbol()) return false;
+    const std::string name = dim.to_string();
+    std::int64_t number = -1;
+    if (name.starts_with("?")) std::from_chars(name.data() + 1, name.data() + name.size(), number);
+    return number >= first_own;
+  }
+  Dim operator()(const Dim& found, const Dim& declared, bool& clash) const {
+    if (found == declared) return found;
+    if (found.is_constant() && declared.is_constant()) {
+      clash = true;
+      return found;
+    }
+    if (found.is_constant() || !has_fresh(found)) return found;
+    if (nested && has_fresh(declared)) return found;  // of an earlier inference
+    if (is_own(found)) return declared;
+    // The rule knows the extent as that of other tensors. A name that no input binds knows less.
+    if (nested || !(declared.is_constant() || only_input_symbols(declared))) return found;
+    return declared;
+  }
+};
+
+ir::Type merge_type(const Merge& merge, const ir::Type& found, const ir::Type& declared) {
   if (declared.kind == ir::TypeKind::kUnknown) return found;
   if (found.kind == ir::TypeKind::kUnknown) return declared;
-  if (found.kind != declared.kind) conflict(node, value, found.to_string(), declared.to_string());
+  if (found.kind != declared.kind) {
+    // An optional that holds something is what it holds: the declaration says which it is.
+    ir::Type merged = declared;
+    if (declared.kind == ir::TypeKind::kOptional && declared.element) {
+      merged.element = std::make_shared<const ir::Type>(merge_type(merge, found, *declared.element));
+      return merged;
+    }
+    if (found.kind == ir::TypeKind::kOptional && found.element && found.element->kind == declared.kind) return merge_type(merge, *found.element, declared);
+    conflict(merge.node, merge.value, found.to_string(), declared.to_string());
+  }
   ir::Type merged = found;
   if (merged.denotation.empty()) merged.denotation = declared.denotation;
   if (found.dtype == DType::kUndefined) merged.dtype = declared.dtype;
-  if (declared.dtype != DType::kUndefined && merged.dtype != declared.dtype) conflict(node, value, found.to_string(), declared.to_string());
+  if (declared.dtype != DType::kUndefined && merged.dtype != declared.dtype) conflict(merge.node, merge.value, found.to_string(), declared.to_string());
   if (found.element && declared.element) {
-    merged.element = std::make_shared<const ir::Type>(merge_type(node, value, *found.element, *declared.element));
+    merged.element = std::make_shared<const ir::Type>(merge_type(merge, *found.element, *declared.element));
   } else if (!found.element) {
     merged.element = declared.element;
   }
@@ -76,8 +114,8 @@ ir::Type merge_type(const Node& node, const Value& value, const ir::Type& found,
     merged.shape = declared.shape;
   } else if (declared.shape) {
     bool clash = found.shape->size() != declared.shape->size();
-    for (std::size_t i = 0; !clash && i < found.shape->size(); ++i) (*merged.shape)[i] = merge_dim((*found.shape)[i], (*declared.shape)[i], clash);
-    if (clash) conflict(node, value, found.to_string(), declared.to_string());
+    for (std::size_t i = 0; !clash && i < found.shape->size(); ++i) (*merged.shape)[i] = merge((*found.shape)[i], (*declared.shape)[i], clash);
+    if (clash) conflict(merge.node, merge.value, found.to_string(), declared.to_string());
   }
   return merged;
 }
@@ -86,7 +124,7 @@ void infer_into(ir::Graph& graph, Run& run);
 
 class Context final : public InferContext {
  public:
-  Context(Run& run, Node& node, bool declared_counts) : run_(run), node_(node), declared_counts_(declared_counts) {}
+  Context(Run& run, Node& node, bool declared_counts) : run_(run), node_(node), declared_counts_(declared_counts), first_own_(run.next_symbol) {}
 
   Node& node() override { return node_; }
   std::optional<std::vector<Dim>> content(std::size_t i) override { return known_content(*node_.input(i), run_.options.content_limit); }
@@ -102,7 +140,7 @@ class Context final : public InferContext {
         }
       }
     }
-    value->type = declared_counts_ ? merge_type(node_, *value, type, value->type) : std::move(type);
+    value->type = declared_counts_ ? merge_type(merge_into(*value), type, value->type) : std::move(type);
     note_extents(value->type.shape, run_.extents);
   }
   void set_content(std::size_t output, std::vector<Dim> content) override {
@@ -126,15 +164,27 @@ class Context final : public InferContext {
     if (inputs.size() != formals.size()) {
       fail("its nested graph '" + graph.name + "' takes " + std::to_string(formals.size()) + " inputs, but gets " + std::to_string(inputs.size()));
     }
+    for (Value* value : graph.values()) {
+      if (value->is_constant()) continue;
+      const auto [at, first] = run_.declared.try_emplace(value, value->type);
+      if (!first) value->type = at->second;
+    }
+    const bool loops = node_.is("Loop");
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       Value* formal = formals[i];
-      // What flows in decides; a shape that the caller does not know (loop-carried) leaves the declared one.
-      if (run_.options.discard_previous && inputs[i].kind != ir::TypeKind::kUnknown) {
+      formal->content.reset();
+      if (inputs[i].kind == ir::TypeKind::kUnknown) continue;
+      // What flows in decides. Only a rank that the caller never knew leaves the declared one.
+      const Value* actual = loops ? node_.input(i) : nullptr;
+      const bool widened = actual && actual->has_shape() && inputs[i].is_tensor() && !inputs[i].shape;
+      if (run_.options.discard_previous || widened) {
         formal->type = inputs[i];
-      } else if (inputs[i].kind != ir::TypeKind::kUnknown) {
-        formal->type = merge_type(node_, *formal, inputs[i], formal->type);
+      } else {
+        formal->type = merge_type(merge_into(*formal), inputs[i], formal->type);
       }
     }
+    // A loop's body runs only while the condition holds.
+    if (loops && formals.size() > 1 && formals[1]->dtype() == DType::kBool) formals[1]->content = std::vector<Dim>{Dim(1)};
     infer_into(graph, run_);
     std::vector<ir::Type> types;
     for (const Value* out : graph.outputs()) types.push_back(out->type);
@@ -144,18 +194,19 @@ class Context final : public InferContext {
 
  private:
   static constexpr std::int64_t newest_version_ = 28;
+  Merge merge_into(const Value& value) const { return {node_, value, run_, first_own_, value.graph && value.graph->parent() != nullptr}; }
   Run& run_;
   Node& node_;
   bool declared_counts_;
+  std::int64_t first_own_;
 };
 
 void infer_node(Node& node, Run& run) {
-  ++run.report.nodes;
   const OpDef* op = find_op(node.domain, node.op);
   InferOptions::Rule rule = op ? op->infer : nullptr;
   if (!rule && run.options.more_rules) rule = run.options.more_rules(node);
   if (!rule) {
-    run.report.without_rule.push_back(node.describe());
+    if (run.reported.insert(&node).second) run.report.without_rule.push_back(node.describe());
   } else {
     if (op && run.options.check_types) {
       std::vector<Error> defects;
@@ -179,15 +230,22 @@ void infer_node(Node& node, Run& run) {
       throw node_error(node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
     }
   }
-  for (const Value* out : node.outputs) {
-    if (out && out->type.is_tensor() && !out->type.shape) ++run.report.unknown_shapes;
-    if (out && out->type.kind == ir::TypeKind::kUnknown) ++run.report.unknown_shapes;
-  }
 }
 
 void infer_into(ir::Graph& graph, Run& run) {
   for (const Value* input : graph.inputs()) note_extents(input->type.shape, run.extents);
   for (Node* node : graph.nodes()) infer_node(*node, run);
+}
+
+/// Nodes, and outputs without a rank, once each however often their graph was inferred.
+void count_nodes(const ir::Graph& graph, InferReport& report) {
+  ir::for_each_node_deep(graph, [&](Node& node) {
+    ++report.nodes;
+    for (const Value* out : node.outputs) {
+      if (!out) continue;
+      if (out->type.kind == ir::TypeKind::kUnknown || (out->type.is_tensor() && !out->type.shape)) ++report.unknown_shapes;
+    }
+  });
 }
 
 /// New symbols must differ from those that an earlier run left in types and contents.
@@ -205,7 +263,8 @@ std::int64_t first_free_symbol(const ir::Graph& graph) {
   };
   const auto look_graph = [&](const ir::Graph& g) {
     for (const Value* v : g.values()) {
-      if (v->type.shape) std::for_each(v->type.shape->begin(), v->type.shape->end(), look);
+      for (const ir::Type* type = &v->type; type; type = type->element.get())
+        if (type->shape) std::for_each(type->shape->begin(), type->shape->end(), look);
       if (v->content) std::for_each(v->content->begin(), v->content->end(), look);
     }
   };
@@ -227,6 +286,29 @@ void name_open_inputs(ir::Graph& graph) {
       if (const auto c = dim.constant(); (c && *c < 0) || has_fresh(dim)) dim = Dim::symbol(input->name + "_dim" + std::to_string(axis));
     }
   }
+}
+
+/// The elements of a sequence that a caller gives need not be equal in the extents that the file leaves open: these become fresh symbols,
+/// which in a sequence's element mean just that (control/types.h).
+void open_elements(ir::Graph& graph, Run& run) {
+  const auto open = [&](const auto& self, const ir::Type& type) -> ir::Type {
+    ir::Type result = type;
+    if (result.shape) {
+      for (Dim& dim : *result.shape) {
+        std::set<std::string> symbols;
+        if (!dim.is_constant()) dim.collect_symbols(symbols);
+        const bool bound = std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return s.starts_with("?") || run.input_symbols.count(s); });
+        if (bound && dim.constant().value_or(0) >= 0) continue;
+        std::string name(1, '?');
+        name += std::to_string(run.next_symbol++);
+        dim = Dim::symbol(std::move(name));
+      }
+    }
+    if (result.element) result.element = std::make_shared<const ir::Type>(self(self, *result.element));
+    return result;
+  };
+  for (Value* input : graph.inputs())
+    if (!input->type.is_tensor() && input->type.element) input->type = open(open, input->type);
 }
 
 }  // namespace
@@ -253,8 +335,11 @@ std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_
 
 InferReport infer_graph(ir::Graph& graph, const InferOptions& options) {
   name_open_inputs(graph);
-  Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph), {}};
+  Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph), {}, {}, {}, {}};
+  for (const Value* input : graph.inputs()) note_extents(input->type.shape, run.input_symbols);
+  open_elements(graph, run);
   infer_into(graph, run);
+  count_nodes(graph, run.report);
   return std::move(run.report);
 }
 

@@ -34,7 +34,8 @@ struct InferReport {
 /// Throws Error(kInvalidModel) naming node, tensor and both shapes where rule and declaration disagree.
 ///
 /// Merging: where both sides know a number they must agree. The rule's expression over input symbols wins over a declared number or
-/// name, since files often declare the extents of the traced example; a declared extent wins over "?N".
+/// name, since files often declare the extents of the traced example; a declared extent wins over "?N", unless that is known to be the
+/// extent of other tensors too and the declared one a name that no input binds.
 InferReport infer_graph(ir::Graph& graph, const InferOptions& options = {});
 InferReport infer_graph(ir::Model& model, const InferOptions& options = {});
 

@@ -29,6 +29,37 @@ void collect_nested(const ir::Node& node, std::vector<const ir::Graph*>& into) {
   }
 }
 
+std::string_view form_name(const Tensor& value) {
+  switch (value.form()) {
+    case ValueForm::kSequence: return "a sequence";
+    case ValueForm::kMap: return "a map";
+    case ValueForm::kNothing: return "an optional without element";
+    default: return "a tensor";
+  }
+}
+
+/// Why a value of this type cannot be `value`, as to kind and element types; the caller judges shapes of plain tensors. Empty: it can.
+std::string kind_defect(const ir::Type& type, const Tensor& value) {
+  using Kind = ir::TypeKind;
+  if (type.kind == Kind::kOptional) return value.is_nothing() || !type.element ? std::string() : kind_defect(*type.element, value);
+  const bool fits = type.kind == Kind::kSequence ? value.is_sequence()
+                    : type.kind == Kind::kMap    ? value.is_map()
+                    : type.kind == Kind::kTensor ? value.is_tensor()
+                                                 : true;
+  if (!fits) return "the input is " + std::string(form_name(value)) + ", expected " + type.to_string();
+  if (type.kind != Kind::kSequence || !type.element) return {};
+  for (std::size_t i = 0; i < value.items().size(); ++i) {
+    const Tensor& item = value.items()[i];
+    std::string defect = kind_defect(*type.element, item);
+    const ir::Type& element = *type.element;
+    if (defect.empty() && element.is_tensor() && element.dtype != DType::kUndefined && item.dtype() != element.dtype) {
+      defect = "the input has type " + std::string(dtype_name(item.dtype())) + ", expected " + std::string(dtype_name(element.dtype));
+    }
+    if (!defect.empty()) return "element " + std::to_string(i) + " of the sequence: " + defect;
+  }
+  return {};
+}
+
 /// Values of graphs around that the nested graph (or those inside it) reads.
 void collect_captures(const ir::Graph& graph, std::set<const ir::Value*>& into) {
   std::set<const ir::Value*> own;
@@ -51,6 +82,7 @@ void collect_captures(const ir::Graph& graph, std::set<const ir::Value*>& into) 
 struct ReferenceRunner::Plan {
   std::vector<const ir::Node*> nodes;
   std::vector<std::vector<const ir::Value*>> dead_after;  // own values whose last use is nodes[i]
+  std::vector<std::vector<const ir::Value*>> captures;    // what the nested graphs of nodes[i] read from here and around
 };
 
 std::vector<std::string> unsupported_nodes(const ir::Graph& graph) {
@@ -82,7 +114,10 @@ const ReferenceRunner::Plan& ReferenceRunner::plan_of(const ir::Graph& graph) {
     std::set<const ir::Value*> used(node.inputs.begin(), node.inputs.end());
     std::vector<const ir::Graph*> nested;
     collect_nested(node, nested);
-    for (const auto* g : nested) collect_captures(*g, used);
+    std::set<const ir::Value*> captured;
+    for (const auto* g : nested) collect_captures(*g, captured);
+    slot->captures.emplace_back(captured.begin(), captured.end());
+    used.insert(captured.begin(), captured.end());
     used.insert(node.outputs.begin(), node.outputs.end());  // an unused output dies at once
     for (const auto* v : used) {
       if (v && v->graph == &graph) last[v] = index;
@@ -120,6 +155,9 @@ void ReferenceRunner::bind_inputs(const ir::Graph& graph, std::span<const Tensor
     const auto fail = [&](const std::string& what) { throw Error(Code::kInvalidArgument, what).at_tensor(formal.name); };
     if (!tensor.defined()) fail("the input is missing and has no default");
     const bool outermost = &graph == graph_;
+    if (outermost) {
+      if (const std::string defect = kind_defect(formal.type, tensor); !defect.empty()) fail(defect);
+    }
     if (outermost && formal.type.is_tensor() && formal.dtype() != DType::kUndefined && tensor.dtype() != formal.dtype()) {
       fail("the input has type " + std::string(dtype_name(tensor.dtype())) + ", expected " + std::string(dtype_name(formal.dtype())));
     }
@@ -146,6 +184,7 @@ std::vector<Tensor> ReferenceRunner::run_graph(const ir::Graph& graph, std::span
   const Plan& plan = plan_of(graph);
   EvaluateOptions evaluate;
   evaluate.oracle = options_.oracle;
+  evaluate.most_trips = options_.most_trips;
   evaluate.run_subgraph = [this](const ir::Graph& nested, std::span<const Tensor> arguments) { return run_graph(nested, arguments); };
   for (std::size_t n = 0; n < plan.nodes.size(); ++n) {
     const ir::Node& node = *plan.nodes[n];
@@ -155,6 +194,8 @@ std::vector<Tensor> ReferenceRunner::run_graph(const ir::Graph& graph, std::span
     bool left_out = options_.skip && &graph == graph_ && options_.skip(node);
     if (options_.skip)
       for (std::size_t i = 0; i < arguments.size(); ++i) left_out |= node.inputs[i] && !arguments[i].defined();
+    if (options_.skip)
+      for (const auto* v : plan.captures[n]) left_out |= !lookup(*v).defined();
     auto results = left_out ? std::vector<Tensor>(node.outputs.size()) : evaluate_node(node, arguments, evaluate);
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (!node.outputs[i]) continue;

@@ -4,6 +4,7 @@
 // Runs a whole graph by its ops' references or oracles: the truth that engines are held against. One thread, fixed order.
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <span>
 #include <string>
@@ -23,6 +24,7 @@ struct RunnerOptions {
   /// Nodes of the outermost graph that are not evaluated (sampled verification). Their outputs are shown to `observe` undefined, which
   /// may fill them in; what reads an undefined tensor is left out as well.
   std::function<bool(const ir::Node& node)> skip = {};
+  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
 };
 
 /// Nodes (nested ones too) that no reference can run, as "Op 'node'".
@@ -40,7 +42,8 @@ class ReferenceRunner {
   ReferenceRunner& operator=(const ReferenceRunner&) = delete;
 
   /// In the order of the graph's inputs; an undefined Tensor takes the input's default (an initializer of the same name). Checks
-  /// dtype, rank and constant extents, and that one symbol has one value. Throws Error(kInvalidArgument).
+  /// kind (a sequence for a sequence; an optional takes nothing or its element), dtype, rank and constant extents, and that one symbol
+  /// has one value. Throws Error(kInvalidArgument).
   std::vector<Tensor> run(std::span<const Tensor> inputs);
   /// By name; inputs left out take their defaults.
   std::map<std::string, Tensor> run(const std::map<std::string, Tensor>& inputs);
