@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from ops_tool import ops_tool
 
 # How many cases passed when this line was last raised.
-PASSING_AT_LEAST = 1700
+PASSING_AT_LEAST = 1800
 
 # Cases whose expected output is random: only type and shape can be compared.
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -28,6 +28,9 @@ DISPUTED = {
     "test_resize_downsample_scales_cubic_align_corners": "aligns to the fractional length 2.4, so that the last corner is not met",
     "test_resize_downsample_scales_linear_align_corners": "aligns to the fractional length 2.4, so that the last corner is not met",
 }
+
+# Cases whose model declares other extents than it computes: what inference took from there is not held against the run.
+MISDECLARED = {"test_loop16_seq_none": "a sequence of scalars, it says, and puts vectors into it"}
 
 HALF_EPSILON = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
 
@@ -45,12 +48,36 @@ def op_types(graph):
                 yield from op_types(nested)
 
 
-def is_tensor_only(model):
-    values = [*model.graph.input, *model.graph.output]
-    return all(v.type.HasField("tensor_type") for v in values)
-
-
-def as_proto(value):
+def as_proto(value, type_proto):
+    """The message that a test file would hold for a value of a graph's input."""
+    kind = type_proto.WhichOneof("value")
+    if kind == "optional_type":
+        message = onnx.OptionalProto()
+        if value is None:
+            return message
+        inner = type_proto.optional_type.elem_type
+        if inner.WhichOneof("value") == "tensor_type":
+            message.elem_type = onnx.OptionalProto.TENSOR
+            message.tensor_value.CopyFrom(as_proto(value, inner))
+        else:
+            message.elem_type = onnx.OptionalProto.SEQUENCE
+            message.sequence_value.CopyFrom(as_proto(value, inner))
+        return message
+    if kind == "sequence_type":
+        inner = type_proto.sequence_type.elem_type
+        message = onnx.SequenceProto()
+        if inner.WhichOneof("value") == "tensor_type":
+            message.elem_type = onnx.SequenceProto.TENSOR
+            message.tensor_values.extend(as_proto(v, inner) for v in value)
+        elif inner.WhichOneof("value") == "map_type":
+            message.elem_type = onnx.SequenceProto.MAP
+            message.map_values.extend(as_proto(v, inner) for v in value)
+        else:
+            message.elem_type = onnx.SequenceProto.SEQUENCE
+            message.sequence_values.extend(as_proto(v, inner) for v in value)
+        return message
+    if kind == "map_type":
+        return numpy_helper.from_dict(value)
     return value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(np.asarray(value))
 
 
@@ -69,6 +96,15 @@ def produced(output):
 
 
 def mismatch(case, output, expected):
+    if output["form"] == "nothing":
+        return None if expected is None or (isinstance(expected, list) and expected == [None]) else f"nothing, expected {expected}"
+    if output["form"] == "map":
+        keys, values = output["items"]
+        return mismatch(case, keys, np.asarray(list(expected.keys()))) or mismatch(case, values, np.asarray(list(expected.values())))
+    if output["form"] == "sequence":
+        if len(output["items"]) != len(expected):
+            return f"a sequence of {len(output['items'])} elements, expected {len(expected)}"
+        return "; ".join(filter(None, (mismatch(case, o, e) for o, e in zip(output["items"], expected, strict=True)))) or None
     actual, expected = produced(output), as_array(expected)
     if actual.shape != expected.shape:
         return f"shape {actual.shape}, expected {expected.shape}"
@@ -105,9 +141,6 @@ def results(defined, tmp_path_factory):
         if name in DISPUTED:
             left_out["(disputed)"] += 1
             continue
-        if not is_tensor_only(case.model):
-            left_out["(not tensors)"] += 1
-            continue
         # Calls of local functions are inlined; only real ops count.
         local = {(f.domain, f.name) for f in case.model.functions}
         missing = set(op_types(case.model.graph)) - defined - local
@@ -118,7 +151,7 @@ def results(defined, tmp_path_factory):
         (folder / name).mkdir()
         onnx.save(case.model, folder / name / "model.onnx")
         for i, value in enumerate(case.data_sets[0][0]):
-            (folder / name / f"input_{i}.pb").write_bytes(as_proto(value).SerializeToString())
+            (folder / name / f"input_{i}.pb").write_bytes(as_proto(value, case.model.graph.input[i].type).SerializeToString())
     outcome = {}
     for line in ops_tool("run-cases", folder):
         case = chosen[line["case"]]
@@ -129,7 +162,7 @@ def results(defined, tmp_path_factory):
         if line["status"] == "ok":
             expected = case.data_sets[0][1]
             pairs = zip(line["outputs"], expected, strict=True)
-            text = "; ".join(filter(None, [*(mismatch(case, o, e) for o, e in pairs), *line["inference"]])) or None
+            text = "; ".join(filter(None, [*(mismatch(case, o, e) for o, e in pairs), *([] if case.name in MISDECLARED else line["inference"])])) or None
         outcome[line["case"]] = text
     return outcome, left_out
 

@@ -24,8 +24,9 @@ struct RunRequest {
   std::string out;                  ///< folder for output_<i>.bin
   bool oracle = false;
 };
-/// {"status": ok | unsupported | error, "message", "outputs": [{"name", "dtype", "shape", "file" | "strings"}]}. Shape inference runs
-/// too, and each tensor of the run is held against the type and content that it inferred.
+/// {"status": ok | unsupported | error, "message", "outputs": [{"name", "form", "dtype", "shape", "file" | "strings"}]}; the form is
+/// "tensor", or "sequence", "map", "nothing" with "items" of the same kind (a map's: keys, values). Shape inference runs too, and each tensor of the run is
+/// held against the type and content that it inferred.
 Json run_model(const RunRequest& request);
 
 }  // namespace lathe::tool

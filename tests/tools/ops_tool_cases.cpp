@@ -8,7 +8,7 @@
 #include "cli/npz.h"
 #include "lathe/status.h"
 #include "onnx/reader.h"
-#include "onnx/tensor_reader.h"
+#include "onnx/values.h"
 #include "ops/import.h"
 #include "ops/infer.h"
 #include "ops/reference_runner.h"
@@ -17,14 +17,14 @@
 namespace lathe::tool {
 namespace {
 
-Tensor read_input(const std::string& path) {
+Tensor read_input(const std::string& path, const ir::Type& type) {
   if (path.ends_with(".npy")) return cli::read_npy(path);
   const auto file = os::MappedFile::open(path);
   onnx::ReadState state;
   state.source = path;
   state.owner = file;
   const auto bytes = file->bytes();
-  return onnx::read_tensor({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, state).tensor;
+  return onnx::read_value({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, type, state);
 }
 
 /// Binds the symbols of the graph's inputs, then judges each tensor of the run.
@@ -32,20 +32,13 @@ class InferenceCheck {
  public:
   void operator()(const ir::Value& value, const Tensor& tensor) {
     if (!tensor.defined()) return;
-    if (value.kind == ir::ValueKind::kInput && value.has_shape()) {
+    const bool outermost = !value.graph->parent();  // an extent of a nested graph is another in each of its runs
+    if (value.kind == ir::ValueKind::kInput && value.has_shape() && outermost) {
       for (std::size_t i = 0; i < value.shape().size() && i < tensor.dims().size(); ++i)
         if (value.shape()[i].is_symbol()) bindings_.emplace(value.shape()[i].to_string(), tensor.dims()[i]);
     }
-    if (value.type.is_tensor() && value.dtype() != DType::kUndefined && value.dtype() != tensor.dtype())
-      defect(value, "dtype " + std::string(dtype_name(value.dtype())) + ", is " + std::string(dtype_name(tensor.dtype())));
-    if (value.type.is_tensor() && value.has_shape()) {
-      bool fits = value.shape().size() == tensor.dims().size();
-      for (std::size_t i = 0; fits && i < tensor.dims().size(); ++i) {
-        const auto extent = value.shape()[i].evaluate(bindings_);
-        fits = !extent || *extent == tensor.dims()[i];
-      }
-      if (!fits) defect(value, "shape " + ir::to_string(value.shape()) + ", is " + lathe::to_string(tensor.dims()));
-    }
+    check(value, value.type, tensor);
+    if (!tensor.is_tensor()) return;
     if (value.content && static_cast<std::int64_t>(value.content->size()) != tensor.size()) {
       defect(value, "a content of " + std::to_string(value.content->size()) + " elements, has " + std::to_string(tensor.size()));
     } else if (value.content) {
@@ -59,6 +52,29 @@ class InferenceCheck {
   const std::vector<std::string>& defects() const { return defects_; }
 
  private:
+  void check(const ir::Value& value, const ir::Type& type, const Tensor& tensor) {
+    using Kind = ir::TypeKind;
+    if (type.kind == Kind::kOptional) {
+      if (!tensor.is_nothing() && type.element) check(value, *type.element, tensor);
+      return;
+    }
+    const bool fits_kind = type.kind == Kind::kUnknown || (type.kind == Kind::kSequence && tensor.is_sequence()) ||
+                           (type.kind == Kind::kMap && tensor.is_map()) || (type.is_tensor() && tensor.is_tensor());
+    if (!fits_kind) return defect(value, type.to_string() + ", is a value of form " + std::to_string(static_cast<int>(tensor.form())));
+    if (tensor.is_sequence() && type.element)
+      for (const Tensor& item : tensor.items()) check(value, *type.element, item);
+    if (!tensor.is_tensor()) return;
+    if (type.is_tensor() && type.dtype != DType::kUndefined && type.dtype != tensor.dtype())
+      defect(value, "dtype " + std::string(dtype_name(type.dtype)) + ", is " + std::string(dtype_name(tensor.dtype())));
+    if (type.is_tensor() && type.shape) {
+      bool fits = type.shape->size() == tensor.dims().size();
+      for (std::size_t i = 0; fits && i < tensor.dims().size(); ++i) {
+        const auto extent = (*type.shape)[i].evaluate(bindings_);
+        fits = !extent || *extent == tensor.dims()[i];
+      }
+      if (!fits) defect(value, "shape " + ir::to_string(*type.shape) + ", is " + lathe::to_string(tensor.dims()));
+    }
+  }
   void defect(const ir::Value& value, const std::string& what) { defects_.push_back(value.name + ": inferred " + what); }
   ir::Bindings bindings_;
   std::vector<std::string> defects_;
@@ -71,8 +87,17 @@ void write_bytes(const std::string& path, const Tensor& tensor) {
   if (!written) throw Error(Code::kIo, "cannot write " + path);
 }
 
+/// A tensor's dtype, shape and where its elements are; of another value its form and its items.
 Json output_json(const std::string& name, const Tensor& tensor, const std::string& path) {
-  Json item{{"name", name}, {"dtype", static_cast<int>(tensor.dtype())}, {"shape", tensor.dims()}};
+  if (!tensor.is_tensor()) {
+    Json item{{"name", name}, {"form", tensor.is_sequence() ? "sequence" : tensor.is_map() ? "map" : "nothing"}};
+    Json items = Json::array();
+    if (!tensor.is_nothing())
+      for (const Tensor& part : tensor.items()) items.push_back(output_json(name, part, path + "." + std::to_string(items.size())));
+    item["items"] = items;
+    return item;
+  }
+  Json item{{"name", name}, {"form", "tensor"}, {"dtype", static_cast<int>(tensor.dtype())}, {"shape", tensor.dims()}};
   if (tensor.dtype() == DType::kString) {
     item["strings"] = tensor.string_data();
   } else {
@@ -96,13 +121,14 @@ Json run(const RunRequest& request) {
     const auto equal = given.find('=');
     if (equal == std::string::npos) {
       if (next >= inputs.size()) throw Error(Code::kInvalidArgument, "more input files than inputs");
-      inputs[next++] = read_input(given);
+      inputs[next] = read_input(given, graph.inputs()[next]->type);
+      ++next;
       continue;
     }
     bool found = false;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (graph.inputs()[i]->name != given.substr(0, equal)) continue;
-      inputs[i] = read_input(given.substr(equal + 1));
+      inputs[i] = read_input(given.substr(equal + 1), graph.inputs()[i]->type);
       found = true;
     }
     if (!found) throw Error(Code::kInvalidArgument, "no such input").at_tensor(given.substr(0, equal));
