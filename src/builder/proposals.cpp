@@ -62,7 +62,7 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
   if (op.domain.empty())
     for (const ops::Candidate* candidate : ops::candidates_for(op.name)) names.emplace_back(candidate->name);
   if (op.lower) names.insert(names.end(), {"cpu.loops", "cuda.loops"});
-  if (op.reference) names.emplace_back("cpu.reference");
+  if (op.reference || op.expand) names.emplace_back("cpu.reference");
   return names;
 }
 

@@ -3,6 +3,7 @@
 // Evaluation of single nodes.
 #include "ops/evaluate.h"
 
+#include "ops/expansion.h"
 #include "ops/reference_runner.h"
 #include "ops/registry.h"
 #include "ops/validate.h"
@@ -54,18 +55,19 @@ class Context final : public RefContext {
 
 bool can_evaluate(const ir::Node& node) {
   const OpDef* op = find_op(node.domain, node.op);
-  return op && (op->reference || op->oracle);
+  return op && (op->reference || op->oracle || op->expand);
 }
 
 std::vector<Tensor> evaluate_node(const ir::Node& node, std::span<const Tensor> inputs, const EvaluateOptions& options) {
   const OpDef* op = find_op(node.domain, node.op);
-  if (!op || !(op->reference || op->oracle)) {
+  if (!op || !(op->reference || op->oracle || op->expand)) {
     throw node_error(node, op ? "the op has no reference" : "the op is unknown", Code::kUnsupported).with_remedy("`lathe ops` lists the supported ones.");
   }
   if (inputs.size() != node.inputs.size()) {
     throw node_error(node, "evaluated with " + std::to_string(inputs.size()) + " tensors for " + std::to_string(node.inputs.size()) + " inputs",
                      Code::kInvalidArgument);
   }
+  if (!op->reference && !op->oracle) return evaluate_expanded(node, inputs, options);
   Context context(node, inputs, options);
   const auto run = options.oracle && op->oracle ? op->oracle : op->reference ? op->reference : op->oracle;
   try {

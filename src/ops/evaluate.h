@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Runs one canonical node on concrete tensors by its op's reference: what constant folding and the tests call.
+// Runs one canonical node on concrete tensors by its op's reference, or by what it expands to: what constant folding and the tests call.
 
 #include <cstdint>
 #include <functional>

@@ -67,7 +67,7 @@ Json all_schemas() {
                     {"name", op->name},
                     {"doc", op->doc},
                     {"infer", op->infer != nullptr},
-                    {"reference", op->reference != nullptr},
+                    {"reference", op->reference != nullptr || op->expand != nullptr},
                     {"oracle", op->oracle != nullptr},
                     {"lower", op->lower != nullptr},
                     {"versions", versions}});

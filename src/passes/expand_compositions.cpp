@@ -1,0 +1,24 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Ops that are compositions (OpDef::expand) become their parts, so that the other passes and the kernels see ops that they know:
+//
+//   com.microsoft::BiasGelu(a, b)   ->   Gelu(Add(a, b))
+//
+// An instance whose expansion needs more than is known (a rank, a constant) stays, and may go in a later round.
+
+#include "ops/expansion.h"
+#include "ops/registry.h"
+#include "passes/pass.h"
+
+namespace lathe::passes {
+
+int expand_compositions(ir::Graph& graph, PassContext&) {
+  int rewrites = 0;
+  graph.for_each([&](ir::Node& node) {
+    const ops::OpDef* op = ops::find_op(node.domain, node.op);
+    if (op && op->expand && ops::expand_node(node)) ++rewrites;
+  });
+  return rewrites;
+}
+
+}  // namespace lathe::passes

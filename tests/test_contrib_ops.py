@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The operators of com.microsoft against ONNX Runtime, and those of TensorRT's plugins against NumPy (contrib_cases.py). Every case is a
+model of one node; all are run by our references in one go, which also holds each tensor against what shape inference said of it."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import zoo
+from contrib_cases import all_cases
+from ops_tool import ops_tool
+
+ort = zoo.need("onnxruntime", "ONNX Runtime defines the operators of com.microsoft")
+
+CASES = {case.name: case for case in all_cases()}
+
+
+def by_onnxruntime(case):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(case.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, case.feeds)
+
+
+def produced(output):
+    tensor = onnx.TensorProto(data_type=output["dtype"], dims=output["shape"])
+    tensor.raw_data = Path(output["file"]).read_bytes()
+    return numpy_helper.to_array(tensor)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """{case name: what the tool said of it}"""
+    folder = tmp_path_factory.mktemp("contrib")
+    for name, case in CASES.items():
+        (folder / name).mkdir()
+        onnx.save(case.model, folder / name / "model.onnx")
+        for i, array in enumerate(case.feeds.values()):
+            (folder / name / f"input_{i}.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
+    return {line["case"]: line for line in ops_tool("run-cases", folder)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reference(results, name):
+    case, line = CASES[name], results[name]
+    assert line["status"] == "ok", line["message"]
+    assert not line["inference"], line["inference"]
+    expected = case.expected if case.expected is not None else by_onnxruntime(case)
+    for output, want in zip(line["outputs"], expected, strict=True):
+        if want is None:
+            continue
+        case.compare(produced(output), np.asarray(want), output["name"])
+
+
+def test_schemas_agree_with_onnxruntime():
+    """Every definition of com.microsoft says what ONNX Runtime's own says."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    theirs = {s.name: s for s in native.get_all_operator_schema() if s.domain == "com.microsoft"}
+    wrong = []
+    for op in ops_tool("schemas")[0]:
+        if op["domain"] != "com.microsoft":
+            continue
+        schema, version = theirs[op["name"]], op["versions"][-1]
+        for part, mine, its in (("inputs", version["inputs"], schema.inputs), ("outputs", version["outputs"], schema.outputs)):
+            expected = [(p.name, str(p.option).rpartition(".")[2].lower(), p.typeStr) for p in its]
+            if [(p["name"], p["option"], p["type"]) for p in mine] != expected:
+                wrong.append(f"{op['name']}: {part} {mine}, theirs {expected}")
+        names = {n: (str(a.type).rpartition(".")[2].lower(), a.required) for n, a in schema.attributes.items()}
+        if {n: (a["type"], a["required"]) for n, a in version["attributes"].items()} != names:
+            wrong.append(f"{op['name']}: attributes {version['attributes']}, theirs {names}")
+        types = {c.type_param_str: sorted(c.allowed_type_strs) for c in schema.type_constraints}
+        if version["constraints"] != types:
+            wrong.append(f"{op['name']}: types {version['constraints']}, theirs {types}")
+    assert not wrong, "\n".join(wrong)
