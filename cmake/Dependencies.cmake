@@ -28,6 +28,25 @@ target_include_directories(lathe_sodium SYSTEM INTERFACE ${SODIUM_INCLUDE})
 target_link_libraries(lathe_sodium INTERFACE ${SODIUM_ARCHIVE})
 target_link_options(lathe_sodium INTERFACE "LINKER:--exclude-libs,libsodium.a")
 
+# Text: regular expressions in RE2's syntax, Unicode's letter case. Pictures: what the formats' own libraries decode. Debian's archives of most are
+# not made for shared libraries, so liblathe.so asks for theirs. Only src/ops/text and src/image include their headers, so that no flag of theirs is
+# anybody else's.
+find_path(RE2_INCLUDE re2/re2.h REQUIRED)
+find_path(UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+add_library(lathe_text_libraries INTERFACE)
+add_library(lathe_image_libraries INTERFACE)
+foreach(library re2 utf8proc)
+  string(TOUPPER ${library} name)
+  find_library(${name}_LIBRARY ${library} REQUIRED)
+  target_link_libraries(lathe_text_libraries INTERFACE ${${name}_LIBRARY})
+endforeach()
+foreach(library png z jpeg webp openjp2)
+  string(TOUPPER LATHE_${library} name)
+  find_library(${name}_LIBRARY ${library} REQUIRED)
+  target_link_libraries(lathe_image_libraries INTERFACE ${${name}_LIBRARY})
+endforeach()
+find_path(OPENJPEG_INCLUDE openjpeg.h PATH_SUFFIXES openjpeg-2.5 openjpeg-2.4 REQUIRED)
+
 # FlatBuffers: the engine's schema is compiled at build time; the reader is header only.
 find_program(FLATC flatc REQUIRED)
 find_path(FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h REQUIRED)

@@ -114,6 +114,8 @@ def test_what_is_inside(wheels):
         assert {"compat/tensorrt/__init__.py", "compat/pycuda/autoinit.py", "bin/lathe", "lib/liblathe.so.0", "include/lathe/lathe.hpp"} <= package
         # Whose library is inside has its licence inside.
         licences = {"libdnnl": "onednn_cpu_gomp", "libgomp": "libgomp1", "libfmt": "libfmt", "libhwy": "libhwy", "liblathe": "LICENSE"}
+        licences |= {"libre2": "libre2", "libutf8proc": "libutf8proc", "libpng16": "libpng", "libz": "zlib1g"}
+        licences |= {"libjpeg": "libjpeg62-turbo", "libwebp": "libwebp", "libopenjp2": "libopenjp2-7"}
         for library in (name for name in package if name.startswith("lib/")):
             licence = licences[Path(library).name.split(".")[0]]
             assert any(re.search(rf"\.dist-info/licenses/{licence}(\.txt)?$", name) for name in names), library

@@ -6,7 +6,9 @@
 #   tools/aarch64_sysroot.sh FOLDER
 set -eu
 folder=$1
-packages="libhwy-dev libhwy1 libfmt-dev libfmt9 libgtest-dev libgmock-dev libxxhash-dev libsodium-dev libflatbuffers-dev libprotozero-dev libcli11-dev nlohmann-json3-dev"
+packages="libhwy-dev libhwy1 libfmt-dev libfmt9 libgtest-dev libgmock-dev libxxhash-dev libsodium-dev libflatbuffers-dev libprotozero-dev libcli11-dev nlohmann-json3-dev
+  libre2-dev libre2-9 libutf8proc-dev libutf8proc2 libpng-dev libpng16-16 zlib1g-dev zlib1g libjpeg62-turbo-dev libjpeg62-turbo libwebp-dev libwebp7
+  libopenjp2-7-dev libopenjp2-7"
 
 stamp="$folder/.stamp-$(echo "$packages" | cat - "$0" | sha256sum | cut -c1-16)"
 [ -e "$stamp" ] && exit 0
@@ -25,5 +27,7 @@ arm64 update
 # shellcheck disable=SC2086
 (cd "$folder/apt" && arm64 download $packages)
 for file in "$folder"/apt/*.deb; do dpkg-deb -x "$file" "$folder"; done
+# Links that name a place of the whole system would lead to this machine's.
+find "$folder" -type l -lname '/*' | while read -r link; do ln -sfn "$folder$(readlink "$link")" "$link"; done
 rm -rf "$folder/apt"
 : > "${stamp}"

@@ -51,7 +51,10 @@ sys.exit(3)
 
 # Whose code is inside, and where its licence lies: in the build environment or as Debian's copyright file.
 LICENCES = {
-    "Debian": ["libfmt-dev", "libhwy-dev", "libprotozero-dev", "libflatbuffers-dev", "libcli11-dev", "nlohmann-json3-dev", "libxxhash-dev", "libsodium-dev"],
+    "Debian": [
+        *("libfmt-dev", "libhwy-dev", "libprotozero-dev", "libflatbuffers-dev", "libcli11-dev", "nlohmann-json3-dev", "libxxhash-dev", "libsodium-dev"),
+        *("libre2-dev", "libutf8proc-dev", "libpng-dev", "zlib1g-dev", "libjpeg62-turbo-dev", "libwebp-dev", "libopenjp2-7-dev"),
+    ],
     "PyPI": ["nanobind", "onednn_cpu_gomp"],
 }
 

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 packages="g++ cmake ninja-build make pkg-config ccache python3-venv python3-dev
   libprotozero-dev libflatbuffers-dev flatbuffers-compiler libhwy-dev libcli11-dev libfmt-dev nlohmann-json3-dev
-  libxxhash-dev libsodium-dev libgtest-dev libpng-dev"
+  libxxhash-dev libsodium-dev libgtest-dev libre2-dev libutf8proc-dev
+  libpng-dev zlib1g-dev libjpeg62-turbo-dev libwebp-dev libopenjp2-7-dev"
 for part in "$@"; do
   case $part in
     lint) packages="$packages clang-format clang-tidy git" ;;
