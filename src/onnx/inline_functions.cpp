@@ -18,6 +18,7 @@ using ir::Node;
 using ir::Value;
 
 constexpr int kMaxDepth = 200;                  // of functions that call functions
+constexpr int kMaxNesting = 128;                // of graphs in graphs that expansions make
 constexpr std::int64_t kMaxNodes = 10'000'000;  // that all expansions together may make
 
 class Inliner {
@@ -150,6 +151,9 @@ class Inliner {
 
   ir::Attribute copy_attribute(const ir::Attribute& attribute, Graph& target, std::map<const Value*, Value*>& values, const Node& call,
                                const ir::Function& function, const std::string& prefix) {
+    int nesting = 0;
+    for (const Graph* g = &target; g; g = g->parent()) ++nesting;
+    if (nesting > kMaxNesting) throw Error(Code::kInvalidModel, "the local functions expand to graphs nested too deeply").at_node(call.name, call.op);
     const auto copy_graph = [&](const ir::GraphPtr& inner) {
       auto copy = std::make_shared<Graph>(&target);
       copy->name = inner->name;

@@ -120,6 +120,28 @@ ir::Type merge_type(const Merge& merge, const ir::Type& found, const ir::Type& d
   return merged;
 }
 
+/// The elements of a sequence need not be equal in the extents that a file leaves open or names: these become fresh symbols, which in a
+/// sequence's element mean just that (control/types.h).
+ir::Type with_open_elements(const ir::Type& type, Run& run, bool in_sequence = false) {
+  ir::Type result = type;
+  if (result.shape && in_sequence) {
+    for (Dim& dim : *result.shape) {
+      std::set<std::string> symbols;
+      if (!dim.is_constant()) dim.collect_symbols(symbols);
+      const bool known = std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return s.starts_with("?") || run.input_symbols.count(s); });
+      if (known && dim.constant().value_or(0) >= 0) continue;
+      std::string name(1, '?');
+      name += std::to_string(run.next_symbol++);
+      dim = Dim::symbol(std::move(name));
+    }
+  }
+  if (result.element) {
+    const bool inside = in_sequence || type.kind == ir::TypeKind::kSequence;
+    result.element = std::make_shared<const ir::Type>(with_open_elements(*type.element, run, inside));
+  }
+  return result;
+}
+
 void infer_into(ir::Graph& graph, Run& run);
 
 class Context final : public InferContext {
@@ -140,7 +162,7 @@ class Context final : public InferContext {
         }
       }
     }
-    value->type = declared_counts_ ? merge_type(merge_into(*value), type, value->type) : std::move(type);
+    value->type = declared_counts_ ? merge_type(merge_into(*value), type, with_open_elements(value->type, run_)) : std::move(type);
     note_extents(value->type.shape, run_.extents);
   }
   void set_content(std::size_t output, std::vector<Dim> content) override {
@@ -180,7 +202,7 @@ class Context final : public InferContext {
       if (run_.options.discard_previous || widened) {
         formal->type = inputs[i];
       } else {
-        formal->type = merge_type(merge_into(*formal), inputs[i], formal->type);
+        formal->type = merge_type(merge_into(*formal), inputs[i], with_open_elements(formal->type, run_));
       }
     }
     // A loop's body runs only while the condition holds.
@@ -288,29 +310,6 @@ void name_open_inputs(ir::Graph& graph) {
   }
 }
 
-/// The elements of a sequence that a caller gives need not be equal in the extents that the file leaves open: these become fresh symbols,
-/// which in a sequence's element mean just that (control/types.h).
-void open_elements(ir::Graph& graph, Run& run) {
-  const auto open = [&](const auto& self, const ir::Type& type) -> ir::Type {
-    ir::Type result = type;
-    if (result.shape) {
-      for (Dim& dim : *result.shape) {
-        std::set<std::string> symbols;
-        if (!dim.is_constant()) dim.collect_symbols(symbols);
-        const bool bound = std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return s.starts_with("?") || run.input_symbols.count(s); });
-        if (bound && dim.constant().value_or(0) >= 0) continue;
-        std::string name(1, '?');
-        name += std::to_string(run.next_symbol++);
-        dim = Dim::symbol(std::move(name));
-      }
-    }
-    if (result.element) result.element = std::make_shared<const ir::Type>(self(self, *result.element));
-    return result;
-  };
-  for (Value* input : graph.inputs())
-    if (!input->type.is_tensor() && input->type.element) input->type = open(open, input->type);
-}
-
 }  // namespace
 
 std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_t limit) {
@@ -337,7 +336,8 @@ InferReport infer_graph(ir::Graph& graph, const InferOptions& options) {
   name_open_inputs(graph);
   Run run{options, {}, options.discard_previous ? 0 : first_free_symbol(graph), {}, {}, {}, {}};
   for (const Value* input : graph.inputs()) note_extents(input->type.shape, run.input_symbols);
-  open_elements(graph, run);
+  for (Value* input : graph.inputs())
+    if (input->type.element) input->type = with_open_elements(input->type, run);
   infer_into(graph, run);
   count_nodes(graph, run.report);
   return std::move(run.report);

@@ -4,6 +4,8 @@
 //
 // Not folded:
 //   - ops that are not deterministic, control flow whose branches capture values that are no constants, ops without a reference
+//   - loops of more than kMostTrips trips, and loops in loops in loops: building must not take as long as running
+//   - anything that is no tensor: sequences and optionals are no constants
 //   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised
 //   - a node whose results take more than growth_limit (2) times the bytes of its distinct inputs and more than always_fold_bytes
 //     (1 KiB) in all, and with which all constants would exceed the model's own by more than 1/16 (4 MiB at most): a big
@@ -26,6 +28,18 @@ using ir::Graph;
 using ir::Node;
 using ir::Value;
 
+constexpr std::int64_t kMostTrips = 256;
+constexpr int kMostLoops = 2;  // within each other
+
+/// How many loops stand within each other, `node` included.
+int loops_within(const Node& node) {
+  int deepest = 0;
+  for (const Graph* nested : ir::nested_graphs(node)) {
+    for (const Node* inner : nested->nodes()) deepest = std::max(deepest, loops_within(*inner));
+  }
+  return deepest + (node.is("Loop") || node.is("Scan") || node.is("SequenceMap") ? 1 : 0);
+}
+
 bool captures_are_constants(const Node& node) {
   for (const Graph* nested : ir::nested_graphs(node)) {
     for (const Value* value : ir::captured_values(*nested)) {
@@ -46,6 +60,9 @@ bool may_fold(const Node& node) {
   for (const Value* input : node.inputs) {
     if (input && !is_constant(input)) return false;
   }
+  for (const Value* output : node.outputs) {
+    if (output && output->type.kind != ir::TypeKind::kTensor && output->type.kind != ir::TypeKind::kUnknown) return false;
+  }
   const ops::OpDef* op = ops::find_op(node.domain, node.op);
   if (!op || !op->deterministic || !ops::can_evaluate(node) || !captures_are_constants(node)) return false;
   bool random_inside = false;
@@ -55,7 +72,7 @@ bool may_fold(const Node& node) {
       random_inside = random_inside || !def || !def->deterministic || inner.op == "DequantizeLinear";
     });
   }
-  return !random_inside;
+  return !random_inside && loops_within(node) <= kMostLoops;
 }
 
 /// Constants in use, nested graphs included, kept up to date while a pass folds.
@@ -122,13 +139,18 @@ bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget&
   for (const Value* input : node.inputs) inputs.push_back(input ? input->constant : Tensor());
   std::vector<Tensor> results;
   try {
-    results = ops::evaluate_node(node, inputs);
+    ops::EvaluateOptions evaluation;
+    evaluation.most_trips = kMostTrips;
+    results = ops::evaluate_node(node, inputs, evaluation);
   } catch (const Error& error) {
     // The node fails on its constants. That is the model's own matter at run time (it may stand in a branch that is never taken).
     log(LogLevel::kDebug, "fold: {} was not folded: {}", node.describe(), error.what());
     return false;
   }
   std::size_t total = 0;
+  for (const Tensor& result : results) {
+    if (result.defined() && !result.is_tensor()) return false;
+  }
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (is_live(node.output(i))) total += results[i].bytes();
   }
