@@ -4,8 +4,10 @@
 
 #include "arrays.h"
 
+#include <array>
 #include <cstring>
 
+#include "base/tensor.h"
 #include "lathe/status.h"
 
 namespace lathe::python {
@@ -73,8 +75,30 @@ bool is_bits_only(DType dtype) {
   return dtype == DType::kBFloat16 || (dtype >= DType::kFloat8E4M3FN && dtype <= DType::kFloat8E5M2FNUZ) || dtype == DType::kFloat8E8M0;
 }
 
+/// What NumPy (package ml_dtypes) calls the small types.
+struct SmallType {
+  DType dtype;
+  const char* name;
+};
+constexpr std::array<SmallType, 6> kSmallFloats{{{DType::kFloat8E4M3FN, "float8_e4m3fn"},
+                                                 {DType::kFloat8E4M3FNUZ, "float8_e4m3fnuz"},
+                                                 {DType::kFloat8E5M2, "float8_e5m2"},
+                                                 {DType::kFloat8E5M2FNUZ, "float8_e5m2fnuz"},
+                                                 {DType::kFloat8E8M0, "float8_e8m0fnu"},
+                                                 {DType::kFloat4E2M1, "float4_e2m1fn"}}};
+
+bool is_packed(DType dtype) { return dtype_bits(dtype) == 4 || dtype_bits(dtype) == 2; }
+
+/// Holds every value of a packed type.
+DType wide_type(DType packed) {
+  if (packed == DType::kFloat4E2M1) return DType::kFloat32;
+  return packed == DType::kInt4 || packed == DType::kInt2 ? DType::kInt8 : DType::kUint8;
+}
+
 DType numpy_dtype(nb::handle array) {
   const std::string name = nb::cast<std::string>(nb::str(nb::handle(array.attr("dtype").attr("name"))));
+  for (const SmallType& type : kSmallFloats)
+    if (name == type.name) return type.dtype;
   return parse_dtype(name).value_or(DType::kUndefined);
 }
 
@@ -182,6 +206,22 @@ Array read_array(nb::handle object, DType expected, const std::string& name) {
   array = numpy().attr("ascontiguousarray")(array).attr("reshape")(array.attr("shape"));  // ascontiguousarray makes scalars vectors
   if (!nb::cast<bool>(array.attr("dtype").attr("isnative"))) array = array.attr("astype")(array.attr("dtype").attr("newbyteorder")("="));
   const DType dtype = numpy_dtype(array);
+  if (is_packed(dtype)) {
+    // NumPy has one element a byte; engines have several.
+    Array wide;
+    if (!from_buffer(array.attr("astype")(numpy_name(wide_type(dtype))), false, wide)) throw Error(Code::kInternal, "NumPy lends no memory of a new array");
+    auto packed = std::make_shared<Tensor>(dtype, wide.shape);
+    const Tensor view = Tensor::view(wide.dtype, wide.shape, wide.data, dtype_bytes(wide.dtype, packed->size()), nullptr);
+    for (std::int64_t i = 0; i < packed->size(); ++i) {
+      if (dtype == DType::kFloat4E2M1) packed->set_from_double(i, view.as_double(i));
+      else packed->set_from_int64(i, view.as_int64(i));
+    }
+    out.data = packed->mutable_raw();
+    out.dtype = dtype;
+    out.shape = wide.shape;
+    out.kept_ = std::move(packed);
+    return out;
+  }
   if (is_bits_only(dtype)) array = bits_of(array, dtype);
   if (!from_buffer(array, false, out))
     throw Error(Code::kInvalidArgument,
@@ -211,14 +251,24 @@ std::string numpy_name(DType dtype) {
     case DType::kFloat32: return "float32";
     case DType::kFloat64: return "float64";
     case DType::kString: return "object";
-    default: return std::string(dtype_name(dtype));
+    default:
+      for (const SmallType& type : kSmallFloats)
+        if (type.dtype == dtype) return type.name;
+      return std::string(dtype_name(dtype));
   }
 }
 
 nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory) {
   nb::list extents;
   for (const std::int64_t extent : shape) extents.append(extent);
-  if (dtype_bits(dtype) < 8) throw Error(Code::kUnsupported, "outputs of type " + numpy_name(dtype) + " have no NumPy form");
+  if (is_packed(dtype)) {
+    auto packed = std::make_shared<Tensor>(dtype, shape);
+    memory.data = packed->mutable_raw();
+    memory.dtype = dtype;
+    memory.shape = shape;
+    memory.keep(std::move(packed));
+    return nb::none();  // unpacked_array() makes it, when the numbers are there
+  }
   const bool bits = is_bits_only(dtype);
   nb::object array = numpy().attr("empty")(nb::tuple(extents), bits ? std::string(dtype_bits(dtype) == 8 ? "uint8" : "uint16") : numpy_name(dtype));
   if (!from_buffer(array, true, memory)) throw Error(Code::kInternal, "NumPy lends no memory of a new array");
@@ -226,6 +276,21 @@ nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array&
   if (!bits) return array;
   try {
     return array.attr("view")(nb::module_::import_("ml_dtypes").attr(numpy_name(dtype).c_str()));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
+    return array;
+  }
+}
+
+nb::object unpacked_array(const Array& memory) {
+  const DType wide = wide_type(memory.dtype);
+  Array out;
+  nb::object array = new_array(wide, memory.shape, out);
+  const Tensor packed = Tensor::view(memory.dtype, memory.shape, memory.data, dtype_bytes(memory.dtype, element_count(memory.shape)), nullptr);
+  const Tensor values = packed.cast(wide);
+  if (values.bytes() > 0) std::memcpy(out.data, values.raw(), values.bytes());
+  try {
+    return array.attr("astype")(nb::module_::import_("ml_dtypes").attr(numpy_name(memory.dtype).c_str()));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
     return array;

@@ -56,6 +56,9 @@ Array write_array(nb::handle object, const std::string& name);
 /// A fresh NumPy array (ml_dtypes for bfloat16 and the 8-bit floats where installed, else their bits as unsigned integers) and its memory.
 nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory);
 
+/// Elements of 4 and 2 bits: the packed memory of `memory` as an array of one element a byte (ml_dtypes where installed, else int8, uint8, float32).
+nb::object unpacked_array(const Array& memory);
+
 /// DLPack's element types; kUndefined, and a type of no bits, where the other side has none.
 DType dtype_of_dlpack(const nb::dlpack::dtype& type);
 nb::dlpack::dtype dlpack_of_dtype(DType dtype);

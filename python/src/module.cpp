@@ -259,6 +259,8 @@ class ContextObject {
       ready = std::make_shared<cuda::Event>(use->device, false);
       check(ready->record(given_stream));
     }
+    for (std::size_t i = 0; i < results.size(); ++i)
+      if (results[i].is_valid() && results[i].is_none()) results[i] = unpacked_array(out[i]);
     for (auto& [i, array] : kept) {
       array.ready = ready;
       array.stream = given_stream;

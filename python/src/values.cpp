@@ -111,18 +111,9 @@ nb::object object_of(const Tensor& value) {
     return flat.attr("reshape")(nb::tuple(extents));
   }
   Array memory;
-  if (dtype_bits(value.dtype()) < 8) {
-    // Packed types have no NumPy form: one element a byte.
-    const bool is_signed = value.dtype() == DType::kInt4 || value.dtype() == DType::kInt2 || value.dtype() == DType::kFloat4E2M1;
-    const bool real = value.dtype() == DType::kFloat4E2M1;
-    nb::object array = new_array(real ? DType::kFloat32 : is_signed ? DType::kInt8 : DType::kUint8, value.dims(), memory);
-    const Tensor wide = value.cast(real ? DType::kFloat32 : is_signed ? DType::kInt8 : DType::kUint8);
-    if (wide.bytes() > 0) std::memcpy(memory.data, wide.raw(), wide.bytes());
-    return array;
-  }
   nb::object array = new_array(value.dtype(), value.dims(), memory);
   if (value.bytes() > 0) std::memcpy(memory.data, value.raw(), value.bytes());
-  return array;
+  return array.is_none() ? unpacked_array(memory) : array;
 }
 
 }  // namespace lathe::python

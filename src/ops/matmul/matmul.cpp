@@ -226,6 +226,11 @@ void gemm_oracle(RefContext& ctx) {
   finish_gemm(ctx, g, y);
 }
 
+/// Before version 7 `broadcast` said whether C may be smaller; now it always may.
+void gemm_upgrade(UpgradeContext& context) {
+  if (context.from_version < 7) context.node.attrs.erase("broadcast");
+}
+
 constexpr std::string_view kGemm1 = "alpha:float=1 beta:float=1 broadcast:int=0 transA:int=0 transB:int=0";
 constexpr std::string_view kGemm7 = "alpha:float=1 beta:float=1 transA:int=0 transB:int=0";
 
@@ -247,6 +252,7 @@ std::span<const OpDef> ops_matmul() {
                     {9, "A:T B:T C:T -> Y:T", kGemm7, "T: @high"},
                     {11, "A:T B:T C?:T -> Y:T", kGemm7, "T: @high"},
                     {13, "A:T B:T C?:T -> Y:T", kGemm7, "T: @high13"}},
+       .upgrade = gemm_upgrade,
        .infer = gemm_infer,
        .reference = gemm_reference,
        .oracle = gemm_oracle,

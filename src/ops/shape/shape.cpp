@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shape, Size, Identity, Dropout: what tells about a tensor, and what passes it through.
 #include <algorithm>
-#include <random>
 
 #include "loops/builder.h"
+#include "ops/random/stream.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -107,11 +107,10 @@ void dropout_reference(RefContext& ctx) {
     return;
   }
   if (!(ratio >= 0 && ratio < 1)) ctx.fail("ratio " + std::to_string(ratio) + " is not in [0, 1)");
-  std::mt19937_64 generator(static_cast<std::uint64_t>(ctx.attrs().get_int("seed", 0)));
+  RandomStream stream = ctx.attrs().has("seed") ? RandomStream(static_cast<std::uint32_t>(ctx.attrs().get_int("seed", 0))) : RandomStream::fresh();
   auto values = to_doubles(in);
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const double draw = static_cast<double>(generator() >> 11) * 0x1p-53;
-    const bool kept = draw >= ratio;
+    const bool kept = stream.uniform() >= ratio;
     mask.set_from_int64(static_cast<std::int64_t>(i), kept);
     values[i] = kept ? values[i] / (1 - ratio) : 0;
   }
