@@ -39,6 +39,9 @@ const std::vector<Pattern>& patterns() {
   return list;
 }
 
+/// "TopK", "ai.onnx.ml::TreeEnsemble".
+std::string full_name(std::string_view domain, std::string_view op) { return domain.empty() ? std::string(op) : std::string(domain) + "::" + std::string(op); }
+
 }  // namespace
 
 std::vector<ops::Region> propose_anchored(const ir::Node& node) {
@@ -49,7 +52,7 @@ std::vector<ops::Region> propose_anchored(const ir::Node& node) {
   }
   if (!all.empty()) return all;
   // A candidate whose pattern is an op's name serves that node alone: an op with a kernel of its own needs no entry in the list.
-  if (node.domain.empty() && !ops::candidates_for(node.op).empty()) return {make_region(node.op, {&node})};
+  if (auto name = full_name(node.domain, node.op); !ops::candidates_for(name).empty()) return {make_region(std::move(name), {&node})};
   return {};
 }
 
@@ -59,8 +62,7 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
     if (!op.domain.empty() || std::find(pattern.anchors.begin(), pattern.anchors.end(), op.name) == pattern.anchors.end()) continue;
     for (const ops::Candidate* candidate : ops::candidates_for(pattern.name)) names.emplace_back(candidate->name);
   }
-  if (op.domain.empty())
-    for (const ops::Candidate* candidate : ops::candidates_for(op.name)) names.emplace_back(candidate->name);
+  for (const ops::Candidate* candidate : ops::candidates_for(full_name(op.domain, op.name))) names.emplace_back(candidate->name);
   if (op.lower) names.insert(names.end(), {"cpu.loops", "cuda.loops"});
   if (op.reference || op.expand) names.emplace_back("cpu.reference");
   return names;

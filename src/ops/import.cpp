@@ -104,7 +104,12 @@ void upgrade_graph(const ir::Graph& graph, const Imports& imports, const Functio
     keep_old_defaults(*node, from, newest_schema(*op));
     if (op->upgrade) {
       UpgradeContext context{*node->graph, *node, version->since};
-      op->upgrade(context);
+      try {
+        op->upgrade(context);
+      } catch (const Error& error) {
+        if (!error.node().empty() || !error.op().empty()) throw;
+        throw node_error(*node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
+      }
     }
   }
 }
@@ -115,6 +120,9 @@ Imports canonical(Imports imports) {
     imports.erase(it);
   }
   if (auto it = imports.find(""); it != imports.end() && it->second < kCanonicalOpset) it->second = kCanonicalOpset;
+  // Not to version 5, which withdrew two operators whose meaning no other has.
+  constexpr std::int64_t kCanonicalMl = 4;
+  if (auto it = imports.find("ai.onnx.ml"); it != imports.end() && it->second < kCanonicalMl) it->second = kCanonicalMl;
   return imports;
 }
 

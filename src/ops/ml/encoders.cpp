@@ -1,0 +1,273 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// LabelEncoder, CategoryMapper, OneHotEncoder: elements looked up in a list.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ops/ml/ml_defs.h"
+#include "ops/ml/ml_util.h"
+#include "ops/ref_util.h"
+
+namespace lathe::ops {
+namespace {
+
+Tensor of_floats(const std::vector<float>& v) { return Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v); }
+Tensor of_strings(const std::vector<std::string>& v) { return Tensor::strings({static_cast<std::int64_t>(v.size())}, v); }
+
+/// Every NaN is one key, both zeros are.
+std::int64_t key_of(double v) { return std::isnan(v) ? std::bit_cast<std::int64_t>(std::nan("")) : std::bit_cast<std::int64_t>(v == 0 ? 0.0 : v); }
+
+/// Positions of keys; of equal ones the last counts.
+class Lookup {
+ public:
+  explicit Lookup(const Tensor& keys) : dtype_(keys.dtype()) {
+    for (std::int64_t i = 0; i < keys.size(); ++i) {
+      if (dtype_ == DType::kString) texts_[keys.string_data()[static_cast<std::size_t>(i)]] = i;
+      else numbers_[number(keys, i)] = i;
+    }
+  }
+  /// Where element i of `x`, of the keys' type, is; -1: nowhere.
+  std::int64_t find(const Tensor& x, std::int64_t i) const {
+    if (dtype_ == DType::kString) {
+      const auto it = texts_.find(x.string_data()[static_cast<std::size_t>(i)]);
+      return it == texts_.end() ? -1 : it->second;
+    }
+    const auto it = numbers_.find(number(x, i));
+    return it == numbers_.end() ? -1 : it->second;
+  }
+
+ private:
+  static std::int64_t number(const Tensor& t, std::int64_t i) { return is_float(t.dtype()) ? key_of(t.as_double(i)) : t.as_int64(i); }
+
+  DType dtype_;
+  std::unordered_map<std::string, std::int64_t> texts_;
+  std::unordered_map<std::int64_t, std::int64_t> numbers_;
+};
+
+// LabelEncoder ----------------------------------------------------------------------------------------------------
+
+/// The one of <prefix>_tensor, _int64s, _strings, _floats that is given.
+Tensor given_list(const Attrs& attrs, const std::string& prefix) {
+  std::vector<Tensor> found;
+  if (const Tensor t = attrs.get_tensor(prefix + "_tensor"); t.defined()) found.push_back(t);
+  const auto ints = attrs.get_ints(prefix + "_int64s");
+  const auto floats = attrs.get_floats(prefix + "_floats");
+  const auto strings = attrs.get_strings(prefix + "_strings");
+  if (!ints.empty()) found.push_back(Tensor::vector(ints));
+  if (!strings.empty()) found.push_back(of_strings(strings));
+  if (!floats.empty()) found.push_back(of_floats(floats));
+  if (found.size() == 1) return found.front();
+  if (found.empty()) {  // an empty list says at least its type
+    if (attrs.has(prefix + "_strings")) return of_strings({});
+    if (attrs.has(prefix + "_floats")) return of_floats({});
+    if (attrs.has(prefix + "_int64s")) return Tensor::vector({});
+  }
+  reject("gives " + std::string(found.empty() ? "none" : std::to_string(found.size())) + " of " + prefix + "_tensor, " + prefix + "_int64s, " + prefix +
+         "_strings, " + prefix + "_floats; expected one");
+}
+
+struct Encoding {
+  Tensor keys, values, fallback;
+};
+
+Encoding encoding_of(const Attrs& attrs) {
+  Encoding e{given_list(attrs, "keys"), given_list(attrs, "values"), attrs.get_tensor("default_tensor")};
+  if (e.keys.size() != e.values.size()) reject("has " + std::to_string(e.keys.size()) + " keys and " + std::to_string(e.values.size()) + " values");
+  const DType dtype = e.values.dtype();
+  const bool known = dtype == DType::kString || is_float(dtype) || is_integer(dtype);
+  if (!known) reject("its values have type " + std::string(dtype_name(dtype)));
+  if (e.fallback.defined()) {
+    if (e.fallback.dtype() != dtype) {
+      reject("default_tensor has type " + std::string(dtype_name(e.fallback.dtype())) + ", its values " + std::string(dtype_name(dtype)));
+    }
+    if (e.fallback.size() != 1) reject("default_tensor has " + std::to_string(e.fallback.size()) + " elements; expected 1");
+    return e;
+  }
+  if (dtype == DType::kString) {
+    e.fallback = of_strings({attrs.get_string("default_string", "_Unused")});
+  } else {
+    e.fallback = Tensor(dtype, {1});
+    if (is_float(dtype)) e.fallback.set_from_double(0, attrs.get_float("default_float", -0.0f));
+    else e.fallback.set_from_int64(0, attrs.get_int("default_int64", -1));
+  }
+  return e;
+}
+
+void check_key_type(const Encoding& e, DType dtype) {
+  if (dtype == e.keys.dtype()) return;
+  reject("X has type " + std::string(dtype_name(dtype)) + ", its keys " + std::string(dtype_name(e.keys.dtype())));
+}
+
+/// Version 1 mapped texts to their positions and positions to texts, by the type of X, as CategoryMapper does. Versions 2 and 3 did not say
+/// which of equal keys counts: the first does where models were made for them, since version 4 the last.
+void encoder_upgrade(UpgradeContext& ctx) {
+  Attrs& attrs = ctx.node.attrs;
+  if (ctx.from_version < 2) {
+    const auto classes = attrs.get_strings("classes_strings");
+    std::vector<std::int64_t> positions(classes.size());
+    std::iota(positions.begin(), positions.end(), std::int64_t{0});
+    attrs.erase("classes_strings");
+    attrs.set("cats_strings", classes);
+    attrs.set("cats_int64s", positions);
+    ctx.node.op = "CategoryMapper";
+    return;
+  }
+  if (ctx.from_version >= 4) return;
+  const Encoding e = encoding_of(attrs);
+  std::vector<std::int64_t> kept;
+  std::unordered_set<std::string> texts;
+  std::unordered_set<std::int64_t> numbers;
+  for (std::int64_t i = 0; i < e.keys.size(); ++i) {
+    const bool fresh = e.keys.dtype() == DType::kString ? texts.insert(e.keys.string_data()[static_cast<std::size_t>(i)]).second
+                       : is_float(e.keys.dtype())       ? numbers.insert(key_of(e.keys.as_double(i))).second
+                                                        : numbers.insert(e.keys.as_int64(i)).second;
+    if (fresh) kept.push_back(i);
+  }
+  if (static_cast<std::int64_t>(kept.size()) == e.keys.size()) return;
+  const auto shorten = [&](const std::string& prefix) {
+    const auto pick = [&](const std::string& name, auto list) {
+      if (list.empty()) return;
+      decltype(list) shorter;
+      for (const auto i : kept) shorter.push_back(list[static_cast<std::size_t>(i)]);
+      attrs.set(name, shorter);
+    };
+    pick(prefix + "_int64s", attrs.get_ints(prefix + "_int64s"));
+    pick(prefix + "_floats", attrs.get_floats(prefix + "_floats"));
+    pick(prefix + "_strings", attrs.get_strings(prefix + "_strings"));
+  };
+  shorten("keys");
+  shorten("values");
+}
+
+void encoder_infer(InferContext& ctx) {
+  const Encoding e = encoding_of(ctx.attrs());
+  if (ctx.dtype(0) != DType::kUndefined) check_key_type(e, ctx.dtype(0));
+  ir::Type type = ir::Type::tensor(e.values.dtype());
+  type.shape = ctx.shape(0);
+  ctx.set_type(0, std::move(type));
+}
+
+void encoder_reference(RefContext& ctx) {
+  const Encoding e = encoding_of(ctx.attrs());
+  const Tensor& x = ctx.input(0);
+  check_key_type(e, x.dtype());
+  const Lookup lookup(e.keys);
+  ctx.set_output(0, remap(
+                        e.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &e.fallback));
+}
+
+// CategoryMapper --------------------------------------------------------------------------------------------------
+
+Encoding categories_of(const Attrs& attrs, bool from_text) {
+  const Tensor texts = of_strings(attrs.get_strings("cats_strings")), numbers = Tensor::vector(attrs.get_ints("cats_int64s"));
+  check_length("cats_strings", static_cast<std::size_t>(texts.size()), static_cast<std::size_t>(numbers.size()), "as cats_int64s");
+  if (from_text) return {texts, numbers, from_int64s(DType::kInt64, {1}, {attrs.get_int("default_int64", -1)})};
+  return {numbers, texts, of_strings({attrs.get_string("default_string", "_Unused")})};
+}
+
+void mapper_infer(InferContext& ctx) {
+  const Encoding e = categories_of(ctx.attrs(), ctx.dtype(0) == DType::kString);
+  ir::Type type = ir::Type::tensor(e.values.dtype());
+  type.shape = ctx.shape(0);
+  ctx.set_type(0, std::move(type));
+}
+
+void mapper_reference(RefContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Encoding e = categories_of(ctx.attrs(), x.dtype() == DType::kString);
+  const Lookup lookup(e.keys);
+  ctx.set_output(0, remap(
+                        e.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &e.fallback));
+}
+
+// OneHotEncoder ---------------------------------------------------------------------------------------------------
+
+/// The categories for X of this type.
+Tensor hot_categories(const Attrs& attrs, DType dtype) {
+  const auto numbers = attrs.get_ints("cats_int64s");
+  const auto texts = attrs.get_strings("cats_strings");
+  if (numbers.empty() == texts.empty())
+    reject(std::string("gives ") + (texts.empty() ? "neither cats_int64s nor" : "both cats_int64s and") + " cats_strings; expected one of them");
+  if ((dtype == DType::kString) != numbers.empty()) {
+    reject("X has type " + std::string(dtype_name(dtype)) + ", its categories are " + (numbers.empty() ? "strings" : "int64"));
+  }
+  return numbers.empty() ? of_strings(texts) : Tensor::vector(numbers);
+}
+
+void hot_infer(InferContext& ctx) {
+  const Tensor categories = hot_categories(ctx.attrs(), ctx.dtype(0));
+  if (!ctx.shape(0)) return ctx.set_unknown(0, DType::kFloat32);
+  Shape out = *ctx.shape(0);
+  out.push_back(Dim(categories.size()));
+  ctx.set(0, DType::kFloat32, std::move(out));
+}
+
+void hot_reference(RefContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Tensor categories = hot_categories(ctx.attrs(), x.dtype());
+  const Lookup lookup(categories);
+  const bool zeros = ctx.attrs().get_int("zeros", 1) != 0;
+  Tensor whole = x;
+  if (is_float(x.dtype())) {  // whole numbers towards zero; what is none has no category
+    whole = Tensor(DType::kInt64, x.dims());
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      const double v = x.as_double(i);
+      whole.set_from_int64(i, std::abs(v) < 9.2e18 ? static_cast<std::int64_t>(v) : std::numeric_limits<std::int64_t>::min());
+    }
+  }
+  Dims dims = x.dims();
+  dims.push_back(categories.size());
+  Tensor out(DType::kFloat32, dims);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    const std::int64_t at = lookup.find(whole, i);
+    if (at >= 0) out.set_from_double(i * categories.size() + at, 1);
+    else if (!zeros) ctx.fail("element " + std::to_string(i) + " of X is no category, and zeros is 0");
+  }
+  ctx.set_output(0, std::move(out));
+}
+
+}  // namespace
+
+OpDef label_encoder() {
+  return {.domain = kMlDomain,
+          .name = "LabelEncoder",
+          .versions = {{1, "X:T1 -> Y:T2", "classes_strings:strings? default_int64:int=-1 default_string:string=_Unused", "T1: string int64; T2: string int64"},
+                       {2, "X:T1 -> Y:T2",
+                        "default_float:float=-0.0 default_int64:int=-1 default_string:string=_Unused keys_floats:floats? keys_int64s:ints? "
+                        "keys_strings:strings? values_floats:floats? values_int64s:ints? values_strings:strings?",
+                        "T1: string int64 float; T2: string int64 float"},
+                       {4, "X:T1 -> Y:T2",
+                        "default_float:float=-0.0 default_int64:int=-1 default_string:string=_Unused default_tensor:tensor? keys_floats:floats? "
+                        "keys_int64s:ints? keys_strings:strings? keys_tensor:tensor? values_floats:floats? values_int64s:ints? values_strings:strings? "
+                        "values_tensor:tensor?",
+                        "T1: string int64 float int32 int16 double; T2: string int64 float int32 int16 double"}},
+          .upgrade = encoder_upgrade,
+          .infer = encoder_infer,
+          .reference = encoder_reference,
+          .doc = "each element looked up in a list of keys, and replaced by its value"};
+}
+
+OpDef category_mapper() {
+  return {.domain = kMlDomain,
+          .name = "CategoryMapper",
+          .versions = {{1, "X:T1 -> Y:T2", "cats_int64s:ints? cats_strings:strings? default_int64:int=-1 default_string:string=_Unused",
+                        "T1: string int64; T2: string int64"}},
+          .infer = mapper_infer,
+          .reference = mapper_reference,
+          .doc = "strings to integers or integers to strings, by two lists"};
+}
+
+OpDef one_hot_encoder() {
+  return {.domain = kMlDomain,
+          .name = "OneHotEncoder",
+          .versions = {{1, "X:T -> Y:float", "cats_int64s:ints? cats_strings:strings? zeros:int=1", "T: string int64 int32 float double"}},
+          .infer = hot_infer,
+          .reference = hot_reference,
+          .doc = "a new last axis with 1 at the element's category"};
+}
+
+}  // namespace lathe::ops

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/ml/ml_util.h"
+
+#include <numeric>
+
+#include "ops/ref_util.h"
+
+namespace lathe::ops {
+
+void reject(std::string what) { throw Error(Code::kInvalidModel, std::move(what)); }
+
+void check_length(std::string_view name, std::size_t length, std::size_t expected, std::string_view of) {
+  if (length == expected) return;
+  reject(std::string(name) + " has " + std::to_string(length) + " entries; expected " + std::to_string(expected) + ", " + std::string(of));
+}
+
+Rows rows_of(const Tensor& x) {
+  if (x.rank() == 1) return {1, x.dims()[0]};
+  if (x.rank() == 2) return {x.dims()[0], x.dims()[1]};
+  reject("X has shape " + lathe::to_string(x.dims()) + "; expected [N, C] or [C]");
+}
+
+RowDims infer_rows(InferContext& ctx, std::size_t input) {
+  const auto& shape = ctx.shape(input);
+  if (!shape) return {ctx.fresh_symbol(), ctx.fresh_symbol(), false};
+  if (shape->size() == 1) return {Dim(1), (*shape)[0], true};
+  if (shape->size() == 2) return {(*shape)[0], (*shape)[1], true};
+  ctx.fail("X has shape " + ir::to_string(*shape) + "; expected [N, C] or [C]");
+}
+
+std::vector<double> feature_values(const Tensor& x) {
+  auto values = to_doubles(x);
+  if (x.dtype() != DType::kFloat64)
+    for (double& v : values) v = static_cast<float>(v);
+  return values;
+}
+
+bool is_feature_type(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kInt32 || dtype == DType::kInt64; }
+
+Labels class_labels(const Attrs& attrs, std::string_view numbers, std::string_view texts) {
+  Labels labels{attrs.get_ints(numbers), attrs.get_strings(texts)};
+  if (labels.numbers.empty() == labels.texts.empty()) {
+    reject("gives " + std::string(labels.texts.empty() ? "neither " : "both ") + std::string(numbers) + (labels.texts.empty() ? " nor " : " and ") +
+           std::string(texts) + "; expected one of them");
+  }
+  return labels;
+}
+
+Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chosen) {
+  const Dims dims{static_cast<std::int64_t>(chosen.size())};
+  if (labels.is_text()) {
+    std::vector<std::string> texts;
+    texts.reserve(chosen.size());
+    for (const auto i : chosen) texts.push_back(i >= 0 ? labels.texts[static_cast<std::size_t>(i)] : i == kPositive ? "1" : "0");
+    return Tensor::strings(dims, std::move(texts));
+  }
+  std::vector<std::int64_t> numbers;
+  numbers.reserve(chosen.size());
+  for (const auto i : chosen) numbers.push_back(i >= 0 ? labels.numbers[static_cast<std::size_t>(i)] : i == kPositive ? 1 : 0);
+  return from_int64s(DType::kInt64, dims, numbers);
+}
+
+}  // namespace lathe::ops

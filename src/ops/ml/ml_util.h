@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the families of ai.onnx.ml share: a matrix seen as rows of features, class labels, checked lists. What is wrong is thrown as
+// Error(kInvalidModel) without a node; inference and evaluation add it.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ops/op_def.h"
+
+namespace lathe::ops {
+
+inline constexpr std::string_view kMlDomain = "ai.onnx.ml";
+/// Classes or targets of a model: more are taken for a defect of the file.
+inline constexpr std::int64_t kMostClasses = std::int64_t{1} << 24;
+
+[[noreturn]] void reject(std::string what);
+/// Fails unless list `name` has `expected` entries; `of` says whose count that is.
+void check_length(std::string_view name, std::size_t length, std::size_t expected, std::string_view of);
+
+/// [N, C], or [C] as one row.
+struct Rows {
+  std::int64_t count = 1, width = 0;
+};
+Rows rows_of(const Tensor& x);
+/// The same of what is inferred; unknown extents are fresh symbols.
+struct RowDims {
+  Dim count, width;
+  bool known = false;  ///< the rank is known
+};
+RowDims infer_rows(InferContext& ctx, std::size_t input = 0);
+/// Elements as doubles, first rounded to float32 unless they are double: the type in which the format's models were fitted.
+std::vector<double> feature_values(const Tensor& x);
+bool is_feature_type(DType dtype);  ///< float, double, int32, int64
+
+/// The labels of a classifier's classes: numbers or texts.
+struct Labels {
+  std::vector<std::int64_t> numbers;
+  std::vector<std::string> texts;
+  bool is_text() const { return !texts.empty(); }
+  std::size_t count() const { return is_text() ? texts.size() : numbers.size(); }
+  DType dtype() const { return is_text() ? DType::kString : DType::kInt64; }
+};
+/// One and only one of the two lists must be given.
+Labels class_labels(const Attrs& attrs, std::string_view numbers, std::string_view texts);
+/// The chosen label per row. Index -1 and -2 stand for the numbers 0 and 1 that a single score is told by where there are no two labels.
+Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chosen);
+inline constexpr std::int64_t kNegative = -1, kPositive = -2;
+
+}  // namespace lathe::ops
