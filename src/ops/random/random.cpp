@@ -69,14 +69,14 @@ void like_infer(InferContext& ctx) {
 
 using Draw = double (RandomStream::*)();
 
-/// draw * scale + offset, each step in the precision of the result.
+/// draw * scale + offset: each step is computed in float32, or double for double, and rounded to the result's type.
 Tensor draw_tensor(const RefContext& ctx, DType dtype, Dims dims, Draw draw, double scale, double offset) {
   RandomStream stream = stream_of(ctx);
   Tensor out(dtype, std::move(dims));
-  const double factor = round_as(dtype, scale), summand = round_as(dtype, offset);
+  const auto rounded = [dtype](double value) { return dtype == DType::kFloat64 ? value : round_as(dtype, static_cast<float>(value)); };
   for (std::int64_t i = 0; i < out.size(); ++i) {
     const double value = round_as(dtype, (stream.*draw)());
-    out.set_from_double(i, round_as(dtype, value * factor) + summand);
+    out.set_from_double(i, rounded(rounded(value * scale) + offset));
   }
   return out;
 }
@@ -88,8 +88,8 @@ Tensor normal_tensor(const RefContext& ctx, DType dtype, Dims dims) {
 }
 
 Tensor uniform_tensor(const RefContext& ctx, DType dtype, Dims dims) {
-  const auto low = static_cast<double>(ctx.attrs().get_float("low", 0)), high = static_cast<double>(ctx.attrs().get_float("high", 1));
-  return draw_tensor(ctx, dtype, std::move(dims), &RandomStream::uniform, high - low, low);
+  const float low = ctx.attrs().get_float("low", 0), high = ctx.attrs().get_float("high", 1);
+  return draw_tensor(ctx, dtype, std::move(dims), &RandomStream::uniform, static_cast<double>(high - low), static_cast<double>(low));
 }
 
 using Make = Tensor (*)(const RefContext&, DType, Dims);

@@ -36,7 +36,6 @@ double RandomStream::normal() {
 
 // A binomial number of one trial by inversion: the rarer outcome is the one that is counted.
 bool RandomStream::bernoulli(double p) {
-  if (p == 0) return false;
   const bool mirrored = p > 0.5;
   const double rare = mirrored ? 1.0 - p : p, other = 1.0 - rare, most = std::exp(std::log(other));
   double u = uniform(), share = most;
