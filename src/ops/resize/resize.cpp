@@ -140,7 +140,11 @@ struct Position {
 
 double original_coordinate(const ResizeMode& mode, double at, double scale, double in, double out, double roi_start, double roi_end) {
   if (mode.coordinates == "asymmetric") return at / scale;
-  if (mode.coordinates == "align_corners") return out <= 1 ? 0 : at * (in - 1) / (out - 1);
+  if (mode.coordinates == "align_corners") {
+    // The length as asked for may be fractional: the corners of that one are aligned. A scale is a float, though.
+    const double length = in * scale, whole = std::nearbyint(length);
+    return at == 0 ? 0 : at * (in - 1) / ((std::fabs(length - whole) < 1e-6 * whole ? whole : length) - 1);
+  }
   if (mode.coordinates == "pytorch_half_pixel") return out > 1 ? (at + 0.5) / scale - 0.5 : 0;
   if (mode.coordinates == "tf_half_pixel_for_nn") return (at + 0.5) / scale;
   if (mode.coordinates == "tf_crop_and_resize")

@@ -21,23 +21,27 @@ using loops::RegionBuilder;
 struct Scale {
   Dim p, q;
   std::optional<std::int64_t> whole;  ///< when it is an integer
+  bool asked = false;                 ///< by `scales`: the output's extent is what is left of in * p / q without its fraction
+  bool one() const { return whole == std::int64_t{1}; }
 };
 
 std::optional<Scale> scale_of(const Node& node, const ResizeMode& mode, std::size_t axis) {
   const Dim &in = node.input(0)->shape()[axis], &out = node.output()->shape()[axis];
-  if (in == out) return Scale{Dim(1), Dim(1), 1};
   const Value* scales = node.input(2);
-  if (scales && scales->is_constant() && scales->constant.size() > 0) {
+  const bool asked = scales && scales->is_constant() && scales->constant.size() > 0;
+  if (in == out && !asked) return Scale{Dim(1), Dim(1), 1};
+  if (asked) {
     std::size_t at = axis;
     if (!mode.axes.empty()) {
       const auto rank = static_cast<std::int64_t>(node.input(0)->shape().size());
       const auto found =
           std::find_if(mode.axes.begin(), mode.axes.end(), [&](std::int64_t a) { return (a < 0 ? a + rank : a) == static_cast<std::int64_t>(axis); });
+      if (found == mode.axes.end()) return Scale{Dim(1), Dim(1), 1};
       at = static_cast<std::size_t>(found - mode.axes.begin());
     }
     const auto fraction = as_fraction(scales->constant.as_double(static_cast<std::int64_t>(at)));
     if (!fraction) return std::nullopt;
-    return Scale{Dim(fraction->first), Dim(fraction->second), fraction->second == 1 ? std::optional(fraction->first) : std::nullopt};
+    return Scale{Dim(fraction->first), Dim(fraction->second), fraction->second == 1 ? std::optional(fraction->first) : std::nullopt, true};
   }
   if (mode.aspect != "stretch") return std::nullopt;
   Scale scale{out, in, std::nullopt};
@@ -60,7 +64,8 @@ Fraction coordinate(RegionBuilder& r, const std::string& mode, ExprId at, const 
   const ExprId p = r.dim(scale.p), q = r.dim(scale.q);
   if (mode == "asymmetric") return {mul(r, at, q), p};
   if (mode == "align_corners") {
-    // at * (in - 1) / (out - 1), and 0 for a single output.
+    // at * (in - 1) / (in * p / q - 1), and 0 for a single output.
+    if (scale.asked) return {mul(r, mul(r, at, sub(r, r.dim(in), r.integer(1))), q), r.binary(ExprOp::kMax, sub(r, mul(r, r.dim(in), p), q), r.integer(1))};
     return {mul(r, at, sub(r, r.dim(in), r.integer(1))), r.binary(ExprOp::kMax, sub(r, r.dim(out), r.integer(1)), r.integer(1))};
   }
   if (mode == "tf_half_pixel_for_nn") return {mul(r, add(r, mul(r, at, r.integer(2)), r.integer(1)), q), mul(r, r.integer(2), p)};
@@ -78,7 +83,7 @@ ExprId clamp(RegionBuilder& r, ExprId index, const Dim& in) {
 }
 
 ExprId nearest_index(RegionBuilder& r, const ResizeMode& mode, ExprId at, const Scale& scale, const Dim& in, const Dim& out) {
-  if (in == out) return at;
+  if (in == out && scale.one()) return at;
   // Whole factors repeat each element: the case that matters, in the form that an emitter sees through.
   const bool rounds = mode.nearest == "round_prefer_floor" || mode.nearest == "round_prefer_ceil";
   if (scale.whole && ((mode.coordinates == "asymmetric" && mode.nearest == "floor") ||
@@ -115,7 +120,7 @@ bool resize_lower(const Node& node, RegionBuilder& b) {
     const auto scale = scale_of(node, mode, axis);
     if (!scale) return decline("a scale is no small fraction");
     scales.push_back(*scale);
-    if (!(in[axis] == out[axis])) moving.push_back(axis);
+    if (!(in[axis] == out[axis]) || !scale->one()) moving.push_back(axis);
   }
   const DType out_type = x->dtype(), type = compute_dtype(out_type);
   if (mode.kind == ResizeMode::Kind::kNearest) {
