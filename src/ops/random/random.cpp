@@ -126,8 +126,8 @@ void bernoulli_reference(RefContext& ctx) {
   Tensor out(bernoulli_dtype(ctx, x.dtype()), x.dims());
   for (std::int64_t i = 0; i < x.size(); ++i) {
     const double p = x.as_double(i);
-    if (!(p >= 0 && p <= 1)) ctx.fail("element " + std::to_string(i) + " of the input is " + std::to_string(p) + ", which is no probability");
-    out.set_from_double(i, stream.bernoulli(p) ? 1 : 0);
+    // What is no probability counts as the nearest one, NaN as 0.
+    out.set_from_double(i, stream.bernoulli(p > 0 ? std::min(p, 1.0) : 0.0) ? 1 : 0);
   }
   ctx.set_output(0, std::move(out));
 }
