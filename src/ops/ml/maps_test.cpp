@@ -3,6 +3,8 @@
 // CastMap, DictVectorizer and ZipMap on maps; the types that they are inferred to have.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "ir/text.h"
 #include "ops/evaluate.h"
 #include "ops/infer.h"
