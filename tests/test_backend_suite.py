@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import onnx
-import onnx.backend.test
+import onnx.backend.test.runner
 import pytest
 
 import lathe.backend
@@ -19,11 +19,21 @@ BY_DISTRIBUTION = {f"test_bernoulli{kind}{expanded}_cpu" for kind in ("", "_doub
 CASES, PASSING_AT_LEAST = 2024, 1900
 
 
+class WithScalars(onnx.backend.test.runner.Runner):
+    """The suite's own comparison, which asks for the length of each item of a sequence, and scalars have none."""
+
+    @classmethod
+    def assert_similar_outputs(cls, ref_outputs, outputs, *args, **kwargs):
+        if isinstance(outputs, np.ndarray) and outputs.ndim == 0 and np.ndim(ref_outputs) == 0:
+            ref_outputs, outputs = np.reshape(ref_outputs, 1), outputs.reshape(1)
+        super().assert_similar_outputs(ref_outputs, outputs, *args, **kwargs)
+
+
 def cases():
     """{name: bound unittest}, built once; creating them reads the node cases."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runner = onnx.backend.test.BackendTest(lathe.backend, __name__)
+        runner = WithScalars(lathe.backend, __name__)
         found = {}
         for kind, suite in runner.test_cases.items():
             if "Real" in kind:

@@ -69,8 +69,22 @@ std::shared_ptr<ir::Model> every_kernel() {
   ir::Value* ids = m.input("ids", {n, length}, DType::kInt64);
   ir::Value* embedded = m.add("ReduceSum", {m.add("Gather", {m.weight({10, 8}, 1), ids}), m.ints({1})}, with({{"keepdims", 0}}));
   ir::Node* largest = m.add_all("TopK", {embedded, m.ints({3})}, 2);
+  // One tree of two leaves.
+  ir::Value* votes = m.add("ai.onnx.ml::TreeEnsembleRegressor", {embedded},
+                           with({{"n_targets", 1},
+                                 {"nodes_treeids", ints({0, 0, 0})},
+                                 {"nodes_nodeids", ints({0, 1, 2})},
+                                 {"nodes_featureids", ints({1, 0, 0})},
+                                 {"nodes_modes", std::vector<std::string>{"BRANCH_LEQ", "LEAF", "LEAF"}},
+                                 {"nodes_values", std::vector<float>{0.1F, 0, 0}},
+                                 {"nodes_truenodeids", ints({1, 0, 0})},
+                                 {"nodes_falsenodeids", ints({2, 0, 0})},
+                                 {"target_treeids", ints({0, 0})},
+                                 {"target_nodeids", ints({1, 2})},
+                                 {"target_ids", ints({0, 0})},
+                                 {"target_weights", std::vector<float>{1, -1}}}));
   ir::Value* counted = m.add("MatMul", {ids, m.add("Transpose", {ids}, with({{"perm", ints({1, 0})}}))});
-  return m.finish({scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted});
+  return m.finish({scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted, votes});
 }
 
 /// Modelled costs never choose Winograd; which convolution timing chooses it for depends on the machine. Here it is one that must have it.

@@ -43,11 +43,15 @@ class ModelMaker {
   ir::Value* add(const std::string& op, std::vector<ir::Value*> inputs, ir::Attrs attrs = {}) {
     return add_all(op, std::move(inputs), 1, std::move(attrs))->output();
   }
+  /// `op`: "Relu", or "domain::Op".
   ir::Node* add_all(const std::string& op, std::vector<ir::Value*> inputs, int outputs, ir::Attrs attrs = {}) {
     std::vector<std::string> names;
     for (int i = 0; i < outputs; ++i) names.push_back("t" + std::to_string(counter_++));
-    ir::Node* node = model_->graph->add_node("", op, std::move(inputs), names, std::move(attrs));
-    node->name = op + "_" + names[0];
+    const std::size_t colons = op.rfind("::");
+    const std::string domain = colons == std::string::npos ? "" : op.substr(0, colons), name = colons == std::string::npos ? op : op.substr(colons + 2);
+    if (!domain.empty()) model_->opset_imports[domain] = domain == "ai.onnx.ml" ? 5 : 1;
+    ir::Node* node = model_->graph->add_node(domain, name, std::move(inputs), names, std::move(attrs));
+    node->name = name + "_" + names[0];
     node->sources = {node->name};
     return node;
   }

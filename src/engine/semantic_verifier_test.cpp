@@ -222,7 +222,10 @@ std::vector<Case> dynamic_cases() {
   const auto add = [&](Check check, std::function<void(Program&)> damage) {
     list.push_back({check, [damage = std::move(damage)](EngineData& data) { damage(data.sections[0].program); }, kCheckCount, true});
   };
-  add(Check::kDynamicSlot, [](Program& p) { p.slots[1].order = {0}; });
+  add(Check::kDynamicSlot, [](Program& p) {
+    p.slots.push_back(test::slot("", {3}, Storage::kArena));
+    p.slots.back().order = {0};
+  });
   add(Check::kStaticType, [](Program& p) { p.subprograms[0].slots[0].type = p.slots[2].type; });
   add(Check::kDynamicStep, [](Program& p) { p.steps[1].kind = plan::StepKind::kView; });
   add(Check::kCallInputs, [](Program& p) { p.steps[0].inputs = {0}; });

@@ -113,6 +113,10 @@ bool resize_lower(const Node& node, RegionBuilder& b) {
   if (mode.coordinates == "tf_crop_and_resize" || mode.coordinates == "half_pixel_symmetric") return decline("this coordinate mode is left to the reference");
   if (mode.exclude_outside) return decline("exclude_outside is left to the reference");
   if (!node.output()->has_shape()) return decline("the output's shape is not known");
+  // The extents round a scale's fraction away, which moves the coordinates.
+  const Value* scales_input = node.input(2);
+  if (scales_input && !scales_input->is_constant() && !(scales_input->has_shape() && scales_input->shape().size() == 1 && scales_input->shape()[0] == Dim(0)))
+    return decline("only a run tells the scales");
   const Shape in = x->shape(), out = node.output()->shape();
   std::vector<Scale> scales;
   std::vector<std::size_t> moving;
