@@ -293,7 +293,7 @@ TEST_F(EngineFile, SaysWhatIsWrongWithAFile) {
   std::vector<std::byte> newer = good;
   newer[8] = std::byte{9};
   store(newer);
-  EXPECT_NE(message_of(read, Code::kUnsupported).find("format 9.1, this library reads up to 1.2"), std::string::npos);
+  EXPECT_NE(message_of(read, Code::kUnsupported).find("format 9.2, this library reads up to 1.2"), std::string::npos);
 }
 
 TEST_F(EngineFile, FindsDamagedWeightsOnDemand) {
