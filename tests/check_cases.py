@@ -275,9 +275,10 @@ def experimental(m):
     m.graph.input.append(helper.make_tensor_value_info("q", F, [1, 2, 3, 4]))
 
 
-@case("unsupported-operator", made_models.made_sequence)
-def not_built_yet(m):
-    pass
+@case("unsupported-operator")
+def not_built(m):
+    m.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    add(m, "BifurcationDetector", ["x"], ["z"], name="own", domain="com.microsoft")
 
 
 @case("input-count")

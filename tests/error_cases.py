@@ -77,11 +77,11 @@ CASES = [
     ("broken rules", "InvalidModel", "lathe build declared.onnx -o out.engine"),
     ("broken rules", "InvalidModel", "lathe build control.onnx -o out.engine"),
     # Valid, but not here
-    ("not supported", "Unsupported", "lathe build loop.onnx -o out.engine"),
+    ("not supported", "Unsupported", "lathe build foreign.onnx -o out.engine"),
     ("not supported", "Unsupported", "lathe build misspelt.onnx -o out.engine"),
-    ("not supported", "Unsupported", "lathe build strings.onnx -o out.engine"),
+    ("not supported", "Unsupported", "lathe build foreign_inside.onnx -o out.engine"),
     ("not supported", "Unsupported", "lathe run misspelt.onnx -i x.npy"),
-    ("not supported", "Unsupported", ">>> lathe.build('loop.onnx')"),
+    ("not supported", "Unsupported", ">>> lathe.build('foreign.onnx')"),
     # Engine files
     ("not an engine", "CorruptFile", "lathe run noise.engine -i x.npy"),
     ("not an engine", "CorruptFile", ">>> lathe.load(b'')"),
@@ -289,14 +289,20 @@ def model_files():
         "declared": unchecked([node("Relu", ["x"], ["y"], name="relu")], [("x", F, [2, 4])], [("y", F, [2, 5])]),
         "control": unchecked([node("Add", ["x", "no\x1b[2Jwhere\n"], ["y"], name="a\nb")], [x], [y]),
         "misspelt": unchecked([node("Relo", ["x"], ["y"], name="relu")], [x], [y]),
-        "strings": models.identity(TensorProto.STRING),
         "too_new": unchecked([node("Gelu", ["x"], ["y"], name="gelu")], [x], [y], opset=19),
         "overflow_input": unchecked([node("Relu", ["x"], ["y"], name="relu")], [("x", F, [1 << 40, 1 << 40])], [("y", F, [1 << 40, 1 << 40])]),
         "overflow_reshape": unchecked(
             [node("Reshape", ["x", "s"], ["y"], name="reshape")], [x], [("y", F, None)], [numpy_helper.from_array(np.array([1 << 40, 1 << 40, -1]), "s")]
         ),
     }
-    files["loop"] = made_models.made_loop()
+    # Of a domain that nobody here knows; the second time inside a branch.
+    files["foreign"] = models.relu_add()
+    files["foreign_inside"] = made_models.made_if()
+    for model, nodes in ((files["foreign"], files["foreign"].graph.node), (files["foreign_inside"], files["foreign_inside"].graph.node)):
+        model.opset_import.append(helper.make_opsetid("com.example", 1))
+        inner = [a.g for n in nodes for a in n.attribute if a.HasField("g")]
+        changed = (inner[0].node if inner else nodes)[0]
+        changed.op_type, changed.domain = "Thing", "com.example"
     for name, change in {
         "ir_99": lambda m: setattr(m, "ir_version", 99),
         "opset_99": lambda m: setattr(m.opset_import[0], "version", 99),

@@ -384,12 +384,6 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
       findings_.add("external-shape", scope.graph, &node, input, fmt::format("shapes depend on '{}', whose data are in another file", input));
       return std::nullopt;
     }
-    const ir::Type* type = input.empty() ? nullptr : scope.type(input);
-    // Our rules are of tensors.
-    if (op && type && type->kind != ir::TypeKind::kTensor && type->kind != ir::TypeKind::kUnknown) {
-      if (node.record.op == "Identity" && types.size() == 1) types[0] = *type;
-      return types;
-    }
   }
   ir::Graph graph;
   ir::Node* made = nullptr;
