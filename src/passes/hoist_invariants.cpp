@@ -29,7 +29,8 @@ bool cannot_fail(const Node& node) {
   const ops::OpDef* op = ops::find_op(node.domain, node.op);
   if (!op || !op->deterministic || !ir::nested_graphs(node).empty()) return false;
   if (!op->lower && !node.is("MatMul") && !node.is("Gemm") && !node.is("Conv")) return false;
-  for (const char* by_data : {"Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "OneHot", "Reshape", "Expand", "Slice", "Tile", "Pad", "Resize"})
+  for (const char* by_data :
+       {"Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "OneHot", "Reshape", "Expand", "Slice", "Tile", "Pad", "Resize"})
     if (node.is(by_data))
       for (std::size_t i = 1; i < node.inputs.size(); ++i)
         if (node.inputs[i] && !is_constant(node.inputs[i])) return false;
