@@ -24,6 +24,7 @@ class Case:
     expected: list | None = None
     differing: float = 0.0  # share of an integer tensor's elements that may differ, by one
     visible: dict = field(default_factory=dict)  # output -> index of what counts in it
+    engine: bool = True  # False: its extents depend on data, which engines do not have yet
 
     def compare(self, actual, want, name):
         assert actual.shape == want.shape, f"{name}: shape {actual.shape}, expected {want.shape}"
@@ -44,7 +45,23 @@ def seeded(name):
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
-def case(name, op, inputs, outputs=1, domain=MS, const=(), rtol=2e-5, atol=2e-6, expected=None, opsets=None, free=(), differing=0.0, visible=None, **attrs):
+def case(
+    name,
+    op,
+    inputs,
+    outputs=1,
+    domain=MS,
+    const=(),
+    rtol=2e-5,
+    atol=2e-6,
+    expected=None,
+    opsets=None,
+    free=(),
+    differing=0.0,
+    visible=None,
+    engine=True,
+    **attrs,
+):
     """`inputs`: arrays, None where left out; those whose number is in `const` are initializers. `outputs`: how many, or a string with a
     '-' for each that is left out. `free`: inputs whose first extent is a symbol."""
     names, feeds, graph_inputs, initializers = [], {}, [], []
@@ -69,7 +86,7 @@ def case(name, op, inputs, outputs=1, domain=MS, const=(), rtol=2e-5, atol=2e-6,
     graph_outputs = [helper.ValueInfoProto(name=n) if hasattr(helper, "ValueInfoProto") else onnx.ValueInfoProto(name=n) for n in out_names if n]
     graph = helper.make_graph([node], name, graph_inputs, graph_outputs, initializers)
     model = helper.make_model(graph, opset_imports=opsets or OPSETS, ir_version=10)
-    return Case(name, model, feeds, rtol, atol, expected, differing, visible or {})
+    return Case(name, model, feeds, rtol, atol, expected, differing, visible or {}, engine)
 
 
 def floats(rng, *shape, dtype=np.float32, scale=1.0):
@@ -464,7 +481,7 @@ def group_queries():
         given = [q, k, v, pk, pv, ends, np.array([total], np.int32)]
         return given + [cos, sin] if rotary else given
 
-    common = dict(num_heads=heads, kv_num_heads=kv_heads, const={7, 8}, **t)
+    common = dict(num_heads=heads, kv_num_heads=kv_heads, const={6, 7, 8}, **t)
     turned = dict(do_rotary=1, **common)
     yield case("gqa_prompt", "GroupQueryAttention", inputs(2, 5, 0, [5, 5], 5), 3, **common)
     yield case("gqa_prompt_rotary", "GroupQueryAttention", inputs(2, 5, 0, [5, 5], 5, True), 3, **turned)
@@ -491,6 +508,166 @@ def group_queries():
     yield case("gqa_no_past", "GroupQueryAttention", first, 3, **turned)
 
 
+def miscellaneous():
+    rng = seeded("miscellaneous")
+    x = floats(rng, 2, 3, 6, 5)
+    yield case("ms_trilu", "Trilu", [x], free={0})
+    yield case("ms_trilu_lower", "Trilu", [x, np.array(-1, np.int64)], upper=0, const={1})
+    yield case("ms_pad", "Pad", [x, np.array([0, 1, 2, 0, 0, 0, -1, 3], np.int64), np.array([0.5], np.float32)], const={1, 2}, free={0})
+    yield case("ms_pad_row", "Pad", [x, np.array([[0, 0, 2, 1, 0, 0, 1, 3]], np.int64)], mode="edge", const={1})
+    yield case("ms_pad_reflect", "Pad", [x, np.array([0, 0, 2, 1, 0, 0, 1, 3], np.int64)], mode="reflect", engine=False)
+    yield case("ms_expand_dims", "ExpandDims", [x, np.array(2, np.int32)], const={1}, free={0})
+    yield case("ms_expand_dims_back", "ExpandDims", [x, np.array(-1, np.int32)], const={1})
+    yield case("ms_gather_nd", "GatherND", [x, np.array([[0, 1], [1, 2]], np.int32)])
+    yield case("ms_gather_nd_64", "GatherND", [x, np.array([[[0, 1, 5]], [[1, 2, 0]]], np.int64)])
+    for dtype in (np.float32, np.int32, np.int64, np.int16):
+        kind = np.dtype(dtype).name
+        yield case(f"ms_range_{kind}", "Range", [np.array(2, dtype), np.array(17, dtype), np.array(3, dtype)], engine=False)
+        yield case(f"ms_range_vectors_{kind}", "Range", [np.array([2], dtype), np.array([9], dtype)], const={0, 1})
+    yield case("ms_unique", "Unique", [np.array([3, 1, 3, 2, 1, 1, 7], np.float32)], 3, engine=False)
+    grid = (rng.random((2, 4, 7, 2)) * 2.4 - 1.2).astype(np.float32)
+    t = dict(rtol=1e-4, atol=1e-5)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding in ("zeros", "border", "reflection"):
+            if (mode, padding) == ("bicubic", "border"):
+                continue  # the format's definition clamps positions, ONNX Runtime the pixels around them
+            yield case(f"ms_grid_sample_{mode}_{padding}", "GridSample", [x, grid], mode=mode, padding_mode=padding, **t)
+    yield case("ms_grid_sample_aligned", "GridSample", [x, grid], align_corners=1, **t)
+    a, b = floats(rng, 7, 12), floats(rng, 5, 12)
+    yield case("cdist", "CDist", [a, b], free={0}, **t)
+    yield case("cdist_euclidean", "CDist", [a, b], metric="euclidean", **t)
+    yield case("cdist_f64", "CDist", [a.astype(np.float64), b.astype(np.float64)], **t)
+    yield case("inverse", "Inverse", [floats(rng, 2, 3, 6, 6)], rtol=1e-2, atol=1e-4)
+    yield case("inverse_f64", "Inverse", [floats(rng, 5, 5, dtype=np.float64)])
+    rois = np.array([[0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], [0.9, 0.8, 0.2, 0.1], [-0.2, 0.1, 0.6, 1.3]], np.float32)
+    crop = [x, rois, np.array([0, 1, 1, 0], np.int32), np.array([4, 3], np.int32)]
+    yield case("crop_and_resize", "CropAndResize", crop, const={3}, **t)
+    yield case("crop_and_resize_outside", "CropAndResize", crop, extrapolation_value=-2.0, engine=False, **t)
+    yield case("crop_and_resize_nearest", "CropAndResize", crop, mode="nearest", const={3}, **t)
+    yield case("crop_and_resize_one", "CropAndResize", [*crop[:3], np.array([1, 1], np.int32)], engine=False, **t)
+
+
+# TensorRT: what its plugins' documentation says, in NumPy ---------------------------------------------------------------------------
+
+
+def overlap(a, b, more=0.0):
+    """Intersection over union; `more` is what a side counts beyond its length."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = a, b
+    w, h = min(ax2, bx2) - max(ax1, bx1), min(ay2, by2) - max(ay1, by1)
+    if w < 0 or h < 0:
+        return 0.0
+    common = (w + more) * (h + more)
+    total = (ax2 - ax1 + more) * (ay2 - ay1 + more) + (bx2 - bx1 + more) * (by2 - by1 + more) - common
+    return common / total if total > 0 else 0.0
+
+
+def efficient_nms(boxes, scores, rows, least, iou, background=-1, agnostic=False):
+    """`boxes`: corners, [images, boxes, classes, 4]."""
+    images = len(boxes)
+    out = np.zeros((images, 1), np.int32), np.zeros((images, rows, 4), np.float32), np.zeros((images, rows), np.float32), np.zeros((images, rows), np.int32)
+    for i in range(images):
+        pairs = [(-scores[i, b, c], b, c) for b in range(scores.shape[1]) for c in range(scores.shape[2]) if scores[i, b, c] >= least and c != background]
+        taken = []
+        for score, b, c in sorted(pairs):
+            box = boxes[i, b, c]
+            if all((not agnostic and c != d) or overlap(box, other) < iou for other, d in taken) and len(taken) < rows:
+                n = len(taken)
+                out[1][i, n], out[2][i, n], out[3][i, n] = box, -score, c
+                taken.append((box, c))
+        out[0][i] = len(taken)
+    return list(out)
+
+
+def batched_nms(boxes, scores, each, rows, least, iou, background=-1, clip=True, more=0.0):
+    images = len(boxes)
+    out = (
+        np.zeros((images, 1), np.int32),
+        np.zeros((images, rows, 4), np.float32),
+        np.zeros((images, rows), np.float32),
+        np.full((images, rows), -1, np.float32),
+    )
+    for i in range(images):
+        found = []
+        for c in range(scores.shape[2]):
+            best = sorted((-scores[i, b, c], b) for b in range(scores.shape[1]) if scores[i, b, c] > least)[:each] if c != background else []
+            taken = []
+            for score, b in best:
+                if all(overlap(boxes[i, b, c], other, more) <= iou for other in taken):
+                    taken.append(boxes[i, b, c])
+                    found.append((score, c, b))
+        found = sorted(found)[:rows]
+        for n, (score, c, b) in enumerate(found):
+            out[1][i, n], out[2][i, n], out[3][i, n] = np.clip(boxes[i, b, c], 0, 1) if clip else boxes[i, b, c], -score, c
+        out[0][i] = len(found)
+    return list(out)
+
+
+def ssd_anchors(low, high, ratios, grids, variance):
+    """One array for each (height, width) of `grids`."""
+    n, results = len(grids), []
+    scales = [low + (high - low) * i / (n - 1) for i in range(n)] + [1.0]
+    for i, (height, width) in enumerate(grids):
+        shapes = list(zip([0.1, scales[0], scales[0]], ratios)) if i == 0 else [(scales[i], r) for r in ratios] + [((scales[i] * scales[i + 1]) ** 0.5, 1.0)]
+        rows = []
+        for y in range(height):
+            for x in range(width):
+                for s, r in shapes:
+                    cx, cy, w, h = (x + 0.5) / width, (y + 0.5) / height, s * r**0.5 / 2, s / r**0.5 / 2
+                    rows += [cx - w, cy - h, cx + w, cy + h]
+        results.append(np.array([rows, variance * (len(rows) // 4)], np.float32)[..., None])
+    return results
+
+
+def plugins():
+    rng = seeded("plugins")
+    images, count, classes = 2, 60, 3
+    corner = rng.random((images, count, 1, 2)) * 0.7
+    boxes = np.concatenate([corner, corner + rng.random((images, count, 1, 2)) * 0.5 + 0.05], -1).astype(np.float32)
+    scores = rng.random((images, count, classes)).astype(np.float32)
+    each = np.broadcast_to(boxes, (images, count, classes, 4))
+
+    def plugin(name, op, inputs, outputs, domain="TRT", **attrs):
+        opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+        return case(name, op, inputs, outputs, domain=domain, opsets=opsets, plugin_version="1", **attrs)
+
+    common = dict(score_threshold=0.3, iou_threshold=0.45, max_output_boxes=20)
+    for name, domain in (("trt", "TRT"), ("plain", ""), ("plugins", "trt.plugins")):
+        want = efficient_nms(each, scores, 20, 0.3, 0.45)
+        flags = dict(background_class=-1, score_activation=0, box_coding=0)
+        yield plugin(f"efficient_nms_{name}", "EfficientNMS_TRT", [boxes[:, :, 0], scores], 4, domain, expected=want, free={0, 1}, **flags, **common)
+    want = efficient_nms(each, scores, 20, 0.3, 0.45, agnostic=True)
+    yield plugin("efficient_nms_agnostic", "EfficientNMS_TRT", [boxes, scores], 4, class_agnostic=1, expected=want, **common)
+    own = (each + rng.random((1, 1, classes, 1)) * 0.1).astype(np.float32)
+    want = efficient_nms(own, scores, 20, 0.3, 0.45, background=1)
+    yield plugin("efficient_nms_each_class", "EfficientNMS_TRT", [own, scores], 4, background_class=1, expected=want, **common)
+    centred = np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)[:, :, 0]
+    logits = np.log(scores / (1 - scores))
+    want = efficient_nms(each, scores, 200, 0.6, 0.45)
+    many = dict(score_threshold=0.6, iou_threshold=0.45, max_output_boxes=200, rtol=1e-4, atol=1e-5)
+    yield plugin("efficient_nms_centres", "EfficientNMS_TRT", [centred, logits], 4, box_coding=1, score_activation=1, expected=want, **many)
+    anchors = np.concatenate([rng.random((1, count, 2)), rng.random((1, count, 2)) + 0.2], -1).astype(np.float32)
+    raw = np.concatenate([(centred[..., :2] - anchors[..., :2]) / anchors[..., 2:], np.log(centred[..., 2:] / anchors[..., 2:])], -1)
+    yield plugin("efficient_nms_anchors", "EfficientNMS_TRT", [raw, scores, anchors], 4, box_coding=1, expected=want, **many)
+    none = efficient_nms(each, scores, 5, 2.0, 0.5)
+    yield plugin("efficient_nms_none", "EfficientNMS_TRT", [boxes, scores], 4, score_threshold=2.0, iou_threshold=0.5, max_output_boxes=5, expected=none)
+
+    numbers = dict(numClasses=classes, topK=25, keepTopK=15, scoreThreshold=0.3, iouThreshold=0.45, backgroundLabelId=-1, isNormalized=1)
+    wide = (boxes * 1.3 - 0.1).astype(np.float32)
+    want = batched_nms(np.broadcast_to(wide, each.shape), scores, 25, 15, 0.3, 0.45)
+    for op in ("BatchedNMS_TRT", "BatchedNMSDynamic_TRT"):
+        yield plugin(op.lower(), op, [wide, scores], 4, shareLocation=1, expected=want, free={0, 1}, **numbers)
+    want = batched_nms(own * 100, scores, 25, 15, 0.3, 0.45, background=0, clip=False, more=1.0)
+    pixels = {**numbers, "isNormalized": 0, "backgroundLabelId": 0}
+    yield plugin("batched_nms_pixels", "BatchedNMSDynamic_TRT", [own * 100, scores], 4, "", shareLocation=0, clipBoxes=0, expected=want, **pixels)
+
+    ratios, variance = [1.0, 2.0, 0.5, 3.0, 0.33], [0.1, 0.1, 0.2, 0.2]
+    common = dict(minSize=0.2, maxSize=0.95, aspectRatios=ratios, variance=variance, rtol=1e-5, atol=1e-6)
+    want = ssd_anchors(0.2, 0.95, ratios, [(5, 5), (3, 3), (1, 1)], variance)
+    yield plugin("grid_anchor", "GridAnchor_TRT", [], 3, numLayers=3, featureMapShapes=[5, 3, 1], expected=want, **common)
+    want = ssd_anchors(0.2, 0.95, ratios, [(5, 4), (3, 2)], variance)
+    yield plugin("grid_anchor_rect", "GridAnchorRect_TRT", [], 2, "", featureMapShapes=[5, 4, 3, 2], expected=want, **common)
+
+
 def all_cases():
-    for group in (activations, products, nbits, norms, quantised, attentions, group_queries):
+    for group in (activations, products, nbits, norms, quantised, attentions, group_queries, miscellaneous, plugins):
         yield from group()

@@ -11,8 +11,16 @@ from ops_tool import ops_tool
 # How many of the format's ops were defined when this line was last raised: an op that vanishes is a failure.
 DEFINED_AT_LEAST = 100
 
-# What ONNX Runtime writes into the format's domain though the format does not have it.
-FOREIGN = {"SimplifiedLayerNormalization"}
+# What ONNX Runtime and files for TensorRT have in the format's domain though the format does not have it.
+FOREIGN = {
+    "SimplifiedLayerNormalization",
+    "EfficientNMS_TRT",
+    "BatchedNMS_TRT",
+    "BatchedNMSDynamic_TRT",
+    "ROIAlign_TRT",
+    "GridAnchor_TRT",
+    "GridAnchorRect_TRT",
+}
 
 OPTION = {
     defs.OpSchema.FormalParameterOption.Single: "single",

@@ -150,6 +150,7 @@ std::shared_ptr<ir::Model> model_of(std::shared_ptr<Graph> graph, std::int64_t i
   model->opset_imports[""] = ops::kCanonicalOpset;
   model->opset_imports["com.microsoft"] = 1;
   model->opset_imports["test"] = 1;
+  model->opset_imports["com.microsoft"] = 1;
   model->graph = std::move(graph);
   return model;
 }

@@ -139,11 +139,20 @@ DType ratio_dtype(const Attrs& attrs, DType x, DType scale) {
   return is_float(x) ? x : DType::kFloat32;
 }
 
+/// The type of the result; where a graph is run as read, its value may not know.
+DType result_dtype(const RefContext& ctx, std::size_t deciding, DType otherwise) {
+  if (const DType inferred = ctx.node().output()->dtype(); inferred != DType::kUndefined) return inferred;
+  const std::int64_t given = ctx.attrs().get_int("output_dtype", 0);
+  if (given < 0 || given >= kDTypeCount) ctx.fail("attribute 'output_dtype' is " + std::to_string(given) + ", which is no element type");
+  if (given != 0) return static_cast<DType>(given);
+  return ctx.has_input(deciding) ? ctx.input(deciding).dtype() : otherwise;
+}
+
 void quantize_reference(RefContext& ctx) {
   const Tensor &x = ctx.input(0), &scale = ctx.input(1);
   const ScalePosition position = ref_position(ctx);
   const DType compute = ratio_dtype(ctx.attrs(), x.dtype(), scale.dtype());
-  const DType out = ctx.node().output()->dtype();
+  const DType out = result_dtype(ctx, 2, DType::kUint8);
   const auto xs = to_doubles(x), scales = to_doubles(scale);
   const auto zeros = ctx.has_input(2) ? to_doubles(ctx.input(2)) : std::vector<double>(scales.size(), 0.0);
   std::vector<double> result(xs.size());
@@ -167,7 +176,7 @@ void dequantize_reference(RefContext& ctx) {
     const auto at = static_cast<std::size_t>(position.of(static_cast<std::int64_t>(i)));
     result[i] = round_as(DType::kFloat32, (xs[i] - zeros[at]) * scales[at]);
   }
-  ctx.set_output(0, from_doubles(ctx.node().output()->dtype(), x.dims(), result));
+  ctx.set_output(0, from_doubles(result_dtype(ctx, 1, DType::kFloat32), x.dims(), result));
 }
 
 /// Reads input `which` (scale or zero point) for an element of x.
