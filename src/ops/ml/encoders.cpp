@@ -160,6 +160,34 @@ void encoder_reference(RefContext& ctx) {
                         e.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &e.fallback));
 }
 
+/// Whole keys that lie close together are a table to gather from, with the default at its ends and in its gaps.
+bool encoder_expand(ExpandContext& ctx) {
+  constexpr std::int64_t kMostEntries = 1 << 16;
+  const Encoding e = encoding_of(ctx.attrs());
+  Value* x = ctx.node.input(0);
+  if (!is_integer(e.keys.dtype()) || x->dtype() != e.keys.dtype() || e.values.dtype() == DType::kString || e.keys.size() == 0) return false;
+  const auto keys = to_int64s(e.keys);
+  const auto [least, most] = std::minmax_element(keys.begin(), keys.end());
+  std::int64_t extent = 0;
+  if (__builtin_sub_overflow(*most, *least, &extent) || extent >= kMostEntries) return false;
+  constexpr std::int64_t kFar = std::int64_t{1} << 62;
+  if (*least < -kFar || *most > kFar) return false;
+  const std::int64_t first = *least - 1, last = *most + 1;
+  std::vector<std::int64_t> place(static_cast<std::size_t>(extent + 3), -1);
+  for (std::size_t i = 0; i < keys.size(); ++i) place[static_cast<std::size_t>(keys[i] - first)] = static_cast<std::int64_t>(i);
+  const Tensor table = remap(
+      e.values, {extent + 3}, [&](std::int64_t i) { return place[static_cast<std::size_t>(i)]; }, &e.fallback);
+  if (x->dtype() != DType::kInt64) {
+    Attrs to;
+    to.set("to", static_cast<std::int64_t>(DType::kInt64));
+    x = ctx.add("Cast", {x}, std::move(to));
+  }
+  Value* inside = ctx.add("Clip", {x, ctx.constant("first", Tensor::scalar(first)), ctx.constant("last", Tensor::scalar(last))});
+  Value* index = ctx.add("Sub", {inside, ctx.constant("first", Tensor::scalar(first))});
+  ctx.replace(0, ctx.add("Gather", {ctx.constant("table", table), index}));
+  return true;
+}
+
 // CategoryMapper --------------------------------------------------------------------------------------------------
 
 Encoding categories_of(const Attrs& attrs, bool from_text) {
@@ -230,6 +258,37 @@ void hot_reference(RefContext& ctx) {
   ctx.set_output(0, std::move(out));
 }
 
+bool hot_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  if (ctx.attrs().get_int("zeros", 1) == 0) return false;
+  Tensor categories = hot_categories(ctx.attrs(), x->dtype());
+  if (x->dtype() == DType::kString) {
+    Attrs encoder;
+    std::vector<std::int64_t> positions(static_cast<std::size_t>(categories.size()));
+    std::iota(positions.begin(), positions.end(), std::int64_t{0});
+    encoder.set("keys_strings", ctx.attrs().get_strings("cats_strings"));
+    encoder.set("values_int64s", positions);
+    x = ctx.add("LabelEncoder", {x}, std::move(encoder), {}, kMlDomain);
+    categories = Tensor::vector(positions);
+  } else {
+    std::unordered_set<std::int64_t> seen;
+    for (const auto c : to_int64s(categories))
+      if (!seen.insert(c).second) return false;
+    if (x->dtype() != DType::kInt64) {
+      if (is_float(x->dtype())) return false;  // a Cast of what is no int64 may be anything
+      Attrs to;
+      to.set("to", static_cast<std::int64_t>(DType::kInt64));
+      x = ctx.add("Cast", {x}, std::move(to));
+    }
+  }
+  const std::int64_t last[] = {-1};
+  Attrs to;
+  to.set("to", static_cast<std::int64_t>(DType::kFloat32));
+  Value* hit = ctx.add("Equal", {ctx.add("Unsqueeze", {x, ctx.constant("axes", Tensor::vector(last))}), ctx.constant("categories", categories)});
+  ctx.replace(0, ctx.add("Cast", {hit}, std::move(to)));
+  return true;
+}
+
 }  // namespace
 
 OpDef label_encoder() {
@@ -248,6 +307,7 @@ OpDef label_encoder() {
           .upgrade = encoder_upgrade,
           .infer = encoder_infer,
           .reference = encoder_reference,
+          .expand = encoder_expand,
           .doc = "each element looked up in a list of keys, and replaced by its value"};
 }
 
@@ -267,6 +327,7 @@ OpDef one_hot_encoder() {
           .versions = {{1, "X:T -> Y:float", "cats_int64s:ints? cats_strings:strings? zeros:int=1", "T: string int64 int32 float double"}},
           .infer = hot_infer,
           .reference = hot_reference,
+          .expand = hot_expand,
           .doc = "a new last axis with 1 at the element's category"};
 }
 

@@ -61,6 +61,18 @@ void extractor_reference(RefContext& ctx) {
   ctx.set_output(0, remap(x, dims, [&](std::int64_t i) { return i / count * width + indices[static_cast<std::size_t>(i % count)]; }));
 }
 
+bool extractor_expand(ExpandContext& ctx) {
+  Value *x = ctx.node.input(0), *y = ctx.node.input(1);
+  if (!x->has_shape() || x->shape().empty()) return false;
+  const std::int64_t all[] = {-1}, first[] = {0};
+  if (x->shape().size() == 1) x = ctx.add("Unsqueeze", {x, ctx.constant("axes", Tensor::vector(first))});
+  Value* indices = ctx.add("Reshape", {y, ctx.constant("all", Tensor::vector(all))});
+  Attrs last;
+  last.set("axis", -1);
+  ctx.replace(0, ctx.add("Gather", {x, indices}, std::move(last)));
+  return true;
+}
+
 // Binarizer -------------------------------------------------------------------------------------------------------
 
 void binarizer_infer(InferContext& ctx) { ctx.set_type(0, ctx.node().input(0)->type); }
@@ -71,6 +83,17 @@ void binarizer_reference(RefContext& ctx) {
   auto values = to_doubles(x);
   for (double& v : values) v = v > threshold ? 1 : 0;
   ctx.set_output(0, from_doubles(x.dtype(), x.dims(), values));
+}
+
+bool binarizer_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  if (!is_float(x->dtype())) return false;
+  Tensor threshold(x->dtype(), {});
+  threshold.set_from_double(0, ctx.attrs().get_float("threshold", 0));
+  Attrs to;
+  to.set("to", static_cast<std::int64_t>(x->dtype()));
+  ctx.replace(0, ctx.add("Cast", {ctx.add("Greater", {x, ctx.constant("threshold", std::move(threshold))})}, std::move(to)));
+  return true;
 }
 
 // FeatureVectorizer -----------------------------------------------------------------------------------------------
@@ -172,6 +195,19 @@ void imputer_reference(RefContext& ctx) {
   ctx.set_output(0, std::move(out));
 }
 
+bool imputer_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  if (x->dtype() != DType::kFloat32) return false;
+  const auto fill = ctx.attrs().get_floats("imputed_value_floats");
+  const float hole = ctx.attrs().get_float("replaced_value_float", 0);
+  const auto floats = [&](std::string_view hint, std::span<const float> v) {
+    return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v));
+  };
+  Value* empty = std::isnan(hole) ? ctx.add("IsNaN", {x}) : ctx.add("Equal", {x, floats("replaced", std::span(&hole, 1))});
+  ctx.replace(0, ctx.add("Where", {empty, floats("imputed", fill), x}));
+  return true;
+}
+
 // Normalizer ------------------------------------------------------------------------------------------------------
 
 enum class NormKind { kMax, kL1, kL2 };
@@ -198,12 +234,29 @@ void normalizer_reference(RefContext& ctx) {
   for (std::int64_t row = 0; row < rows.count; ++row) {
     const auto first = values.begin() + row * rows.width, last = first + rows.width;
     double norm = kind == NormKind::kMax ? -INFINITY : 0;
-    for (auto v = first; v != last; ++v) norm = kind == NormKind::kMax ? std::fmax(norm, *v) : norm + (kind == NormKind::kL1 ? std::abs(*v) : *v * *v);
+    for (auto v = first; v != last; ++v) {
+      if (kind != NormKind::kMax) norm += kind == NormKind::kL1 ? std::abs(*v) : *v * *v;
+      else if (*v > norm || std::isnan(*v)) norm = *v;
+    }
     if (kind == NormKind::kL2) norm = std::sqrt(norm);
     if (norm == 0) continue;
     for (auto v = first; v != last; ++v) *v /= norm;
   }
   ctx.set_output(0, from_doubles(DType::kFloat32, x.dims(), values));
+}
+
+bool normalizer_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  if (x->dtype() != DType::kFloat32 || !x->has_shape() || x->shape().empty()) return false;
+  const NormKind kind = norm_of(ctx.attrs());
+  const std::int64_t last[] = {-1};
+  Value* axes = ctx.constant("axes", Tensor::vector(last));
+  Value* norm = ctx.add(kind == NormKind::kMax ? "ReduceMax" : kind == NormKind::kL1 ? "ReduceL1" : "ReduceL2", {x, axes});
+  const float zero = 0, one = 1;
+  const auto scalar = [&](std::string_view hint, const float& v) { return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {}, std::span(&v, 1))); };
+  Value* divisor = ctx.add("Where", {ctx.add("Equal", {norm, scalar("zero", zero)}), scalar("one", one), norm});
+  ctx.replace(0, ctx.add("Div", {x, divisor}));
+  return true;
 }
 
 // Scaler ----------------------------------------------------------------------------------------------------------
@@ -241,6 +294,17 @@ void scaler_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(DType::kFloat32, x.dims(), values));
 }
 
+bool scaler_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  if (x->dtype() != DType::kFloat32) return false;
+  const Scaling s = scaling_of(ctx.attrs(), std::nullopt);
+  const auto floats = [&](std::string_view hint, std::span<const float> v) {
+    return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v));
+  };
+  ctx.replace(0, ctx.add("Mul", {ctx.add("Sub", {x, floats("offset", s.offset)}), floats("scale", s.scale)}));
+  return true;
+}
+
 }  // namespace
 
 OpDef array_feature_extractor() {
@@ -249,6 +313,7 @@ OpDef array_feature_extractor() {
           .versions = {{1, "X:T Y:int64 -> Z:T", "", "T: float double int64 int32 string"}},
           .infer = extractor_infer,
           .reference = extractor_reference,
+          .expand = extractor_expand,
           .doc = "elements of the last axis, by their indices"};
 }
 
@@ -258,6 +323,7 @@ OpDef binarizer() {
           .versions = {{1, "X:T -> Y:T", "threshold:float=0", kFeatureTypes}},
           .infer = binarizer_infer,
           .reference = binarizer_reference,
+          .expand = binarizer_expand,
           .doc = "1 above a threshold, else 0"};
 }
 
@@ -277,6 +343,7 @@ OpDef imputer() {
                         kFeatureTypes}},
           .infer = imputer_infer,
           .reference = imputer_reference,
+          .expand = imputer_expand,
           .doc = "one value replaced by another, for each feature"};
 }
 
@@ -287,6 +354,7 @@ OpDef normalizer() {
           .infer = normalizer_infer,
           .reference = normalizer_reference,
           .tolerance = kScoreTolerance,
+          .expand = normalizer_expand,
           .doc = "each row divided by its largest element, sum or length"};
 }
 
@@ -297,6 +365,7 @@ OpDef scaler() {
           .infer = scaler_infer,
           .reference = scaler_reference,
           .tolerance = kScoreTolerance,
+          .expand = scaler_expand,
           .doc = "(X - offset) * scale, for each feature"};
 }
 

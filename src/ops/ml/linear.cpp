@@ -129,6 +129,64 @@ void classifier_reference(RefContext& ctx) {
   ctx.set_output(1, from_doubles(DType::kFloat32, {rows, static_cast<std::int64_t>(classes)}, scores));
 }
 
+/// X as [N, C] float32 times the coefficients: a Gemm.
+Value* expand_products(ExpandContext& ctx, const Linear& linear) {
+  Value* x = ctx.node.input(0);
+  if (!x->has_shape() || x->shape().empty() || x->shape().size() > 2) return nullptr;
+  if (x->dtype() != DType::kFloat32) {
+    Attrs to;
+    to.set("to", static_cast<std::int64_t>(DType::kFloat32));
+    x = ctx.add("Cast", {x}, std::move(to));
+  }
+  const auto features = static_cast<std::int64_t>(linear.features());
+  if (ctx.node.input(0)->shape().size() == 1) {
+    const std::int64_t one_row[] = {1, features};
+    x = ctx.add("Reshape", {x, ctx.constant("one_row", Tensor::vector(one_row))});
+  }
+  Attrs attrs;
+  attrs.set("transB", 1);
+  std::vector<Value*> inputs{x, ctx.constant("coefficients", Tensor::from<float>(DType::kFloat32, {linear.targets, features}, linear.coefficients))};
+  if (!linear.intercepts.empty()) inputs.push_back(ctx.constant("intercepts", Tensor::from<float>(DType::kFloat32, {linear.targets}, linear.intercepts)));
+  return ctx.add("Gemm", std::move(inputs), std::move(attrs), "scores");
+}
+
+/// The transforms that have operators of their own; nullptr for the others.
+Value* expand_transform(ExpandContext& ctx, PostTransform transform, Value* scores) {
+  switch (transform) {
+    case PostTransform::kNone: return scores;
+    case PostTransform::kLogistic: return ctx.add("Sigmoid", {scores});
+    case PostTransform::kSoftmax: return ctx.add("Softmax", {scores});
+    default: return nullptr;
+  }
+}
+
+bool expands(PostTransform t) { return t == PostTransform::kNone || t == PostTransform::kLogistic || t == PostTransform::kSoftmax; }
+
+bool regressor_expand(ExpandContext& ctx) {
+  const Linear linear = regressor_of(ctx.attrs());
+  const PostTransform transform = linear.targets == 1 && linear.transform != PostTransform::kProbit ? PostTransform::kNone : linear.transform;
+  if (!expands(transform)) return false;
+  Value* scores = expand_products(ctx, linear);
+  if (!scores) return false;
+  ctx.replace(0, expand_transform(ctx, transform, scores));
+  return true;
+}
+
+bool classifier_expand(ExpandContext& ctx) {
+  const LinearModel model = classifier_of(ctx.attrs());
+  if (model.labels.is_text()) return expand_text_labels(ctx, "classlabels_ints", "classlabels_strings");
+  if (model.linear.targets == 1 || !expands(model.linear.transform)) return false;
+  Value* scores = expand_products(ctx, model.linear);
+  if (!scores) return false;
+  Attrs best;
+  best.set("axis", 1);
+  best.set("keepdims", 0);
+  Value* labels = ctx.constant("labels", Tensor::vector(model.labels.numbers));
+  ctx.replace(0, ctx.add("Gather", {labels, ctx.add("ArgMax", {scores}, std::move(best))}));
+  ctx.replace(1, expand_transform(ctx, model.linear.transform, scores));
+  return true;
+}
+
 }  // namespace
 
 OpDef linear_regressor() {
@@ -138,6 +196,7 @@ OpDef linear_regressor() {
           .infer = regressor_infer,
           .reference = regressor_reference,
           .tolerance = {.contraction = true},
+          .expand = regressor_expand,
           .doc = "linear models, one a target"};
 }
 
@@ -151,6 +210,7 @@ OpDef linear_classifier() {
           .infer = classifier_infer,
           .reference = classifier_reference,
           .tolerance = {.contraction = true},
+          .expand = classifier_expand,
           .doc = "linear models, one a class: the best class and the scores"};
 }
 

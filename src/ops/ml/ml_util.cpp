@@ -61,4 +61,21 @@ Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chose
   return from_int64s(DType::kInt64, dims, numbers);
 }
 
+bool expand_text_labels(ExpandContext& ctx, std::string_view numbers, std::string_view texts) {
+  const auto labels = ctx.attrs().get_strings(texts);
+  if (labels.size() < 2) return false;  // the label of a single class is told by its score
+  std::vector<std::int64_t> indices(labels.size());
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  Attrs attrs = ctx.attrs();
+  attrs.erase(texts);
+  attrs.set(std::string(numbers), indices);
+  Node* classifier = ctx.add_node(ctx.node.op, ctx.node.inputs, ctx.node.outputs.size(), std::move(attrs), kMlDomain);
+  Attrs encoder;
+  encoder.set("keys_int64s", indices);
+  encoder.set("values_strings", labels);
+  if (ctx.node.output(0)) ctx.replace(0, ctx.add("LabelEncoder", {classifier->output(0)}, std::move(encoder), "label", kMlDomain));
+  ctx.replace(1, classifier->output(1));
+  return true;
+}
+
 }  // namespace lathe::ops

@@ -49,4 +49,7 @@ Labels class_labels(const Attrs& attrs, std::string_view numbers, std::string_vi
 Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chosen);
 inline constexpr std::int64_t kNegative = -1, kPositive = -2;
 
+/// expand: a classifier with texts for labels becomes one with their indices and a LabelEncoder, so that kernels meet numbers only.
+bool expand_text_labels(ExpandContext& ctx, std::string_view numbers, std::string_view texts);
+
 }  // namespace lathe::ops

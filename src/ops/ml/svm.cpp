@@ -273,6 +273,8 @@ void classifier_reference(RefContext& ctx) {
   ctx.set_output(1, from_doubles(DType::kFloat32, {rows.count, static_cast<std::int64_t>(width)}, out));
 }
 
+bool classifier_expand(ExpandContext& ctx) { return expand_text_labels(ctx, "classlabels_ints", "classlabels_strings"); }
+
 }  // namespace
 
 OpDef svm_regressor() {
@@ -298,6 +300,7 @@ OpDef svm_classifier() {
           .infer = classifier_infer,
           .reference = classifier_reference,
           .tolerance = kScoreTolerance,
+          .expand = classifier_expand,
           .doc = "support vector classification: the class that most pairs vote for, and decisions or probabilities"};
 }
 

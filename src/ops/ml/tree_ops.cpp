@@ -116,6 +116,8 @@ void classifier_reference(RefContext& ctx) {
   else classify<float>(ctx, trees);
 }
 
+bool classifier_expand(ExpandContext& ctx) { return expand_text_labels(ctx, "classlabels_int64s", "classlabels_strings"); }
+
 void regressor_infer(InferContext& ctx) {
   const Trees trees = trees_of_regressor(ctx.attrs());
   ctx.set(0, DType::kFloat32, {checked_rows(ctx, trees).count, Dim(trees.targets)});
@@ -182,6 +184,7 @@ OpDef tree_ensemble_classifier() {
           .infer = classifier_infer,
           .reference = classifier_reference,
           .tolerance = kScoreTolerance,
+          .expand = classifier_expand,
           .doc = "decision trees that vote for classes: the best class and the scores"};
 }
 
