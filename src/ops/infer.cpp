@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "ops/evaluate.h"
@@ -60,6 +61,7 @@ struct Merge {
   const Run& run;
   std::int64_t first_own;  // fresh symbols from this number on were made by the rule at work: they say nothing yet
   bool nested;             // in a nested graph a declared extent may be that of one run of many
+  bool loops;              // what a loop's trips are known to change is not what a file declares, be it of the trip that the exporter saw
 
   bool only_input_symbols(const Dim& dim) const {
     std::set<std::string> symbols;
@@ -80,7 +82,8 @@ struct Merge {
       return found;
     }
     if (found.is_constant() || !has_fresh(found)) return found;
-    if (nested && has_fresh(declared)) return found;  // of an earlier inference
+    if (has_fresh(declared)) return !nested && is_own(found) ? declared : found;  // of an earlier inference
+    if (loops) return found;
     if (is_own(found)) return declared;
     // The rule knows the extent as that of other tensors. A name that no input binds knows less.
     if (nested || !(declared.is_constant() || only_input_symbols(declared))) return found;
@@ -216,7 +219,7 @@ class Context final : public InferContext {
 
  private:
   static constexpr std::int64_t newest_version_ = 28;
-  Merge merge_into(const Value& value) const { return {node_, value, run_, first_own_, value.graph && value.graph->parent() != nullptr}; }
+  Merge merge_into(const Value& value) const { return {node_, value, run_, first_own_, value.graph && value.graph->parent() != nullptr, node_.is("Loop")}; }
   Run& run_;
   Node& node_;
   bool declared_counts_;

@@ -3,8 +3,11 @@
 // Control flow that is decided already.
 //
 //   If(true)  {then_branch=G, else_branch=H}   ->  the nodes of G in place, its outputs for the If's
+//   Loop(2, _, v) {body=B}                     ->  the nodes of B twice, the second reading what the first gives; stacked outputs by Concat
 //
-// The condition must be a constant, or a value whose propagated content is a number. Values keep the names that they had in the branch.
+// The condition, and a loop's count, must be a constant, or a value whose propagated content is a number. A loop is written out up to
+// kMostTrips and kMostNodes, and only where its body never ends it early. Values keep the names that they had in a graph that is there
+// once.
 
 #include "passes/pass.h"
 #include "passes/rewrite.h"
@@ -12,17 +15,23 @@
 namespace lathe::passes {
 namespace {
 
+constexpr std::int64_t kMostTrips = 8;
+constexpr std::int64_t kMostNodes = 200;
+
 using ir::Graph;
 using ir::Node;
 using ir::Value;
 
-std::optional<bool> decided(const Value* condition) {
-  if (!condition) return std::nullopt;
-  if (is_constant(condition) && condition->constant.size() == 1) return condition->constant.as_int64(0) != 0;
-  if (condition->content && condition->content->size() == 1) {
-    if (const auto number = (*condition->content)[0].constant()) return *number != 0;
-  }
+std::optional<std::int64_t> known_number(const Value* value) {
+  if (!value) return std::nullopt;
+  if (is_constant(value) && value->constant.size() == 1) return value->constant.as_int64(0);
+  if (value->content && value->content->size() == 1) return (*value->content)[0].constant();
   return std::nullopt;
+}
+
+std::optional<bool> decided(const Value* condition) {
+  const auto number = known_number(condition);
+  return number ? std::optional(*number != 0) : std::nullopt;
 }
 
 struct Spliced {
@@ -30,11 +39,31 @@ struct Spliced {
   std::vector<std::pair<Value*, std::string>> names;  // what the branch called its values
 };
 
-// Moves a copy of what `branch` holds in front of `before`.
-Spliced splice(Graph& graph, const Graph& branch, Node* before, const Node& owner) {
+// What inference found in a loop's body holds for any trip of it; in one that is written out, other things do.
+void forget_trips(Graph& body) {
+  const auto forget = [](Value* value) {
+    if (!value || value->is_constant()) return;
+    value->content.reset();
+    if (!value->type.shape) return;
+    for (const ir::Dim& dim : *value->type.shape) {
+      if (!depends_on_data(dim)) continue;
+      value->type.shape.reset();
+      return;
+    }
+  };
+  for (Value* value : body.values()) forget(value);
+  for (const Node* node : body.nodes()) {
+    for (Graph* nested : ir::nested_graphs(*node)) forget_trips(*nested);
+  }
+}
+
+// Moves a copy of what `branch` holds in front of `before`; `actuals` stand for its inputs.
+Spliced splice(Graph& graph, const Graph& branch, Node* before, const Node& owner, const std::vector<Value*>& actuals = {}) {
   Spliced spliced;
   const ir::GraphPtr body = branch.clone(&graph);
   std::unordered_map<const Value*, Value*> map;
+  if (owner.is("Loop")) forget_trips(*body);
+  for (std::size_t i = 0; i < actuals.size(); ++i) map.emplace(body->inputs()[i], actuals[i]);
   const auto moved = [&](Value* value) {
     const auto found = map.find(value);
     return found == map.end() ? value : found->second;
@@ -89,31 +118,116 @@ Spliced splice(Graph& graph, const Graph& branch, Node* before, const Node& owne
   return spliced;
 }
 
+// `results` take the place of the node's outputs; nullptr: nobody reads that one.
+void take_over(Graph& graph, Node& node, const std::vector<Value*>& results) {
+  for (std::size_t i = 0; i < results.size() && i < node.outputs.size(); ++i) {
+    Value* output = node.outputs[i];
+    if (!output || !results[i] || graph.replace_all_uses(output, results[i])) continue;
+    Node* identity = graph.add_node("", "Identity", {results[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
+    identity->outputs[0]->type = output->type;
+    merge_sources(*identity, node);
+    graph.replace_all_uses(output, identity->outputs[0]);
+  }
+}
+
+void take_names(Graph& graph, const Spliced& spliced) {
+  for (const auto& [value, name] : spliced.names) {
+    if (!value->is_graph_output() && graph.is_free(name)) graph.rename(value, name);
+  }
+}
+
+bool inline_if(Graph& graph, Node& node) {
+  const auto taken = decided(node.input(0));
+  if (!taken) return false;
+  ir::GraphPtr branch = node.attrs.get_graph(*taken ? "then_branch" : "else_branch");
+  if (!branch || branch->outputs().size() != node.outputs.size()) return false;
+  const Spliced spliced = splice(graph, *branch, &node, node);
+  take_over(graph, node, spliced.outputs);
+  erase_dead(&node);
+  branch.reset();  // the names are free now
+  take_names(graph, spliced);
+  return true;
+}
+
+// How often the body runs, when that is surely so.
+std::optional<std::int64_t> trips_of(const Node& node, const Graph& body) {
+  const auto starts = node.input(1) ? decided(node.input(1)) : std::optional(true);
+  if (starts == false) return 0;
+  const auto count = known_number(node.input(0));
+  if (!count || !starts) return std::nullopt;
+  if (*count > 1 && decided(body.outputs()[0]) != true) return std::nullopt;
+  return std::max<std::int64_t>(*count, 0);
+}
+
+// A scalar as the body's formal has it: some exporters declare a vector of one.
+Tensor as_declared(const Value& formal, Tensor scalar) { return formal.has_shape() && formal.shape().size() == 1 ? scalar.reshaped({1}) : scalar; }
+
+bool unroll(Graph& graph, Node& node) {
+  ir::GraphPtr body = node.attrs.get_graph("body");
+  if (!body || node.inputs.size() < 2) return false;
+  const std::size_t carried = node.inputs.size() - 2;
+  if (body->inputs().size() != carried + 2 || body->outputs().size() != node.outputs.size() + 1 || node.outputs.size() < carried) return false;
+  const auto trips = trips_of(node, *body);
+  if (!trips || *trips > kMostTrips) return false;
+  std::int64_t nodes = 0;
+  ir::for_each_node_deep(*body, [&](Node&) { ++nodes; });
+  if (*trips > 1 && *trips * nodes > kMostNodes) return false;
+  std::vector<Value*> state(node.inputs.begin() + 2, node.inputs.end());
+  for (std::size_t i = carried; i < node.outputs.size(); ++i) {
+    const Value* stacked = node.outputs[i];
+    if (*trips == 0 && stacked && (!stacked->uses.empty() || stacked->is_graph_output())) return false;
+  }
+  std::vector<std::vector<Value*>> stacks(node.outputs.size() - carried);
+  Spliced spliced;
+  std::vector<Node*> conditions;  // that nobody asks any more
+  for (std::int64_t trip = 0; trip < *trips; ++trip) {
+    Tensor yes(DType::kBool, {});
+    yes.set_from_int64(0, 1);
+    const auto constant = [&](std::size_t formal, const char* hint, const Tensor& tensor) -> Value* {
+      const Value& value = *body->inputs()[formal];
+      return value.uses.empty() && !value.is_graph_output() ? nullptr : add_constant(graph, hint, as_declared(value, tensor));
+    };
+    std::vector<Value*> actuals{constant(0, "trip", Tensor::scalar(trip)), constant(1, "goes_on", yes)};
+    actuals.insert(actuals.end(), state.begin(), state.end());
+    spliced = splice(graph, *body, &node, node, actuals);
+    conditions.push_back(spliced.outputs[0]->producer);
+    for (std::size_t k = 0; k < carried; ++k) state[k] = spliced.outputs[k + 1];
+    for (std::size_t s = 0; s < stacks.size(); ++s) {
+      if (!node.outputs[carried + s]) continue;
+      Node* one = graph.add_node("", "Unsqueeze", {spliced.outputs[carried + s + 1], add_ints(graph, "axes", {0})},
+                                 {graph.unique_name(node.outputs[carried + s]->name + "_part")}, {}, &node);
+      merge_sources(*one, node);
+      stacks[s].push_back(one->outputs[0]);
+    }
+  }
+  std::vector<Value*> results = state;
+  for (const auto& stack : stacks) {
+    if (stack.size() < 2) {
+      results.push_back(stack.empty() ? nullptr : stack.front());
+      continue;
+    }
+    ir::Attrs axis;
+    axis.set("axis", 0);
+    Node* joined = graph.add_node("", "Concat", stack, {graph.unique_name(stack.front()->name + "_joined")}, std::move(axis), &node);
+    merge_sources(*joined, node);
+    results.push_back(joined->outputs[0]);
+  }
+  take_over(graph, node, results);
+  erase_dead(&node);
+  for (Node* condition : conditions) {
+    if (condition && condition->graph == &graph) erase_dead(condition);
+  }
+  body.reset();
+  if (*trips == 1) take_names(graph, spliced);
+  return true;
+}
+
 }  // namespace
 
 int inline_branches(Graph& graph, PassContext&) {
   int rewrites = 0;
   graph.for_each([&](Node& node) {
-    if (!node.is("If")) return;
-    const auto taken = decided(node.input(0));
-    if (!taken) return;
-    ir::GraphPtr branch = node.attrs.get_graph(*taken ? "then_branch" : "else_branch");
-    if (!branch || branch->outputs().size() != node.outputs.size()) return;
-    const Spliced spliced = splice(graph, *branch, &node, node);
-    for (std::size_t i = 0; i < spliced.outputs.size(); ++i) {
-      Value* output = node.outputs[i];
-      if (!output || graph.replace_all_uses(output, spliced.outputs[i])) continue;
-      Node* identity = graph.add_node("", "Identity", {spliced.outputs[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
-      identity->outputs[0]->type = output->type;
-      merge_sources(*identity, node);
-      graph.replace_all_uses(output, identity->outputs[0]);
-    }
-    erase_dead(&node);
-    branch.reset();  // the names are free now
-    for (const auto& [value, name] : spliced.names) {
-      if (!value->is_graph_output() && graph.is_free(name)) graph.rename(value, name);
-    }
-    ++rewrites;
+    if ((node.is("If") && inline_if(graph, node)) || (node.is("Loop") && unroll(graph, node))) ++rewrites;
   });
   return rewrites;
 }

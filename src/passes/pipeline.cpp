@@ -11,7 +11,7 @@ constexpr Pass kPipeline[] = {
     // Spelling first, so that the others match one form.
     {"canonicalise", "Constant, Identity, Dropout and defaults go; constants come last in commutative ops", canonicalise},
     {"expand-compositions", "ops that are compositions of others become these", expand_compositions},
-    {"inline-branches", "If with a known condition becomes its branch", inline_branches},
+    {"inline-branches", "If with a known condition becomes its branch, a Loop of few trips its body", inline_branches},
     {"hoist-invariants", "what every trip of a Loop or Scan would compute again is computed once, in front of it", hoist_invariants},
     // What is known becomes constant; shape arithmetic dies here.
     {"known-contents", "integer tensors whose elements shape inference knows become constants", known_contents},

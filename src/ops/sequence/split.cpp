@@ -14,6 +14,8 @@ namespace lathe::ops {
 namespace {
 
 constexpr std::int64_t kMostParts = 256;  // that inference lists
+// Empty tensors may have axes of any length: a few bytes must not ask for all memory.
+constexpr std::int64_t kMostItems = std::int64_t{1} << 24;
 
 /// Without lengths every part has one element, and its axis may go.
 bool drops_axis(const Node& node) { return !node.input(1) && node.attrs.get_int("keepdims", 1) == 0; }
@@ -51,6 +53,8 @@ void split_reference(RefContext& ctx) {
   }
   if (!listed) {
     if (step < 1) ctx.fail("cuts into parts of length " + std::to_string(step) + "; they need 1 at least");
+    if (extent / step > kMostItems)
+      ctx.fail("cuts axis " + std::to_string(axis) + " of " + std::to_string(extent) + " elements into more than a sequence may hold");
     for (std::int64_t at = 0; at < extent; at += std::min(step, extent - at)) lengths.push_back(std::min(step, extent - at));
   }
   std::int64_t sum = 0;
