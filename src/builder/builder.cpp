@@ -58,6 +58,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   check_inputs(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
   passes::SimplifyOptions simplify;
+  simplify.for_engine = true;
   simplify.before_pass = [&] { phase.poll(); };
   const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
   report.nodes_read = simplified.nodes_before;

@@ -28,6 +28,8 @@ struct SimplifyOptions {
   /// Graph inputs that have an initializer of the same name: in IR versions below 4 every initializer is also an input, so there they
   /// are constants. From IR version 4 on they are defaults that a caller may override; true treats them as constants all the same.
   bool defaults_are_constants = false;
+  /// Ops whose own definition is kept in files become compositions that kernels know, where there are such (Conv over three axes).
+  bool for_engine = false;
   /// A BatchNormalization that no convolution takes becomes Mul + Add: one node more, for consumers that know only pointwise ops.
   bool expand_batch_norm = false;
   bool verify = false;                ///< run the verifier after every pass (always on in debug builds)

@@ -114,7 +114,9 @@ Context::~Context() = default;
 
 void Context::keep_intermediates(bool keep) {
   keep_ = keep;
-  if (dynamic_) dynamic_ = std::make_unique<DynamicRun>(engine_, DynamicOptions{.keep_values = keep, .allocator = allocator_});
+  // The default is of the host: on a GPU its calls have their own.
+  Allocator* const given = allocator_ == &default_allocator() ? nullptr : allocator_;
+  if (dynamic_) dynamic_ = std::make_unique<DynamicRun>(engine_, DynamicOptions{.keep_values = keep, .allocator = given});
   specialisations_.clear();
   current_ = nullptr;
 }

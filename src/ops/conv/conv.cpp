@@ -5,6 +5,8 @@
 
 #include "ops/conv/conv.h"
 
+#include "ops/conv/conv_3d.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -237,6 +239,7 @@ std::span<const OpDef> ops_conv() {
       .reference = conv_reference,
       .oracle = conv_oracle,
       .tolerance = {.contraction = true},
+      .expand = expand_conv_3d,
       .doc = "Convolution over any number of spatial axes, with groups, strides, dilations and pads.",
   }};
   return ops;
