@@ -317,6 +317,7 @@ class ContextObject {
   /// Seconds of a whole run, as it is when no step is timed.
   double profile_seconds() const { return context_.run_profile().seconds; }
   std::size_t activation_bytes() const { return context_.activation_bytes(); }
+  std::size_t specialisations() { return context_.impl().context.specialisations(); }
 
  private:
   /// One call at a time.
@@ -630,6 +631,7 @@ NB_MODULE(_lathe, m) {
            "shapes\n"
            "tuned for), on_host (on the CPU between copies, in an engine for a GPU).")
       .def_prop_ro("profile_seconds", &ContextObject::profile_seconds, "Mean seconds of the profiled runs as a whole; on a GPU its own time.")
+      .def_prop_ro("specialisations", &ContextObject::specialisations, "How many classes of shapes are bound at the moment (of the part that has most).")
       .def_prop_ro("activation_bytes", &ContextObject::activation_bytes, "Bytes of planned activations for the shapes of the last run.");
 
   nb::class_<EngineObject>(
