@@ -224,6 +224,7 @@ std::span<const OpDef> ops_attention() {
          .infer = attention_infer,
          .reference = attention_reference,
          .tolerance = {.relative = 1e-4, .absolute = 1e-5},
+         .expand = attention_expand,
          .doc = "softmax(Q K' + bias) V with heads, groups, caches, masks and windows"},
     };
     for (auto more : {rotary_ops(), linear_attention_ops()}) list.insert(list.end(), more.begin(), more.end());

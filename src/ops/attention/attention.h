@@ -9,7 +9,8 @@
 
 namespace lathe::ops {
 
-std::vector<OpDef> rotary_ops();            // rotary.cpp: RotaryEmbedding
-std::vector<OpDef> linear_attention_ops();  // linear_attention.cpp: LinearAttention, CausalConvWithState
+bool attention_expand(ExpandContext& context);  // attention_expand.cpp
+std::vector<OpDef> rotary_ops();                // rotary.cpp: RotaryEmbedding
+std::vector<OpDef> linear_attention_ops();      // linear_attention.cpp: LinearAttention, CausalConvWithState
 
 }  // namespace lathe::ops

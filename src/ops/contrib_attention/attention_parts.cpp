@@ -14,12 +14,16 @@ Value* merge_heads(Parts& p, Value* x) { return p.reshape(p.transpose(x, {0, 2, 
 Value* attend(Parts& p, const Softmaxed& a) {
   const bool grouped = a.groups > 1;
   // Heads that share keys stand as more rows of one product.
-  Value* q = a.q;
+  // A narrow type is scaled before the product, which might overflow it.
+  const bool narrow = a.dtype == DType::kFloat16;
+  Value* q = narrow ? p.scaled(a.q, a.dtype, a.scale) : a.q;
   if (grouped) q = p.binary("Reshape", q, p.concat({p.extent(a.q, 0), p.ints({a.heads / a.groups, -1}), p.extent(a.q, 3)}, 0));
-  Value* scores = p.scaled(p.binary("MatMul", q, p.transpose(a.k, {0, 1, 3, 2})), a.dtype, a.scale);
+  Value* scores = p.scaled(p.binary("MatMul", q, p.transpose(a.k, {0, 1, 3, 2})), a.dtype, narrow ? 1 : a.scale);
   if (grouped) scores = p.binary("Reshape", scores, p.concat({p.extent(a.q, 0), p.ints({a.heads}), p.extent(a.q, 2), p.extent(a.k, 2)}, 0));
   if (a.softcap > 0) scores = p.scaled(p.unary("Tanh", p.scaled(scores, a.dtype, 1 / a.softcap)), a.dtype, a.softcap);
-  for (Value* bias : a.biases) scores = p.plus(scores, bias);
+  Value* bias = nullptr;
+  for (Value* more : a.biases) bias = p.plus(more, bias);
+  scores = p.plus(scores, bias);
   Value* weights = nullptr;
   if (a.sink) {
     Value* column = p.binary("Expand", a.sink, p.concat({p.extent(a.q, 0), p.ints({a.heads}), p.extent(a.q, 2), p.ints({1})}, 0));
@@ -27,6 +31,11 @@ Value* attend(Parts& p, const Softmaxed& a) {
     weights = p.slice(weights, 3, 0, -1);
   } else {
     weights = p.unary("Softmax", scores, attrs_of({{"axis", -1}}));
+  }
+  if (a.rows_may_be_empty && bias) {
+    Value* most = p.ctx.add("ReduceMax", {bias, p.ints({-1})}, attrs_of({{"keepdims", 1}}));
+    Value* empty = p.binary("Equal", most, p.number(a.dtype, -std::numeric_limits<double>::infinity()));
+    weights = p.ctx.add("Where", {empty, p.number(a.dtype, 0), weights});
   }
   if (!grouped) return p.binary("MatMul", weights, a.v);
   weights = p.binary("Reshape", weights, p.concat({p.extent(a.q, 0), p.ints({a.heads / a.groups, -1}), p.extent(a.k, 2)}, 0));

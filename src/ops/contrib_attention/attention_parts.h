@@ -22,6 +22,7 @@ struct Softmaxed {
   std::vector<Value*> biases{};        ///< added to the scores, broadcast to [batch, heads, queries, keys]; nullptr: none
   Value* sink = nullptr;               ///< one more score for each row, [1 or batch, heads, 1, 1], that takes its share of the sum
   std::int64_t heads = 1, groups = 1;  ///< heads of q; heads of q for each of k
+  bool rows_may_be_empty = false;      ///< a query whose biases are all minus infinity gives zeros
 };
 /// softmax(...) V: [batch, heads, queries, size of v].
 Value* attend(Parts& p, const Softmaxed& a);

@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The format's own cases of operators that a pass replaces by their parts although they have a reference: the engines made of the parts."""
+
+import subprocess
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+
+import zoo
+
+EXPANDED = {"Attention"}
+HALF = {onnx.TensorProto.FLOAT16: 4e-3}
+
+
+def collected():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = {case.name: case for case in collect_testcases(None)}
+    return {name: case for name, case in cases.items() if [node.op_type for node in case.model.graph.node] in [[op] for op in EXPANDED]}
+
+
+CASES = collected()
+
+
+def plain(value):
+    return value.dtype.kind in "biuf" if isinstance(value, np.ndarray) else False
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if all(plain(v) for part in case.data_sets[0] for v in part)])
+def test_case(name, tmp_path):
+    case = CASES[name]
+    onnx.save(case.model, tmp_path / "model.onnx")
+    inputs, (feeds, expected) = [], case.data_sets[0]
+    for i, (value, array) in enumerate(zip(case.model.graph.input, feeds, strict=True)):
+        np.save(tmp_path / f"{i}.npy", array)
+        inputs += ["-i", f"{value.name}={tmp_path}/{i}.npy"]
+    command = [zoo.program("lathe"), "run", tmp_path / "model.onnx", *inputs, "-o", tmp_path / "out.npz", "--budget", "0", "-q", "--no-cache"]
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    outputs = np.load(tmp_path / "out.npz")
+    for value, want in zip(case.model.graph.output, expected, strict=True):
+        got = outputs[value.name]
+        tolerance = HALF.get(value.type.tensor_type.elem_type, 1e-4)
+        assert got.shape == want.shape and got.dtype == want.dtype
+        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=tolerance, atol=tolerance, err_msg=value.name)
