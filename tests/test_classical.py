@@ -604,8 +604,8 @@ CORRUPT = [
     ("Scaler", {"offset": [1.0, 2.0, 3.0], "scale": [1.0, 2.0, 3.0]}, "offset has 3 entries; expected 1, or one for each of X's 2 features"),
     ("Imputer", {"imputed_value_int64s": [1]}, "lacks imputed_value_floats, which input of type float needs"),
     ("Normalizer", {"norm": "L3"}, "norm 'L3' is none of MAX, L1, L2"),
-    ("FeatureVectorizer", {"inputdimensions": [2**62]}, ""),
-    ("FeatureVectorizer", {"inputdimensions": [-2]}, "inputdimensions has the negative entry -2"),
+    ("FeatureVectorizer", {"inputdimensions": [2**62]}, "inputdimensions has the entry 4611686018427387904; expected 0 to 2147483648"),
+    ("FeatureVectorizer", {"inputdimensions": [-2]}, "inputdimensions has the entry -2; expected 0 to 2147483648"),
     ("ZipMap", {"classlabels_int64s": [1]}, "X has 2 columns for 1 keys"),
 ]
 
@@ -622,7 +622,37 @@ def test_corrupt_attributes(tmp_path, case):
     line = ops_tool("run-cases", tmp_path)[0]
     assert line["status"] == "error", line
     assert text in line["message"], line["message"]
-    assert "the node" in line["message"] or not text, line["message"]
+    assert "the node" in line["message"], line["message"]
+
+
+def test_corrupt_training(tmp_path):
+    one = np.ones((2,), np.float32)
+    step = [np.float32(0.1), np.int64(1)]
+    momentum = {"norm_coefficient": 0.0, "alpha": 0.9, "beta": 1.0, "mode": "standard"}
+    cases = [
+        (
+            "Gradient",
+            [one, one],
+            {"xs": ["a"], "zs": ["b"], "y": "loss"},
+            "asks for the derivative of 'loss': Lathe runs models and does not differentiate them",
+        ),
+        ("Gradient", [one, one], {"xs": ["a"], "y": "loss"}, "has 2 inputs; expected one for each of its 1 xs and zs"),
+        ("Adam", [*step, one, one], {}, "has 4 inputs; expected R, T and 4 for each tensor"),
+        ("Adagrad", [*step, one, one, one[:1]], {}, "input 4 has another shape than its tensor"),
+        ("Momentum", [*step, one, one, one], {**momentum, "mode": "fast"}, "mode 'fast' is none of standard, nesterov"),
+        ("Momentum", [np.ones(2, np.float32), step[1], one, one, one], momentum, "R has 2 elements; expected one"),
+    ]
+    for i, (op, inputs, attrs, _) in enumerate(cases):
+        (tmp_path / str(i)).mkdir()
+        inputs = [np.asarray(a) for a in inputs]
+        onnx.save(node_model(op, inputs, attrs, domain="ai.onnx.preview.training", version=1), tmp_path / str(i) / "model.onnx")
+        for k, a in enumerate(inputs):
+            (tmp_path / str(i) / f"input_{k}.pb").write_bytes(numpy_helper.from_array(a).SerializeToString())
+    lines = ops_tool("run-cases", tmp_path)
+    assert [line["status"] for line in lines] == ["error"] * len(cases), lines
+    for line, (_, _, _, text) in zip(lines, cases, strict=True):
+        assert text in line["message"], line["message"]
+        assert "the node" in line["message"], line["message"]
 
 
 # The zoo ---------------------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ Encoding categories_of(const Attrs& attrs, bool from_text) {
 
 void mapper_infer(InferContext& ctx) {
   const Encoding e = categories_of(ctx.attrs(), ctx.dtype(0) == DType::kString);
-  ir::Type type = ir::Type::tensor(e.values.dtype());
+  ir::Type type = ir::Type::tensor(ctx.dtype(0) == DType::kUndefined ? DType::kUndefined : e.values.dtype());
   type.shape = ctx.shape(0);
   ctx.set_type(0, std::move(type));
 }
@@ -220,7 +220,7 @@ Tensor hot_categories(const Attrs& attrs, DType dtype) {
   const auto texts = attrs.get_strings("cats_strings");
   if (numbers.empty() == texts.empty())
     reject(std::string("gives ") + (texts.empty() ? "neither cats_int64s nor" : "both cats_int64s and") + " cats_strings; expected one of them");
-  if ((dtype == DType::kString) != numbers.empty()) {
+  if (dtype != DType::kUndefined && (dtype == DType::kString) != numbers.empty()) {
     reject("X has type " + std::string(dtype_name(dtype)) + ", its categories are " + (numbers.empty() ? "strings" : "int64"));
   }
   return numbers.empty() ? of_strings(texts) : Tensor::vector(numbers);

@@ -105,6 +105,11 @@ Rows vectorizer_rows(const Tensor& x) {
   return {count, count == 0 ? 0 : x.size() / count};
 }
 
+void check_extent(std::int64_t width) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  if (width < 0 || width > kMost) reject("inputdimensions has the entry " + std::to_string(width) + "; expected 0 to " + std::to_string(kMost));
+}
+
 void vectorizer_infer(InferContext& ctx) {
   const auto widths = ctx.attrs().get_ints("inputdimensions");
   if (!widths.empty()) check_length("inputdimensions", widths.size(), ctx.input_count(), "one for each input");
@@ -115,7 +120,7 @@ void vectorizer_infer(InferContext& ctx) {
     if (shape && shape->empty()) ctx.fail("input " + std::to_string(i) + " is a scalar; expected [N, C] or [C]");
     if (shape && (!known_count || shape->size() == 1)) count = shape->size() == 1 ? Dim(1) : shape->front(), known_count = true;
     if (!widths.empty()) {
-      if (widths[i] < 0) ctx.fail("inputdimensions has the negative entry " + std::to_string(widths[i]));
+      check_extent(widths[i]);
       width = width + Dim(widths[i]);
     } else if (shape && shape->size() <= 2) {
       width = width + shape->back();
@@ -137,8 +142,8 @@ void vectorizer_reference(RefContext& ctx) {
     if (i > 0 && r.count != rows) ctx.fail("its inputs have " + std::to_string(rows) + " and " + std::to_string(r.count) + " rows");
     rows = r.count;
     taken.push_back(widths.empty() ? r.width : widths[i]);
-    if (taken.back() < 0) ctx.fail("inputdimensions has the negative entry " + std::to_string(taken.back()));
-    if (__builtin_add_overflow(total, taken.back(), &total)) ctx.fail("inputdimensions has entries too large for a tensor");
+    check_extent(taken.back());
+    total += taken.back();
   }
   Tensor out(DType::kFloat32, {rows, total});
   std::int64_t start = 0;
@@ -173,7 +178,7 @@ Imputation imputation_of(const Attrs& attrs, DType dtype, std::optional<std::int
 }
 
 void imputer_infer(InferContext& ctx) {
-  imputation_of(ctx.attrs(), ctx.dtype(0), last_extent(ctx));
+  if (ctx.dtype(0) != DType::kUndefined) imputation_of(ctx.attrs(), ctx.dtype(0), last_extent(ctx));
   ctx.set_type(0, ctx.node().input(0)->type);
 }
 

@@ -1,12 +1,12 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// "cpu.trees": all trees over blocks of rows. The ensemble goes into the step as flat tables (ml_cpu.cpp says what they hold).
+// "cpu.trees": all trees over blocks of rows; the ensemble goes into the step as flat tables. "cpu.svm": rows against all support vectors.
 
 #include <array>
 
 #include "ops/candidate.h"
+#include "ops/ml/svm.h"
 #include "ops/ml/trees.h"
-#include "ops/validate.h"
 
 namespace lathe::ops {
 namespace {
@@ -35,11 +35,24 @@ Verdict supports(const PlanRequest& request) {
     if (stored != DType::kFloat32 && stored != DType::kFloat64 && stored != DType::kInt64) return Verdict::decline("no kernel writes this element type");
     if (node.op == "TreeEnsemble" && stored != x.dtype) return Verdict::decline("the values are stored in another type than the input");
   }
-  if (node.op == "TreeEnsembleClassifier" && node.attrs.get_strings("classlabels_strings").size() > 0) return Verdict::decline("the labels are texts");
+  if (node.op.ends_with("Classifier") && !node.attrs.get_strings("classlabels_strings").empty()) return Verdict::decline("the labels are texts");
   return Verdict::accept();
 }
 
-std::vector<StepPlan> plan(const PlanRequest& request) {
+/// Of a classifier the labels and the scores, of the others the scores alone.
+void set_tensors(StepPlan& step, const ir::Node& node) {
+  step.inputs = {node.input(0)};
+  const auto used = [&](std::size_t i) {
+    ir::Value* output = node.output(i);
+    return output && output->uses.empty() && !output->is_graph_output() ? nullptr : output;
+  };
+  if (node.op.ends_with("Classifier")) step.outputs = {used(0), used(1)};
+  else step.outputs = {nullptr, node.output(0)};
+}
+
+std::int64_t row_count(const plan::TensorDesc& x) { return x.dims.size() == 1 ? 1 : x.dims[0]; }
+
+std::vector<StepPlan> plan_trees(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   const Trees trees = trees_of(node);
   constexpr DType kIndex = DType::kInt32, kNumber = DType::kFloat64;
@@ -63,23 +76,49 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   p.set("targets", trees.targets);
   p.set("aggregate", static_cast<std::int64_t>(trees.aggregate));
   p.set("transform", static_cast<std::int64_t>(trees.transform));
-  const bool classifies = node.op == "TreeEnsembleClassifier";
-  if (classifies) {
+  if (node.op == "TreeEnsembleClassifier") {
     p.set("labels", trees.labels.numbers);
     p.set("single", trees.single);
     p.set("all_positive", trees.all_positive ? 1 : 0);
   }
-  step.inputs = {node.input(0)};
-  const auto used = [&](std::size_t i) {
-    ir::Value* output = node.output(i);
-    return output && output->uses.empty() && !output->is_graph_output() ? nullptr : output;
-  };
-  if (classifies) step.outputs = {used(0), used(1)};
-  else step.outputs = {nullptr, node.output(0)};
+  set_tensors(step, node);
   const plan::TensorDesc& x = request.inputs[0];
-  const std::int64_t rows = x.dims.size() == 1 ? 1 : x.dims[0];
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements())) + 16.0 * static_cast<double>(trees.nodes.size());
-  step.flops = 8.0 * static_cast<double>(rows) * static_cast<double>(trees.roots.size());
+  step.flops = 8.0 * static_cast<double>(row_count(x)) * static_cast<double>(trees.roots.size());
+  return {step};
+}
+
+std::vector<StepPlan> plan_svm(const PlanRequest& request) {
+  const ir::Node& node = *request.region.nodes.front();
+  const bool classifies = node.op == "SVMClassifier";
+  const Svm svm = classifies ? svm_of_classifier(node.attrs) : svm_of_regressor(node.attrs);
+  StepPlan step;
+  step.kernel = "cpu.svm";
+  ir::Attrs& p = step.params;
+  p.set("kind", static_cast<std::int64_t>(svm.shape.kind));
+  p.set("gamma", static_cast<float>(svm.shape.gamma));
+  p.set("coef0", static_cast<float>(svm.shape.coef0));
+  p.set("degree", static_cast<float>(svm.shape.degree));
+  p.set("transform", static_cast<std::int64_t>(svm.shape.transform));
+  p.set("features", static_cast<std::int64_t>(svm.shape.features));
+  p.set("count", static_cast<std::int64_t>(svm.shape.count));
+  p.set("coefficients", svm.coefficients);
+  p.set("rho", svm.rho);
+  if (svm.shape.count > 0) p.set("vectors", svm.vectors);
+  if (classifies) {
+    p.set("labels", svm.labels.numbers);
+    p.set("starts", svm.starts);
+    p.set("all_positive", svm.shape.all_positive ? 1 : 0);
+    p.set("prob_a", svm.prob_a);
+    p.set("prob_b", svm.prob_b);
+  } else {
+    p.set("one_class", svm.shape.one_class ? 1 : 0);
+  }
+  set_tensors(step, node);
+  const plan::TensorDesc& x = request.inputs[0];
+  const std::size_t numbers = svm.vectors.size() + svm.coefficients.size();
+  step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements())) + 8.0 * static_cast<double>(numbers);
+  step.flops = 2.0 * static_cast<double>(row_count(x)) * static_cast<double>(numbers);
   return {step};
 }
 
@@ -88,9 +127,11 @@ Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
 }  // namespace
 
 std::span<const Candidate> candidates_ml() {
-  static const std::array<Candidate, 3> list{{{"cpu.trees", "ai.onnx.ml::TreeEnsemble", supports, plan, row_major},
-                                              {"cpu.trees", "ai.onnx.ml::TreeEnsembleClassifier", supports, plan, row_major},
-                                              {"cpu.trees", "ai.onnx.ml::TreeEnsembleRegressor", supports, plan, row_major}}};
+  static const std::array<Candidate, 5> list{{{"cpu.svm", "ai.onnx.ml::SVMClassifier", supports, plan_svm, row_major},
+                                              {"cpu.svm", "ai.onnx.ml::SVMRegressor", supports, plan_svm, row_major},
+                                              {"cpu.trees", "ai.onnx.ml::TreeEnsemble", supports, plan_trees, row_major},
+                                              {"cpu.trees", "ai.onnx.ml::TreeEnsembleClassifier", supports, plan_trees, row_major},
+                                              {"cpu.trees", "ai.onnx.ml::TreeEnsembleRegressor", supports, plan_trees, row_major}}};
   return list;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// cpu.trees from plan to run against the defining loop: bit by bit, since both sum in the order of the trees.
+// cpu.trees and cpu.svm from plan to run against the defining loops: bit by bit, since they sum in the same order.
 
 #include <fmt/format.h>
 
@@ -97,7 +97,7 @@ Tensor features_of(DType dtype, Dims dims, Random& random) {
 /// The node alone in a graph, run both ways at these rows.
 void expect_equal(const std::string& op, ir::Attrs attrs, const Tensor& x, std::int64_t targets, std::int64_t extra, bool labels_used = true) {
   ir::Graph graph;
-  const bool classifies = op == "TreeEnsembleClassifier";
+  const bool classifies = op.ends_with("Classifier");
   ir::Shape shape;
   ir::Bindings rows{{"n", x.dims()[0]}};
   if (x.rank() == 2) shape = {ir::Dim::symbol("n"), ir::Dim(x.dims()[1])};
@@ -120,7 +120,7 @@ void expect_equal(const std::string& op, ir::Attrs attrs, const Tensor& x, std::
   options.bindings = {{"n", 5}};
   options.run_bindings = rows;
   options.given["x"] = x;
-  CandidateRunner runner(region, find_candidate(ops::candidates_ml(), "cpu.trees"), options);
+  CandidateRunner runner(region, find_candidate(ops::candidates_ml(), op.starts_with("SVM") ? "cpu.svm" : "cpu.trees"), options);
   ASSERT_TRUE(runner.verdict().yes) << runner.verdict().reason;
   const auto results = runner.run();
   ASSERT_EQ(results.size(), 1u);
@@ -219,6 +219,63 @@ TEST(Trees, OfVersion5) {
     }
 }
 
+TEST(SupportVectors, AreTheDefiningLoop) {
+  Random random{11};
+  const auto floats = [&](std::size_t count) {
+    std::vector<float> v(count);
+    for (float& f : v) f = static_cast<float>(random.number());
+    return v;
+  };
+  int number = 0;
+  for (const char* kind : {"LINEAR", "POLY", "RBF", "SIGMOID"})
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kInt32, DType::kInt64})
+      for (const std::int64_t rows : {1, 30}) {
+        SCOPED_TRACE(fmt::format("{} {} {} rows", kind, dtype_name(dtype), rows));
+        ++number;
+        const Tensor x = features_of(dtype, {rows, 5}, random);
+        const std::int64_t extra = dtype == DType::kFloat32 ? number % 3 : 0;
+        ir::Attrs common;
+        common.set("kernel_type", kind);
+        common.set("kernel_params", std::vector<float>{0.05f, 0.5f, 2.0f});
+        if (number % 2) common.set("post_transform", "LOGISTIC");
+        ir::Attrs regressor = common;
+        regressor.set("coefficients", floats(7));
+        regressor.set("support_vectors", floats(35));
+        regressor.set("rho", floats(1));
+        regressor.set("n_supports", 7);
+        regressor.set("one_class", number % 3 == 0);
+        expect_equal("SVMRegressor", regressor, x, 1, extra);
+        for (const std::size_t classes : {std::size_t{2}, std::size_t{4}})
+          for (const bool probable : {false, true}) {
+            ir::Attrs classifier = common;
+            const std::size_t pairs = classes * (classes - 1) / 2;
+            std::vector<std::int64_t> per_class, labels;
+            std::size_t count = 0;
+            for (std::size_t c = 0; c < classes; ++c) {
+              per_class.push_back(1 + random.below(4));
+              labels.push_back(random.below(100));
+              count += static_cast<std::size_t>(per_class.back());
+            }
+            classifier.set("vectors_per_class", per_class);
+            classifier.set("classlabels_ints", labels);
+            classifier.set("coefficients", floats((classes - 1) * count));
+            classifier.set("support_vectors", floats(5 * count));
+            classifier.set("rho", floats(pairs));
+            if (probable) {
+              classifier.set("prob_a", floats(pairs));
+              classifier.set("prob_b", floats(pairs));
+            }
+            expect_equal("SVMClassifier", classifier, x, static_cast<std::int64_t>(probable ? classes : std::max<std::size_t>(pairs, 2)), extra,
+                         number % 3 != 1);
+          }
+        ir::Attrs linear = common;
+        linear.set("coefficients", floats(15));
+        linear.set("rho", floats(1));
+        linear.set("classlabels_ints", std::vector<std::int64_t>{3, 2, 1});
+        expect_equal("SVMClassifier", linear, x, 3, extra);
+      }
+}
+
 /// An engine file may say anything.
 TEST(Trees, RefuseTablesThatDoNotFit) {
   Random random{3};
@@ -232,7 +289,7 @@ TEST(Trees, RefuseTablesThatDoNotFit) {
   const auto region = make_region("ai.onnx.ml::TreeEnsembleRegressor", {node});
   const std::vector<plan::TensorDesc> ins{plan::TensorDesc::row_major(DType::kFloat32, {3, 4})}, outs{plan::TensorDesc::row_major(DType::kFloat32, {3, 2})};
   const ops::Candidate& candidate = find_candidate(ops::candidates_ml(), "cpu.trees");
-  const ops::PlanRequest request{region, ins, outs, {}, {}};
+  const ops::PlanRequest request{region, ins, outs, {}, {}, false, 0, 1, {}};
   const ops::StepPlan good = candidate.plan(request).front();
   const std::vector<plan::TensorDesc> bound{plan::TensorDesc(), outs[0]};
   const ir::Bindings none;

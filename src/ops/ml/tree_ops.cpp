@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // TreeEnsemble, TreeEnsembleClassifier, TreeEnsembleRegressor: each row walks each tree to a leaf, whose votes are summed (or averaged, or the
-// least or largest of them taken) in the type of the features, tree after tree. The kernel is in ml_cpu.cpp.
+// least or largest of them taken) in the type of the features, tree after tree. The kernel is in trees_cpu.cpp.
 #include <algorithm>
 #include <cmath>
 
