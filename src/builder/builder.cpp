@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <set>
 
 #include "backend/cpu/features.h"
 #include "backend/cuda/device.h"
@@ -23,8 +24,9 @@
 #include "builder/progress.h"
 #include "builder/verified.h"
 #include "ops/candidate.h"
+#include "ops/evaluate.h"
 #include "ops/import.h"
-#include "ops/reference_runner.h"
+#include "ops/nearest_ops.h"
 #include "passes/simplify.h"
 #include "runtime/context.h"
 
@@ -33,11 +35,19 @@ namespace {
 
 /// Told first and all at once: what stands on such a node could only be told to have no shape.
 void refuse_unknown_ops(const ir::Graph& graph) {
-  const std::vector<std::string> nodes = ops::unsupported_nodes(graph);
+  std::vector<std::string> nodes;
+  std::set<std::string> explained;
+  ir::for_each_node_deep(graph, [&](ir::Node& node) {
+    if (ops::can_evaluate(node)) return;
+    nodes.push_back(node.describe());
+    if (!explained.insert(node.domain + "::" + node.op).second) return;  // every operator's neighbours are named once
+    if (const auto near = ops::nearest_ops(node.domain, node.op); !near.empty())
+      nodes.back() += fmt::format(" (known and spelled much like it: {})", fmt::join(near, ", "));
+  });
   if (nodes.empty()) return;
   throw Error(Code::kUnsupported, nodes.size() == 1 ? fmt::format("the operator of this node is not supported: {}", nodes.front())
                                                     : fmt::format("the operators of {} nodes are not supported: {}", nodes.size(), fmt::join(nodes, ", ")))
-      .with_remedy("`lathe ops` lists the supported ones.");
+      .with_remedy(std::string(ops::kUnknownOpRemedy));
 }
 
 void check_inputs(const ir::Graph& graph) {

@@ -12,6 +12,7 @@
 
 #include "builder/progress.h"
 #include "builder/proposals.h"
+#include "ops/nearest_ops.h"
 
 namespace lathe::builder {
 
@@ -390,7 +391,7 @@ std::vector<PlannedRegion> choose_cover(const CoverRequest& request) {
     std::string list;
     for (const ir::Node* node : unsupported) list += fmt::format("{}{}", list.empty() ? "" : ", ", node->describe());
     throw Error(Code::kUnsupported, fmt::format("no candidate executes {} node(s): {}", unsupported.size(), list))
-        .with_remedy("See `lathe ops` for what is supported; a custom op can be registered from C++ or Python.");
+        .with_remedy(std::string(ops::kUnknownOpRemedy));
   }
 
   // Execution order: a region runs when all that it reads is there.

@@ -8,6 +8,7 @@
 
 #include "check/schema_table.h"
 #include "check/structure.h"
+#include "ops/nearest_ops.h"
 #include "ops/registry.h"
 
 namespace lathe::checker {
@@ -31,6 +32,12 @@ std::string list(const std::vector<std::string>& items, std::size_t limit = 10) 
 std::string range(int least, int most) {
   if (most == INT32_MAX) return fmt::format("at least {}", least);
   return least == most ? std::to_string(least) : fmt::format("{} to {}", least, most);
+}
+
+/// "Relu, Celu?"; "" where nothing that Lathe has is spelled like it.
+std::string near_ops(const std::string& domain, const std::string& op) {
+  const std::vector<std::string> near = ops::nearest_ops(domain, op);
+  return near.empty() ? "" : list(near) + "?";
 }
 
 /// Least and most members that a list of formals takes.
@@ -136,7 +143,8 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
       findings_.add("unknown-operator", &graph, &node, {}, fmt::format("there is no local function {}", node.op_text()), near->empty() ? "" : *near + "?")
           .remedy = "correct the name, or add the function to the model";
     } else if (!ops::find_op(domain, node.record.op)) {
-      findings_.add("unsupported-operator", &graph, &node, {}, fmt::format("{} is an operator that only its domain's own runtime knows", node.op_text()));
+      findings_.add("unsupported-operator", &graph, &node, {}, fmt::format("{} is an operator that only its domain's own runtime knows", node.op_text()),
+                    near_ops(domain, node.record.op));
       return;
     }
     return;

@@ -5,13 +5,12 @@
 #include "check/schema_table.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <map>
 #include <mutex>
-#include <numeric>
 #include <unordered_map>
 
+#include "base/nearest.h"
 #include "ops/import.h"
 
 namespace lathe::checker {
@@ -82,28 +81,6 @@ const SchemaTable& table() {
   return instance;
 }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
-
-/// Insertions, deletions, replacements; case counts little. `limit`: what is more does not matter.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 const ops::Schema& SchemaVersion::schema() const {
@@ -135,19 +112,7 @@ int newest_opset(std::string_view domain) {
   return at == table().newest.end() ? 0 : at->second;
 }
 
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
-  const std::string wanted = lower(word.substr(0, 64));
-  std::size_t best = std::max<std::size_t>(1, wanted.size() / 3) + 1;
-  std::string found;
-  for (const std::string& candidate : candidates) {
-    const std::size_t d = distance(wanted, lower(candidate));
-    if (d < best) {
-      best = d;
-      found = candidate;
-    }
-  }
-  return found;
-}
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) { return nearest_word(word, candidates); }
 
 std::string nearest_op(std::string_view domain, std::string_view op) {
   std::vector<std::string> names;
