@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADERS = ("lathe.hpp", "status.h", "dtype.h", "services.h", "log.h", "check.h", "lathe.h")  # the order of the page; export.h is for the others
+HEADERS = ("lathe.hpp", "status.h", "dtype.h", "services.h", "log.h", "check.h", "custom_op.h", "lathe.h")  # the order of the page; export.h is for the others
 TOKEN = re.compile(
     r"(?P<space>[ \t]+)|(?P<line>\n)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<pre>\#(?:[^\n\\]|\\.|\\\n)*)|(?P<text>\"(?:[^\"\\]|\\.)*\"|\w+|::|.)", re.S
 )

@@ -21,14 +21,14 @@ namespace lathe {
 
 namespace api {
 
-Engine make_engine(engine::EngineData data, std::string_view device) {
+Engine make_engine(engine::EngineData data, std::string_view device, bool to_run) {
   auto impl = std::make_shared<Engine::Impl>();
   if (device.empty()) {
-    impl->engine = runtime::Engine::create(std::move(data));
+    impl->engine = runtime::Engine::create(std::move(data), {}, 0, to_run);
   } else {
     const std::optional<int> ordinal = builder::cuda_ordinal(device);
     if (ordinal) cuda::Driver::get();  // a machine without is told so before the engine is looked at
-    impl->engine = runtime::Engine::create(std::move(data), ordinal ? "cuda*" : "cpu*", ordinal.value_or(0));
+    impl->engine = runtime::Engine::create(std::move(data), ordinal ? "cuda*" : "cpu*", ordinal.value_or(0), to_run);
   }
   const plan::Program& program = impl->engine->program();
   ir::Bindings tuned;
@@ -58,16 +58,23 @@ void out_of_memory(std::string_view doing) {
 
 Engine::Engine(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
-Engine Engine::load(const std::filesystem::path& file, std::string_view device) {
+namespace {
+
+Engine load_file(const std::filesystem::path& file, std::string_view device, bool to_run) {
   return api::guarded("load the engine", [&] {
     try {
-      return api::make_engine(engine::read_engine(file), device);
+      return api::make_engine(engine::read_engine(file), device, to_run);
     } catch (Error& error) {
       if (error.source().empty()) error.in_source(file.string());
       throw;
     }
   });
 }
+
+}  // namespace
+
+Engine api::look_at(const std::filesystem::path& file) { return load_file(file, {}, false); }
+Engine Engine::load(const std::filesystem::path& file, std::string_view device) { return load_file(file, device, true); }
 
 Engine Engine::load(std::span<const std::byte> bytes, std::string_view device) {
   return api::guarded("load the engine", [&] {
@@ -158,6 +165,7 @@ std::string Engine::to_text() const {
     text += fmt::format("  {:.1f} KiB of native code: {}\n", static_cast<double>(device.native.bytes.size()) / 1024,
                         judgement.why.empty() ? "signed by " + judgement.by : "ignored, " + judgement.why);
   }
+  if (!data.custom_ops.empty()) text += fmt::format("custom operators, to be registered before it runs: {}\n", fmt::join(data.custom_ops, ", "));
   std::size_t stored = 0;
   for (const auto& blob : data.blob_bytes) stored += blob.size();
   text += fmt::format("weights: {:.2f} MiB in use, {:.2f} MiB in {} blobs stored\n", static_cast<double>(weight_bytes()) / (1 << 20),

@@ -43,8 +43,10 @@ namespace api {
 
 IoInfo io_info(std::string name, DType dtype, const ir::Shape& shape);
 IoInfo io_info(std::string name, const ir::Type& type);
-/// On `device` (as in BuildConfig), or where it runs when that is empty.
-Engine make_engine(engine::EngineData data, std::string_view device = {});
+/// On `device` (as in BuildConfig), or where it runs when that is empty. `to_run` false: it is only looked at.
+Engine make_engine(engine::EngineData data, std::string_view device = {}, bool to_run = true);
+/// To be described, not to be run: custom operators need not be registered.
+Engine look_at(const std::filesystem::path& file);
 builder::BuildOptions build_options(const BuildConfig& config);
 
 /// Throws Error(kOutOfMemory): "there is not enough memory to <doing>", or shorter where there is none even to say so.

@@ -28,6 +28,7 @@
 #include "builder/value_plan.h"
 #include "engine/edit.h"
 #include "onnx/writer.h"
+#include "ops/custom/custom.h"
 #include "passes/simplify.h"
 #include "regions/attention/join_projections.h"
 #include "runtime/dynamic_run.h"
@@ -248,6 +249,16 @@ class Assembly {
     report_.tune_seconds += os::now_seconds() - started;
   }
 
+  static void collect_custom_ops(const plan::Program& program, std::set<std::string>& into) {
+    for (const plan::Step& step : program.steps) {
+      const bool names_op = step.kernel == "cpu.custom" || step.kernel == "cuda.custom" || step.kernel == "cpu.reference" || program.dynamic;
+      if (!names_op) continue;
+      if (const CustomOp* op = ops::find_custom_op(step.params.get_string("domain", ""), step.params.get_string("op", "")))
+        into.insert(ops::custom_op_key(*op));
+    }
+    for (const plan::Program& sub : program.subprograms) collect_custom_ops(sub, into);
+  }
+
   /// The portable graph's constants: an engine can be built again from it anywhere.
   void finish() {
     std::unordered_map<const ir::Value*, plan::BlobId> constants;
@@ -258,7 +269,12 @@ class Assembly {
       blobs_.keep(id);
     }
     const std::vector<plan::BlobId> ids = blobs_.move_into(data_, used_);
-    for (engine::DeviceSection& section : data_.sections) engine::renumber(section.program, ids);
+    std::set<std::string> custom;
+    for (engine::DeviceSection& section : data_.sections) {
+      engine::renumber(section.program, ids);
+      collect_custom_ops(section.program, custom);
+    }
+    data_.custom_ops.assign(custom.begin(), custom.end());
     onnx::WriteOptions write;
     write.external_location = [&](const ir::Value& value) {
       const auto found = constants.find(&value);

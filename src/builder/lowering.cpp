@@ -211,7 +211,8 @@ class Lowering {
     step.flops = region.plan.flops;
     step.bytes = region.plan.bytes;
     step.measured_seconds = region.seconds;
-    const bool strides = region.candidate && region.candidate->name.starts_with("cuda.");  // every kernel for GPUs reads them
+    const bool strides =
+        region.candidate && region.candidate->name.starts_with("cuda.") && region.candidate->name != "cuda.custom";  // every other kernel for GPUs reads them
     for (std::size_t i = 0; i < region.plan.inputs.size(); ++i) {
       const ir::Value* value = region.plan.inputs[i];
       step.inputs.push_back(!value ? -1 : value->is_constant() ? primary(value) : in_layout(value, region.input_layouts[i], strides));

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "builder/pattern_ops.h"
+#include "ops/custom/custom.h"
 #include "regions/attention/attention.h"
 #include "regions/conv_block/conv_block.h"
 #include "regions/conv_siblings/conv_siblings.h"
@@ -53,6 +54,7 @@ std::vector<ops::Region> propose_anchored(const ir::Node& node) {
   if (!all.empty()) return all;
   // A candidate whose pattern is an op's name serves that node alone: an op with a kernel of its own needs no entry in the list.
   if (auto name = full_name(node.domain, node.op); !ops::candidates_for(name).empty()) return {make_region(std::move(name), {&node})};
+  if (ops::find_custom_op(node)) return {make_region("custom", {&node})};
   return {};
 }
 
@@ -63,6 +65,11 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
     for (const ops::Candidate* candidate : ops::candidates_for(pattern.name)) names.emplace_back(candidate->name);
   }
   for (const ops::Candidate* candidate : ops::candidates_for(full_name(op.domain, op.name))) names.emplace_back(candidate->name);
+  if (const CustomOp* custom = ops::find_custom_op(op.domain, op.name)) {
+    names.emplace_back("cpu.custom");
+    if (!custom->cuda.empty()) names.emplace_back("cuda.custom");
+    return names;
+  }
   if (op.lower) names.insert(names.end(), {"cpu.loops", "cuda.loops"});
   if (op.reference || op.expand) names.emplace_back("cpu.reference");
   return names;

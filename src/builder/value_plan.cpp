@@ -10,6 +10,7 @@
 
 #include "builder/hints.h"
 #include "builder/proposals.h"
+#include "ops/custom/custom.h"
 
 namespace lathe::builder {
 
@@ -128,7 +129,7 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
   for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
     const ir::Node& node = **it;
     const bool reaches = std::any_of(node.outputs.begin(), node.outputs.end(), [&](const ir::Value* v) { return v && exposed.count(v); });
-    const bool widens = pinned(node);
+    const bool widens = pinned(node) || ops::find_custom_op(node);  // a function is written for the types that the model has
     if (widens)
       for (const ir::Value* output : node.outputs) exposed.insert(output);
     if ((reaches && !is_contraction(node)) || widens)

@@ -68,7 +68,7 @@ std::string verification_key(const ir::Model& model, const engine::EngineData& e
 VerifyReport verify_once(const ir::Model& model, const engine::EngineData& engine, const BuildOptions& options) {
   const double started = os::now_seconds();
   std::filesystem::path file;
-  if (options.use_cache) {
+  if (options.use_cache && engine.custom_ops.empty()) {  // what a custom operator's function does is not known from its name
     try {
       if (const std::string key = verification_key(model, engine, options); !key.empty()) file = file_of(key);
       if (!file.empty() && std::filesystem::exists(file)) {

@@ -41,7 +41,7 @@ void add_ops(CLI::App& app, Action& action) {
         rows.push_back({op->domain.empty() ? std::string(op->name) : fmt::format("{}::{}", op->domain, op->name), text, by});
       }
       if (options->json) fmt::print("{}\n", out.dump(2));
-      else fmt::print("{}\n{} operators\n", table(rows), out.size());
+      else fmt::print("{}\n{} operators; a program registers custom ones of its own (docs/custom_ops.md)\n", table(rows), out.size());
       return 0;
     };
   });

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/impl.h"
 #include "cli/command.h"
 #include "engine/engine.h"
 #include "ir/text.h"
@@ -39,7 +40,7 @@ json values_json(const std::vector<ir::Value*>& values) {
 }
 
 int show_engine(const std::string& file, bool as_json) {
-  const Engine engine = Engine::load(file);
+  const Engine engine = api::look_at(file);
   if (!as_json) {
     fmt::print("{}", engine.to_text());
     return 0;
@@ -60,6 +61,7 @@ int show_engine(const std::string& file, bool as_json) {
               {"device", engine.device()},
               {"section", engine.section()},
               {"native_code", engine.native_code()},
+              {"custom_ops", data.custom_ops},
               {"weight_bytes", engine.weight_bytes()},
               {"inputs", io_json(engine.inputs())},
               {"outputs", io_json(engine.outputs())},

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "engine/native_code.h"
 #include "lathe/status.h"
+#include "ops/custom/custom.h"
 #include "ops/registry.h"
 #include "plan/kernel.h"
 
@@ -25,10 +26,11 @@ bool asked_for(std::string_view section, const std::string& device) {
 }
 
 /// Why the first step that cannot run here cannot; empty when all can.
-std::string unfit_step(const plan::Program& program) {
+std::string unfit_step(const plan::Program& program, bool to_run) {
   for (const plan::Step& step : program.steps) {
     if (program.dynamic) {
       if (step.kind != plan::StepKind::kHostOp) continue;
+      if (!to_run) continue;
       const std::string domain = step.params.get_string("domain", ""), op = step.params.get_string("op", "");
       const ops::OpDef* def = ops::find_op(domain, op);
       if (!def || !(def->reference || def->oracle || def->expand))
@@ -42,7 +44,7 @@ std::string unfit_step(const plan::Program& program) {
       if (std::string why = kernel->unfit(step.params); !why.empty()) return why;
   }
   for (const plan::Program& sub : program.subprograms)
-    if (std::string why = unfit_step(sub); !why.empty()) return why;
+    if (std::string why = unfit_step(sub, to_run); !why.empty()) return why;
   return {};
 }
 
@@ -59,7 +61,13 @@ std::string offer_native(const engine::NativeCode& native, cuda::Device& device)
 
 }  // namespace
 
-std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section, int ordinal) {
+std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::string_view section, int ordinal, bool to_run) {
+  for (const std::string& key : data.custom_ops) {
+    if (!to_run) break;
+    if (const std::string why = ops::custom_op_missing(key); !why.empty())
+      throw Error(Code::kUnsupported, fmt::format("the engine cannot run in this process: {}", why))
+          .with_remedy("Register it before loading: lathe.register_op in Python, lathe::register_op in C++ (docs/custom_ops.md).");
+  }
   auto engine = std::make_shared<Engine>();
   engine->data_ = std::move(data);
   const cpu::CpuFeatures here = cpu::cpu_features();
@@ -69,7 +77,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
     if (candidate.device.rfind("cuda:", 0) == 0) {
       std::string unfit = cuda_section_unfit(candidate.device, ordinal);
       if (unfit.empty())
-        if (const std::string why = unfit_step(candidate.program); !why.empty())
+        if (const std::string why = unfit_step(candidate.program, to_run); !why.empty())
           unfit = fmt::format("the section '{}' cannot run here: {}", candidate.device, why);
       if (!unfit.empty()) {
         refused = std::move(unfit);
@@ -94,7 +102,7 @@ std::shared_ptr<const Engine> Engine::create(engine::EngineData data, std::strin
       refused = fmt::format("the section '{}' is tuned for {}, this machine offers {}", candidate.device, candidate.needs, cpu::isa_name(here.isa()));
       continue;
     }
-    if (const std::string why = unfit_step(candidate.program); !why.empty()) {
+    if (const std::string why = unfit_step(candidate.program, to_run); !why.empty()) {
       refused = fmt::format("the section '{}' cannot run here: {}", candidate.device, why);
       continue;
     }

@@ -16,8 +16,9 @@ class Engine {
  public:
   /// Takes over what the reader mapped or the builder made. `section` picks by device name ("cuda*" by its beginning); "" = the first that this
   /// machine can run.
-  /// Throws Error(kMachine) when none can. `ordinal`: the GPU of a CUDA section; its weights are uploaded.
-  static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {}, int ordinal = 0);
+  /// Throws Error(kMachine) when none can, Error(kUnsupported) when it needs a custom operator that is not registered (`to_run` false: for looking at
+  /// it alone, which needs none). `ordinal`: the GPU of a CUDA section; its weights are uploaded.
+  static std::shared_ptr<const Engine> create(engine::EngineData data, std::string_view section = {}, int ordinal = 0, bool to_run = true);
 
   /// One of the subprograms that a dynamic program calls, as an engine of its own. `whole` keeps weights and device.
   static std::shared_ptr<const Engine> part(std::shared_ptr<const Engine> whole, const plan::Program& program);
