@@ -13,7 +13,7 @@ help:
 	@echo "make test      everything that is tested, on the CPU"
 	@echo "make build     the command build/release/bin/lathe and the Python package"
 	@echo "make bench     paired measurements into bench/results"
-	@echo "make zoo       every model of the zoo against ONNX Runtime, at two weight seeds (about 20 minutes; LATHE_ZOO: where the zoo lies)"
+	@echo "make zoo       every model of the zoo against ONNX Runtime, at two weight seeds, and docs/zoo.md (hours; goes on where it was stopped; LATHE_ZOO: where the zoo lies)"
 	@echo "make lint      clang-format, ruff; clang-tidy over changed files (ALL=1: over every file)"
 	@echo "make sanitize  the C++ tests under address, undefined-behaviour and thread sanitizers, and a short run of every fuzzer (clang)"
 	@echo "make fuzz      everything that reads files of strangers, by libFuzzer (SECONDS_EACH=60; TARGETS=\"engine_fuzz ...\")"
@@ -24,7 +24,7 @@ help:
 	@echo "make wheel     out/wheels/lathe_engine-*.whl: command, library, Python package, oneDNN (make wheel-test: installed in empty environments)"
 	@echo "make sdist     out/lathe-VERSION.tar.gz: the source, built offline once its dependencies are there; pip installs it too"
 	@echo "make install   command, liblathe.so, headers, CMake package, lathe.pc into PREFIX (default /usr/local; DESTDIR is heeded)"
-	@echo "make docs      regenerate docs/{ops,knobs,cli,python,api}.md and the tables of README and docs/gpu.md"
+	@echo "make docs      regenerate docs/{ops,knobs,cli,python,api,zoo}.md and the tables of README and docs/gpu.md"
 
 setup:
 	@tools/setup.sh build
@@ -45,7 +45,9 @@ test:
 
 zoo: build
 	@tools/setup.sh test
-	@$(PYTHON) tests/zoo_accuracy.py
+	@$(PYTHON) tests/zoo_sweep.py $(MODELS)
+	@$(PYTHON) tests/zoo_sweep.py --summary
+	@$(PYTHON) tools/make_docs.py
 
 lint:
 	@tools/setup.sh build test lint

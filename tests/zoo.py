@@ -45,16 +45,6 @@ PART_6 = tuple(
     ]
 )
 
-# Three values for each free extent, by the exporters' names: what the networks' total strides divide.
-FREE = {
-    "batch": (1, 2, 3),
-    "height": (128, 96, 160),
-    "width": (128, 160, 96),
-    "h": (64, 96, 80),
-    "w": (64, 48, 112),
-    "time": (16, 7, 23),
-}
-
 
 def absent(what):
     """Skips with a clear word; on CI an absent part is a failure."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Lathe contributors
 # SPDX-License-Identifier: Apache-2.0
 """Writes the generated pages: docs/ops.md, docs/knobs.md and docs/cli.md from the command's own tables, docs/python.md from docstrings, docs/api.md from the
-public headers, and the README's and docs/gpu.md's tables from bench/results.
+public headers, the README's and docs/gpu.md's tables and docs/zoo.md from bench/results.
 
 python tools/make_docs.py            write
 python tools/make_docs.py --check    exit 1 when a page is stale
@@ -17,6 +17,7 @@ from pathlib import Path
 import api_docs
 import cli_docs
 import python_docs
+import zoo_docs
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- speed table: tools/make_docs.py -->", "<!-- end of speed table -->"
@@ -216,6 +217,7 @@ def main():
         "docs/api.md": api_docs.page,
         "README.md": readme_page,
         "docs/gpu.md": gpu_page,
+        "docs/zoo.md": zoo_docs.page,
     }
     for name, make in pages.items():
         path = ROOT / name

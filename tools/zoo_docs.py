@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: Lathe contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The page docs/zoo.md, from what `make zoo` left in bench/results/zoo_*.json (tests/zoo_sweep.py); part of tools/make_docs.py."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parents[1] / "bench" / "results"
+
+HEAD = """# The zoo
+
+Made by `make docs` from `bench/results/zoo_*.json`, which `make zoo` writes; a test fails when it is stale.
+
+The zoo is a set of real exports by both of PyTorch's exporters (`.dynamo`: the newer), by scikit-learn's, and of files that ONNX Runtime's tools quantised (`q_`),
+fused (`ort_`) or converted to float16 (`fp16_`), with seeded weights. Each file is checked, simplified, built, run and held against ONNX Runtime
+(`tests/zoo_accuracy.py`): at two weight seeds, with and without `exact`, at two inputs a shape, and at three shapes from one engine where it has free
+extents. *Error* is the worst of all of that as a share of what is allowed, so that 1 would be a failure; *verified* says that each tensor that an engine stores was
+held against the reference execution of the file as read. *Host* counts steps that run an operator by its definition; *islands* are the planned parts of a dynamic program.
+Times are medians at the first shape, in milliseconds, for the record: they were taken beside whatever else the machine did (`make bench` measures with care)."""
+
+
+def share(value):
+    return "0" if value == 0 else f"{value:.2g}"
+
+
+def table(results):
+    about, models = results["about"], results["models"]
+    good = sum(not m["defects"] for m in models.values())
+    lines = [
+        f"## {about['machine']}",
+        "",
+        f"{about['date']}, ONNX Runtime {about['onnxruntime']}, `{about['command']}`: {len(models)} of {about['models_of_the_zoo']} models, of which {good} without a defect and "
+        f"{sum(m['verified'] for m in models.values())} verified.",
+        "",
+        "| model | nodes | simplified | steps | host | islands | shapes | engines | error | verified | build, s | run | ONNX Runtime | ratio |",
+        "| --- |" + " ---: |" * 8 + " --- |" + " ---: |" * 4,
+    ]
+    for name, m in sorted(models.items()):
+        ours, theirs = m["run_ms"]
+        counts = " | ".join(str(m[k]) for k in ("nodes", "simplified", "steps", "host", "islands", "shapes", "builds"))
+        verdict = "yes" if m["verified"] else "no"
+        error = share(m["error_share"]) + (f" (**{m['defects']} defects**)" if m["defects"] else "")
+        lines.append(
+            f"| {name} | {counts} | {error} | {verdict} | {m['build_seconds']:.1f} | {ours:.3g} | {theirs:.3g} | {ours / theirs if theirs else 0:.2f} |"
+        )
+    if results["exceptions"]:
+        lines += ["", "Exceptions:", ""]
+        lines += [f"* {e['model']}, {e['what']}: {e['cause']}" for e in results["exceptions"]]
+    return "\n".join(lines)
+
+
+def page():
+    tables = [table(json.loads(path.read_text())) for path in sorted(RESULTS.glob("zoo_*.json"))]
+    return "\n\n".join([HEAD, *(tables or ["No sweep is committed yet."])]) + "\n"
