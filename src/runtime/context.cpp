@@ -317,8 +317,12 @@ Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& 
   return Status::ok();
 } catch (const Error& error) {
   // The model was found valid when it was built: what it does not take now is the caller's.
+  // Nor does its remedy, which is about the file, help.
+  Error of_run(error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), error.message());
+  if (!error.node().empty() || !error.op().empty()) of_run.at_node(error.node(), error.op());
+  if (!error.tensor().empty()) of_run.at_tensor(error.tensor());
   const bool placed = !error.node().empty() || !error.tensor().empty();
-  return {error.code() == Code::kInvalidModel ? Code::kInvalidArgument : error.code(), placed ? std::string_view(error.what()) : error.message()};
+  return {of_run.code(), placed ? std::string_view(of_run.what()) : std::string_view(of_run.message())};
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "there is not enough memory for this run"};
 } catch (const std::exception& error) {
