@@ -240,6 +240,7 @@ def norms():
     t = dict(rtol=1e-4, atol=1e-5)
     yield case("simplified_norm", "SimplifiedLayerNormalization", [x, g], domain="", axis=-1, epsilon=1e-6, free={0}, **t)
     yield case("simplified_norm_inv", "SimplifiedLayerNormalization", [x, floats(rng, 5, 24)], 2, domain="", axis=1, expected=None, **t)
+    yield case("old_layer_norm", "LayerNormalization", [x, g, b], domain="", epsilon=1e-5, opsets=[helper.make_opsetid("", 13)], **t)
     yield case("skip_norm", "SkipLayerNormalization", [x, skip, g, b, bias], epsilon=1e-5, free={0, 1}, **t)
     yield case("skip_norm_no_beta", "SkipLayerNormalization", [x, skip, g], **t)
     yield case("skip_norm_sum", "SkipLayerNormalization", [x, skip, g, b], "+--+", epsilon=1e-5, **t)

@@ -48,6 +48,7 @@ def ops_page():
         "",
         f"{len(ops)} operators are defined. Every version of the format is accepted and brought to the newest form. *Executed by* lists the candidates, preferred first; `cpu.loops` is the",
         "region language's emitter, `cpu.reference` the defining loop: correct, slow, the last resort. Where oneDNN is there, `cpu.conv.onednn` and `cpu.matmul.onednn` compete.",
+        "*Its parts*: the operator is replaced by others while the graph is simplified.",
         "",
         "| operator | versions | executed by | what it does |",
         "| --- | --- | --- | --- |",
@@ -56,7 +57,7 @@ def ops_page():
         name = f"{op['domain']}::{op['name']}" if op["domain"] else op["name"]
         versions = ", ".join(map(str, op["versions"]))
         # A build without oneDNN's headers lacks its candidates; the page is the same for all builds.
-        candidates = ", ".join(f"`{c}`" for c in op["candidates"] if not c.endswith(".onednn")) or "through an upgrade"
+        candidates = ", ".join(["its parts"] * op["expands"] + [f"`{c}`" for c in op["candidates"] if not c.endswith(".onednn")]) or "through an upgrade"
         lines.append(f"| {name} | {versions} | {candidates} | {cell(op['doc'])} |")
     return "\n".join(lines) + "\n"
 

@@ -36,8 +36,10 @@ TEST(SchemaTable, FindsVersionsAndNames) {
 /// The table and our own definitions are of one format.
 TEST(SchemaTable, AgreesWithOps) {
   for (const ops::OpDef* op : ops::all_ops()) {
-    if (first_version(op->domain, op->name) == 0) continue;  // an operator of another domain
+    const int first = first_version(op->domain, op->name);
+    if (first == 0) continue;  // an operator of another domain
     for (const ops::VersionDef& version : op->versions) {
+      if (version.since < first) continue;  // what other tools write into files of older opsets
       const SchemaVersion* found = find_schema(op->domain, op->name, version.since);
       ASSERT_TRUE(found) << op->name;
       EXPECT_EQ(found->text.since, version.since) << op->name;

@@ -34,8 +34,9 @@ void add_ops(CLI::App& app, Action& action) {
                        {"candidates", candidates},
                        {"doc", op->doc},
                        {"lowers", op->lower != nullptr},
+                       {"expands", op->expand != nullptr},
                        {"upgrade", op->upgrade != nullptr}});
-        std::string text, by;
+        std::string text, by = op->expand ? "its parts" : "";
         for (const int version : versions) text += fmt::format("{}{}", text.empty() ? "" : ",", version);
         for (const std::string& candidate : candidates) by += (by.empty() ? "" : ", ") + candidate;
         rows.push_back({op->domain.empty() ? std::string(op->name) : fmt::format("{}::{}", op->domain, op->name), text, by});

@@ -15,6 +15,7 @@ namespace lathe::ops {
 namespace {
 
 constexpr float kFilter = -10000.0f;
+constexpr std::int64_t kMostHidden = std::int64_t{1} << 40;
 
 std::int64_t heads_of(ExpandContext& ctx) {
   const std::int64_t heads = ctx.attrs().get_int("num_heads", 0);
@@ -61,6 +62,8 @@ std::vector<std::int64_t> projection_sizes(ExpandContext& ctx) {
   if (sizes.empty() && all) sizes.assign(3, *all / 3);
   if (sizes.empty()) return {};
   if (sizes.size() != 3) ctx.fail("qkv_hidden_sizes has " + std::to_string(sizes.size()) + " numbers, not 3");
+  for (const std::int64_t size : sizes)
+    if (size < 1 || size > kMostHidden) ctx.fail("a projection to " + std::to_string(size));
   if (all && sizes[0] + sizes[1] + sizes[2] != *all) ctx.fail("the weights' " + std::to_string(*all) + " columns are not those of three projections");
   return sizes;
 }
@@ -105,7 +108,7 @@ bool multi_head_parts(ExpandContext& ctx, const MultiHead& in) {
   if (!fits) ctx.fail("query, key and value have ranks that do not belong together");
   // The size of a head, and where the bias of each projection begins.
   const auto last = extent_of(in.query, *q_rank - 1);
-  if (!last || (in.bias && (packed || packed_pair))) return false;
+  if (!last || *last > kMostHidden || (in.bias && (packed || packed_pair))) return false;
   if (!packed && *last % heads != 0) ctx.fail("a query of " + std::to_string(*last) + " cannot be split into " + std::to_string(heads) + " heads");
   const std::int64_t size = packed ? *last : *last / heads;
   if (size < 1) ctx.fail("heads of size " + std::to_string(size));

@@ -89,7 +89,7 @@ bool group_query(ExpandContext& ctx) {
   const auto half = turns ? extent_of(node.input(kCos), 1) : std::optional<std::int64_t>(0);
   if (turns && (!node.input(kCos) || !node.input(kSin))) ctx.fail("do_rotary needs cos_cache and sin_cache");
   if (!half || (node.input(kScoreBias) && !rank_of(node.input(kScoreBias)))) return false;
-  if (turns && (*half < 1 || 2 * *half > size)) ctx.fail("caches of " + std::to_string(*half) + " columns do not fit heads of " + std::to_string(size));
+  if (turns && (*half < 1 || *half > size / 2)) ctx.fail("caches of " + std::to_string(*half) + " columns do not fit heads of " + std::to_string(size));
   const DType dtype = node.input(kQuery)->dtype();
   Parts p(ctx);
 

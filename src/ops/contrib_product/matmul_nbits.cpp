@@ -30,7 +30,7 @@ Layout layout_of(const Attrs& attrs, std::string& defect) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   if (l.k < 1 || l.n < 1 || l.k > kMost || l.n > kMost || l.k > kMost / l.n) defect = "K is " + std::to_string(l.k) + ", N is " + std::to_string(l.n);
   else if (l.bits < 2 || l.bits > 8) defect = "bits is " + std::to_string(l.bits) + "; 2 to 8 are possible";
-  else if (l.block < 16 || l.block > kMost || (l.block & (l.block - 1)) != 0)
+  else if (l.block < 16 || l.block > (std::int64_t{1} << 20) || (l.block & (l.block - 1)) != 0)
     defect = "block_size is " + std::to_string(l.block) + ", which is no power of two from 16 on";
   else if (attrs.get_int("weight_prepacked", 0) != 0) defect = "the weights are packed for one machine (weight_prepacked)";
   if (!defect.empty()) return l;
@@ -65,8 +65,6 @@ Tensor unpacked_weights(ExpandContext& ctx, const Layout& l, DType dtype) {
   const Node& node = ctx.node;
   const Tensor &b = node.inputs[1]->constant, &scales = node.inputs[2]->constant;
   const Tensor zeros = node.input(3) ? node.inputs[3]->constant : Tensor(), groups = node.input(4) ? node.inputs[4]->constant : Tensor();
-  Tensor weights(dtype, {l.k, l.n});
-  if (b.size() == 0) return weights;  // a projection that the model leaves out
   if (b.dtype() != DType::kUint8 || b.size() != l.n * l.blocks * l.blob)
     ctx.fail("B is " + lathe::to_string(b.dims()) + ", not " + lathe::to_string(Dims{l.n, l.blocks, l.blob}));
   if (scales.size() != l.n * l.blocks) ctx.fail("scales are " + lathe::to_string(scales.dims()) + ", not " + lathe::to_string(Dims{l.n, l.blocks}));
@@ -75,6 +73,7 @@ Tensor unpacked_weights(ExpandContext& ctx, const Layout& l, DType dtype) {
   if (zeros.defined() && zeros.size() != l.n * (packed_zeros ? zero_bytes : l.blocks))
     ctx.fail("zero_points are " + lathe::to_string(zeros.dims()) + " for " + std::to_string(l.n) + " columns of " + std::to_string(l.blocks) + " blocks");
   if (groups.defined() && groups.size() < l.k) ctx.fail("g_idx has " + std::to_string(groups.size()) + " elements for K = " + std::to_string(l.k));
+  Tensor weights(dtype, {l.k, l.n});
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(b.raw());
   const auto* zero_rows = packed_zeros ? reinterpret_cast<const std::uint8_t*>(zeros.raw()) : nullptr;
   const auto scale = to_doubles(scales);

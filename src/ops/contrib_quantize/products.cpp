@@ -70,7 +70,8 @@ Value* lstm_weights(Parts& p, Value* q, Value* scale, Value* zero) {
   ExpandContext& ctx = p.ctx;
   if (*rank_of(q) != 3) ctx.fail("weights must have rank 3, got " + ir::to_string(q->shape()));
   if (!q->is_constant() || !scale->is_constant() || !zero->is_constant()) {
-    const auto spread = [&](Value* v) { return p.reshape(v, *rank_of(v) == 1 ? std::vector<std::int64_t>{-1, 1, 1} : std::vector<std::int64_t>{0, 1, -1}); };
+    const bool one = *rank_of(scale) == 1;
+    const auto spread = [&](Value* v) { return p.reshape(v, one ? std::vector<std::int64_t>{-1, 1, 1} : std::vector<std::int64_t>{0, 1, -1}); };
     Value* centred = p.binary("Sub", p.cast(q, DType::kFloat32), spread(p.cast(zero, DType::kFloat32)));
     return p.transpose(p.times(centred, spread(scale)), {0, 2, 1});
   }

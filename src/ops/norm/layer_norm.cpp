@@ -183,14 +183,15 @@ bool row_norm_lower(const Node& node, loops::RegionBuilder& builder) {
 }  // namespace
 
 OpDef layer_normalization() {
-  return {
-      .name = "LayerNormalization",
-      .versions = {{17, "X:T Scale:T B?:T -> Y:T Mean?:U InvStdDev?:U", "axis:int=-1 epsilon:float=1e-5 stash_type:int=1", "T: @float13; U: float bfloat16"}},
-      .infer = layer_norm_infer,
-      .reference = layer_norm_reference,
-      .tolerance = kNormTolerance,
-      .lower = row_norm_lower<true>,
-      .doc = "normalisation of each row by its mean and variance"};
+  // Version 1 is none of the format's: ONNX Runtime's optimiser writes the op into files of older opsets.
+  constexpr std::string_view kIo = "X:T Scale:T B?:T -> Y:T Mean?:U InvStdDev?:U", kAttrs = "axis:int=-1 epsilon:float=1e-5 stash_type:int=1";
+  return {.name = "LayerNormalization",
+          .versions = {{1, kIo, kAttrs, "T: @float13; U: float double bfloat16"}, {17, kIo, kAttrs, "T: @float13; U: float bfloat16"}},
+          .infer = layer_norm_infer,
+          .reference = layer_norm_reference,
+          .tolerance = kNormTolerance,
+          .lower = row_norm_lower<true>,
+          .doc = "normalisation of each row by its mean and variance"};
 }
 
 OpDef rms_normalization() {

@@ -68,6 +68,7 @@ std::vector<Layer> anchor_layers(const Node& node, bool pairs, std::string& defe
     const std::size_t boxes = i == 0 ? std::min<std::size_t>(3, ratios.size()) : ratios.size();
     for (std::size_t k = 0; k < boxes; ++k) add(i == 0 && k == 0 ? 0.1 : scale(i), static_cast<double>(ratios[k]));
     if (i > 0) add(std::sqrt(scale(i) * scale(i + 1)), 1);
+    if (layer.numbers() > std::int64_t{1} << 28) defect = "layer " + std::to_string(i) + " has " + std::to_string(layer.numbers()) + " numbers";
     layers.push_back(std::move(layer));
   }
   return layers;
