@@ -4,7 +4,7 @@
 // the probabilities after it. Everything is [batch, heads, sequence, size]; groups of query heads share a head of keys and values.
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <unordered_map>
 
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -46,6 +46,12 @@ void flex_infer(InferContext& ctx) {
       ctx.fail(std::string(name) + " gives " + std::string(dtype_name(results[0].dtype)) + ", expected " + std::string(dtype_name(soft)));
   }
   ctx.set(0, ctx.dtype(kQ), {scores[0], scores[1], scores[2], extent(v, 3)});
+}
+
+Attrs attrs_of(const char* name, ir::Attribute value) {
+  Attrs attrs;
+  attrs.set(name, std::move(value));
+  return attrs;
 }
 
 void modify(RefContext& ctx, std::string_view name, Tensor& values) {
@@ -115,6 +121,66 @@ void flex_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(v.dtype(), {batch, heads, queries, value_size}, y));
 }
 
+/// No node of it has nested graphs in turn.
+bool can_inline(const ir::Graph& graph) {
+  bool plain = true;
+  graph.for_each([&plain](const Node& node) {
+    for (const auto& [name, attribute] : node.attrs) plain = plain && attribute.type() != ir::AttrType::kGraph && attribute.type() != ir::AttrType::kGraphs;
+  });
+  return plain;
+}
+
+/// The nodes of a nested graph in place of the node that has it.
+Value* inlined(ExpandContext& ctx, const ir::Graph& graph, Value* input) {
+  std::unordered_map<const Value*, Value*> outside{{graph.inputs()[0], input}};
+  const auto place = [&](Value* value) -> Value* {
+    if (!value || value->graph != &graph) return value;  // left out, or of the graphs around
+    const auto it = outside.find(value);
+    if (it != outside.end()) return it->second;
+    return outside[value] = ctx.constant(value->name, value->constant);
+  };
+  graph.for_each([&](const Node& node) {
+    std::vector<Value*> inputs;
+    for (Value* value : node.inputs) inputs.push_back(place(value));
+    const Node* made = ctx.add_node(node.op, std::move(inputs), node.outputs.size(), node.attrs, node.domain);
+    for (std::size_t i = 0; i < node.outputs.size(); ++i)
+      if (node.outputs[i]) outside[node.outputs[i]] = made->outputs[i];
+  });
+  return place(graph.outputs()[0]);
+}
+
+/// The products, the softmax and the nodes of the nested graphs. Query heads that share a head of keys are rows of one product.
+bool flex_expand(ExpandContext& ctx) {
+  const Value *q = ctx.node.input(kQ), *k = ctx.node.input(kK);
+  if (!q->has_shape() || !k->has_shape() || q->shape().size() != 4 || k->shape().size() != 4) return false;
+  for (const std::string_view name : kMods)
+    if (const auto graph = ctx.attrs().get_graph(name)) {
+      if (graph->inputs().size() != 1 || graph->outputs().size() != 1) ctx.fail(std::string(name) + " must take one tensor and give one");
+      if (!can_inline(*graph)) return false;
+    }
+  const Dim &heads = q->shape()[1], &key_heads = k->shape()[1], &size = q->shape()[3];
+  const bool grouped = heads != key_heads, scaled = ctx.attrs().has("scale");
+  if ((grouped && (!heads.constant() || !key_heads.constant())) || (!scaled && !size.constant())) return false;
+  const DType dtype = q->dtype(), soft = soft_dtype(ctx, dtype);
+  const double scale = scaled ? static_cast<double>(ctx.attrs().get_float("scale", 0)) : 1 / std::sqrt(static_cast<double>(*size.constant()));
+  Value* factor = ctx.constant("factor", from_doubles(dtype, {}, {static_cast<double>(std::sqrt(static_cast<float>(scale)))}));
+  const auto cast = [&ctx](Value* x, DType from, DType to) { return from == to ? x : ctx.add("Cast", {x}, attrs_of("to", static_cast<std::int64_t>(to))); };
+  const auto in_heads = [&](Value* x, const Dim& count) {
+    if (!grouped) return x;
+    const std::int64_t shape[] = {0, *count.constant(), -1, 0};
+    return ctx.add("Reshape", {x, ctx.constant("heads", Tensor::vector(shape))});
+  };
+  Value* queries = ctx.add("Mul", {in_heads(ctx.node.input(kQ), key_heads), factor});
+  Value* keys = ctx.add("Transpose", {ctx.add("Mul", {ctx.node.input(kK), factor})}, attrs_of("perm", std::vector<std::int64_t>{0, 1, 3, 2}));
+  Value* x = in_heads(cast(ctx.add("MatMul", {queries, keys}), dtype, soft), heads);
+  if (const auto graph = ctx.attrs().get_graph(kMods[0])) x = inlined(ctx, *graph, x);
+  x = ctx.add("Softmax", {x}, attrs_of("axis", std::int64_t{-1}));
+  if (const auto graph = ctx.attrs().get_graph(kMods[1])) x = inlined(ctx, *graph, x);
+  x = ctx.add("MatMul", {in_heads(x, key_heads), cast(ctx.node.input(kV), dtype, soft)});
+  ctx.replace(0, cast(in_heads(x, heads), soft, dtype));
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_flex_attention() {
@@ -125,6 +191,7 @@ std::span<const OpDef> ops_flex_attention() {
        .infer = flex_infer,
        .reference = flex_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
+       .expand = flex_expand,
        .doc = "attention whose scores and probabilities nested graphs may change"},
   };
   return ops;
