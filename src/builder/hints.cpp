@@ -137,7 +137,9 @@ ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, S
     }
     // Image-like extents need room for strided stages; sequence-like ones do not mind.
     const bool image_like = input.shape().size() >= 4 && axis >= 2;
-    bindings.emplace(symbol, axis == 0 ? 1 : image_like ? 128 : 16);
+    // The bytes of an encoded picture: enough for one.
+    const bool encoded = std::any_of(input.uses.begin(), input.uses.end(), [](const ir::Use& use) { return use.node->is("ImageDecoder"); });
+    bindings.emplace(symbol, encoded ? 4096 : axis == 0 ? 1 : image_like ? 128 : 16);
   });
   return bindings;
 }

@@ -4,7 +4,9 @@
 
 #include "builder/random_inputs.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <random>
 
 #include "builder/hints.h"
@@ -34,6 +36,41 @@ Tensor random_tensor(DType dtype, const Dims& dims, std::uint64_t seed) {
     for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.set_from_int64(i, static_cast<std::int64_t>(random() % 2));
   }
   return tensor;
+}
+
+/// The node that decodes an input's bytes to a picture, when one does.
+const ir::Node* decoder_of(const ir::Value& input) {
+  const auto decodes = [](const ir::Use& use) { return use.node->is("ImageDecoder"); };
+  const auto found = std::find_if(input.uses.begin(), input.uses.end(), decodes);
+  return found == input.uses.end() ? nullptr : found->node;
+}
+
+/// Makes `bytes` a file of the portable formats, of the picture that the decoder is said to give, or the largest square that fits: random
+/// bytes are no picture. Nothing where none fits.
+void make_picture(Tensor& bytes, const ir::Node& decoder) {
+  std::int64_t height = 0, width = 0;
+  if (const ir::Value* out = decoder.output(0); out && out->has_shape() && out->shape().size() == 3) {
+    height = out->shape()[0].constant().value_or(0);
+    width = out->shape()[1].constant().value_or(0);
+  }
+  struct Form {
+    const char* magic;
+    std::int64_t bits;  // a pixel's
+  };
+  for (const auto& [magic, bits] : {Form{"P6", 24}, Form{"P5", 8}, Form{"P4", 1}}) {
+    std::int64_t h = height, w = width;
+    if (h < 1 || w < 1)
+      h = w = std::max<std::int64_t>(
+          1, static_cast<std::int64_t>(std::sqrt(static_cast<double>(std::max<std::int64_t>(bytes.size() - 24, 1)) * 8 / static_cast<double>(bits))));
+    if (w > 8 * bytes.size() / h) continue;
+    const std::string header = std::string(magic) + " " + std::to_string(w) + " " + std::to_string(h) + (bits > 1 ? " 255\n" : "\n");
+    const auto begin = static_cast<std::int64_t>(header.size());
+    if (begin + (w * bits + 7) / 8 * h > bytes.size()) continue;
+    std::mt19937_64 random(7);
+    for (std::int64_t i = 0; i < bytes.size(); ++i)
+      bytes.set_from_int64(i, i < begin ? header[static_cast<std::size_t>(i)] : static_cast<std::int64_t>(random() % 256));
+    return;
+  }
 }
 
 /// Of what holds tensors, whose extents nothing tells.
@@ -73,7 +110,10 @@ std::map<std::string, Tensor> random_inputs(const ir::Graph& graph, const ir::Bi
   std::uint64_t at = seed * 1000;
   for (const ir::Value* input : graph.inputs()) {
     ++at;
-    inputs[input->name] = input->type.is_tensor() ? random_input(*input, concrete_dims(*input, bindings), at) : random_value(input->type, bindings, at);
+    Tensor& value = inputs[input->name];
+    value = input->type.is_tensor() ? random_input(*input, concrete_dims(*input, bindings), at) : random_value(input->type, bindings, at);
+    const ir::Node* decoder = value.dtype() == DType::kUint8 && value.rank() == 1 ? decoder_of(*input) : nullptr;
+    if (decoder) make_picture(value, *decoder);
   }
   return inputs;
 }
