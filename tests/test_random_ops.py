@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random operators: with a seed the numbers of the format's reference, which are NumPy's; without one other numbers at each run."""
 
+import subprocess
+
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
+import zoo
 from one_node import model_of, ours, same, the_formats
 
 TYPES = {np.float32: 1, np.float16: 10, np.float64: 11, ml_dtypes.bfloat16: 16}
@@ -91,6 +95,13 @@ def test_two_nodes_are_two(tmp_path):
 def test_errors(tmp_path, op, inputs, attributes, why):
     message = ours(tmp_path, model_of(op, inputs, **attributes), inputs)
     assert isinstance(message, str) and op in message and why in message, message
+
+
+def test_engines_of_random_numbers_alone_are_verified(tmp_path):
+    onnx.save(model_of("RandomUniform", [], shape=[3]), tmp_path / "model.onnx")
+    done = subprocess.run([zoo.program("lathe"), "build", tmp_path / "model.onnx", "-o", tmp_path / "a.engine"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "random numbers in the shapes of the model; there is nothing else to compare" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("seed", [-1.0, 2.0**32 + 512, np.nan])
