@@ -3,10 +3,13 @@
 """ImageDecoder beside Pillow, which the format's reference decodes with; broken files."""
 
 import io
+import subprocess
 
 import numpy as np
+import onnx
 import pytest
 
+import zoo
 from one_node import model_of, ours
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow writes the pictures of these tests")
@@ -106,6 +109,18 @@ def test_bytes_that_are_no_picture(tmp_path):
 def test_pictures_that_are_too_large_are_refused(tmp_path, data, why):
     message = decoded(tmp_path, np.frombuffer(data, np.uint8))
     assert isinstance(message, str) and "ImageDecoder" in message and why in message
+
+
+@pytest.mark.parametrize("length", [None, 900])
+@pytest.mark.parametrize("extents", [(16, 16), (20, None), (64, 64)])
+def test_engines_are_verified_on_pictures(tmp_path, extents, length):
+    """Bytes drawn at random would be none, and would not have the extents that the model tells."""
+    model = model_of("ImageDecoder", [np.zeros(1, np.uint8)], shapes=[[length]])
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y0", onnx.TensorProto.UINT8, [*extents, 3]))
+    onnx.save(model, tmp_path / "model.onnx")
+    command = [zoo.program("lathe"), "build", tmp_path / "model.onnx", "-o", tmp_path / "a.engine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "empty image" not in done.stderr, done.stderr
 
 
 def test_other_errors(tmp_path):

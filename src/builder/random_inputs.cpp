@@ -58,8 +58,8 @@ void make_picture(Tensor& bytes, const ir::Node& decoder) {
     std::int64_t bits;  // a pixel's
   };
   for (const auto& [magic, bits] : {Form{"P6", 24}, Form{"P5", 8}, Form{"P4", 1}}) {
-    std::int64_t h = height, w = width;
-    if (h < 1 || w < 1)
+    std::int64_t h = height > 0 ? height : width, w = width > 0 ? width : height;
+    if (h < 1)
       h = w = std::max<std::int64_t>(
           1, static_cast<std::int64_t>(std::sqrt(static_cast<double>(std::max<std::int64_t>(bytes.size() - 24, 1)) * 8 / static_cast<double>(bits))));
     if (w > 8 * bytes.size() / h) continue;
