@@ -48,8 +48,15 @@ def node_model(op, inputs, attrs, outputs=1, domain=ML, version=None, name="the 
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(domain, version)], ir_version=8)
 
 
+def session_of(model):
+    """One thread: thousands of sessions live a moment each."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 def by_ort(model, inputs):
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model)
     return session.run(None, {i.name: a for i, a in zip(session.get_inputs(), inputs, strict=True)})
 
 
@@ -677,7 +684,7 @@ def test_pipelines(tmp_path):
         model = onnx.load(zoo.filled(name))
         if any((n.domain, n.op_type) not in defined for n in model.graph.node):
             continue
-        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = session_of(model)
         given = zoo_inputs(session, rng)
         batch.add(model, given, session.run(None, dict(zip([i.name for i in session.get_inputs()], given, strict=True))), rtol=1e-4, atol=1e-5)
     assert len(batch.cases) >= PIPELINES_AT_LEAST, len(batch.cases)
