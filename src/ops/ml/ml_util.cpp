@@ -26,7 +26,7 @@ RowDims infer_rows(InferContext& ctx, std::size_t input) {
   if (!shape) return {ctx.fresh_symbol(), ctx.fresh_symbol(), false};
   if (shape->size() == 1) return {Dim(1), (*shape)[0], true};
   if (shape->size() == 2) return {(*shape)[0], (*shape)[1], true};
-  ctx.fail("X has shape " + ir::to_string(*shape) + "; expected [N, C] or [C]");
+  reject("X has shape " + ir::to_string(*shape) + "; expected [N, C] or [C]");
 }
 
 std::vector<double> feature_values(const Tensor& x) {
