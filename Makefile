@@ -46,6 +46,7 @@ test:
 zoo: build
 	@tools/setup.sh test
 	@$(PYTHON) tests/zoo_sweep.py $(MODELS)
+	@$(PYTHON) tests/zoo_decoders.py
 	@$(PYTHON) tests/zoo_sweep.py --summary
 	@$(PYTHON) tools/make_docs.py
 
