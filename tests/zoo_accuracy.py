@@ -18,7 +18,7 @@ import zoo_inputs
 # A share of the output's scale, with `exact` and without. Files in float16 are rounded after every node by the rival and where a tensor is stored
 # by us; where an integer of a quantised file is rounded the other way, what follows moves by a step.
 TOLERANCE = {True: 2e-5, False: 2e-4}
-COARSE = {"fp16_": 1e-2, "q_": 2e-2}
+COARSE = {"fp16_": 4e-3, "q_": 4e-2}
 # Another input must move each output by so many tolerances, or inner tensors are compared as well.
 SENSITIVE = 100
 WEIGHT_SEEDS = (0, 1)
@@ -27,7 +27,7 @@ INPUT_SEEDS = (1, 2)
 MODELLED = {"exact": {"exact": True, "budget": 0}, "fast": {"exact": False, "budget": 0}}
 TIMED = {"exact timed": {"exact": True, "budget": 10}, "fast timed": {"exact": False, "budget": 10}}
 WAYS = MODELLED | TIMED
-# The one that is built with verification in any case.
+# The one that is built with verification in any case, so that each tensor that it stores is held against the oracle.
 VERIFIED = (0, "fast")
 # Outputs that need not meet the tolerance: {(model, output): (limit with exact, limit without, cause)}. At most three.
 EXCEPTIONS = {}
@@ -75,8 +75,14 @@ def moved(other, want):
     return share(np.abs(other[both].astype(np.float64) - want[both]), want)
 
 
-def measure(name, seed, ways):
-    """{way: result}: the worst error over shapes and inputs of each output, and how far another input moves it."""
+def sensitivity(pairs):
+    """How far another input moves an output at the shape where it moves least; classes that differ at one shape are enough."""
+    shares = [moved(*pair) for pair in pairs]
+    return min(shares) if np.issubdtype(pairs[0][0].dtype, np.floating) else max(shares)
+
+
+def measure(name, seed, ways, verify=VERIFIED):
+    """{way: result}: the worst error over shapes and inputs of each output, and how far another input moves it. `verify` is built with verification."""
     import lathe
 
     path = zoo.filled(name, seed)
@@ -91,7 +97,7 @@ def measure(name, seed, ways):
             cases.append((feeds, dict(zip(outputs, reference.run(None, feeds), strict=True))))
     reference_ms = median_ms(reference.run, None, cases[0][0])
     del reference, model
-    shift = {o: min(moved(cases[k ^ 1][1][o], expected[o]) for k, (_, expected) in enumerate(cases)) for o in outputs}
+    shift = {o: sensitivity([(cases[k][1][o], cases[k + 1][1][o]) for k in range(0, len(cases), 2)]) for o in outputs}
     shared = time.monotonic() - started
     results = {}
     for way, arguments in ways.items():
@@ -99,7 +105,7 @@ def measure(name, seed, ways):
         result = {"shapes": len(cases) // len(INPUT_SEEDS), "moved": shift}
         arguments = {"cache": False, **arguments}
         engine = None
-        if (seed, way) == VERIFIED or min(shift.values()) < SENSITIVE * tolerance(name, arguments["exact"]):
+        if (seed, way) == verify or min(shift.values()) < SENSITIVE * tolerance(name, arguments["exact"]):
             # Or an output hardly depends on the input: look inside this engine, at each tensor that it stores.
             engine, result["regions"] = verified(path, arguments)
         engine = engine or lathe.build(str(path), verify=False, **arguments)

@@ -15,7 +15,7 @@ FREE = {
     "time": (16, 7, 23),
     "seq": (9, 16, 5),
     "past": (7, 1, 12),
-    None: (3, 1, 8),  # scikit-learn's rows have no name
+    None: (40, 1, 17),  # scikit-learn's rows have no name
 }
 # Where the above is far from what a model is for, or where it takes others.
 OF_MODEL = {
@@ -86,5 +86,7 @@ def draw(model, inputs, shapes, seed):
             feeds[i.name] = random.choice(texts(model), shape)
         else:
             assert i.type in ("tensor(float)", "tensor(float16)"), i.type
-            feeds[i.name] = random.normal(0.2, 0.6, shape).astype(np.float16 if "16" in i.type else np.float32)
+            # Features spread enough for classes to change.
+            moments = (0, 2) if model.producer_name == "skl2onnx" else (0.2, 0.6)
+            feeds[i.name] = random.normal(*moments, shape).astype(np.float16 if "16" in i.type else np.float32)
     return feeds
