@@ -118,6 +118,9 @@ class Inliner {
                                 const ir::Function& function, const std::string& prefix) {
     std::vector<Node*> copies;
     for (const Node* node : body.nodes()) {
+      // It names tensors of the function's body, which get other names where it is expanded.
+      if (node->op == "Gradient" && node->domain == "ai.onnx.preview.training")
+        throw Error(Code::kUnsupported, fmt::format("a Gradient inside the local function {} is not supported", function.name)).at_node(call.name, call.op);
       std::vector<Value*> inputs;
       for (const Value* input : node->inputs) inputs.push_back(input ? values.at(input) : nullptr);
       while (!inputs.empty() && !inputs.back()) inputs.pop_back();

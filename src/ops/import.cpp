@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ops/registry.h"
+#include "ops/training/gradient.h"
 #include "ops/validate.h"
 
 namespace lathe::ops {
@@ -166,6 +167,9 @@ void canonicalise_opsets(ir::Model& model) {
     f.opset_imports = canonical(std::move(f.opset_imports));
   }
   model.opset_imports = canonical(std::move(model.opset_imports));
+  if (model.graph && !functions.count({std::string(kTrainingDomain), "Gradient"}) && replace_gradients(*model.graph)) {
+    model.opset_imports.emplace("", kCanonicalOpset);  // derivatives are made of its operators
+  }
 }
 
 }  // namespace lathe::ops

@@ -24,7 +24,8 @@ std::vector<Error> find_node_defects(const ir::Model& model);
 /// Brings the nodes of a graph, which are valid in these opsets, to the newest form. Throws where an op's upgrade cannot.
 void upgrade_nodes(ir::Graph& graph, const std::map<std::string, std::int64_t>& opset_imports);
 
-/// Validates, then upgrades. Throws the first defect, with the number of the others in its text. Idempotent.
+/// Validates, upgrades, then replaces Gradient nodes by what computes the derivatives (training/gradient.h). Throws the first defect, with
+/// the number of the others in its text. Idempotent.
 void canonicalise_opsets(ir::Model& model);
 
 }  // namespace lathe::ops

@@ -1,16 +1,18 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// The domain ai.onnx.preview.training: one step of an optimiser on any number of tensors, and Gradient, which is refused.
+// The domain ai.onnx.preview.training: one step of an optimiser on any number of tensors, and Gradient, which canonicalisation
+// replaces (gradient.h).
 #include <cmath>
 #include <functional>
 
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
+#include "ops/training/gradient.h"
 
 namespace lathe::ops {
 namespace {
 
-constexpr std::string_view kDomain = "ai.onnx.preview.training";
+constexpr std::string_view kDomain = kTrainingDomain;
 
 /// Each optimiser takes R, T, then the tensors and `kStates` further values of each: gradients first, then its own state. It gives the new
 /// tensors and the new states.
@@ -128,7 +130,7 @@ void momentum_reference(RefContext& ctx) {
 
 // Gradient --------------------------------------------------------------------------------------------------------
 
-/// The types of what is differentiated by are known; what the derivative is, is not.
+/// A derivative has the type and shape of what is differentiated by.
 void gradient_infer(InferContext& ctx) {
   const auto xs = ctx.attrs().get_strings("xs"), zs = ctx.attrs().get_strings("zs");
   if (xs.empty()) ctx.fail("xs is empty: there is nothing to differentiate by");
@@ -137,12 +139,6 @@ void gradient_infer(InferContext& ctx) {
   }
   if (ctx.node().outputs.size() > xs.size()) ctx.fail("has " + std::to_string(ctx.node().outputs.size()) + " outputs for " + std::to_string(xs.size()) + " xs");
   for (std::size_t i = 0; i < ctx.node().outputs.size(); ++i) ctx.set_type(i, ctx.node().input(i)->type);
-}
-
-void gradient_reference(RefContext& ctx) {
-  Error error(Code::kUnsupported, "asks for the derivative of '" + ctx.attrs().get_string("y", "") +
-                                      "': Lathe runs models and does not differentiate them; only a training framework can make this part of the graph");
-  throw error.with_remedy("Export the model for inference, or with its backward pass as operators.");
 }
 
 }  // namespace
@@ -176,9 +172,9 @@ std::span<const OpDef> ops_training() {
        .name = "Gradient",
        .versions = {{1, "Inputs++:T1 -> Outputs++:T2", "xs:strings y:string zs:strings?", "T1: @all; T2: @float"}},
        .infer = gradient_infer,
-       .reference = gradient_reference,
        .deterministic = false,
-       .doc = "refused: derivatives are for training frameworks"},
+       .doc = "derivatives of a tensor of the graph by others, computed by nodes that take its place (through the common operators: "
+              "`src/ops/training/gradient_*.cpp`)"},
   };
   return ops;
 }
