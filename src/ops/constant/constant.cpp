@@ -208,6 +208,19 @@ void eye_reference(RefContext& ctx) {
   ctx.set_output(0, std::move(out));
 }
 
+bool eye_lower(const Node& node, loops::RegionBuilder& builder) {
+  const DType dtype = node.output()->dtype();
+  if (!is_float(dtype) && !is_integer(dtype) && dtype != DType::kBool) {
+    builder.decline("a matrix of no numbers");
+    return false;
+  }
+  builder.define(node.output(), [dtype, k = node.attrs.get_int("k", 0)](loops::RegionBuilder& b, const auto& i) {
+    const auto distance = b.binary(loops::ExprOp::kSub, i[1], i[0]);
+    return b.select(b.binary(loops::ExprOp::kEqual, distance, b.integer(k)), b.constant(1, dtype), b.constant(0, dtype));
+  });
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_constant() {
@@ -256,6 +269,7 @@ std::span<const OpDef> ops_constant() {
                     {22, kShapeIo, "dtype:int? k:int=0", "T1: @num13 bool; T2: @num13 bool"}},
        .infer = eye_infer,
        .reference = eye_reference,
+       .lower = eye_lower,
        .doc = "ones on a diagonal"},
   };
   return ops;

@@ -184,6 +184,9 @@ void gather_nd_reference(RefContext& ctx) {
   std::int64_t inner = 1, tuples = 1;
   for (std::int64_t a = batch + depth; a < data.rank(); ++a) inner *= data.dims()[static_cast<std::size_t>(a)];
   for (std::int64_t a = batch; a + 1 < indices.rank(); ++a) tuples *= indices.dims()[static_cast<std::size_t>(a)];
+  if (!std::equal(dims.begin(), dims.begin() + batch, data.dims().begin()))
+    ctx.fail("data " + lathe::to_string(data.dims()) + " and indices " + lathe::to_string(indices.dims()) + " differ on the first " + std::to_string(batch) +
+             " axes");
   const std::int64_t batch_stride = batch > 0 ? strides[static_cast<std::size_t>(batch - 1)] : 0;
   ctx.set_output(0, remap(data, dims, [&](std::int64_t i) {
                    const std::int64_t tuple = i / inner;
@@ -194,6 +197,32 @@ void gather_nd_reference(RefContext& ctx) {
                    }
                    return at;
                  }));
+}
+
+bool gather_nd_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value *data = node.input(0), *indices = node.input(1);
+  const auto depth = indices->has_shape() && !indices->shape().empty() ? indices->shape().back().constant() : std::nullopt;
+  if (!data->has_shape() || !depth || data->dtype() == DType::kString) {
+    builder.decline("unknown rank or depth of the tuples, or strings");
+    return false;
+  }
+  const auto batch = static_cast<std::size_t>(node.attrs.get_int("batch_dims", 0));
+  const std::size_t tuple_rank = indices->shape().size() - 1;
+  builder.define(node.output(), [=, depth = *depth](loops::RegionBuilder& b, const auto& i) {
+    for (std::size_t a = 0; a < batch; ++a) b.require_equal(indices, indices->shape()[a], data->shape()[a]);
+    loops::RegionBuilder::Indices which(i.begin(), i.begin() + static_cast<std::ptrdiff_t>(tuple_rank)),
+        at(i.begin(), i.begin() + static_cast<std::ptrdiff_t>(batch));
+    for (std::int64_t d = 0; d < depth; ++d) {
+      which.push_back(b.integer(d));
+      const auto position = b.read(indices, which);
+      which.pop_back();
+      const auto extent = b.dim(data->shape()[at.size()]);
+      at.push_back(b.select(b.binary(ExprOp::kLess, position, b.integer(0)), b.binary(ExprOp::kAdd, position, extent), position));
+    }
+    at.insert(at.end(), i.begin() + static_cast<std::ptrdiff_t>(tuple_rank), i.end());
+    return b.read_or(data, at, b.constant(0, data->dtype()));
+  });
+  return true;
 }
 
 }  // namespace
@@ -219,6 +248,7 @@ std::span<const OpDef> ops_gather() {
          .versions = {{11, kNd, "", "T: @all"}, {12, kNd, "batch_dims:int=0", "T: @all"}, {13, kNd, "batch_dims:int=0", "T: @all13"}},
          .infer = gather_nd_infer,
          .reference = gather_nd_reference,
+         .lower = gather_nd_lower,
          .doc = "slices picked by index tuples"},
     };
     for (auto& op : selection_ops()) list.push_back(std::move(op));

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // OneHot, NonZero, Compress: index tensors made and used.
 #include "loops/builder.h"
+#include "ops/lower_util.h"
 #include "ops/ref_util.h"
 #include "ops/shape_util.h"
 
@@ -35,6 +36,27 @@ void one_hot_reference(RefContext& ctx) {
                    if (hot < 0) hot += depth;
                    return static_cast<std::int64_t>(hot == position);
                  }));
+}
+
+bool one_hot_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value *indices = node.input(0), *values = node.input(2);
+  if (!can_lower_real(indices, builder) || !can_lower_real(values, builder)) return false;
+  if (values->shape().size() != 1 || values->shape()[0] != Dim(2)) {
+    builder.decline("values that may not be [off, on]");
+    return false;
+  }
+  std::int64_t signed_axis = node.attrs.get_int("axis", -1);
+  if (signed_axis < 0) signed_axis += static_cast<std::int64_t>(indices->shape().size()) + 1;
+  builder.define(node.output(), [=, out = node.output()](loops::RegionBuilder& b, const auto& i) {
+    using loops::ExprOp;
+    auto at = i;
+    at.erase(at.begin() + signed_axis);
+    const auto hot = b.cast(b.read(indices, at), DType::kInt64), depth = b.dim(out->shape()[static_cast<std::size_t>(signed_axis)]);
+    const auto position = b.select(b.binary(ExprOp::kLess, hot, b.integer(0)), b.binary(ExprOp::kAdd, hot, depth), hot);
+    const auto is_hot = b.binary(ExprOp::kEqual, position, i[static_cast<std::size_t>(signed_axis)]);
+    return b.select(is_hot, b.read(values, {b.integer(1)}), b.read(values, {b.integer(0)}));
+  });
+  return true;
 }
 
 void non_zero_infer(InferContext& ctx) {
@@ -110,6 +132,7 @@ std::vector<OpDef> selection_ops() {
                     {28, kHot, kAxis, "T1: @num; T2: @num; T3: @all13"}},
        .infer = one_hot_infer,
        .reference = one_hot_reference,
+       .lower = one_hot_lower,
        .doc = "one of two values by index along a new axis"},
       {.name = "NonZero",
        .versions = {{9, "X:T -> Y:int64", "", "T: @all"}, {13, "X:T -> Y:int64", "", "T: @all13"}},

@@ -3,6 +3,7 @@
 // Det: determinants of square matrices, by elimination with row pivots in double precision.
 #include <cmath>
 
+#include "loops/builder.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -54,6 +55,51 @@ void det_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), batch, result));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+
+/// The determinant of the last rows and the columns in `columns` of a matrix of expressions, along its first such row.
+ExprId expansion(loops::RegionBuilder& b, const std::vector<std::vector<ExprId>>& m, const std::vector<std::size_t>& columns) {
+  if (columns.empty()) return b.constant(1, DType::kFloat64);
+  const auto& row = m[m.size() - columns.size()];
+  if (columns.size() == 1) return row[columns[0]];
+  ExprId sum = -1;
+  for (std::size_t k = 0; k < columns.size(); ++k) {
+    auto rest = columns;
+    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(k));
+    const ExprId part = b.binary(ExprOp::kMul, row[columns[k]], expansion(b, m, rest));
+    sum = k == 0 ? part : b.binary(k % 2 ? ExprOp::kSub : ExprOp::kAdd, sum, part);
+  }
+  return sum;
+}
+
+/// Small matrices by their expansion, in double precision like the reference: what cancels then is far below the result's last bit.
+bool det_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value* x = node.input(0);
+  const std::size_t rank = x->has_shape() ? x->shape().size() : 0;
+  const auto rows = rank < 2 ? std::nullopt : x->shape()[rank - 2].constant(), columns = rank < 2 ? std::nullopt : x->shape()[rank - 1].constant();
+  if (!rows || rows != columns || *rows > 4) {
+    builder.decline("matrices that may have more than 4 rows");
+    return false;
+  }
+  builder.define(node.output(), [x, n = *rows](loops::RegionBuilder& b, const auto& i) {
+    std::vector<std::vector<ExprId>> m;
+    std::vector<std::size_t> all;
+    for (std::int64_t r = 0; r < n; ++r) {
+      all.push_back(static_cast<std::size_t>(r));
+      m.emplace_back();
+      for (std::int64_t c = 0; c < n; ++c) {
+        auto at = i;
+        at.push_back(b.integer(r));
+        at.push_back(b.integer(c));
+        m.back().push_back(b.cast(b.read(x, at), DType::kFloat64));
+      }
+    }
+    return b.cast(expansion(b, m, all), x->dtype());
+  });
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_linalg() {
@@ -62,6 +108,7 @@ std::span<const OpDef> ops_linalg() {
        .versions = {{11, "X:T -> Y:T", "", "T: @float"}, {22, "X:T -> Y:T", "", "T: @float13"}},
        .infer = det_infer,
        .reference = det_reference,
+       .lower = det_lower,
        .doc = "determinants of square matrices"},
   };
   return ops;

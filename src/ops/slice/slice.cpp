@@ -230,6 +230,8 @@ void reverse_sequence_reference(RefContext& ctx) {
   if (batch == time) ctx.fail("batch_axis and time_axis are the same");
   if (static_cast<std::int64_t>(lengths.size()) != in.dims()[batch])
     ctx.fail("has " + std::to_string(lengths.size()) + " lengths for " + lathe::to_string(in.dims()));
+  for (const auto length : lengths)
+    if (length > in.dims()[time]) ctx.fail("the length " + std::to_string(length) + " is more than the " + std::to_string(in.dims()[time]) + " steps");
   const Dims strides = strides_of(in.dims());
   ctx.set_output(0, remap_nd(in, in.dims(), [&](const Dims& i) {
                    const std::int64_t length = lengths[static_cast<std::size_t>(i[batch])];
@@ -237,6 +239,33 @@ void reverse_sequence_reference(RefContext& ctx) {
                    if (i[time] < length) at += (length - 1 - 2 * i[time]) * strides[time];
                    return at;
                  }));
+}
+
+bool reverse_sequence_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value *in = node.input(0), *lengths = node.input(1);
+  if (!in->has_shape() || !lengths->has_shape() || lengths->shape().size() != 1 || in->dtype() == DType::kString) {
+    builder.decline("unknown rank, or strings");
+    return false;
+  }
+  const auto rank = static_cast<std::int64_t>(in->shape().size());
+  const auto axis = [&](const char* name, std::int64_t standard) {
+    const std::int64_t given = node.attrs.get_int(name, standard);
+    return given < 0 ? given + rank : given;
+  };
+  const std::int64_t batch = axis("batch_axis", 1), time = axis("time_axis", 0);
+  if (batch < 0 || batch >= rank || time < 0 || time >= rank || batch == time) {
+    builder.decline("axes out of range");
+    return false;
+  }
+  builder.define(node.output(), [=](loops::RegionBuilder& b, const auto& i) {
+    b.require_equal(lengths, lengths->shape()[0], in->shape()[static_cast<std::size_t>(batch)]);
+    const auto length = b.read(lengths, {i[static_cast<std::size_t>(batch)]}), step = i[static_cast<std::size_t>(time)];
+    const auto mirrored = b.binary(ExprOp::kSub, b.binary(ExprOp::kSub, length, b.integer(1)), step);
+    auto at = i;
+    at[static_cast<std::size_t>(time)] = b.select(b.binary(ExprOp::kLess, step, length), mirrored, step);
+    return b.read_or(in, at, b.constant(0, in->dtype()));
+  });
+  return true;
 }
 
 void same_shape_infer(InferContext& ctx) { ctx.set_type(0, ctx.node().input(0)->type); }
@@ -267,6 +296,7 @@ std::span<const OpDef> ops_slice() {
        .versions = {{10, kReverse, kAxes, "T: @all"}, {28, kReverse, kAxes, "T: @all13"}},
        .infer = same_shape_infer,
        .reference = reverse_sequence_reference,
+       .lower = reverse_sequence_lower,
        .doc = "sequences of given lengths reversed"},
   };
   return ops;
