@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-FUNCTIONS = ("build", "load", "check", "simplify", "set_log")
-CLASSES = ("Engine", "Context", "IoInfo", "DeviceArray", "CheckReport", "Defect")
+FUNCTIONS = ("build", "load", "check", "simplify", "register_op", "custom_op", "set_log")
+CLASSES = ("Engine", "Context", "IoInfo", "DeviceArray", "Extent", "InputShape", "CheckReport", "Defect")
 FIELDS = {
     "code": '"invalid_model", "invalid_argument", "unsupported", "corrupt_file", "io", "out_of_memory", "machine", "cancelled", "verification" or "internal"',
     "message": "what went wrong, alone",

@@ -25,10 +25,29 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from lathe import _lathe
-from lathe._lathe import Context, DeviceArray, Engine, Error, IoInfo
+from lathe._lathe import Context, DeviceArray, Engine, Error, Extent, IoInfo
 from lathe.checking import CheckReport, Defect, report_from
+from lathe.custom import InputShape, custom_op, register_op
 
-__all__ = ["CheckReport", "Context", "Defect", "DeviceArray", "Engine", "Error", "IoInfo", "build", "check", "export", "load", "set_log", "simplify"]
+__all__ = [
+    "CheckReport",
+    "Context",
+    "Defect",
+    "DeviceArray",
+    "Engine",
+    "Error",
+    "Extent",
+    "InputShape",
+    "IoInfo",
+    "build",
+    "check",
+    "custom_op",
+    "export",
+    "load",
+    "register_op",
+    "set_log",
+    "simplify",
+]
 __version__: str = _lathe.version()
 
 Shape = Sequence[int]

@@ -9,6 +9,7 @@
 #include <nanobind/stl/string.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,8 @@ Array read_array(nb::handle object, DType expected, const std::string& name);
 Array write_array(nb::handle object, const std::string& name);
 /// A fresh NumPy array (ml_dtypes for bfloat16 and the 8-bit floats where installed, else their bits as unsigned integers) and its memory.
 nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory);
+/// A NumPy array over memory of others, which must outlive it. Types as in new_array().
+nb::object array_view(void* data, DType dtype, std::span<const std::int64_t> shape, bool writable);
 
 /// Elements of 4 and 2 bits: the packed memory of `memory` as an array of one element a byte (ml_dtypes where installed, else int8, uint8, float32).
 nb::object unpacked_array(const Array& memory);

@@ -18,6 +18,7 @@
 #include "base/printable.h"
 #include "builder/equality.h"
 #include "builder/hints.h"
+#include "custom_op.h"
 #include "device_arrays.h"
 #include "gpu.h"
 #include "ir/graph.h"
@@ -619,6 +620,7 @@ NB_MODULE(_lathe, m) {
   register_device_array(m);
   register_network(m);
   register_gpu(m);
+  register_custom_op(m);
   nb::class_<ContextObject>(m, "Context", "One thread's activations for one Engine.")
       .def("run", &ContextObject::run, nb::arg("inputs").none(), nb::arg("outputs") = nb::none(), nb::kw_only(), nb::arg("stream") = nb::none(),
            nb::arg("device_outputs") = false, kRunDoc)
