@@ -292,6 +292,73 @@ static void test_allocator_and_log(void) {
   lathe_engine_destroy(engine);
 }
 
+/* y = x * alpha, twice as long as x. */
+static const char* twice_run(void* user, const lathe_custom_call* call) {
+  const float* x = (const float*)call->inputs[0].data;
+  float* y = (float*)call->outputs[0].data;
+  double alpha = 0;
+  ++*(int*)user;
+  if (call->input_count != 1 || call->output_count != 1 || call->outputs[0].shape[0] != 2 * call->inputs[0].shape[0]) return "it was given other tensors";
+  if (lathe_attribute_float(call->attributes, "alpha", &alpha) != LATHE_OK) return lathe_last_error();
+  if (lathe_attribute_float(call->attributes, "beta", &alpha) != LATHE_INVALID_ARGUMENT) return "there is no beta";
+  for (int64_t i = 0; i < call->outputs[0].shape[0]; ++i) y[i] = (float)alpha * x[i / 2];
+  return NULL;
+}
+
+static const char* twice_shape(void* user, lathe_custom_shapes* shapes) {
+  char text[64];
+  const char* extents[1] = {text};
+  (void)user;
+  if (lathe_shapes_rank(shapes, 0) != 1 || lathe_shapes_rank(shapes, 1) != -1 || lathe_shapes_extent(shapes, 0, 1) || !lathe_shapes_attributes(shapes))
+    return "it takes one axis";
+  snprintf(text, sizeof text, "2*(%s)", lathe_shapes_extent(shapes, 0, 0));
+  return lathe_shapes_output(shapes, 0, lathe_shapes_dtype(shapes, 0), 1, extents) == LATHE_OK ? NULL : lathe_last_error();
+}
+
+/* y = c.test::Twice(x) {alpha=3} for x: float[n]; made by onnx.helper, opset 17. */
+static const unsigned char kCustomModel[] = {
+    0x08, 0x08, 0x3a, 0x48, 0x0a, 0x26, 0x0a, 0x01, 0x78, 0x12, 0x01, 0x79, 0x22, 0x05, 0x54, 0x77, 0x69, 0x63, 0x65, 0x2a, 0x0f, 0x0a, 0x05, 0x61,
+    0x6c, 0x70, 0x68, 0x61, 0x15, 0x00, 0x00, 0x40, 0x40, 0xa0, 0x01, 0x01, 0x3a, 0x06, 0x63, 0x2e, 0x74, 0x65, 0x73, 0x74, 0x12, 0x01, 0x67, 0x5a,
+    0x10, 0x0a, 0x01, 0x78, 0x12, 0x0b, 0x0a, 0x09, 0x08, 0x01, 0x12, 0x05, 0x0a, 0x03, 0x12, 0x01, 0x6e, 0x62, 0x09, 0x0a, 0x01, 0x79, 0x12, 0x04,
+    0x0a, 0x02, 0x08, 0x01, 0x42, 0x04, 0x0a, 0x00, 0x10, 0x11, 0x42, 0x0a, 0x0a, 0x06, 0x63, 0x2e, 0x74, 0x65, 0x73, 0x74, 0x10, 0x01,
+};
+
+static void test_custom_op(void) {
+  lathe_custom_op op;
+  lathe_build_config config;
+  lathe_engine* engine = NULL;
+  lathe_context* context = NULL;
+  lathe_tensor out;
+  static int calls = 0;
+  const float x[3] = {1, 2, 3};
+  const int64_t shape[1] = {3};
+  const lathe_tensor in = {(void*)x, LATHE_FLOAT32, 1, shape};
+  lathe_custom_op_init(&op, sizeof op);
+  CHECK(lathe_register_op(&op) == LATHE_INVALID_ARGUMENT);
+  op.domain = "c.test";
+  op.name = "Twice";
+  op.types = "T: float";
+  op.attributes = "alpha:float=1";
+  op.run = twice_run;
+  op.shape = twice_shape;
+  op.user = &calls;
+  CHECK(lathe_register_op(&op) == LATHE_OK);
+  CHECK(lathe_register_op(&op) == LATHE_INVALID_ARGUMENT);
+  CHECK(strstr(lathe_last_error(), "registered already") != NULL);
+  lathe_build_config_init(&config, sizeof config);
+  config.budget_seconds = 0;
+  config.use_cache = 0;
+  CHECK(lathe_build_bytes(kCustomModel, sizeof kCustomModel, &config, &engine) == LATHE_OK);
+  if (!engine) return;
+  CHECK(lathe_context_create(engine, &context) == LATHE_OK);
+  CHECK(lathe_context_run(context, &in, 1, NULL, 0) == LATHE_OK);
+  CHECK(lathe_context_output(context, 0, &out) == LATHE_OK);
+  CHECK(out.rank == 1 && out.shape[0] == 6 && ((const float*)out.data)[5] == 9 && ((const float*)out.data)[0] == 3);
+  CHECK(calls > 1);
+  lathe_context_destroy(context);
+  lathe_engine_destroy(engine);
+}
+
 int main(void) {
   CHECK(strcmp(lathe_version(), "0.1.0") == 0);
   CHECK(strcmp(lathe_last_error(), "") == 0);
@@ -301,6 +368,7 @@ int main(void) {
   test_errors();
   test_cancel_in_every_phase();
   test_allocator_and_log();
+  test_custom_op();
   if (failures == 0) puts("c_api_test: all checks passed");
   return failures == 0 ? 0 : 1;
 }

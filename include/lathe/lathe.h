@@ -191,6 +191,72 @@ LATHE_C_API lathe_status lathe_context_run_on(lathe_context* context, const lath
 /* Output of the last run; valid until the next one. */
 LATHE_C_API lathe_status lathe_context_output(const lathe_context* context, size_t index, lathe_tensor* tensor);
 
+/* Operators of one's own: docs/custom_ops.md, and lathe/custom_op.h for what the texts say. */
+
+/* A node's attributes, with the defaults of those that it leaves out. */
+typedef struct lathe_attributes lathe_attributes;
+/* LATHE_INVALID_ARGUMENT where there is no such attribute, or it is of another type. */
+LATHE_C_API lathe_status lathe_attribute_int(const lathe_attributes* attributes, const char* name, int64_t* value);
+/* Of type float or int. */
+LATHE_C_API lathe_status lathe_attribute_float(const lathe_attributes* attributes, const char* name, double* value);
+/* The list belongs to the attributes. */
+LATHE_C_API lathe_status lathe_attribute_ints(const lathe_attributes* attributes, const char* name, const int64_t** values, size_t* count);
+/* The same of floats. */
+LATHE_C_API lathe_status lathe_attribute_floats(const lathe_attributes* attributes, const char* name, const float** values, size_t* count);
+/* Bytes without a zero at the end. */
+LATHE_C_API lathe_status lathe_attribute_string(const lathe_attributes* attributes, const char* name, const char** text, size_t* bytes);
+
+/* One call of an operator: dense tensors in the node's order. One that is left out has no data and dtype 0. */
+typedef struct lathe_custom_call {
+  size_t struct_size;                 /* of the library's struct */
+  const lathe_tensor* inputs;         /* only to be read */
+  size_t input_count;                 /* how many */
+  const lathe_tensor* outputs;        /* to be filled */
+  size_t output_count;                /* how many */
+  const lathe_attributes* attributes; /* with defaults */
+} lathe_custom_call;
+
+/* What a shape rule sees of a node. Extents are texts: numbers, or expressions over the model's free extents ("batch", "2*h + 1"). */
+typedef struct lathe_custom_shapes lathe_custom_shapes;
+/* Axes of an input; -1 where it is left out. */
+LATHE_C_API int32_t lathe_shapes_rank(const lathe_custom_shapes* shapes, size_t input);
+/* Its element type; 0 where it is left out. */
+LATHE_C_API int32_t lathe_shapes_dtype(const lathe_custom_shapes* shapes, size_t input);
+/* Valid while the rule runs; NULL where there is no such axis. */
+LATHE_C_API const char* lathe_shapes_extent(const lathe_custom_shapes* shapes, size_t input, int32_t axis);
+/* The node's attributes. */
+LATHE_C_API const lathe_attributes* lathe_shapes_attributes(const lathe_custom_shapes* shapes);
+/* Says what an output is: `rank` texts, that may hold + - *, floordiv(a, b), ceildiv(a, b), mod(a, b), min(a, b), max(a, b). dtype 0: what the texts
+ * of the operator say. */
+LATHE_C_API lathe_status lathe_shapes_output(lathe_custom_shapes* shapes, size_t output, int32_t dtype, int32_t rank, const char* const* extents);
+
+/* An operator; lathe_custom_op_init gives defaults. domain, name and one of run and cuda must be given. */
+typedef struct lathe_custom_op {
+  size_t struct_size;     /* set by lathe_custom_op_init */
+  const char* domain;     /* of the model's nodes */
+  const char* name;       /* their op type */
+  int32_t version;        /* of the domain, from which on models may use it */
+  const char* inputs;     /* "x:T scale?:float rest*:T" */
+  const char* outputs;    /* "y:T" */
+  const char* types;      /* "T: float double" */
+  const char* attributes; /* "alpha:float=1 axis:int" */
+  const char* doc;        /* one line */
+  /* Fills the outputs; NULL for success, else what went wrong. Several threads may be inside. */
+  const char* (*run)(void* user, const lathe_custom_call* call);
+  /* Says what the outputs are; the same. NULL: every output has the first input's shape. */
+  const char* (*shape)(void* user, lathe_custom_shapes* shapes);
+  void* user;            /* first argument of both; lives as long as the process */
+  int32_t deterministic; /* 0: other outputs for the same inputs */
+  const char* cuda;      /* source of a kernel, or NULL */
+  int32_t cuda_block;    /* threads of a block */
+  int32_t cuda_elements; /* of the first output for each thread; 0: a block for each */
+} lathe_custom_op;
+
+/* Defaults, in the first `struct_size` bytes. */
+LATHE_C_API void lathe_custom_op_init(lathe_custom_op* op, size_t struct_size);
+/* From now on models may use it; texts are copied. LATHE_INVALID_ARGUMENT for texts that say nothing, and for a name that is taken. */
+LATHE_C_API lathe_status lathe_register_op(const lathe_custom_op* op);
+
 #ifdef __cplusplus
 }
 #endif

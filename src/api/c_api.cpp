@@ -11,6 +11,7 @@
 #include <mutex>
 #include <new>
 
+#include "api/c_status.h"
 #include "base/version.h"
 #include "lathe/lathe.hpp"
 
@@ -53,27 +54,11 @@ using lathe::Code;
 // Fixed storage, so that reporting a failure of the run path allocates nothing.
 thread_local std::array<char, 4096> last_error{};
 
-lathe_status failed(Code code, std::string_view message) noexcept {
-  const std::size_t length = std::min(message.size(), last_error.size() - 1);
-  std::memcpy(last_error.data(), message.data(), length);
-  last_error[length] = '\0';
-  return static_cast<lathe_status>(code);
-}
+using lathe::api::c_failed;
 
 template <class F>
 lathe_status guarded(F&& act) noexcept {
-  try {
-    act();
-    return LATHE_OK;
-  } catch (const lathe::Error& error) {
-    return failed(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return failed(Code::kOutOfMemory, "the machine has not enough memory for this");
-  } catch (const std::exception& error) {
-    return failed(Code::kInternal, error.what());
-  } catch (...) {
-    return failed(Code::kInternal, "unexpected failure");
-  }
+  return lathe::api::c_guarded(std::forward<F>(act));
 }
 
 /// The first bytes of `defaults` into a caller's struct, which may be an older and shorter one. All of these structs begin with their size.
@@ -208,6 +193,13 @@ lathe_check_report* wrap(const lathe::CheckReport& report) {
 }
 
 }  // namespace
+
+lathe_status lathe::api::c_failed(Code code, std::string_view message) noexcept {
+  const std::size_t length = std::min(message.size(), last_error.size() - 1);
+  std::memcpy(last_error.data(), message.data(), length);
+  last_error[length] = '\0';
+  return static_cast<lathe_status>(code);
+}
 
 extern "C" {
 
@@ -348,20 +340,20 @@ lathe_status lathe_context_run(lathe_context* context, const lathe_tensor* input
 
 lathe_status lathe_context_run_on(lathe_context* context, const lathe_tensor* inputs, size_t input_count, const lathe_tensor* outputs, size_t output_count,
                                   void* stream) {
-  if (!context) return failed(Code::kInvalidArgument, "context must not be NULL");
-  if ((!inputs && input_count > 0) || (!outputs && output_count > 0)) return failed(Code::kInvalidArgument, "a list of tensors must not be NULL");
-  if (input_count != context->inputs.size()) return failed(Code::kInvalidArgument, "the number of inputs is not the engine's");
-  if (output_count > context->outputs.size()) return failed(Code::kInvalidArgument, "more outputs were given than the engine has");
+  if (!context) return c_failed(Code::kInvalidArgument, "context must not be NULL");
+  if ((!inputs && input_count > 0) || (!outputs && output_count > 0)) return c_failed(Code::kInvalidArgument, "a list of tensors must not be NULL");
+  if (input_count != context->inputs.size()) return c_failed(Code::kInvalidArgument, "the number of inputs is not the engine's");
+  if (output_count > context->outputs.size()) return c_failed(Code::kInvalidArgument, "more outputs were given than the engine has");
   for (std::size_t i = 0; i < input_count; ++i) context->inputs[i] = {inputs[i].data, dtype_of(inputs[i].dtype), shape_of(inputs[i])};
   for (std::size_t i = 0; i < output_count; ++i) context->outputs[i] = {outputs[i].data, dtype_of(outputs[i].dtype), shape_of(outputs[i])};
   const lathe::Status status = context->context.run(context->inputs, std::span<const lathe::TensorView>(context->outputs.data(), output_count), stream);
-  return status ? LATHE_OK : failed(status.code(), status.message());
+  return status ? LATHE_OK : c_failed(status.code(), status.message());
 }
 
 lathe_status lathe_context_output(const lathe_context* context, size_t index, lathe_tensor* tensor) {
-  if (!context || !tensor) return failed(Code::kInvalidArgument, "context and tensor must not be NULL");
+  if (!context || !tensor) return c_failed(Code::kInvalidArgument, "context and tensor must not be NULL");
   const lathe::ConstTensorView view = context->context.output(index);
-  if (view.dtype == lathe::DType::kUndefined) return failed(Code::kInvalidArgument, "there is no such output yet: run the context first");
+  if (view.dtype == lathe::DType::kUndefined) return c_failed(Code::kInvalidArgument, "there is no such output yet: run the context first");
   *tensor = {const_cast<void*>(view.data), static_cast<std::int32_t>(view.dtype), static_cast<std::int32_t>(view.shape.size()), view.shape.data()};
   return LATHE_OK;
 }
