@@ -12,6 +12,7 @@
 #include <set>
 #include <shared_mutex>
 
+#include "ops/custom/step.h"
 #include "ops/registry.h"
 #include "ops/schema.h"
 #include "ops/validate.h"
@@ -165,6 +166,9 @@ void run_custom(RefContext& ctx) {
     outputs[i] = Tensor(types.dtypes[i], *dims);
     writable[i] = {outputs[i].mutable_raw(), outputs[i].dtype(), outputs[i].dims()};
   }
+  const CustomArity arity = custom_arity(op);
+  views.resize(std::max(views.size(), arity.inputs));
+  writable.resize(std::max(writable.size(), arity.outputs));
   try {
     op.run(CustomCall{views, writable, attributes});
   } catch (...) {
@@ -228,6 +232,14 @@ std::string custom_op_missing(std::string_view key) {
   return fmt::format("it needs version {} of the custom operator {}::{}, registered is version {}", key.substr(at + 1), domain, name, op->version);
 }
 
+CustomArity custom_arity(const CustomOp& op) {
+  const Schema& schema = newest_schema(*find_op(op.domain, op.name));
+  const auto count = [](const std::vector<Formal>& formals) {
+    return formals.size() - (!formals.empty() && formals.back().option == FormalOption::kVariadic ? 1 : 0);
+  };
+  return {count(schema.inputs), count(schema.outputs)};
+}
+
 ir::Attrs with_defaults(const CustomOp& op, const ir::Attrs& given) {
   ir::Attrs attrs = given;
   for (const AttributeDef& def : newest_schema(*find_op(op.domain, op.name)).attributes)
@@ -244,6 +256,9 @@ CustomTypes custom_types(const CustomOp& op, const ir::Node& node, const CustomA
     impl.dtypes.push_back(input ? input->dtype() : DType::kUndefined);
     impl.shapes.push_back(input ? input->shape() : Shape());
   }
+  const std::size_t listed = std::max(impl.dtypes.size(), custom_arity(op).inputs);
+  impl.dtypes.resize(listed, DType::kUndefined);
+  impl.shapes.resize(listed);
   impl.outputs.resize(node.outputs.size());
   if (!op.shape) {
     if (impl.shapes.empty() || impl.dtypes.front() == DType::kUndefined)

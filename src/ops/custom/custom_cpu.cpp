@@ -3,6 +3,7 @@
 // "cpu.custom": the function of a custom operator, called on the step's own tensors. The views that it is given lie in the step's scratch, so Lathe
 // itself neither copies nor allocates; what the function does is its own matter.
 
+#include <algorithm>
 #include <array>
 #include <new>
 
@@ -24,9 +25,9 @@ class CustomKernel final : public Kernel {
 
   Status run(const KernelIo& io) const noexcept override {
     auto* inputs = static_cast<ConstTensorView*>(io.scratch);
-    for (std::size_t i = 0; i < inputs_.size(); ++i) new (inputs + i) ConstTensorView{io.inputs[i], inputs_[i].dtype, inputs_[i].dims};
+    for (std::size_t i = 0; i < inputs_.size(); ++i) new (inputs + i) ConstTensorView{i < given_ ? io.inputs[i] : nullptr, inputs_[i].dtype, inputs_[i].dims};
     auto* outputs = reinterpret_cast<TensorView*>(inputs + inputs_.size());
-    for (std::size_t i = 0; i < outputs_.size(); ++i) new (outputs + i) TensorView{io.outputs[i], outputs_[i].dtype, outputs_[i].dims};
+    for (std::size_t i = 0; i < outputs_.size(); ++i) new (outputs + i) TensorView{i < asked_ ? io.outputs[i] : nullptr, outputs_[i].dtype, outputs_[i].dims};
     try {
       const CustomAttributes attributes(step_.attrs());
       step_.op().run(CustomCall{{inputs, inputs_.size()}, {outputs, outputs_.size()}, attributes});
@@ -41,11 +42,17 @@ class CustomKernel final : public Kernel {
     step_.check(request);
     inputs_.assign(request.inputs.begin(), request.inputs.end());
     outputs_.assign(request.outputs.begin(), request.outputs.end());
+    given_ = inputs_.size();
+    asked_ = outputs_.size();
+    const ops::CustomArity arity = ops::custom_arity(step_.op());
+    inputs_.resize(std::max(given_, arity.inputs));
+    outputs_.resize(std::max(asked_, arity.outputs));
   }
 
   static_assert(sizeof(TensorView) == sizeof(ConstTensorView));
   ops::CustomStep step_;
   std::vector<TensorDesc> inputs_, outputs_;
+  std::size_t given_ = 0, asked_ = 0;  // of them the step has; the others are left out
 };
 
 std::unique_ptr<Kernel> bind_custom(const BindRequest& request) { return std::make_unique<CustomKernel>(request); }

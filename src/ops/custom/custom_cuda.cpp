@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -147,8 +148,8 @@ class CustomCudaKernel final : public Kernel {
     std::array<const void*, kMaxParameterBytes / sizeof(void*)> pointers;
     std::array<void*, kMaxParameterBytes / sizeof(void*) + 1> arguments;
     std::size_t count = 0;
-    for (std::size_t i = 0; i < inputs_; ++i) pointers[count++] = io.inputs[i];
-    for (std::size_t i = 0; i < outputs_; ++i) pointers[count++] = io.outputs[i];
+    for (std::size_t i = 0; i < inputs_; ++i) pointers[count++] = i < given_ ? io.inputs[i] : nullptr;
+    for (std::size_t i = 0; i < outputs_; ++i) pointers[count++] = i < asked_ ? io.outputs[i] : nullptr;
     for (std::size_t i = 0; i < count; ++i) arguments[i] = &pointers[i];
     arguments[count] = const_cast<std::int64_t*>(shapes_.data());
     cuda::LaunchShape shape;
@@ -160,8 +161,11 @@ class CustomCudaKernel final : public Kernel {
  private:
   void fit(const BindRequest& request) {
     step_.check(request);
-    inputs_ = request.inputs.size();
-    outputs_ = request.outputs.size();
+    given_ = request.inputs.size();
+    asked_ = request.outputs.size();
+    const ops::CustomArity arity = ops::custom_arity(step_.op());
+    inputs_ = std::max(given_, arity.inputs);
+    outputs_ = std::max(asked_, arity.outputs);
     const std::size_t tensors = std::max<std::size_t>(inputs_, 1) + std::max<std::size_t>(outputs_, 1);
     if ((inputs_ + outputs_) * sizeof(void*) + (1 + tensors * kShapeWords) * sizeof(std::int64_t) > kMaxParameterBytes)
       throw Error(Code::kUnsupported, fmt::format("{} has more tensors than a CUDA kernel takes", step_.where()));
@@ -191,8 +195,8 @@ class CustomCudaKernel final : public Kernel {
   ops::CustomStep step_;
   std::shared_ptr<const cuda::Module> module_;
   cuda::Function function_;
-  std::size_t inputs_ = 0, outputs_ = 0;
-  std::vector<std::int64_t> shapes_;  // lathe_shapes
+  std::size_t inputs_ = 0, outputs_ = 0, given_ = 0, asked_ = 0;  // parameters; of them the step has
+  std::vector<std::int64_t> shapes_;                              // lathe_shapes
   std::uint32_t blocks_ = 0;
 };
 

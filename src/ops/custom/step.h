@@ -29,4 +29,10 @@ class CustomStep {
   std::string name_, where_;
 };
 
+/// Inputs and outputs that a call sees at least: what a node leaves out at the end is left out, not absent.
+struct CustomArity {
+  std::size_t inputs = 0, outputs = 0;
+};
+CustomArity custom_arity(const CustomOp& op);
+
 }  // namespace lathe::ops
