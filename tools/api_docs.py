@@ -177,6 +177,8 @@ def type_name(head: str) -> str:
 
 
 def is_function(head: str) -> bool:
+    while (bare := re.sub(r"<[^<>]*>", "", head)) != head:  # std::function<void(int)> is none
+        head = bare
     return "(" in head and "=" not in re.sub(r"\(.*", "", head).replace("operator==", "").replace("operator=", "")
 
 

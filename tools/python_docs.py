@@ -112,9 +112,10 @@ def comments_of(kind: type) -> dict[str, str]:
 
 def members(kind: type) -> list[tuple[str, str, str]]:
     """(name, code, docstring) of a class's public members, fields first."""
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or kind.__name__ not in stubs():
         comments = comments_of(kind)
-        found = [(f.name, f"{f.name}: {f.type}", comments.get(f.name, "")) for f in dataclasses.fields(kind)]
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+        found = [(f.name, f"{f.name}: {f.type}", comments.get(f.name, "")) for f in fields]
         for name, value in vars(kind).items():
             if isinstance(value, property) and not name.startswith("_"):
                 found.append((name, f"{name}: {inspect.signature(value.fget).return_annotation}", doc_of(value)))

@@ -28,7 +28,7 @@ struct CustomShapesImpl;
 /// An extent of a shape: a number, or an expression over the model's free extents ("batch", "2*height + 1").
 class LATHE_API Extent {
  public:
-  Extent(std::int64_t number = 0);                      // NOLINT(google-explicit-constructor): extents are written as numbers
+  Extent(std::int64_t number = 0);                      ///< A number: they are written as such. NOLINT(google-explicit-constructor)
   static Extent parse(std::string_view text);           ///< Reads what text() writes. Throws Error(kInvalidArgument).
   static Extent min(const Extent& a, const Extent& b);  ///< The smaller one.
   static Extent max(const Extent& a, const Extent& b);  ///< The greater one.
@@ -49,8 +49,8 @@ class LATHE_API Extent {
   friend Extent operator%(const Extent& a, const Extent& b) { return a.remainder(b); }
   friend bool operator==(const Extent& a, const Extent& b) noexcept { return a.equals(b); }
 
-  explicit Extent(std::shared_ptr<const ir::Dim> impl);
-  const ir::Dim& impl() const noexcept { return *impl_; }
+  explicit Extent(std::shared_ptr<const ir::Dim> impl);    ///< Lathe's own
+  const ir::Dim& impl() const noexcept { return *impl_; }  ///< the same
 
  private:
   std::shared_ptr<const ir::Dim> impl_;
@@ -68,8 +68,8 @@ class LATHE_API CustomAttributes {
   std::span<const std::string> texts(std::string_view name) const;      ///< of type strings
   ConstTensorView tensor(std::string_view name) const;                  ///< of type tensor
 
-  explicit CustomAttributes(const ir::Attrs& impl) : impl_(&impl) {}
-  const ir::Attrs& impl() const noexcept { return *impl_; }
+  explicit CustomAttributes(const ir::Attrs& impl) : impl_(&impl) {}  ///< Lathe's own
+  const ir::Attrs& impl() const noexcept { return *impl_; }           ///< the same
 
  private:
   const ir::Attrs* impl_;
@@ -92,7 +92,7 @@ class LATHE_API CustomShapes {
   void output(std::size_t index, DType dtype, std::vector<Extent> shape);  ///< The same with a type.
   [[noreturn]] void fail(std::string message) const;                       ///< Refuses the node: an Error that names it.
 
-  explicit CustomShapes(ops::CustomShapesImpl& impl) : impl_(&impl) {}
+  explicit CustomShapes(ops::CustomShapesImpl& impl) : impl_(&impl) {}  ///< Lathe's own
 
  private:
   ops::CustomShapesImpl* impl_;
@@ -112,9 +112,9 @@ struct LATHE_API CustomCall {
     return {static_cast<const T*>(inputs[i].data), elements(inputs[i].dtype, inputs[i].shape, sizeof(T))};
   }
   template <class T>
-  std::span<T> out(std::size_t i) const {  ///< The same of output `i`.
+  std::span<T> out(std::size_t i) const {
     return {static_cast<T*>(outputs[i].data), elements(outputs[i].dtype, outputs[i].shape, sizeof(T))};
-  }
+  }  ///< The same of output `i`.
 
   static std::size_t elements(DType dtype, std::span<const std::int64_t> shape, std::size_t bytes_of_one);  ///< how many; checks the size of one
 };

@@ -34,11 +34,14 @@ def register_op(
 
         lathe.register_op("my.domain", "Scale", lambda x, alpha: x * alpha, types="T: float", attributes="alpha:float=2")
 
+    domain: as the model's nodes have it; not that of a standard.
+    name: the nodes' op type.
     run: called as run(*inputs, **attributes) with read-only NumPy views, None for an input that is left out, and attributes with their defaults;
         returns the output's array, or a tuple with one for each output. Views are good during the call alone. Any thread may call it.
     shape: called as shape(*shapes, **attributes) with an ``InputShape`` for each input; returns the output's extents, or a list with those of each
         output: ints, and ``Extent`` for free ones. Without it every output has the first input's shape.
-    inputs, outputs: names with types: "x:T scale?:float rest*:T" ("?" optional, "*" any number of them at the end, "+" at least one).
+    inputs: names with types: "x:T scale?:float rest*:T" ("?" optional, "*" any number of them at the end, "+" at least one).
+    outputs: the same.
     types: what the variables among them may be: "T: float double; I: int32 int64", or the sets @num13 (all numbers), @float13 (the real ones).
     attributes: "alpha:float=1 axis:int mode:string? sizes:ints=1,2": "=" with a default, "?" optional, neither: required.
     version: of the domain, from which on models may use it; an engine runs with the version that it was built with.
@@ -56,7 +59,15 @@ def register_op(
 
 
 def custom_op(name: str, **options: Any) -> Callable[[Function], Function]:
-    """Registers the function that it decorates: ``@lathe.custom_op("my.domain::Scale", types="T: float")``. Options are those of ``register_op``."""
+    """Registers the function that it decorates.
+
+        @lathe.custom_op("my.domain::Scale", types="T: float", attributes="alpha:float=2")
+        def scale(x, alpha):
+            return x * alpha
+
+    name: domain and op type.
+    options: those of ``register_op``.
+    """
     domain, _, op = name.rpartition("::")
 
     def register(run: Function) -> Function:
