@@ -4,6 +4,8 @@
 #include "ops/training/gradient.h"
 
 #include <algorithm>
+#include <list>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -74,18 +76,25 @@ class Differentiation {
     count_ = xs.size();
     y_ = find("y", node_.attrs.get_string("y", ""));
     way_ = nodes_before({y_}, ends_);
+    seen_ = way_.size();
   }
 
-  /// False while y follows from another derivative, which has to be there first.
+  /// False while y, or what it is differentiated by, follows from another derivative, which has to be there first.
   bool ready() const {
-    return std::none_of(way_.begin(), way_.end(), [](const Node* node) { return is_gradient(*node); });
+    const auto is_made = [](const Value* value) { return !value->producer || !is_gradient(*value->producer); };
+    return std::none_of(way_.begin(), way_.end(), [](const Node* node) { return is_gradient(*node); }) && std::all_of(named_.begin(), named_.end(), is_made);
+  }
+  Node& node() const { return node_; }
+  std::size_t nodes() const { return way_.size(); }
+  std::size_t seen() const { return seen_; }  ///< nodes looked at
+
+  /// The first half: what is computed again. Shapes are to be inferred before the second.
+  void begin() {
+    check();
+    enter_values();
   }
 
-  std::size_t nodes() const { return way_.size(); }
-
-  void run(ir::Graph& whole) {
-    check();
-    enter_values(whole);
+  void finish() {
     find_active();
     std::unordered_map<const Value*, Value*> gradients{{y_, filled_like(parts_, y_, 1)}};
     for (auto at = way_.rbegin(); at != way_.rend(); ++at) step_back(**at, gradients);
@@ -95,9 +104,7 @@ class Differentiation {
       Value* result = found == gradients.end() ? filled_like(parts_, roots_[i], 0) : found->second;
       context_.replace(i, parts_.unary("Identity", result));  // a value of its own, which takes the output's name
     }
-    ir::Graph* graph = node_.graph;
-    graph->erase(&node_);
-    settle(graph, whole);
+    node_.graph->erase(&node_);
   }
 
  private:
@@ -107,7 +114,7 @@ class Differentiation {
     return value;
   }
 
-  void check() const {
+  void check() {
     const auto is_real = [](const Value& value) { return value.type.is_tensor() && is_float(value.dtype()); };
     if (!is_real(*y_)) context_.fail("'" + y_->name + "' is " + y_->type.to_string() + ": only floating-point tensors have derivatives");
     for (std::size_t i = 0; i < count_; ++i)
@@ -115,7 +122,9 @@ class Differentiation {
     // What one of xs and zs determines is no independent variable beside it.
     for (const Value* value : named_) {
       if (!value->producer) continue;
-      for (const Node* before : nodes_before(reads_of(*value->producer), ends_)) refuse_dependent(*before, *value);
+      const auto before = nodes_before(reads_of(*value->producer), ends_);
+      seen_ += before.size();
+      for (const Node* node : before) refuse_dependent(*node, *value);
       refuse_dependent(*value->producer, *value);
     }
   }
@@ -126,7 +135,7 @@ class Differentiation {
   }
 
   /// The inputs stand for the tensors of those names. Where they are others, all that follows from them is computed again.
-  void enter_values(ir::Graph& whole) {
+  void enter_values() {
     std::unordered_map<const Value*, Value*> stands;
     for (std::size_t i = 0; i < named_.size(); ++i) {
       Value* root = node_.inputs[i];
@@ -161,13 +170,6 @@ class Differentiation {
       node = copy;
     }
     if (const auto found = stands.find(y_); found != stands.end()) y_ = found->second;
-    settle(node_.graph, whole);
-  }
-
-  /// y may be listed after the node that differentiates it.
-  static void settle(ir::Graph* graph, ir::Graph& whole) {
-    for (; graph; graph = graph->parent()) graph->sort_topologically();
-    infer_graph(whole);
   }
 
   void find_active() {
@@ -205,7 +207,8 @@ class Differentiation {
   Node& node_;
   ExpandContext context_;
   Parts parts_;
-  std::size_t count_ = 0;      // of xs
+  std::size_t count_ = 0;  // of xs
+  std::size_t seen_ = 0;
   std::vector<Value*> named_;  // the tensors that xs and zs name
   std::vector<Value*> roots_;  // what stands for them: the inputs
   Value* y_ = nullptr;
@@ -251,23 +254,39 @@ bool replace_gradients(ir::Graph& graph) {
     if (is_gradient(node)) waiting.push_back(&node);
   });
   if (waiting.empty()) return false;
-  infer_graph(graph);
+  std::set<ir::Graph*> graphs;
+  for (const Node* node : waiting)
+    for (ir::Graph* around = node->graph; around; around = around->parent()) graphs.insert(around);
+  const auto settle = [&] {
+    for (ir::Graph* each : graphs) each->sort_topologically();  // y may be listed after the node that differentiates it
+    infer_graph(graph);
+  };
   // Derivatives of derivatives may grow by a factor each.
-  constexpr std::size_t kMostNodes = 100'000;
-  std::size_t nodes = 0;
+  constexpr std::size_t kMostNodes = 100'000, kMostSeen = 5'000'000;
+  std::size_t nodes = 0, seen = 0;
+  infer_graph(graph);
   while (!waiting.empty()) {
-    const std::size_t before = waiting.size();
+    std::list<Differentiation> ready;
     std::erase_if(waiting, [&](Node* node) {
-      Differentiation differentiation(*node);
-      if (!differentiation.ready()) return false;
-      nodes += differentiation.nodes();
-      if (nodes > kMostNodes) throw node_error(*node, "the derivatives go through more than " + std::to_string(kMostNodes) + " nodes", Code::kUnsupported);
-      differentiation.run(graph);
-      return true;
+      ready.emplace_back(*node);
+      const bool now = ready.back().ready();
+      seen += ready.back().seen();
+      if (!now) ready.pop_back();
+      return now;
     });
-    if (waiting.size() == before) {
+    if (ready.empty()) {
       throw node_error(*waiting.front(), "'" + waiting.front()->attrs.get_string("y", "") + "', which it differentiates, follows from its own derivative");
     }
+    for (Differentiation& each : ready) {
+      nodes += each.nodes();
+      each.begin();
+      seen += each.seen();
+      if (nodes <= kMostNodes && seen <= kMostSeen) continue;
+      throw node_error(each.node(), "the derivatives go through more than " + std::to_string(kMostNodes) + " nodes", Code::kUnsupported);
+    }
+    settle();
+    for (Differentiation& each : ready) each.finish();
+    settle();
   }
   return true;
 }

@@ -73,7 +73,9 @@ void matmul(BackwardNode& node) {
   if (row && column) g = node.parts.unsqueeze(g, {0, 1});
   else if (row) g = node.parts.unsqueeze(g, {-2});
   else if (column) g = node.parts.unsqueeze(g, {-1});
-  batch.resize(batch.size() - (row ? 0 : 1) - (column ? 0 : 1));
+  const std::size_t matrix_axes = (row ? 0 : 1) + (column ? 0 : 1);
+  if (batch.size() < matrix_axes) node.fail("its result has too few axes");
+  batch.resize(batch.size() - matrix_axes);
   const auto summed = [&](Value* product, const Shape& to) {
     Shape from = batch;
     from.insert(from.end(), to.end() - 2, to.end());
@@ -112,7 +114,10 @@ void transpose(BackwardNode& node) {
     for (std::size_t i = 0; i < perm.size(); ++i) perm[i] = static_cast<std::int64_t>(perm.size() - 1 - i);
   }
   std::vector<std::int64_t> back(perm.size());
-  for (std::size_t i = 0; i < perm.size(); ++i) back.at(static_cast<std::size_t>(perm[i])) = static_cast<std::int64_t>(i);
+  for (std::size_t i = 0; i < perm.size(); ++i) {
+    if (perm[i] < 0 || perm[i] >= static_cast<std::int64_t>(perm.size())) node.fail("perm is no permutation");
+    back[static_cast<std::size_t>(perm[i])] = static_cast<std::int64_t>(i);
+  }
   node.give(0, node.parts.transpose(node.gradients[0], std::move(back)));
 }
 

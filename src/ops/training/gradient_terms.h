@@ -54,6 +54,7 @@ Value* sum_over(BackwardNode& b, Value* value, const std::vector<std::int64_t>& 
 /// Undoes a broadcast: `value`, of shape `from`, becomes one of shape `to`.
 Value* sum_to(BackwardNode& b, Value* value, const Shape& from, const Shape& to);
 
+/// What a rule works with: the node's inputs and result as terms, and the sums that fit its inputs. The node has one output.
 struct Rule {
   BackwardNode& b;
   Term g = term(b.gradients[0]);  ///< of y by the node's result
