@@ -104,7 +104,9 @@ def of_file(name):
     import lathe
 
     path = str(zoo.filled(name))
-    errors = [f"{d.code} {d.node}: {d.what}" for d in lathe.check(path).errors]
+    # ONNX Runtime's optimiser writes an operator of its own into ai.onnx, which the format's checker refuses as well.
+    foreign = {("unknown-operator", "SimplifiedLayerNormalization")}
+    errors = [f"{d.code} {d.node}: {d.what}" for d in lathe.check(path).errors if (d.code, d.op) not in foreign]
     simplified = lathe.simplify(path)
     domains = {o.domain for o in onnx.load(path, load_external_data=False).opset_import}
     if domains <= {"", "ai.onnx", "ai.onnx.ml"}:  # the checker knows no others

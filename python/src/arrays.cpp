@@ -258,6 +258,20 @@ std::string numpy_name(DType dtype) {
   }
 }
 
+namespace {
+
+/// Bits as ml_dtypes' type of them, where that is installed.
+nb::object named_bits(nb::object array, DType dtype) {
+  try {
+    return array.attr("view")(nb::module_::import_("ml_dtypes").attr(numpy_name(dtype).c_str()));
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
+    return array;
+  }
+}
+
+}  // namespace
+
 nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array& memory) {
   nb::list extents;
   for (const std::int64_t extent : shape) extents.append(extent);
@@ -273,13 +287,20 @@ nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array&
   nb::object array = numpy().attr("empty")(nb::tuple(extents), bits ? std::string(dtype_bits(dtype) == 8 ? "uint8" : "uint16") : numpy_name(dtype));
   if (!from_buffer(array, true, memory)) throw Error(Code::kInternal, "NumPy lends no memory of a new array");
   memory.dtype = dtype;
-  if (!bits) return array;
-  try {
-    return array.attr("view")(nb::module_::import_("ml_dtypes").attr(numpy_name(dtype).c_str()));
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
-    return array;
-  }
+  return bits ? named_bits(std::move(array), dtype) : array;
+}
+
+nb::object array_view(void* data, DType dtype, std::span<const std::int64_t> shape, bool writable) {
+  if (dtype_bits(dtype) < 8) throw Error(Code::kUnsupported, "tensors of type " + numpy_name(dtype) + " have no NumPy form");
+  static std::int64_t nothing = 0;
+  const bool bits = is_bits_only(dtype);
+  const std::vector<std::size_t> extents(shape.begin(), shape.end());
+  const nb::dlpack::dtype type = dlpack_of_dtype(!bits ? dtype : dtype_bits(dtype) == 8 ? DType::kUint8 : DType::kUint16);
+  const auto make = [&](auto array) { return nb::cast(std::move(array), nb::rv_policy::reference); };
+  void* const first = data ? data : &nothing;
+  nb::object array = writable ? make(nb::ndarray<nb::numpy>(first, extents.size(), extents.data(), nb::handle(), nullptr, type))
+                              : make(nb::ndarray<nb::numpy, nb::ro>(first, extents.size(), extents.data(), nb::handle(), nullptr, type));
+  return bits ? named_bits(std::move(array), dtype) : array;
 }
 
 nb::object unpacked_array(const Array& memory) {
