@@ -174,7 +174,14 @@ class Stream:
         failures = 0
         while self.left and failures < 3:
             command = [sys.executable, str(HERE / "mutation_runs.py"), "--worker", json.dumps([self.seed, self.left, str(self.scratch), str(self.keep)])]
-            environment = {**os.environ, "LATHE_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LATHE_CUDA_DRIVER": "none"}
+            environment = {
+                **os.environ,
+                "LATHE_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "LATHE_CUDA_DRIVER": "none",
+                "LATHE_MAX_TRIPS": "1000",
+            }
             said = self.scratch.with_suffix(".stderr")
             with open(said, "w") as errors:
                 process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)

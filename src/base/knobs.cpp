@@ -16,7 +16,7 @@ constexpr std::array<Knob, 12> kKnobs{{
     {"LATHE_LOG", "warning", "Least level that is logged: error, warning, info, debug."},
     {"LATHE_CACHE_DIR", "", "Folder of the caches and of this user's keys; default XDG_CACHE_HOME/lathe or ~/.cache/lathe."},
     {"LATHE_CPU_FEATURES", "", "Mask the CPU down: generic, avx2, avx512, avx512bf16, neon, or a list of features to keep."},
-    {"LATHE_MAX_TRIPS", "100000000", "Trips after which a Loop is taken for endless and the run fails; 0 = no limit."},
+    {"LATHE_MAX_TRIPS", "10000000", "Trips after which a Loop is taken for endless and the run fails; 0 = no limit."},
     {"LATHE_DUMP_AFTER", "", "Print the graph after the pass of this name (or 'all')."},
     {"LATHE_CUDA_DRIVER", "", "The NVIDIA driver's library to open instead of libcuda.so.1; none = leave GPUs alone."},
     {"LATHE_NVRTC", "", "The NVRTC library to open, as a path; none = compile nothing for GPUs."},
