@@ -264,13 +264,19 @@ bool replace_gradients(ir::Graph& graph) {
   // Derivatives of derivatives may grow by a factor each.
   constexpr std::size_t kMostNodes = 100'000, kMostSeen = 5'000'000;
   std::size_t nodes = 0, seen = 0;
+  const auto count = [&](const Differentiation& each, std::size_t more) {
+    nodes += more;
+    seen += each.seen();
+    if (nodes <= kMostNodes && seen <= kMostSeen) return;
+    throw node_error(each.node(), "the derivatives go through more than " + std::to_string(kMostNodes) + " nodes", Code::kUnsupported);
+  };
   infer_graph(graph);
   while (!waiting.empty()) {
     std::list<Differentiation> ready;
     std::erase_if(waiting, [&](Node* node) {
       ready.emplace_back(*node);
       const bool now = ready.back().ready();
-      seen += ready.back().seen();
+      count(ready.back(), 0);
       if (!now) ready.pop_back();
       return now;
     });
@@ -278,11 +284,8 @@ bool replace_gradients(ir::Graph& graph) {
       throw node_error(*waiting.front(), "'" + waiting.front()->attrs.get_string("y", "") + "', which it differentiates, follows from its own derivative");
     }
     for (Differentiation& each : ready) {
-      nodes += each.nodes();
       each.begin();
-      seen += each.seen();
-      if (nodes <= kMostNodes && seen <= kMostSeen) continue;
-      throw node_error(each.node(), "the derivatives go through more than " + std::to_string(kMostNodes) + " nodes", Code::kUnsupported);
+      count(each, each.nodes());
     }
     settle();
     for (Differentiation& each : ready) each.finish();
