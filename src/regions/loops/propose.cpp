@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "loops/builder.h"
 #include "ops/registry.h"
 #include "regions/match.h"
 
@@ -22,7 +23,9 @@ bool lowers(const ir::Node& node) {
   for (const auto* list : {&node.inputs, &node.outputs})
     for (const ir::Value* value : *list)
       if (value && (!value->type.is_tensor() || !value->has_shape())) return false;
-  return true;
+  // An op may decline this instance: as a member it would cost its neighbours their fusion.
+  loops::RegionBuilder scratch;
+  return op->lower(node, scratch);
 }
 
 struct Group {
