@@ -123,6 +123,18 @@ void bit_cast_reference(RefContext& ctx) {
   ctx.set_output(0, std::move(out));
 }
 
+/// Regions know values, not bits: whole numbers of one width are cast into each other by their bits, and truth values are 0 and 1.
+bool bit_cast_lower(const Node& node, loops::RegionBuilder& builder) {
+  const DType from = node.input(0)->dtype(), to = target_of(node);
+  const bool whole = (is_integer(from) || from == DType::kBool) && is_integer(to);
+  if (!whole && (from != to || !is_float(from))) {
+    builder.decline("the bits of a floating number");
+    return false;
+  }
+  builder.define(node.output(), [&node, to](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(node.input(0), i), to); });
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_cast() {
@@ -169,6 +181,7 @@ std::span<const OpDef> ops_cast() {
        .versions = {{26, kIo, kTo, "T1: @all25 -string; T2: @all25 -string"}},
        .infer = bit_cast_infer,
        .reference = bit_cast_reference,
+       .lower = bit_cast_lower,
        .doc = "bit patterns read as another type of the same width"},
   };
   return ops;

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "ops/pool/pool_window.h"
+#include "ops/pool/pool_lower.h"
 #include "ops/ref_util.h"
 
 namespace lathe::ops {
@@ -51,6 +51,41 @@ void global_lp_pool_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), out, y));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+using loops::RegionBuilder;
+
+/// The root of a sum of powers; orders 1 and 2 need no power function.
+bool lp_lower(const Node& node, RegionBuilder& builder, bool global) {
+  const Value* x = node.input(0);
+  if (!can_lower_real(x, builder)) return false;
+  const std::int64_t p = node.attrs.get_int("p", 2);
+  if (p < 1 || !is_float(x->dtype())) {
+    builder.decline("no order of a norm, or no floating numbers");
+    return false;
+  }
+  const DType dtype = x->dtype(), type = compute_dtype(dtype);
+  const auto power = [=](RegionBuilder& b, ExprId e) {
+    const ExprId size = b.unary(ExprOp::kAbs, e);
+    return b.binary(ExprOp::kPow, size, b.constant(static_cast<double>(p), type));
+  };
+  const Value* sum;
+  if (global) {
+    sum = reduce_planes(node, builder, "plane_powers", loops::Reduce::kSum, type, power);
+  } else {
+    const auto window = known_window(node, builder);
+    if (!window) return false;
+    sum = reduce_window(
+        node, builder, "window_powers", *window, loops::Reduce::kSum, type, [dtype](RegionBuilder& b, const auto&) { return b.constant(0, dtype); }, power);
+  }
+  builder.define(node.output(), [=](RegionBuilder& b, const RegionBuilder::Indices& at) {
+    const ExprId all = b.read(sum, at);
+    if (p == 2) return b.cast(b.unary(ExprOp::kSqrt, all), dtype);
+    return b.cast(p == 1 ? all : b.binary(ExprOp::kPow, all, b.constant(1 / static_cast<double>(p), type)), dtype);
+  });
+  return true;
+}
+
 /// The first version wrote the order as a real number.
 void lp_upgrade(UpgradeContext& ctx) {
   if (ctx.from_version > 1 || !ctx.node.attrs.has("p")) return;
@@ -74,6 +109,7 @@ std::vector<OpDef> lp_pool_ops() {
        .infer = pool_infer,
        .reference = lp_pool_reference,
        .tolerance = {.relative = 2e-6, .absolute = 1e-6},
+       .lower = [](const Node& node, RegionBuilder& b) { return lp_lower(node, b, false); },
        .doc = "p-norm over a sliding window."},
       {.name = "GlobalLpPool",
        .versions = {{1, "X:T -> Y:T", "p:float=2", "T: @float"}, {2, "X:T -> Y:T", "p:int=2", "T: @float"}, {22, "X:T -> Y:T", "p:int=2", "T: @float13"}},
@@ -81,6 +117,7 @@ std::vector<OpDef> lp_pool_ops() {
        .infer = global_pool_infer,
        .reference = global_lp_pool_reference,
        .tolerance = {.relative = 2e-6, .absolute = 1e-6},
+       .lower = [](const Node& node, RegionBuilder& b) { return lp_lower(node, b, true); },
        .doc = "p-norm over all spatial axes."},
   };
 }

@@ -8,10 +8,8 @@
 #include <cmath>
 #include <limits>
 
-#include "loops/builder.h"
 #include "loops/scalar.h"
-#include "ops/lower_util.h"
-#include "ops/pool/pool_window.h"
+#include "ops/pool/pool_lower.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 
@@ -120,29 +118,18 @@ bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
     b.decline("the indices of the maximum are asked for");
     return false;
   }
-  const Window window = read_window(node.attrs, {}, x->shape().size() - 2);
-  if (window.automatic != Window::Auto::kNotSet && window.automatic != Window::Auto::kValid) {
-    b.decline("SAME pads depend on the extents");
-    return false;
-  }
+  const auto known = known_window(node, b);
+  if (!known) return false;
+  const Window window = *known;
   const DType type = compute_dtype(x->dtype()), out_type = x->dtype();
   const Shape x_shape = x->shape();
   const bool include_pad = node.attrs.get_int("count_include_pad", 0) != 0;
-  Shape space(window.kernel.begin(), window.kernel.end());
-  const auto position = [window](RegionBuilder& r, const RegionBuilder::Indices& kept, const RegionBuilder::Indices& taps, std::size_t axis) {
-    const ExprId at = r.binary(ExprOp::kMul, kept[axis + 2], r.integer(window.strides[axis]));
-    const ExprId tap = r.binary(ExprOp::kMul, taps[axis], r.integer(window.dilations[axis]));
-    return r.binary(ExprOp::kSub, r.binary(ExprOp::kAdd, at, tap), r.integer(window.pads_begin[axis]));
-  };
-  const auto element = [=](RegionBuilder& r, const RegionBuilder::Indices& kept, const RegionBuilder::Indices& taps) {
-    RegionBuilder::Indices index{kept[0], kept[1]};
-    for (std::size_t axis = 0; axis < window.rank(); ++axis) index.push_back(position(r, kept, taps, axis));
+  const auto outside = [=](RegionBuilder& r, const RegionBuilder::Indices&) {
     const loops::Scalar nothing = maximum ? loops::reduce_identity(Reduce::kMax, out_type) : loops::Scalar{};
-    const ExprId fallback = is_float(out_type) ? r.constant(nothing.real, out_type) : r.cast(r.integer(nothing.whole), out_type);
-    return r.cast(r.read_or(x, index, fallback), type);
+    return is_float(out_type) ? r.constant(nothing.real, out_type) : r.cast(r.integer(nothing.whole), out_type);
   };
-  const Value* reduced = b.temporary(maximum ? "window_max" : "window_sum", type, node.output()->shape());
-  b.define_reduction(reduced, maximum ? Reduce::kMax : Reduce::kSum, space, element, type);
+  const Value* reduced = reduce_window(node, b, maximum ? "window_max" : "window_sum", window, maximum ? Reduce::kMax : Reduce::kSum, type, outside,
+                                       [](RegionBuilder&, ExprId e) { return e; });
   if (maximum) {
     b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(reduced, at), out_type); });
     return true;
@@ -172,13 +159,9 @@ bool global_lower(const Node& node, RegionBuilder& b, bool maximum) {
   const Value* x = node.input(0);
   if (!can_lower_real(x, b)) return false;
   const DType type = compute_dtype(x->dtype()), out_type = x->dtype();
-  const Shape in = x->shape();
-  std::vector<std::int64_t> axes;
-  for (std::size_t axis = 2; axis < in.size(); ++axis) axes.push_back(static_cast<std::int64_t>(axis));
-  const ReducedAxes reduced(in.size(), axes, true);
-  const Value* total = reduce_to_temporary(b, maximum ? "plane_max" : "plane_sum", maximum ? Reduce::kMax : Reduce::kSum, type, in, reduced,
-                                           [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(x, at), type); });
-  const Dim count = reduced.count(in);
+  const Value* total =
+      reduce_planes(node, b, maximum ? "plane_max" : "plane_sum", maximum ? Reduce::kMax : Reduce::kSum, type, [](RegionBuilder&, ExprId e) { return e; });
+  const Dim count = ir::product(Shape(x->shape().begin() + 2, x->shape().end()));
   b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
     ExprId value = r.read(total, at);
     if (!maximum) value = r.binary(ExprOp::kDiv, value, r.cast(r.dim(count), type));

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // RoiAlign and MaxRoiPool: a region of a feature map, given by a box, brought to a fixed size.
+#include "ops/roi/roi.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -188,12 +190,15 @@ std::span<const OpDef> ops_roi() {
        .upgrade = roi_align_upgrade,
        .infer = roi_align_infer,
        .reference = roi_align_reference,
+       .tolerance = {.relative = 2e-6, .absolute = 1e-6},
+       .lower = roi_align_lower,
        .doc = "boxes of a feature map brought to one size by bilinear samples"},
       {.name = "MaxRoiPool",
        .versions = {{1, "X:T rois:T -> Y:T", "pooled_shape:ints spatial_scale:float=1", "T: @float"},
                     {22, "X:T rois:T -> Y:T", "pooled_shape:ints spatial_scale:float=1", "T: @float13"}},
        .infer = max_roi_infer,
        .reference = max_roi_reference,
+       .lower = max_roi_lower,
        .doc = "the largest pixels of the bins of boxes"},
   };
   return ops;

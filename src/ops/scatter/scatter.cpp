@@ -3,6 +3,8 @@
 // ScatterElements (and Scatter, its older name), ScatterND, TensorScatter: elements of a copy replaced, or combined, at given positions.
 //
 // Updates are applied in row-major order, so where positions repeat the last one stays, and floating sums have one order.
+#include "ops/scatter/scatter.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -11,9 +13,6 @@
 #include "ops/shape_util.h"
 
 namespace lathe::ops {
-namespace {
-
-enum class Reduction : std::uint8_t { kNone, kAdd, kMul, kMax, kMin };
 
 std::optional<Reduction> reduction_of(const Attrs& attrs) {
   const std::string name = attrs.get_string("reduction", "none");
@@ -24,6 +23,8 @@ std::optional<Reduction> reduction_of(const Attrs& attrs) {
   if (name == "min") return Reduction::kMin;
   return std::nullopt;
 }
+
+namespace {
 
 void check_reduction(InferContext& ctx) {
   if (!reduction_of(ctx.attrs())) ctx.fail("the reduction '" + ctx.attrs().get_string("reduction", "") + "' is none of none, add, mul, max, min");
@@ -212,16 +213,19 @@ std::span<const OpDef> ops_scatter() {
                     {18, kIo, kReduced, "T: @all13; Tind: int32 int64"}},
        .infer = scatter_elements_infer,
        .reference = scatter_elements_reference,
+       .lower = scatter_elements_lower,
        .doc = "elements replaced or combined at positions along an axis"},
       {.name = "ScatterND",
        .versions = {{11, kNd, "", "T: @all"}, {13, kNd, "", "T: @all13"}, {16, kNd, kNdReduced, "T: @all13"}, {18, kNd, kNdReduced, "T: @all13"}},
        .infer = scatter_nd_infer,
        .reference = scatter_nd_reference,
+       .lower = scatter_nd_lower,
        .doc = "slices replaced or combined at index tuples"},
       {.name = "TensorScatter",
        .versions = {{24, "past_cache:T update:T write_indices?:int64 -> present_cache:T", "mode:string=linear axis:int=-2", "T: @all24"}},
        .infer = tensor_scatter_infer,
        .reference = tensor_scatter_reference,
+       .lower = tensor_scatter_lower,
        .doc = "rows of a cache overwritten from a position of each batch on"},
   };
   return ops;

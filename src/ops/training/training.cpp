@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 
+#include "loops/builder.h"
+#include "ops/lower_util.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/training/gradient.h"
@@ -128,6 +130,112 @@ void momentum_reference(RefContext& ctx) {
   else run_step<2>(ctx, [](const Step& s, double g, double* x) { kUpdate(s, g, x, false); });
 }
 
+// Lowering: the same expressions, element by element -----------------------------------------------------------------------
+
+using loops::ExprId;
+using loops::ExprOp;
+using loops::RegionBuilder;
+
+/// Expressions in one type.
+struct Calculator {
+  RegionBuilder& b;
+  DType type;
+  ExprId number(double v) const { return b.constant(v, type); }
+  ExprId add(ExprId l, ExprId r) const { return b.binary(ExprOp::kAdd, l, r); }
+  ExprId sub(ExprId l, ExprId r) const { return b.binary(ExprOp::kSub, l, r); }
+  ExprId mul(ExprId l, ExprId r) const { return b.binary(ExprOp::kMul, l, r); }
+  ExprId div(ExprId l, ExprId r) const { return b.binary(ExprOp::kDiv, l, r); }
+  ExprId root(ExprId v) const { return b.unary(ExprOp::kSqrt, v); }
+  ExprId power(double base, ExprId exponent) const { return b.binary(ExprOp::kPow, number(base), exponent); }
+};
+
+/// A scalar of the step from R and T in double precision: 1 - 0.999^T is a small difference.
+using StepScalar = std::function<ExprId(const Calculator& c, ExprId rate, ExprId count)>;
+/// The new tensor and states from the old ones, the regularised gradient and the scalar.
+using StepBody = std::function<std::vector<ExprId>(const Calculator& c, ExprId scalar, ExprId gradient, const std::vector<ExprId>& old)>;
+
+template <std::size_t kStates>
+bool lower_step(const Node& node, RegionBuilder& builder, StepScalar scalar_of, StepBody body) {
+  const std::size_t tensors = tensors_of<kStates>(node.inputs.size());
+  for (const Value* input : node.inputs)
+    if (!input || !can_lower_real(input, builder)) return false;
+  for (std::size_t i = 0; i < 2; ++i)
+    if (ir::product(node.input(i)->shape()) != Dim(1)) {
+      builder.decline("R or T that may not be one number");
+      return false;
+    }
+  const Value* scalar = builder.temporary("step", DType::kFloat64, {});
+  builder.define(scalar, [=, rate = node.input(0), count = node.input(1)](RegionBuilder& b, const RegionBuilder::Indices&) {
+    const auto read = [&](const Value* v) { return b.cast(b.read(v, RegionBuilder::Indices(v->shape().size(), b.integer(0))), DType::kFloat64); };
+    return scalar_of({b, DType::kFloat64}, read(rate), read(count));
+  });
+  const double norm = node.attrs.get_float("norm_coefficient", 0);
+  for (std::size_t i = 0; i < tensors; ++i) {
+    std::vector<const Value*> values;  // the tensor, its gradient, its states
+    for (std::size_t k = 0; k <= kStates; ++k) values.push_back(node.input(2 + k * tensors + i));
+    for (std::size_t k = 0; k < kStates; ++k) {
+      const Value* out = node.output(k * tensors + i);
+      if (!out) continue;
+      builder.define(out, [=](RegionBuilder& b, const RegionBuilder::Indices& at) {
+        const Calculator c{b, values[0]->dtype()};
+        std::vector<ExprId> old;
+        for (const Value* value : values) {
+          if (value->shape().size() != at.size()) throw Error(Code::kInvalidModel, "'" + value->name + "' has another rank than its tensor");
+          for (std::size_t a = 0; a < at.size(); ++a) b.require_equal(value, value->shape()[a], values[0]->shape()[a]);
+          old.push_back(b.read(value, at));
+        }
+        const ExprId gradient = c.add(c.mul(c.number(norm), old[0]), old[1]);
+        old.erase(old.begin() + 1);
+        return body(c, b.cast(b.read(scalar, {}), c.type), gradient, old)[k];
+      });
+    }
+  }
+  return true;
+}
+
+bool adagrad_lower(const Node& node, RegionBuilder& builder) {
+  const double decay = node.attrs.get_float("decay_factor", 0), epsilon = node.attrs.get_float("epsilon", 1e-6f);
+  return lower_step<2>(
+      node, builder, [=](const Calculator& c, ExprId rate, ExprId count) { return c.div(rate, c.add(c.number(1), c.mul(count, c.number(decay)))); },
+      [=](const Calculator& c, ExprId rate, ExprId g, const std::vector<ExprId>& old) -> std::vector<ExprId> {
+        const ExprId squares = c.add(old[1], c.mul(g, g));
+        return {c.sub(old[0], c.div(c.mul(rate, g), c.add(c.root(squares), c.number(epsilon)))), squares};
+      });
+}
+
+bool adam_lower(const Node& node, RegionBuilder& builder) {
+  const double alpha = node.attrs.get_float("alpha", 0.9f), beta = node.attrs.get_float("beta", 0.999f), epsilon = node.attrs.get_float("epsilon", 1e-6f),
+               post = node.attrs.get_float("norm_coefficient_post", 0);
+  return lower_step<3>(
+      node, builder,
+      [=](const Calculator& c, ExprId rate, ExprId count) {
+        const ExprId one = c.number(1);
+        const ExprId corrected = c.div(c.mul(rate, c.root(c.sub(one, c.power(beta, count)))), c.sub(one, c.power(alpha, count)));
+        return c.b.select(c.b.binary(ExprOp::kGreater, count, c.number(0)), corrected, rate);
+      },
+      [=](const Calculator& c, ExprId rate, ExprId g, const std::vector<ExprId>& old) -> std::vector<ExprId> {
+        const ExprId mean = c.add(c.mul(c.number(alpha), old[1]), c.mul(c.number(1 - alpha), g));
+        const ExprId squares = c.add(c.mul(c.number(beta), old[2]), c.mul(c.mul(c.number(1 - beta), g), g));
+        const ExprId moved = c.sub(old[0], c.div(c.mul(rate, mean), c.add(c.root(squares), c.number(epsilon))));
+        return {c.mul(c.number(1 - post), moved), mean, squares};
+      });
+}
+
+bool momentum_lower(const Node& node, RegionBuilder& builder) {
+  const double alpha = node.attrs.get_float("alpha", 0), beta = node.attrs.get_float("beta", 0);
+  const bool nesterov = is_nesterov(node.attrs);
+  // The scalar is the share of the gradient; the rate needs no precision beyond its own.
+  return lower_step<2>(
+      node, builder,
+      [=](const Calculator& c, ExprId, ExprId count) { return c.b.select(c.b.binary(ExprOp::kGreater, count, c.number(0)), c.number(beta), c.number(1)); },
+      [=, rate = node.input(0)](const Calculator& c, ExprId share, ExprId g, const std::vector<ExprId>& old) -> std::vector<ExprId> {
+        const ExprId step = c.b.cast(c.b.read(rate, RegionBuilder::Indices(rate->shape().size(), c.b.integer(0))), c.type);
+        const ExprId momentum = c.add(c.mul(c.number(alpha), old[1]), c.mul(share, g));
+        const ExprId way = nesterov ? c.add(g, c.mul(c.number(alpha), momentum)) : momentum;
+        return {c.sub(old[0], c.mul(step, way)), momentum};
+      });
+}
+
 // Gradient --------------------------------------------------------------------------------------------------------
 
 /// A derivative has the type and shape of what is differentiated by.
@@ -153,6 +261,7 @@ std::span<const OpDef> ops_training() {
        .infer = step_infer<2>,
        .reference = adagrad_reference,
        .tolerance = kTolerance,
+       .lower = adagrad_lower,
        .doc = "one step of ADAGRAD"},
       {.domain = kDomain,
        .name = "Adam",
@@ -160,6 +269,7 @@ std::span<const OpDef> ops_training() {
        .infer = step_infer<3>,
        .reference = adam_reference,
        .tolerance = kTolerance,
+       .lower = adam_lower,
        .doc = "one step of Adam"},
       {.domain = kDomain,
        .name = "Momentum",
@@ -167,6 +277,7 @@ std::span<const OpDef> ops_training() {
        .infer = momentum_infer,
        .reference = momentum_reference,
        .tolerance = kTolerance,
+       .lower = momentum_lower,
        .doc = "one step of gradient descent with momentum"},
       {.domain = kDomain,
        .name = "Gradient",
