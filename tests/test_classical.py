@@ -641,7 +641,7 @@ def test_corrupt_training(tmp_path):
             "Gradient",
             [one, one],
             {"xs": ["a"], "zs": ["b"], "y": "loss"},
-            "asks for the derivative of 'loss': Lathe runs models and does not differentiate them",
+            "its attribute xs names 'a', but no tensor has that name",
         ),
         ("Gradient", [one, one], {"xs": ["a"], "y": "loss"}, "has 2 inputs; expected one for each of its 1 xs and zs"),
         ("Adam", [*step, one, one], {}, "has 4 inputs; expected R, T and 4 for each tensor"),

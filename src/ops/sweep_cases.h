@@ -152,6 +152,8 @@ inline const Case kCases[] = {
      "s: float[4] = const {1.0, 1.0, 1.2, 1.25}\n y = Resize(x, _, s) {coordinate_transformation_mode=\"asymmetric\", nearest_mode=\"floor\"}"},
     {"resize_linear_pytorch", kImage,
      "z: int64[2] = const {14, 1}\n y = Resize(x, _, _, z) {mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\", axes=[2, 3]}"},
+    {"resize_run_time_scales", "x: float[1, 2, 4, 3]",
+     "c: float[4] = const {1.0, 1.0, 0.6, 1.2}\n s = Identity(c)\n y: float[1, 2, 2, 3] = Resize(x, _, s) {mode=\"linear\"}", "only a run tells"},
     {"resize_cubic", kImage, "s: float[4] = const {1.0, 1.0, 2.0, 2.0}\n y = Resize(x, _, s) {mode=\"cubic\"}", "cubic"},
     {"resize_antialias", kImage, "s: float[4] = const {1.0, 1.0, 0.5, 0.5}\n y = Resize(x, _, s) {mode=\"linear\", antialias=1}", "antialias"},
     // Data movement, reductions, normalisations: one or two cases each.
