@@ -249,6 +249,9 @@ void gradient_infer(InferContext& ctx) {
   for (std::size_t i = 0; i < ctx.node().outputs.size(); ++i) ctx.set_type(i, ctx.node().input(i)->type);
 }
 
+/// Alone it says nothing of what lies between xs and y; canonicalise_opsets has replaced it where a graph runs.
+void gradient_reference(RefContext& ctx) { ctx.fail("is a node that only its whole graph can compute"); }
+
 }  // namespace
 
 std::span<const OpDef> ops_training() {
@@ -283,6 +286,7 @@ std::span<const OpDef> ops_training() {
        .name = "Gradient",
        .versions = {{1, "Inputs++:T1 -> Outputs++:T2", "xs:strings y:string zs:strings?", "T1: @all; T2: @float"}},
        .infer = gradient_infer,
+       .reference = gradient_reference,
        .deterministic = false,
        .doc = "derivatives of a tensor of the graph by others, computed by nodes that take its place (through the common operators: "
               "`src/ops/training/gradient_*.cpp`)"},
