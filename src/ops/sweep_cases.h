@@ -373,6 +373,10 @@ inline const Case kCases[] = {
      "t = Abs(s)\n y, k = \"ai.onnx.preview.training\"::Momentum(r, t, x, g, v) {alpha=0.9, beta=0.5, mode=\"standard\", norm_coefficient=0.01}"},
     {"momentum_nesterov", "r: float[], x: float[w], g: float[w], v: float[w]",
      "t: int64[] = const {0}\n y, k = \"ai.onnx.preview.training\"::Momentum(r, t, x, g, v) {alpha=0.9, beta=0.5, mode=\"nesterov\", norm_coefficient=0.0}"},
+    {"deform_conv", "x: float[n, 4, h, w], k: float[3, 4, 3, 3], o: float[n, 18, h, w]", "y = DeformConv(x, k, o) {pads=[1, 1, 1, 1]}"},
+    {"deform_conv_masked", "x: float[2, 4, 6, 5], k: float[6, 2, 2, 3], o: float[2, 24, 3, 3], b: float[6], m: float[2, 12, 3, 3]",
+     "y = DeformConv(x, k, o, b, m) {group=2, offset_group=2, strides=[2, 1], pads=[0, 0, 1, 0]}"},
+    {"deform_conv_line", "x: float16[1, 2, 9], k: float16[2, 2, 3], o: float16[1, 3, 5]", "y = DeformConv(x, k, o) {dilations=[2]}"},
     {"causal_conv_state", "x: float[n, 3, 2], k: float[3, 1, 4], p: float[n, 3, 3]", "o, y = CausalConvWithState(x, k, _, p)"},
 };
 

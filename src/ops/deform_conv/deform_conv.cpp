@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "loops/builder.h"
 #include "ops/conv/conv.h"
+#include "ops/lower_util.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -162,6 +164,132 @@ void deform_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(ctx.input(kX).dtype(), std::move(dims), y));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+using loops::RegionBuilder;
+using Indices = RegionBuilder::Indices;
+
+/// Elements that the sampled columns may have, and axes of whose neighbours all are read.
+constexpr std::int64_t kMostColumns = 1 << 26;
+constexpr std::size_t kMostLoweredAxes = 3;
+
+/// The first neighbour of each tap's place along one axis and the share of the second, [batch, offset groups, taps, output...]. Places
+/// outside get a neighbour that no image has.
+struct PlaceAxis {
+  const Value *first, *share;
+};
+
+/// Places, then what each tap sees of each channel (as one value per channel, tap and output), then the product with the weights.
+bool deform_lower(const Node& node, RegionBuilder& builder) {
+  const Value *x = node.input(kX), *w = node.input(kW), *offset = node.input(kOffset), *bias = node.input(kB), *mask = node.input(kMask), *out = node.output();
+  for (const Value* value : {x, w, offset, bias, mask})
+    if (value && !can_lower_real(value, builder)) return false;
+  const auto decline = [&](const char* why) {
+    builder.decline(why);
+    return false;
+  };
+  const Shape& shape = out->shape();
+  const std::size_t axes = shape.size() < 3 ? 0 : shape.size() - 2;
+  const auto weights = ir::constant_dims(w->shape());
+  const auto channels = x->shape().size() > 1 ? x->shape()[1].constant() : std::nullopt;
+  if (axes < 1 || axes > kMostLoweredAxes || !weights || !channels || weights->size() != axes + 2 || x->shape().size() != axes + 2 ||
+      offset->shape().size() != axes + 2)
+    return decline("ranks or channels known at run time only");
+  const Dims kernel(weights->begin() + 2, weights->end());
+  const std::int64_t groups = node.attrs.get_int("group", 1), offset_groups = node.attrs.get_int("offset_group", 1), taps = element_count(kernel);
+  const std::int64_t per_group = (*weights)[1], out_channels = (*weights)[0];
+  if (groups < 1 || offset_groups < 1 || *channels != groups * per_group || *channels < 1 || *channels % offset_groups != 0 || out_channels % groups != 0 ||
+      taps < 1)
+    return decline("channels and groups that do not fit");
+  Shape columns_shape{shape[0], Dim(*channels), Dim(taps)}, places_shape{shape[0], Dim(offset_groups), Dim(taps)};
+  columns_shape.insert(columns_shape.end(), shape.begin() + 2, shape.end());
+  places_shape.insert(places_shape.end(), shape.begin() + 2, shape.end());
+  if (ir::product(columns_shape).constant().value_or(0) > kMostColumns) return decline("more samples than should be held");
+  const Window window = read_window(node.attrs, kernel, axes);
+  if (window.automatic != Window::Auto::kNotSet) return decline("automatic pads");
+  const DType type = compute_dtype(x->dtype());
+  const auto row_of = [=](RegionBuilder& b, const Indices& at) { return b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, at[1], b.integer(taps)), at[2]); };
+  const auto read_row = [=](RegionBuilder& b, const Value* value, const Indices& at, ExprId row) {
+    Indices from{at[0], row};
+    from.insert(from.end(), at.begin() + 3, at.end());
+    for (std::size_t a = 0; a < axes; ++a) b.require_equal(value, value->shape()[a + 2], shape[a + 2]);
+    b.require_equal(value, value->shape()[0], shape[0]);
+    return b.read(value, from);
+  };
+  std::vector<PlaceAxis> places;
+  std::int64_t inner = taps;
+  for (std::size_t a = 0; a < axes; ++a) {
+    inner /= kernel[a];
+    // In double precision: the share is a small difference.
+    const auto place = [=](RegionBuilder& b, const Indices& at) {
+      const auto axes_count = static_cast<std::int64_t>(axes);
+      b.require_equal(offset, offset->shape()[1], Dim(offset_groups * taps * axes_count));
+      const ExprId row = b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, row_of(b, at), b.integer(axes_count)), b.integer(static_cast<std::int64_t>(a)));
+      const ExprId k = b.binary(ExprOp::kMod, b.binary(ExprOp::kFloorDiv, at[2], b.integer(inner)), b.integer(kernel[a]));
+      const ExprId start = b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, at[a + 3], b.integer(window.strides[a])),
+                                    b.binary(ExprOp::kSub, b.binary(ExprOp::kMul, k, b.integer(window.dilations[a])), b.integer(window.pads_begin[a])));
+      const ExprId where = b.binary(ExprOp::kAdd, b.cast(start, DType::kFloat64), b.cast(read_row(b, offset, at, row), DType::kFloat64));
+      const ExprId extent = b.cast(b.dim(x->shape()[a + 2]), DType::kFloat64);
+      const ExprId inside = b.binary(ExprOp::kAnd, b.binary(ExprOp::kGreater, where, b.constant(-1, DType::kFloat64)), b.binary(ExprOp::kLess, where, extent));
+      return b.select(inside, where, b.constant(-2, DType::kFloat64));
+    };
+    const std::string name = "axis" + std::to_string(a);
+    const PlaceAxis p{builder.temporary(name + "_first", DType::kInt64, places_shape), builder.temporary(name + "_share", type, places_shape)};
+    builder.define(p.first, [=](RegionBuilder& b, const Indices& at) { return b.cast(b.unary(ExprOp::kFloor, place(b, at)), DType::kInt64); });
+    builder.define(p.share, [=](RegionBuilder& b, const Indices& at) {
+      const ExprId where = place(b, at);
+      return b.cast(b.binary(ExprOp::kSub, where, b.unary(ExprOp::kFloor, where)), type);
+    });
+    places.push_back(p);
+  }
+  const Value* columns = builder.temporary("columns", type, columns_shape);
+  builder.define(columns, [=](RegionBuilder& b, const Indices& at) {
+    Indices of = at;
+    of[1] = b.binary(ExprOp::kFloorDiv, at[1], b.integer(*channels / offset_groups));
+    ExprId sum = -1;
+    for (std::size_t corner = 0; corner < (std::size_t{1} << axes); ++corner) {
+      Indices from{at[0], at[1]};
+      ExprId weight = -1;
+      for (std::size_t a = 0; a < axes; ++a) {
+        const bool second = corner >> a & 1;
+        const ExprId first = b.read(places[a].first, of), share = b.read(places[a].share, of);
+        from.push_back(second ? b.binary(ExprOp::kAdd, first, b.integer(1)) : first);
+        const ExprId part = second ? share : b.binary(ExprOp::kSub, b.constant(1, type), share);
+        weight = a == 0 ? part : b.binary(ExprOp::kMul, weight, part);
+      }
+      const ExprId part = b.binary(ExprOp::kMul, weight, b.cast(b.read_or(x, from, b.constant(0, x->dtype())), type));
+      sum = corner == 0 ? part : b.binary(ExprOp::kAdd, sum, part);
+    }
+    if (!mask) return sum;
+    b.require_equal(mask, mask->shape()[1], Dim(offset_groups * taps));
+    return b.binary(ExprOp::kMul, sum, b.cast(read_row(b, mask, of, row_of(b, of)), type));
+  });
+  const Value* product = builder.temporary("product", type, shape);
+  Shape space{Dim(per_group)};
+  space.insert(space.end(), kernel.begin(), kernel.end());
+  const auto term = [=](RegionBuilder& b, const Indices& at, const Indices& which) {
+    Indices of{at[1]};
+    of.insert(of.end(), which.begin(), which.end());
+    ExprId tap = b.integer(0), channel = which[0];
+    for (std::size_t a = 0; a < axes; ++a) tap = b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, tap, b.integer(kernel[a])), which[a + 1]);
+    if (groups > 1) {
+      const ExprId group = b.binary(ExprOp::kFloorDiv, at[1], b.integer(out_channels / groups));
+      channel = b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, group, b.integer(per_group)), channel);
+    }
+    Indices from{at[0], channel, tap};
+    from.insert(from.end(), at.begin() + 2, at.end());
+    return b.binary(ExprOp::kMul, b.read(columns, from), b.cast(b.read(w, of), type));
+  };
+  builder.define_reduction(product, loops::Reduce::kSum, space, term, type);
+  builder.define(out, [=](RegionBuilder& b, const Indices& at) {
+    const ExprId sum = b.read(product, at);
+    if (!bias) return b.cast(sum, x->dtype());
+    b.require_equal(bias, bias->shape()[0], shape[1]);
+    return b.cast(b.binary(ExprOp::kAdd, sum, b.cast(b.read(bias, {at[1]}), type)), x->dtype());
+  });
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_deform_conv() {
@@ -173,6 +301,7 @@ std::span<const OpDef> ops_deform_conv() {
        .infer = deform_infer,
        .reference = deform_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
+       .lower = deform_lower,
        .doc = "convolution whose taps read where offsets tell, each times a mask"},
   };
   return ops;
