@@ -95,6 +95,7 @@ def measure(name, seed, ways, verify=VERIFIED):
         for input_seed in INPUT_SEEDS:
             feeds = zoo_inputs.draw(model, reference.get_inputs(), shapes, input_seed)
             cases.append((feeds, dict(zip(outputs, reference.run(None, feeds), strict=True))))
+    ranges = zoo_inputs.ranges(name, reference.get_inputs())
     reference_ms = median_ms(reference.run, None, cases[0][0])
     del reference, model
     shift = {o: sensitivity([(cases[k][1][o], cases[k + 1][1][o]) for k in range(0, len(cases), 2)]) for o in outputs}
@@ -103,7 +104,7 @@ def measure(name, seed, ways, verify=VERIFIED):
     for way, arguments in ways.items():
         started = time.monotonic()
         result = {"shapes": len(cases) // len(INPUT_SEEDS), "moved": shift}
-        arguments = {"cache": False, **arguments}
+        arguments = {"cache": False, "shapes": ranges, **arguments}
         engine = None
         if (seed, way) == verify or min(shift.values()) < SENSITIVE * tolerance(name, arguments["exact"]):
             # Or an output hardly depends on the input: look inside this engine, at each tensor that it stores.

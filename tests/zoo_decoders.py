@@ -149,8 +149,10 @@ def of_zoo(name, steps):
 
     path = zoo.filled(name)
     rows = zoo_inputs.rows_gathered(onnx.load(path, load_external_data=False), "input_ids")
-    engine = lathe.build(str(path), budget=0, verify=False, cache=False)
-    return walk(engine, zoo_accuracy.session(path), rows, steps)
+    reference = zoo_accuracy.session(path)
+    ranges = zoo_inputs.ranges(name, reference.get_inputs())
+    engine = lathe.build(str(path), budget=0, verify=False, cache=False, shapes=ranges)
+    return walk(engine, reference, rows, steps, prompt=zoo_inputs.FIXED.get(name, {}).get("seq", 5))
 
 
 def main():

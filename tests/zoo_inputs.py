@@ -17,19 +17,41 @@ FREE = {
     "past": (7, 1, 12),
     None: (40, 1, 17),  # scikit-learn's rows have no name
 }
-# Where the above is far from what a model is for, or where it takes others.
-OF_MODEL = {
-    # Its export wrote the length of the sequence down, for the scan over the steps.
-    "hf_mamba": {"seq": (32, 32, 32)},
-    "real_sd_unet": {"h": (32, 16, 24), "w": (32, 24, 16), "batch": (1, 2, 1)},
+# Where the above is far from what a model is for.
+OF_MODEL = {"real_sd_unet": {"h": (32, 16, 24), "w": (32, 24, 16), "batch": (1, 2, 1)}}
+# Extents that the file calls free, and that nodes in it take for these; ONNX Runtime fails at others, too.
+FIXED = {
+    "hf_mamba": {"seq": 32},  # the scan over the steps is written out
+    "real_llama_past": {"seq": 1},  # heads are repeated for one token
+    "hf_fastspeech2": {"batch": 1},  # a mask of the batch meets one of the length
 }
+LARGEST = 1024  # that an engine for a model with fixed extents serves
+
+
+def values_of(name):
+    values = FREE | OF_MODEL.get(name, {}) | {d: (v, v, v) for d, v in FIXED.get(name, {}).items()}
+    values["total"] = tuple(p + s for p, s in zip(values["past"], values["seq"], strict=True))
+    return values
+
+
+def ranges(name, inputs):
+    """What lathe.build is told of shapes: of the inputs with an extent that is only free by name."""
+    fixed, values = FIXED.get(name, {}), values_of(name)
+
+    def extents(shape, free):
+        return [d if isinstance(d, int) else fixed.get(d, free(d)) for d in shape]
+
+    return {
+        i.name: (extents(i.shape, lambda d: 1), extents(i.shape, lambda d: values[d][0]), extents(i.shape, lambda d: LARGEST))
+        for i in inputs
+        if fixed.keys() & set(i.shape)
+    }
 
 
 def sets(name, inputs):
     """Concrete shapes of all inputs, {input: extents} each: one set, or three when the model has free extents."""
     free = {d for i in inputs for d in i.shape if not isinstance(d, int)}
-    values = FREE | OF_MODEL.get(name, {})
-    values["total"] = [p + s for p, s in zip(values["past"], values["seq"], strict=True)]
+    values = values_of(name)
     unknown = free - values.keys()
     assert not unknown, f"extents without a choice of values: {unknown}"
     return [{i.name: [d if isinstance(d, int) else values[d][k] for d in i.shape] for i in inputs} for k in range(3 if free else 1)]
