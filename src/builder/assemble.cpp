@@ -165,6 +165,7 @@ class Assembly {
   plan::Program cpu_program(const ir::Graph& graph, Tuner& tuner) {
     ValuePlans plans;
     add_precision(plan_precision(graph, options_.precision, plans, pinned_));
+    if (cpu::includes(cpu::CpuFeatures{options_.cpu_features}.isa(), cpu::Isa::kAvx512Bf16)) plan_whole_numbers(graph, plans);
     plan_slices(graph, plans);
     const auto regions = choose_cover({graph, plans, hints_of(graph), options_, &tuner, false});
     add_report(regions);

@@ -68,7 +68,9 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   check_inputs(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
   passes::SimplifyOptions simplify;
-  simplify.for_engine = true;
+  simplify.for_running = true;
+  simplify.fast_whole_products =
+      options.device == "cpu" && cpu::includes(cpu::CpuFeatures{options.cpu_features & cpu::cpu_features().mask}.isa(), cpu::Isa::kAvx512Bf16);
   simplify.before_pass = [&] { phase.poll(); };
   const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
   report.nodes_read = simplified.nodes_before;

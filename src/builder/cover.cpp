@@ -13,6 +13,7 @@
 #include "builder/progress.h"
 #include "builder/proposals.h"
 #include "ops/nearest_ops.h"
+#include "ops/quantize/whole_numbers.h"
 
 namespace lathe::builder {
 
@@ -76,12 +77,15 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
     out_descs.push_back(request.plans.desc(region.outputs[i], out_layouts.back(), request.hints));
   }
   const int threads = request.options.threads;
+  // Sums of whole numbers are exact, and what is made of them counts on it.
+  const bool whole = std::any_of(region.nodes.begin(), region.nodes.end(), [](const ir::Node* node) { return ops::is_whole_product(*node); });
+  const bool exact = request.options.exact || whole;
   const ops::PlanRequest ask{region,
                              in_descs,
                              out_descs,
                              in_layouts,
                              out_layouts,
-                             request.options.exact,
+                             exact,
                              request.options.cpu_features,
                              threads,
                              request.hints,
@@ -99,8 +103,9 @@ void ask(const ops::Candidate& candidate, const ops::Region& region, const Cover
       const plan::KernelType* kernel = plan::find_kernel(plan.kernel);
       if (kernel && !kernel->needs.empty()) continue;
     }
-    if (plan.fast_class && request.options.exact) {
-      choices.push_back({std::string(candidate.name), plan.variant, false, false, "error class fast is forbidden by --exact", -1, false});
+    if (plan.fast_class && exact) {
+      choices.push_back({std::string(candidate.name), plan.variant, false, false,
+                         whole ? "error class fast: a product of whole numbers must be exact" : "error class fast is forbidden by --exact", -1, false});
       continue;
     }
     Option option;

@@ -11,6 +11,7 @@
 #include "builder/hints.h"
 #include "builder/proposals.h"
 #include "ops/custom/custom.h"
+#include "ops/quantize/whole_numbers.h"
 
 namespace lathe::builder {
 
@@ -119,6 +120,9 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
   };
   // A GPU's tensor cores are fast on narrow operands alone: what a contraction reads is narrow even where a way around it (the residual stream
   // of a transformer that normalises behind each block) leads to an output.
+  // Sums of whole numbers are exact in float32 alone.
+  for (const ir::Node* node : nodes)
+    if (ops::is_whole_product(*node)) exposed.insert(node->output());
   const auto stops = [&](const ir::Value* value) {
     return inputs &&
            std::any_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node && use.index < 2 && is_contraction(*use.node); });
@@ -155,6 +159,21 @@ std::vector<plan::PrecisionEntry> plan_precision(const ir::Graph& graph, Precisi
       entries.push_back({value->name, DType::kFloat32, DType::kFloat32, "reaches an output or a mask without another contraction"});
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.tensor < b.tensor; });
   return entries;
+}
+
+void plan_whole_numbers(const ir::Graph& graph, ValuePlans& plans) {
+  const auto fits = [](const ir::Value* value) {
+    const auto range = ops::whole_range(value);
+    return range && range->first >= -256 && range->second <= 256;  // exact in bfloat16, and so are their products in float32
+  };
+  for (const ir::Node* node : graph.nodes()) {
+    const ir::Value *x = node->input(0), *weight = node->input(1);
+    if (!ops::is_whole_product(*node) || x->dtype() != DType::kFloat32 || !weight->is_constant() || x->is_constant() || !fits(x) || !fits(weight)) continue;
+    // Of what a step of its own makes: views have the type of what they look at.
+    const ir::Node* maker = x->producer;
+    if (!maker || x->graph != &graph || x->is_graph_output() || !(maker->is("Sub") || maker->is("Cast") || maker->is("Clip"))) continue;
+    plans[x].storage = DType::kBFloat16;
+  }
 }
 
 namespace {

@@ -68,6 +68,9 @@ bool layouts_coincide(const ir::Shape& shape);
 /// Convolutions, matrix products and recurrent layers: where lower precision pays and accumulation is wide.
 bool is_contraction(const ir::Node& node);
 
+/// What products of whole numbers read is stored as bfloat16 where that is exact: for machines that multiply it faster.
+void plan_whole_numbers(const ir::Graph& graph, ValuePlans& plans);
+
 /// Fills storage types. Values from which a graph output is reachable without passing another contraction stay as the model says; the
 /// rest takes `precision` when its own type is float. With `inputs`, float inputs that feed a contraction are
 /// converted once as they come in. Returns the plan's entries for the engine.

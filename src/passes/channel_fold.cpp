@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "ops/quantize/whole_numbers.h"
 #include "passes/rewrite.h"
 
 namespace lathe::passes {
@@ -84,7 +85,7 @@ std::optional<std::int64_t> foldable_channels(const Node& node) {
   const bool is_conv = node.is("Conv"), is_transposed = node.is("ConvTranspose"), is_gemm = node.is("Gemm"), is_matmul = node.is("MatMul");
   if (!is_conv && !is_transposed && !is_gemm && !is_matmul) return std::nullopt;
   const Value* weight = node.input(1);
-  if (!weight_may_change(weight)) return std::nullopt;
+  if (!weight_may_change(weight) || ops::is_whole_product(node)) return std::nullopt;  // a factor would round what is exact
   const Dims& dims = weight->constant.dims();
   if (dims.size() < 2 || weight->constant.size() == 0) return std::nullopt;
   std::int64_t channels = dims.back();

@@ -16,7 +16,7 @@ int expand_compositions(ir::Graph& graph, PassContext& context) {
   int rewrites = 0;
   graph.for_each([&](ir::Node& node) {
     const ops::OpDef* op = ops::find_op(node.domain, node.op);
-    if (!op || !op->expand || (op->reference && !context.options.for_engine)) return;
+    if (!op || !op->expand || (op->reference && !context.options.for_running)) return;
     if (ops::expand_node(node)) ++rewrites;
   });
   return rewrites;

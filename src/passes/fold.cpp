@@ -6,7 +6,7 @@
 //   - ops that are not deterministic, control flow whose branches capture values that are no constants, ops without a reference
 //   - loops of more than kMostTrips trips, and loops in loops in loops: building must not take as long as running
 //   - anything that is no tensor: sequences and optionals are no constants
-//   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised
+//   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised, but for a graph that is made to be run
 //   - a node whose results take more than growth_limit (2) times the bytes of its distinct inputs and more than always_fold_bytes
 //     (1 KiB) in all, and with which all constants would exceed the model's own by more than 1/16 (4 MiB at most): a big
 //     ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this.
@@ -29,7 +29,8 @@ using ir::Node;
 using ir::Value;
 
 constexpr std::int64_t kMostTrips = 256;
-constexpr int kMostLoops = 2;  // within each other
+constexpr int kMostLoops = 2;                                   // within each other
+constexpr std::size_t kMostDequantised = std::size_t{2} << 30;  // bytes of all constants, where dequantised ones are kept
 
 /// How many loops stand within each other, `node` included.
 int loops_within(const Node& node) {
@@ -55,8 +56,8 @@ std::size_t bytes_of(const Value& value) {
   return dims ? dtype_bytes(value.dtype(), element_count(*dims)) : SIZE_MAX;
 }
 
-bool may_fold(const Node& node) {
-  if (node.outputs.empty() || node.is("DequantizeLinear")) return false;
+bool may_fold(const Node& node, const SimplifyOptions& options) {
+  if (node.outputs.empty() || (node.is("DequantizeLinear") && !options.for_running)) return false;
   for (const Value* input : node.inputs) {
     if (input && !is_constant(input)) return false;
   }
@@ -69,7 +70,7 @@ bool may_fold(const Node& node) {
   for (const Graph* nested : ir::nested_graphs(node)) {
     ir::for_each_node_deep(*nested, [&](Node& inner) {
       const ops::OpDef* def = ops::find_op(inner.domain, inner.op);
-      random_inside = random_inside || !def || !def->deterministic || inner.op == "DequantizeLinear";
+      random_inside = random_inside || !def || !def->deterministic || (inner.is("DequantizeLinear") && !options.for_running);
     });
   }
   return !random_inside && loops_within(node) <= kMostLoops;
@@ -84,7 +85,9 @@ class Budget {
     count(*model.graph);
   }
   bool allows(std::size_t bytes) const { return in_use_ + bytes <= ceiling_; }
+  bool allows_dequantised(std::size_t bytes) const { return in_use_ + bytes <= std::max(ceiling_, kMostDequantised); }
   void add(std::size_t bytes) { in_use_ += bytes; }
+  void raise(std::size_t bytes) { ceiling_ += bytes; }
   void remove(std::size_t bytes) { in_use_ -= std::min(bytes, in_use_); }
 
  private:
@@ -101,7 +104,8 @@ class Budget {
 
 class GrowthRule {
  public:
-  GrowthRule(const Node& node, const SimplifyOptions& options, const Budget& budget) : options_(options), budget_(budget) {
+  GrowthRule(const Node& node, const SimplifyOptions& options, const Budget& budget)
+      : options_(options), budget_(budget), dequantises_(options.for_running && node.is("DequantizeLinear")) {
     std::set<const Value*> distinct;
     for (const Value* input : node.inputs) {
       if (input && distinct.insert(input).second) input_bytes_ += input->constant.bytes();
@@ -109,19 +113,22 @@ class GrowthRule {
   }
   bool allows(std::size_t bytes) const {
     if (options_.fold_everything || bytes <= options_.always_fold_bytes) return true;
+    if (dequantises_) return budget_.allows_dequantised(bytes);
     return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_) || budget_.allows(bytes);
   }
 
  private:
   const SimplifyOptions& options_;
   const Budget& budget_;
+  bool dequantises_;
   std::size_t input_bytes_ = 0;
 };
 
 bool is_live(const Value* value) { return value && (!value->uses.empty() || value->is_graph_output()); }
 
-bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget& budget) {
-  if (!may_fold(node)) return false;
+bool fold_node(Graph& graph, Node& node, PassContext& context, Budget& budget) {
+  const SimplifyOptions& options = context.options;
+  if (!may_fold(node, options)) return false;
   if (node.is("Identity")) return false;  // canonicalise removes it; where it stands for a graph output it stays
   const GrowthRule rule(node, options, budget);
   std::size_t expected = 0;
@@ -155,6 +162,7 @@ bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget&
     if (is_live(node.output(i))) total += results[i].bytes();
   }
   if (!rule.allows(total)) return false;
+  const bool dequantises = node.is("DequantizeLinear");
   std::set<const Value*> read;
   for (const Value* input : node.inputs) {
     if (input) read.insert(input);
@@ -165,6 +173,10 @@ bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget&
   }
   if (!folded) return false;
   budget.add(total);
+  if (dequantises) {  // what other constants may take stays what it was
+    budget.raise(total);
+    context.original_constant_bytes += total;
+  }
   for (const Value* input : read) {
     if (input->uses.empty()) budget.remove(input->constant.bytes());
   }
@@ -176,7 +188,7 @@ bool fold_node(Graph& graph, Node& node, const SimplifyOptions& options, Budget&
 int fold(Graph& graph, PassContext& context) {
   int rewrites = 0;
   Budget budget(context.model, context);
-  graph.for_each([&](Node& node) { rewrites += fold_node(graph, node, context.options, budget) ? 1 : 0; });
+  graph.for_each([&](Node& node) { rewrites += fold_node(graph, node, context, budget) ? 1 : 0; });
   return rewrites;
 }
 

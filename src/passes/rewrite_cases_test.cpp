@@ -70,6 +70,10 @@ void read_option(RewriteCase& test, const std::string& text) {
     test.options.defaults_are_constants = words[2] == "1";
   } else if (is({"set", "expand_batch_norm"}, 3)) {
     test.options.expand_batch_norm = words[2] == "1";
+  } else if (is({"set", "for_running"}, 3)) {
+    test.options.for_running = words[2] == "1";
+  } else if (is({"set", "fast_whole_products"}, 3)) {
+    test.options.fast_whole_products = words[2] == "1";
   } else if (is({"set", "growth_budget_bytes"}, 3)) {
     test.options.growth_budget_bytes = std::stoull(words[2]);
   } else {

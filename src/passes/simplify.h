@@ -28,8 +28,6 @@ struct SimplifyOptions {
   /// Graph inputs that have an initializer of the same name: in IR versions below 4 every initializer is also an input, so there they
   /// are constants. From IR version 4 on they are defaults that a caller may override; true treats them as constants all the same.
   bool defaults_are_constants = false;
-  /// Ops whose own definition is kept in files become compositions that kernels know, where there are such (Conv over three axes).
-  bool for_engine = false;
   /// A BatchNormalization that no convolution takes becomes Mul + Add: one node more, for consumers that know only pointwise ops.
   bool expand_batch_norm = false;
   bool verify = false;                ///< run the verifier after every pass (always on in debug builds)
@@ -37,6 +35,13 @@ struct SimplifyOptions {
   std::vector<std::string> disabled;  ///< passes to leave out, by name
   int max_rounds = 30;
   std::function<void()> before_pass;  ///< may throw, to stop: the model is then between two passes
+  /// The graph is made to be run by kernels of float32, not to be written: products of quantised integers become exact products of
+  /// float32, constants are dequantised (they take up to eight times the space then, at most 2 GiB in all), and ops with a definition of their
+  /// own become compositions that kernels know, where there are such (Conv over three axes).
+  bool for_running = false;
+  /// As `for_running`, where whole numbers of at most 8 bits are multiplied faster than others (in bfloat16, exactly): products of dequantised
+  /// operands become scaled products of whole numbers.
+  bool fast_whole_products = false;
 };
 
 struct PassCount {

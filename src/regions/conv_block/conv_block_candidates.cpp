@@ -124,7 +124,7 @@ Verdict supports_depthwise(const PlanRequest& request) {
 std::vector<StepPlan> plan_depthwise(const PlanRequest& request) { return plans(request, Family::kDepthwise); }
 
 Verdict supports_winograd(const PlanRequest& request) {
-  if (request.exact) return Verdict::decline("error class fast is forbidden by --exact");
+  if (request.exact) return Verdict::decline("error class fast: only exact ones are asked for");
   const Verdict verdict = supports(request, false);
   if (!verdict.yes) return verdict;
   const ConvBlock block = regions::match_conv_block(request.region);
