@@ -71,6 +71,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   simplify.for_running = true;
   simplify.fast_whole_products =
       options.device == "cpu" && cpu::includes(cpu::CpuFeatures{options.cpu_features & cpu::cpu_features().mask}.isa(), cpu::Isa::kAvx512Bf16);
+  simplify.half_in_float = options.device == "cpu";
   simplify.before_pass = [&] { phase.poll(); };
   const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
   report.nodes_read = simplified.nodes_before;

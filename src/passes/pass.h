@@ -32,6 +32,7 @@ std::span<const Pass> pipeline();
 int canonicalise(ir::Graph& graph, PassContext& context);
 int expand_compositions(ir::Graph& graph, PassContext& context);
 int quantised_products(ir::Graph& graph, PassContext& context);
+int half_in_float(ir::Graph& graph, PassContext& context);
 int inline_branches(ir::Graph& graph, PassContext& context);
 int hoist_invariants(ir::Graph& graph, PassContext& context);
 int known_contents(ir::Graph& graph, PassContext& context);

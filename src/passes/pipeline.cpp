@@ -12,6 +12,7 @@ constexpr Pass kPipeline[] = {
     {"canonicalise", "Constant, Identity, Dropout and defaults go; constants come last in commutative ops", canonicalise},
     {"expand-compositions", "ops that are compositions of others become these", expand_compositions},
     {"quantised-products", "products of 8-bit integers become products of float32 that are exact", quantised_products},
+    {"half-in-float", "nodes of float16 compute in float32", half_in_float},
     {"inline-branches", "If with a known condition becomes its branch, a Loop of few trips its body", inline_branches},
     {"hoist-invariants", "what every trip of a Loop or Scan would compute again is computed once, in front of it", hoist_invariants},
     // What is known becomes constant; shape arithmetic dies here.

@@ -42,6 +42,7 @@ struct SimplifyOptions {
   /// As `for_running`, where whole numbers of at most 8 bits are multiplied faster than others (in bfloat16, exactly): products of dequantised
   /// operands become scaled products of whole numbers.
   bool fast_whole_products = false;
+  bool half_in_float = false;  ///< nodes of float16 compute in float32: to be run on a CPU
 };
 
 struct PassCount {
