@@ -278,7 +278,8 @@ Sums make_conv(Parts& p, const ConvParts& plan) {
   if (!plan.bias || plan.bias_inside) return sums;
   std::vector<std::int64_t> target{-1};
   target.resize(plan.weights.dims().size() - 1, 1);
-  return {p.plus(sums.as(p, DType::kInt32), p.reshape(plan.bias, target)), false};
+  Value* whole = sums.as(p, DType::kInt32);
+  return {p.plus(whole, p.reshape(plan.bias, target)), false};
 }
 
 // Back to few bits -------------------------------------------------------------------------------------------------------------
@@ -335,7 +336,9 @@ bool rewrite_dequantised(Graph& graph, Node& node) {
     std::vector<std::int64_t> target{-1};
     target.resize(x->whole->shape().size() - 1, 1);
     Value* sb = is_single(w->scale) ? w->scale : p.reshape(w->scale, target);
-    Value* y = p.times(make_conv(p, *plan).as(p, DType::kFloat32), p.times(x->scale, sb));
+    Value* sums = make_conv(p, *plan).as(p, DType::kFloat32);
+    Value* scale = p.times(x->scale, sb);
+    Value* y = p.times(sums, scale);
     context.replace(0, p.plus(y, node.input(2) ? p.reshape(node.input(2), target) : nullptr));
     return true;
   }
@@ -357,7 +360,9 @@ bool rewrite_dequantised(Graph& graph, Node& node) {
   }
   const auto plan = plan_matmul(a->whole, whole, a->zero, b->zero);
   if (!plan || plan->ends.size() > 1) return false;
-  Value* y = p.times(make_matmul(p, *plan).as(p, DType::kFloat32), p.times(a->scale, b->scale));
+  Value* sums = make_matmul(p, *plan).as(p, DType::kFloat32);
+  Value* scale = p.times(a->scale, b->scale);
+  Value* y = p.times(sums, scale);
   context.replace(0, p.plus(y, node.input(2)));
   return true;
 }
