@@ -333,6 +333,8 @@ inline const Case kCases[] = {
      "m: int64[] = const {6}\n i = Mod(r, m)\n y = ScatterElements(x, i, u) {axis=1, reduction=\"max\"}"},
     {"scatter_elements_uint8", "x: uint8[6], r: int64[31], u: uint8[31]",
      "m: int64[] = const {6}\n i = Mod(r, m)\n y = ScatterElements(x, i, u) {reduction=\"min\"}"},
+    {"scatter_elements_rows", "x: float[n, h], r: int64[n, 20], u: float[n, 20]",
+     "m: int64[] = const {7}\n i = Mod(r, m)\n y = ScatterElements(x, i, u) {axis=1}"},
     {"scatter_elements_symbol", "x: float[h], r: int64[h], u: float[h]", "m: int64[] = const {7}\n i = Mod(r, m)\n y = ScatterElements(x, i, u)", "run time"},
     {"tensor_scatter", "x: float[n, 3, h, w], u: float[n, 3, 2, w]", "s: int64[2] = const {0, 5}\n y = TensorScatter(x, u, s)"},
     {"tensor_scatter_circular", "x: float16[n, h, w], u: float16[n, t, w], s: int64[n]", "y = TensorScatter(x, u, s) {mode=\"circular\", axis=1}"},

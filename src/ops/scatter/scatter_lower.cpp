@@ -21,8 +21,9 @@ using loops::Reduce;
 using loops::RegionBuilder;
 using Indices = RegionBuilder::Indices;
 
-/// So many updates are asked one after the other in one expression; more by a reduction, up to kMostAsked and kMostWork in all.
-constexpr std::int64_t kUnrolled = 8, kMostAsked = 64, kMostWork = 1 << 23;
+/// So many updates are asked one after the other in one expression; more by a reduction, up to kMostAsked (fewer where nobody knows of how
+/// many elements) and kMostWork in all.
+constexpr std::int64_t kUnrolled = 8, kMostAsked = 64, kMostAskedUnknown = 32, kMostWork = 1 << 23;
 /// Larger index tensors are not looked through.
 constexpr std::int64_t kMostIndices = 1 << 22;
 
@@ -80,7 +81,7 @@ bool define_asked(const Node& node, RegionBuilder& builder, Reduction reduction,
     return true;
   }
   const auto elements = ir::product(out->shape()).constant();
-  if (count > kMostAsked || !elements || *elements > kMostWork / count) {
+  if (count > (elements ? kMostAsked : kMostAskedUnknown) || elements.value_or(0) > kMostWork / count) {
     builder.decline("many updates");
     return false;
   }
