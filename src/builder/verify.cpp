@@ -138,8 +138,11 @@ bool quantises(const ir::Node& node) {
   return node.op == "QuantizeLinear" || node.op == "DynamicQuantizeLinear" || node.op.starts_with("QLinear") || node.op == "QGemm" || node.op == "QAttention";
 }
 
-/// The part of a quantised tensor's elements that may be one step off.
-constexpr double kStepShare = 2e-3;
+/// The part of a quantised tensor's elements that may be one step off, and the largest step as a part of the tensor's scale.
+constexpr double kStepShare = 2e-3, kStep = 1.0 / 64;
+
+/// A model whose own types are narrow rounds at every node, an engine at fewer: units in the last place that an output may gather.
+constexpr double kNarrowUnits = 8;
 
 /// What the engine stores under the model's tensor names.
 struct Stored {
@@ -155,7 +158,14 @@ class Verifier {
     apply_fixed_shapes(*model_, options.shapes);
     ops::infer_graph(*model_->graph);
     note_stored(engine_->program());
-    ir::for_each_node_deep(*model_->graph, [&](const ir::Node& node) { quantised_ |= quantises(node); });
+    ir::for_each_node_deep(*model_->graph, [&](const ir::Node& node) {
+      quantised_ |= quantises(node);
+      for (const ir::Value* output : node.outputs)
+        if (output && output->type.is_tensor())
+          model_unit_ = std::max(model_unit_, kNarrowUnits * (output->dtype() == DType::kFloat16    ? 1.0 / 2048
+                                                              : output->dtype() == DType::kBFloat16 ? 1.0 / 256
+                                                                                                    : 0));
+    });
     tf32_ = options.precision == Precision::kTensorFloat32;
     // A model whose own types are narrow needs no floor of ours.
     narrow_ &= options.precision != Precision::kFloat32 || !engine_->data().precision.empty();
@@ -364,7 +374,7 @@ class Verifier {
     if (is_float(expected.dtype())) {
       const double share = fast_ ? kFastShare : kExactShare;
       // Rounding of the type itself counts for narrow models.
-      const double unit = expected.dtype() == DType::kFloat16 ? 1.0 / 1024 : expected.dtype() == DType::kBFloat16 ? 1.0 / 128 : 0;
+      const double unit = std::max(model_unit_, expected.dtype() == DType::kFloat16 ? 1.0 / 1024 : expected.dtype() == DType::kBFloat16 ? 1.0 / 128 : 0);
       entry.max_allowed = std::max(share, unit) * e.scale;
       entry.rms_allowed = entry.max_allowed / 4;
       if (const auto floor = rounded.find(value.name); floor != rounded.end()) {
@@ -373,11 +383,11 @@ class Verifier {
         entry.rms_allowed += kFloorFactor * f.rms();
       }
     }
-    // As few as one where a tensor is small.
-    if (quantised_ && is_integer(expected.dtype()) && value.producer && quantises(*value.producer) && e.max <= 1 &&
-        e.sum_squares <= std::max(1.0, kStepShare * static_cast<double>(e.count))) {
-      entry.max_allowed = 1;
-      entry.rms_allowed = 1;
+    // Steps of quantisation, and what they are when dequantised; as few as one where a tensor is small.
+    const double step = is_float(expected.dtype()) ? kStep * e.scale : dtype_bits(expected.dtype()) <= 8 ? 1 : 0;
+    if (quantised_ && e.max <= step && e.sum_squares <= std::max(1.0, kStepShare * static_cast<double>(e.count)) * step * step) {
+      entry.max_allowed = std::max(entry.max_allowed, step);
+      entry.rms_allowed = std::max(entry.rms_allowed, step);
     }
     entry.passed = !e.shape_differs && !e.not_finite && e.max <= entry.max_allowed && entry.rms_error <= entry.rms_allowed;
     auto& slot = worst_[value.name];
@@ -430,6 +440,7 @@ class Verifier {
   std::shared_ptr<const runtime::Engine> engine_;
   std::unordered_map<std::string, Stored> stored_;
   bool quantised_ = false;  // some node rounds to few steps
+  double model_unit_ = 0;   // what the model's own narrow types leave open
   bool narrow_ = false, tf32_ = false, fast_ = false, sampled_ = false;
   DType narrow_type_ = DType::kBFloat16;
   VerifyReport report_;
