@@ -62,6 +62,12 @@ class Widening {
   void read_wide(Node& node) {
     const auto found = wide_.find(node.input(0));
     const auto to = static_cast<DType>(node.attrs.get_int("to", 0));
+    if (found != wide_.end() && to == DType::kFloat16 && node.output()) {
+      // The same value once more.
+      if (is_made(found->first)) made_.insert(node.output());
+      wide_.emplace(node.output(), found->second);
+      return;
+    }
     if (found == wide_.end() || !is_made(found->first) || (to != DType::kFloat32 && to != DType::kFloat64)) return;
     graph_.set_input(&node, 0, found->second);
   }
