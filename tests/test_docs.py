@@ -48,7 +48,7 @@ def test_the_reader_of_headers_sees_all_names():
 @pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
-    prose = re.sub(r"```.*?```", "", text, flags=re.S)  # a lambda looks like a link
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)  # a lambda looks like a link
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
         if "://" in target:
             continue

@@ -316,9 +316,11 @@ void name_open_inputs(ir::Graph& graph) {
 }  // namespace
 
 std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_t limit) {
-  if (value.content) return value.content;
+  // What folding made of a value beats what was known of it before.
+  if (value.content && !value.is_constant()) return value.content;
   const Tensor t = constant_of(value);
-  if (!t.defined() || t.size() > static_cast<std::int64_t>(limit)) return std::nullopt;
+  if (!t.defined()) return value.content;
+  if (!t.is_tensor() || t.size() > static_cast<std::int64_t>(limit)) return std::nullopt;
   std::vector<Dim> content;
   content.reserve(static_cast<std::size_t>(t.size()));
   const bool whole = is_integer(t.dtype()) || t.dtype() == DType::kBool;

@@ -14,9 +14,10 @@ namespace lathe::passes {
 
 int expand_compositions(ir::Graph& graph, PassContext& context) {
   int rewrites = 0;
+  if (!context.options.for_running) return 0;  // a model that is written keeps its operators
   graph.for_each([&](ir::Node& node) {
     const ops::OpDef* op = ops::find_op(node.domain, node.op);
-    if (!op || !op->expand || (op->reference && !context.options.for_running)) return;
+    if (!op || !op->expand) return;
     if (ops::expand_node(node)) ++rewrites;
   });
   return rewrites;

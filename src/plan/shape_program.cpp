@@ -110,6 +110,25 @@ void ShapeProgram::classify(const ir::Bindings& bindings, ShapeClass& into) cons
   for (const SymbolHint& hint : hints_) into.push_back(symbol_range(bindings.at(hint.symbol), hint));
 }
 
+bool ShapeProgram::widen(const ir::Bindings& bindings, ShapeClass& ranges) const {
+  const auto margin = [](const SymbolRange& range) { return (range.high - range.low) / 8; };
+  const auto several = [](const SymbolRange& range) { return range.high > range.low; };
+  bool entered = false;
+  for (std::size_t i = 0; i < ranges.size(); ++i) entered |= several(ranges[i]) && bindings.at(symbols_[i]) - ranges[i].low <= margin(ranges[i]);
+  if (!entered) return false;
+  bool widened = false;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    if (!several(ranges[i]) || ranges[i].high - bindings.at(symbols_[i]) > margin(ranges[i])) continue;
+    // A range of its own beginning and end (1..2, or cut by the hint) has entered nothing.
+    if (bindings.at(symbols_[i]) - ranges[i].low <= margin(ranges[i])) continue;
+    const std::int64_t most = hints_[i].max >= 0 ? hints_[i].max : ranges[i].high * 2;
+    if (most <= ranges[i].high) continue;
+    ranges[i].high = std::min(most, ranges[i].high * 2);
+    widened = true;
+  }
+  return widened;
+}
+
 std::int64_t span_elements(const TensorDesc& desc) {
   std::int64_t last = 0;
   for (std::size_t axis = 0; axis < desc.dims.size(); ++axis) {

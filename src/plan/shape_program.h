@@ -37,6 +37,10 @@ class ShapeProgram {
   ir::Bindings make_bindings() const;
   /// The class that `bindings` belong to.
   void classify(const ir::Bindings& bindings, ShapeClass& into) const;
+  /// Extents that grow side by side (a cache, and the mask over it and the new token) cross a power of two a few steps apart, which would make two
+  /// classes of every one: where one has just entered its range and others stand at the end of theirs, these get the next range as well.
+  /// True when it did.
+  bool widen(const ir::Bindings& bindings, ShapeClass& ranges) const;
 
   /// All slots under `bindings`. Throws Error: kInvalidArgument when the extents are too small or too large, kCorruptFile on a program
   /// whose aliases do not fit (an unverified file).

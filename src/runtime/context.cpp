@@ -137,8 +137,10 @@ void Context::make_room(const Specialisation& spec) {
 }
 
 Specialisation* Context::make_specialisation() {
+  const bool widened = query_->shapes.widen(query_->bindings, query_->shape_class);
   const auto make = [&](bool at_largest) {
-    auto spec = std::make_unique<Specialisation>(*engine_, query_->shapes, query_->shape_class, query_->bindings, SpecialisationOptions{keep_, at_largest});
+    auto spec =
+        std::make_unique<Specialisation>(*engine_, query_->shapes, query_->shape_class, query_->bindings, SpecialisationOptions{keep_, at_largest, widened});
     make_room(*spec);
     if (specialisations_.size() >= kMaxSpecialisations) specialisations_.pop_back();
     specialisations_.insert(specialisations_.begin(), std::move(spec));
@@ -170,7 +172,7 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
   if (!status) return nullptr;
   query_->shapes.classify(query_->bindings, query_->shape_class);
   for (std::size_t s = 0; s < specialisations_.size(); ++s) {
-    if (specialisations_[s]->shape_class() != query_->shape_class) continue;
+    if (specialisations_[s]->shape_class() != query_->shape_class && !specialisations_[s]->covers(query_->bindings)) continue;
     Specialisation* spec = to_front(s);
     try {
       spec->move_to(query_->bindings);

@@ -214,6 +214,15 @@ void Specialisation::bind_step(const plan::Step& step, BoundStep& bound) {
   if (!bound.on_host) scratch_bytes_ = std::max(scratch_bytes_, bound.kernel->scratch_bytes());
 }
 
+bool Specialisation::covers(const ir::Bindings& bindings) const {
+  if (!options_.widened) return false;
+  for (std::size_t i = 0; i < class_.size(); ++i) {
+    const std::int64_t value = bindings.at(shapes_.symbols()[i]);
+    if (value < class_[i].low || value > class_[i].high) return false;
+  }
+  return true;
+}
+
 bool Specialisation::stands_at(std::span<const plan::Extents> inputs) const noexcept {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const Dims& dims = desc(program_.inputs[i].slot).dims;

@@ -44,6 +44,7 @@ struct BoundStep : StepKernel {
 struct SpecialisationOptions {
   bool keep_intermediates = false;  ///< every arena slot has its own bytes
   bool at_largest = true;           ///< plan memory for the whole class, not for the first shape alone
+  bool widened = false;             ///< its class is wider than classify() makes them
 };
 
 class Specialisation {
@@ -53,6 +54,8 @@ class Specialisation {
                  SpecialisationOptions options);
 
   const plan::ShapeClass& shape_class() const noexcept { return class_; }
+  /// Do the extents lie in its class? Of a widened one, which overlaps others.
+  bool covers(const ir::Bindings& bindings) const;
   const SpecialisationOptions& options() const noexcept { return options_; }
   bool stands_at(std::span<const plan::Extents> inputs) const noexcept;
   /// Allocates nothing while the class' memory suffices and every kernel moves. Throws Error, and is then good for destruction only.
