@@ -25,11 +25,11 @@ nb::object text_of(const std::string& text) {
 }
 
 std::string bytes_of_text(nb::handle object, const IoInfo& info) {
-  if (PyBytes_Check(object.ptr())) return {PyBytes_AS_STRING(object.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(object.ptr()))};
+  if (PyBytes_Check(object.ptr())) return {PyBytes_AsString(object.ptr()), static_cast<std::size_t>(PyBytes_Size(object.ptr()))};
   if (!PyUnicode_Check(object.ptr())) refuse(info, "holds texts, and was given an array with other objects");
   const nb::object encoded = nb::steal(PyUnicode_AsEncodedString(object.ptr(), "utf-8", "surrogateescape"));
   if (!encoded.is_valid()) throw nb::python_error();
-  return {PyBytes_AS_STRING(encoded.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(encoded.ptr()))};
+  return {PyBytes_AsString(encoded.ptr()), static_cast<std::size_t>(PyBytes_Size(encoded.ptr()))};
 }
 
 Tensor texts_of(nb::handle object, const IoInfo& info) {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
@@ -115,20 +116,28 @@ class Cutter {
   /// False when a symbol of its shapes cannot be known before it runs.
   bool place_in_island(const ir::Node& node) {
     int time = 0;
-    Symbols symbols;
+    Symbols symbols, extents;
+    const auto note = [&](const ir::Shape& shape) {
+      collect(shape, symbols);
+      for (const Dim& dim : shape)
+        if (dim.is_symbol()) extents.insert(name_of(dim));
+    };
     for (const ir::Value* input : node.inputs) {
       if (!input) continue;
       const int made = time_of(input);
       time = std::max(time, made < 0 ? 0 : made % 2 == 0 ? made : made + 1);
-      collect(input->shape(), symbols);
+      note(input->shape());
     }
     for (const ir::Value* output : node.outputs)
-      if (output) collect(output->shape(), symbols);
+      if (output) note(output->shape());
     for (const std::string& symbol : symbols) {
       const std::vector<SymbolSource>* sources = scope_.find(symbol);
       if (!sources) return false;  // only this node's run tells, or it is of a graph around and nothing carries it
-      int earliest = readable_at(sources->front());
-      for (const SymbolSource& source : *sources) earliest = std::min(earliest, readable_at(source));
+      // An element may be negative, which no carrier brings, unless it is an extent as well.
+      int earliest = std::numeric_limits<int>::max();
+      for (const SymbolSource& source : *sources)
+        if (source.place >= 0 || extents.count(symbol)) earliest = std::min(earliest, readable_at(source));
+      if (earliest == std::numeric_limits<int>::max()) return false;
       time = std::max(time, earliest);
     }
     island_nodes_[time].push_back(&node);
@@ -218,12 +227,11 @@ class Cutter {
     }
     for (const std::string& symbol : needed) {
       if (given.count(symbol)) continue;
-      for (const SymbolSource& source : *scope_.find(symbol)) {
-        if (readable_at(source) > time) continue;
-        carriers_[time].push_back({symbol, source});
-        read_alone_.insert(source.value);
-        break;
-      }
+      const SymbolSource* chosen = nullptr;  // an axis rather than an element
+      for (const SymbolSource& source : *scope_.find(symbol))
+        if (readable_at(source) <= time && (!chosen || (chosen->place < 0 && source.place >= 0))) chosen = &source;
+      carriers_[time].push_back({symbol, *chosen});
+      read_alone_.insert(chosen->value);
     }
   }
 
