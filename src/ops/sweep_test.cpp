@@ -32,7 +32,9 @@ class Sweep : public ::testing::TestWithParam<Case> {};
 TEST_P(Sweep, InferenceOracleAndLoweringAgreeWithTheReference) {
   const Case& c = GetParam();
   const testing::Swept swept = testing::read_case(c);
-  const auto& [graph, symbols, inputs] = swept;
+  const auto& graph = swept.graph;
+  const auto& symbols = swept.symbols;
+  const auto& inputs = swept.inputs;
   const auto check_types = [&](const ir::Value& value, Tensor& tensor) {
     ASSERT_EQ(value.dtype(), tensor.dtype()) << value.name;
     ASSERT_TRUE(value.has_shape()) << value.name;
