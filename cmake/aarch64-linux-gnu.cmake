@@ -18,6 +18,10 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+# Where Debian keeps the headers that an architecture has of its own (libjpeg's jconfig.h): the cross compiler looks in its own tree alone.
+foreach(language C CXX)
+  set(CMAKE_${language}_FLAGS_INIT "-isystem ${LATHE_AARCH64_SYSROOT}/usr/include/aarch64-linux-gnu")
+endforeach()
 set(ENV{PKG_CONFIG_SYSROOT_DIR} ${LATHE_AARCH64_SYSROOT})
 set(ENV{PKG_CONFIG_LIBDIR} ${LATHE_AARCH64_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${LATHE_AARCH64_SYSROOT}/usr/share/pkgconfig)
 

@@ -16,6 +16,8 @@ import pytest
 import models
 import test_golden
 import test_references
+from ops_tool import write_case
+from programs import arrays, given, started
 from zoo import program
 
 BUILD = os.environ.get("LATHE_AARCH64")
@@ -35,16 +37,8 @@ def arm(name, *words, cpu="max", code=0, **variables):
     return done
 
 
-def here(name, *words, **variables):
-    environment = {**os.environ, "LATHE_CUDA_DRIVER": "none", **variables}
-    done = subprocess.run([program(name), *map(str, words)], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, (words, done.stderr)
-    return done
-
-
-def arrays(path):
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+def here(name, *words, code=0, **variables):
+    return started(program(name), *words, code=code, **variables)
 
 
 def assert_near(got, want, tolerance):
@@ -54,14 +48,6 @@ def assert_near(got, want, tolerance):
         scale = np.abs(expected).max()
         assert scale > 0.01, f"{name} is too small to tell anything"
         assert np.abs(got[name] - expected).max() <= tolerance * scale, name
-
-
-def inputs(folder, values):
-    words = []
-    for name, array in values.items():
-        np.save(folder / f"{name}.npy", array)
-        words += ["--input", f"{name}={folder / name}.npy"]
-    return words
 
 
 def test_programs_are_the_other_machines():
@@ -92,20 +78,35 @@ def same_numbers(one, other, dtype):
     return np.abs(a - b).max() <= LIBRARY_ULPS
 
 
+def difference(ours, theirs):
+    """What sets a value apart from the other machine's, or None: kind, type, extents, texts and numbers, its own and its items'."""
+    said, other = ({key: told for key, told in value.items() if key not in ("file", "items")} for value in (ours, theirs))
+    items, others = ours.get("items", []), theirs.get("items", [])
+    if said != other or len(items) != len(others):
+        return f"{theirs}, here {ours}"
+    if "file" in ours and not same_numbers(Path(ours["file"]).read_bytes(), Path(theirs["file"]).read_bytes(), ours["dtype"]):
+        return "other bytes"
+    return next(filter(None, map(difference, items, others)), None)
+
+
+def draws(model):
+    """Whether each run gives other numbers."""
+    return any(node.op_type in test_references.RANDOM and not any(a.name == "seed" for a in node.attribute) for node in model.graph.node)
+
+
 def test_references_give_the_same_numbers(tmp_path):
     """The format's node cases by both machines' references, which test_references.py holds against the format's expectations."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.case.node import collect_testcases
 
-        cases = {case.name: case for case in collect_testcases(None) if test_references.is_tensor_only(case.model)}
+        cases = {case.name: case for case in collect_testcases(None) if not draws(case.model)}
     folders = {machine: tmp_path / machine for machine in ("arm", "here")}
+    for folder in folders.values():
+        folder.mkdir()
     for name in taken(cases):
         for folder in folders.values():
-            (folder / name).mkdir(parents=True)
-            onnx.save(cases[name].model, folder / name / "model.onnx")
-            for i, value in enumerate(cases[name].data_sets[0][0]):
-                (folder / name / f"input_{i}.pb").write_bytes(test_references.as_proto(value).SerializeToString())
+            write_case(folder / name, cases[name].model, test_references.inputs_of(cases[name]))
     lines = {
         "arm": arm("lathe_ops_tool", "run-cases", folders["arm"]).stdout,
         "here": here("lathe_ops_tool", "run-cases", folders["here"]).stdout,
@@ -121,10 +122,8 @@ def test_references_give_the_same_numbers(tmp_path):
             continue
         ran += 1
         for a, b in zip(ours["outputs"], theirs["outputs"], strict=True):
-            if a["dtype"] != b["dtype"] or a["shape"] != b["shape"] or a.get("strings") != b.get("strings"):
-                differ.append(f"{name}: {b}, here {a}")
-            elif "file" in a and not same_numbers(Path(a["file"]).read_bytes(), Path(b["file"]).read_bytes(), a["dtype"]):
-                differ.append(f"{name}: other bytes")
+            if text := difference(a, b):
+                differ.append(f"{name}: {text}")
     assert not differ, "\n".join(differ)
     assert ran > 0.6 * len(outcome["here"])
 
@@ -136,7 +135,7 @@ def test_engines_of_x86_run_on_their_generic_section_and_say_so(engine, cpu, tmp
     section = json.loads(arm("lathe", "show", engine, "--json", cpu=cpu).stdout)["section"]
     assert section.startswith("cpu-generic (any CPU)") and "this machine offers neon" in section and "tuned for avx" in section, section
     for batch, (values, outputs) in test_golden.recorded(engine).items():
-        done = arm("lathe", "run", engine, *inputs(tmp_path, values), "--output", tmp_path / f"{batch}.npz", cpu=cpu)
+        done = arm("lathe", "run", engine, *given(tmp_path, values), "--output", tmp_path / f"{batch}.npz", cpu=cpu)
         assert section in done.stderr
         test_golden.assert_close(engine, arrays(tmp_path / f"{batch}.npz"), outputs)
 
@@ -152,12 +151,12 @@ def test_builds_what_this_machine_builds(cpu, precision, tmp_path):
     here("lathe", "build", model, "-o", tmp_path / "here.engine", *words, **cache)
     shown = json.loads(arm("lathe", "show", tmp_path / "arm.engine", "--json", cpu=cpu).stdout)["section"]
     assert shown == "cpu (neon)"
-    arm("lathe", "run", tmp_path / "arm.engine", *inputs(tmp_path, {"image": image}), "--output", tmp_path / "arm.npz", cpu=cpu)
-    here("lathe", "run", tmp_path / "here.engine", *inputs(tmp_path, {"image": image}), "--output", tmp_path / "here.npz")
+    arm("lathe", "run", tmp_path / "arm.engine", *given(tmp_path, {"image": image}), "--output", tmp_path / "arm.npz", cpu=cpu)
+    here("lathe", "run", tmp_path / "here.engine", *given(tmp_path, {"image": image}), "--output", tmp_path / "here.npz")
     tolerance = {"fp32": 2e-4, "bf16": 3e-2}[precision]
     assert_near(arrays(tmp_path / "arm.npz"), arrays(tmp_path / "here.npz"), tolerance)
     # And back: Arm's engine runs here, on the section that any CPU runs.
-    done = here("lathe", "run", tmp_path / "arm.engine", *inputs(tmp_path, {"image": image}), "--output", tmp_path / "back.npz")
+    done = here("lathe", "run", tmp_path / "arm.engine", *given(tmp_path, {"image": image}), "--output", tmp_path / "back.npz")
     assert "tuned for neon, this machine offers" in done.stderr
     assert_near(arrays(tmp_path / "back.npz"), arrays(tmp_path / "here.npz"), tolerance)
 
@@ -166,7 +165,7 @@ def test_a_feature_mask_is_heeded(tmp_path):
     model = models.save(models.relu_add(), tmp_path / "model.onnx")
     x = np.array([[-1, 2, -3, 4]], np.float32)
     for features in ("generic", "neon"):
-        words = ["run", model, *inputs(tmp_path, {"x": x}), "--output", tmp_path / "y.npz"]
+        words = ["run", model, *given(tmp_path, {"x": x}), "--output", tmp_path / "y.npz"]
         arm("lathe", *words, LATHE_CPU_FEATURES=features, LATHE_CACHE_DIR=str(tmp_path / "cache"))
         np.testing.assert_array_equal(arrays(tmp_path / "y.npz")["y"], models.relu_add_answer(x))
 

@@ -3,18 +3,16 @@
 """The operators of com.microsoft against ONNX Runtime, and those of TensorRT's plugins against NumPy (contrib_cases.py). Every case is a
 model of one node; all are run by our references in one go, which also holds each tensor against what shape inference said of it."""
 
-import subprocess
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import numpy_helper
 
 import zoo
 from contrib_cases import all_cases
-from ops_tool import ops_tool
+from ops_tool import ops_tool, produced, write_case
+from programs import run_model
 
 ort = zoo.need("onnxruntime", "ONNX Runtime defines the operators of com.microsoft")
 
@@ -35,21 +33,12 @@ def by_onnxruntime(name):
     return session.run(None, case.feeds)
 
 
-def produced(output):
-    tensor = onnx.TensorProto(data_type=output["dtype"], dims=output["shape"])
-    tensor.raw_data = Path(output["file"]).read_bytes()
-    return numpy_helper.to_array(tensor)
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """{case name: what the tool said of it}"""
     folder = tmp_path_factory.mktemp("contrib")
     for name, case in CASES.items():
-        (folder / name).mkdir()
-        onnx.save(case.model, folder / name / "model.onnx")
-        for i, array in enumerate(case.feeds.values()):
-            (folder / name / f"input_{i}.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
+        write_case(folder / name, case.model, map(numpy_helper.from_array, case.feeds.values()))
     return {line["case"]: line for line in ops_tool("run-cases", folder)}
 
 
@@ -66,15 +55,7 @@ def test_reference(results, name):
 def test_engine(name, tmp_path):
     """The parts that a node is built of; building holds them against the reference on drawn inputs by the way."""
     case = CASES[name]
-    onnx.save(case.model, tmp_path / "model.onnx")
-    inputs = []
-    for i, (key, array) in enumerate(case.feeds.items()):
-        np.save(tmp_path / f"{i}.npy", array)
-        inputs += ["-i", f"{key}={tmp_path}/{i}.npy"]
-    command = [zoo.program("lathe"), "run", tmp_path / "model.onnx", *inputs, "-o", tmp_path / "out.npz", "--budget", "0", "-q", "--no-cache"]
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    outputs = np.load(tmp_path / "out.npz")
+    outputs = run_model(tmp_path, case.model, case.feeds)
     names = [v.name for v in case.model.graph.output]
     for key, want in zip(names, expected(case), strict=True):
         case.compare(outputs[key], np.asarray(want), key)

@@ -3,11 +3,10 @@
 """Custom operators from Python, and the examples of docs/custom_ops.md. Operators live as long as a process: each test has names of its own, or a process."""
 
 import importlib.util
-import os
 import re
-import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from zoo import ROOT, absent, build_dir
+import programs
+from zoo import ROOT, absent, build_dir, program
 
 if not (build_dir() / "python" / "lathe").is_dir() and importlib.util.find_spec("lathe") is None:
     absent("the Python package lathe is not built")
@@ -153,9 +153,7 @@ def test_an_engine_says_what_it_needs(tmp_path):
     script = "import sys, lathe\ntry:\n    lathe.load(sys.argv[1])\nexcept lathe.Error as error:\n    print(error.code, error)\n"
     done = started(sys.executable, "-c", script, tmp_path / "m.engine")
     assert done.stdout.startswith("unsupported ") and f"{DOMAIN}::Needed (version 1)" in done.stdout and "Register it before loading" in done.stdout
-    command = build_dir() / "bin" / "lathe"
-    if not command.exists():
-        absent("the command lathe is not built")
+    command = program("lathe")
     assert f"{DOMAIN}::Needed@1" in started(command, "show", tmp_path / "m.engine").stdout
     assert f'"{DOMAIN}::Needed@1"' in started(command, "show", tmp_path / "m.engine", "--json").stdout
     assert f"{DOMAIN}::Needed" in started(command, "bench", tmp_path / "m.engine", code=1).stderr
@@ -190,11 +188,7 @@ def examples(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
 
 
-def started(*words, code=0, cwd=None, **variables):
-    environment = {**os.environ, "PYTHONPATH": str(build_dir() / "python"), "LATHE_CUDA_DRIVER": "none", **variables}
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
+started = partial(programs.started, PYTHONPATH=str(build_dir() / "python"))
 
 
 @pytest.fixture
@@ -223,11 +217,9 @@ def test_the_cpp_example(folder):
     library = next(build_dir().glob("lib/liblathe.so"), None) or next(build_dir().glob("liblathe.so"), None)
     if not library:
         absent("liblathe.so is not built")
-    cache = (build_dir() / "CMakeCache.txt").read_text()
-    compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.*)$", cache, re.M)[1]
     (folder / "scale.cpp").write_text(examples("cpp")[0])
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "include", "-L", library.parent, f"-Wl,-rpath,{library.parent}"]
-    started(compiler, *flags, "scale.cpp", "-llathe", "-o", "scale", cwd=folder)
+    started(programs.compiler("CXX"), *flags, "scale.cpp", "-llathe", "-o", "scale", cwd=folder)
     assert started(folder / "scale", cwd=folder).stdout == "24\n"
 
 

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The format's own cases of operators that a pass replaces by their parts although they have a reference: the engines made of the parts."""
 
-import subprocess
 import warnings
 
 import numpy as np
 import onnx
 import pytest
 
-import zoo
+from programs import run_model
 
 EXPANDED = {"Attention"}
 HALF = {onnx.TensorProto.FLOAT16: 4e-3}
@@ -34,15 +33,8 @@ def plain(value):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if all(plain(v) for part in case.data_sets[0] for v in part)])
 def test_case(name, tmp_path):
     case = CASES[name]
-    onnx.save(case.model, tmp_path / "model.onnx")
-    inputs, (feeds, expected) = [], case.data_sets[0]
-    for i, (value, array) in enumerate(zip(case.model.graph.input, feeds, strict=True)):
-        np.save(tmp_path / f"{i}.npy", array)
-        inputs += ["-i", f"{value.name}={tmp_path}/{i}.npy"]
-    command = [zoo.program("lathe"), "run", tmp_path / "model.onnx", *inputs, "-o", tmp_path / "out.npz", "--budget", "0", "-q", "--no-cache"]
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    outputs = np.load(tmp_path / "out.npz")
+    feeds, expected = case.data_sets[0]
+    outputs = run_model(tmp_path, case.model, {value.name: array for value, array in zip(case.model.graph.input, feeds, strict=True)})
     for value, want in zip(case.model.graph.output, expected, strict=True):
         got = outputs[value.name]
         tolerance = HALF.get(value.type.tensor_type.elem_type, 1e-4)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from programs import arrays, given
 from zoo import program
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -88,13 +89,9 @@ def test_generic_section_gives_the_same_numbers_and_says_so(engine, tmp_path):
     bench = lathe_command("bench", engine, "--runs", "2", "--json", features="generic")
     assert json.loads(bench.stdout)["section"] == masked and masked in bench.stderr
     for batch, (inputs, outputs) in recorded(engine).items():
-        words = []
-        for name, array in inputs.items():
-            np.save(tmp_path / f"{name}.npy", array)
-            words += ["--input", f"{name}={tmp_path / name}.npy"]
+        words = given(tmp_path, inputs)
         done = lathe_command("run", engine, *words, "--output", tmp_path / f"{batch}.npz", features="generic")
         assert masked in done.stderr, done.stderr
-        with np.load(tmp_path / f"{batch}.npz") as stored:
-            assert_close(engine, {name: stored[name] for name in stored.files}, outputs)
+        assert_close(engine, arrays(tmp_path / f"{batch}.npz"), outputs)
     own = lathe_command("run", engine, *words, "--output", tmp_path / "own.npz")
     assert ("cpu-generic" in own.stderr) == ("cpu-generic" in tuned)

@@ -7,23 +7,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import onnx
 import pytest
 
 import models
+from programs import compiler, started
 from zoo import ROOT, absent, build_dir, program
 
 PAGE = (ROOT / "docs" / "install.md").read_text()
-
-
-def started(*words, code=0, cwd=None, **variables):
-    environment = {**os.environ, "LATHE_CUDA_DRIVER": "none", **variables}
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False)
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +28,6 @@ def prefix(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compilers():
-    """The compilers of the build, for a C++ and a C program."""
-    cache = (build_dir() / "CMakeCache.txt").read_text()
-    return {name: re.search(rf"^CMAKE_{name}_COMPILER:\w+=(.*)$", cache, re.M)[1] for name in ("CXX", "C")}
-
-
-@pytest.fixture(scope="module")
 def application(tmp_path_factory):
     folder = tmp_path_factory.mktemp("application")
     for language, file in (("cmake", "CMakeLists.txt"), ("cpp", "first.cpp")):
@@ -50,8 +36,8 @@ def application(tmp_path_factory):
     return folder
 
 
-def by_cmake(source, build, prefix, compilers):
-    options = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compilers['CXX']}", f"-DCMAKE_C_COMPILER={compilers['C']}", "-G", "Ninja"]
+def by_cmake(source, build, prefix):
+    options = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compiler('CXX')}", f"-DCMAKE_C_COMPILER={compiler('C')}", "-G", "Ninja"]
     if ccache := shutil.which("ccache"):
         options.append(f"-DCMAKE_CXX_COMPILER_LAUNCHER={ccache}")
     started("cmake", "-S", source, "-B", build, *options)
@@ -62,8 +48,8 @@ def pkg_config(prefix, *words):
     return started("pkg-config", *words, "lathe", PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig")).stdout.split()
 
 
-def test_find_package(prefix, compilers, application, tmp_path):
-    by_cmake(application, tmp_path / "build", prefix, compilers)
+def test_find_package(prefix, application, tmp_path):
+    by_cmake(application, tmp_path / "build", prefix)
     assert started(tmp_path / "build" / "first", application / "model.onnx").stdout == "y: 2 axes, first value 2\n"
     done = started(tmp_path / "build" / "first", application / "absent.onnx", code=1)
     assert "absent.onnx" in done.stderr and not done.stdout
@@ -71,31 +57,31 @@ def test_find_package(prefix, compilers, application, tmp_path):
     assert f"liblathe.so.0 => {prefix}/lib/liblathe.so.0" in used
 
 
-def test_pkg_config(prefix, compilers, application, tmp_path):
+def test_pkg_config(prefix, application, tmp_path):
     assert pkg_config(prefix, "--modversion") == [re.search(r"^project\(lathe VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text(), re.M)[1]]
     flags = [*pkg_config(prefix, "--cflags", "--libs"), f"-Wl,-rpath,{prefix}/lib"]
-    started(compilers["CXX"], "-std=c++20", application / "first.cpp", "-o", tmp_path / "first", *flags)
+    started(compiler("CXX"), "-std=c++20", application / "first.cpp", "-o", tmp_path / "first", *flags)
     assert started(tmp_path / "first", application / "model.onnx").stdout == "y: 2 axes, first value 2\n"
-    started(compilers["C"], "-std=c11", "-D_GNU_SOURCE", ROOT / "tests" / "c_api_test.c", "-o", tmp_path / "c", *flags, "-pthread")
+    started(compiler("C"), "-std=c11", "-D_GNU_SOURCE", ROOT / "tests" / "c_api_test.c", "-o", tmp_path / "c", *flags, "-pthread")
     started(tmp_path / "c", cwd=tmp_path)
 
 
-def test_the_examples_of_the_api(prefix, compilers, application, tmp_path):
+def test_the_examples_of_the_api(prefix, application, tmp_path):
     """The programs that docs/api.md shows."""
     page = (ROOT / "docs" / "api.md").read_text()
     flags = [*pkg_config(prefix, "--cflags", "--libs"), f"-Wl,-rpath,{prefix}/lib"]
-    for language, compiler, standard, says in (("cpp", "CXX", "c++20", "y: float, 2 axes\n"), ("c", "C", "c11", "2 axes of type 1\n")):
+    for language, in_cmake, standard, says in (("cpp", "CXX", "c++20", "y: float, 2 axes\n"), ("c", "C", "c11", "2 axes of type 1\n")):
         source = tmp_path / f"run.{language}"
         source.write_text(re.search(rf"```{language}\n(.*?)```", page, re.S)[1])
-        started(compilers[compiler], f"-std={standard}", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / language, *flags)
+        started(compiler(in_cmake), f"-std={standard}", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / language, *flags)
         assert started(tmp_path / language, application / "model.onnx", cwd=tmp_path).stdout == says
         assert "absent.onnx" in started(tmp_path / language, "absent.onnx", cwd=tmp_path, code=1).stderr
 
 
-def test_the_example_builds_by_itself(prefix, compilers, tmp_path):
+def test_the_example_builds_by_itself(prefix, tmp_path):
     if not list(Path("/usr/include").glob("png.h")):
         absent("libpng's headers are not installed (tools/setup.sh)")
-    by_cmake(ROOT / "examples" / "yolov5" / "cpp", tmp_path / "build", prefix, compilers)
+    by_cmake(ROOT / "examples" / "yolov5" / "cpp", tmp_path / "build", prefix)
     detect = tmp_path / "build" / "bin" / "detect"
     assert "usage: detect" in started(detect, "--help").stdout
     (tmp_path / "no.engine").write_bytes(b"no engine")

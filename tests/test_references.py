@@ -5,14 +5,13 @@ type, shape and content that it inferred."""
 
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
-from ops_tool import ops_tool
+from ops_tool import ops_tool, produced, write_case
 
 # How many cases passed when this line was last raised.
 PASSING_AT_LEAST = 1800
@@ -21,9 +20,6 @@ PASSING_AT_LEAST = 1800
 # these type and shape are compared, and that they are zeros and ones where they must be.
 RANDOM = {"Bernoulli", "RandomUniformLike"}
 RANDOM_CASES = {"test_training_dropout", "test_training_dropout_default", "test_training_dropout_default_mask", "test_training_dropout_mask"}
-
-# Cases whose expectation we do not share, with the reason.
-DISPUTED = {}
 
 # Cases whose model declares other extents than it computes: what inference took from there is not held against the run.
 MISDECLARED = {"test_loop16_seq_none": "a sequence of scalars, it says, and puts vectors into it"}
@@ -77,18 +73,12 @@ def as_proto(value, type_proto):
     return value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(np.asarray(value))
 
 
+def inputs_of(case):
+    return [as_proto(value, case.model.graph.input[i].type) for i, value in enumerate(case.data_sets[0][0])]
+
+
 def as_array(value):
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-
-
-def produced(output):
-    """The tool's output as the format's own decoder reads it."""
-    tensor = onnx.TensorProto(data_type=output["dtype"], dims=output["shape"])
-    if "strings" in output:
-        tensor.string_data.extend(s.encode() for s in output["strings"])
-    else:
-        tensor.raw_data = Path(output["file"]).read_bytes()
-    return numpy_helper.to_array(tensor)
 
 
 def mismatch(case, output, expected):
@@ -136,9 +126,6 @@ def results(defined, tmp_path_factory):
         cases = {case.name: case for case in collect_testcases(None)}
     folder, left_out, chosen = tmp_path_factory.mktemp("cases"), Counter(), {}
     for name, case in cases.items():
-        if name in DISPUTED:
-            left_out["(disputed)"] += 1
-            continue
         # Calls of local functions are inlined; only real ops count.
         local = {(f.domain, f.name) for f in case.model.functions}
         missing = set(op_types(case.model.graph)) - defined - local
@@ -146,10 +133,7 @@ def results(defined, tmp_path_factory):
             left_out.update(op for _, op in missing)
             continue
         chosen[name] = case
-        (folder / name).mkdir()
-        onnx.save(case.model, folder / name / "model.onnx")
-        for i, value in enumerate(case.data_sets[0][0]):
-            (folder / name / f"input_{i}.pb").write_bytes(as_proto(value, case.model.graph.input[i].type).SerializeToString())
+        write_case(folder / name, case.model, inputs_of(case))
     outcome = {}
     for line in ops_tool("run-cases", folder):
         case = chosen[line["case"]]

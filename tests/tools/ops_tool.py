@@ -4,6 +4,11 @@
 
 import json
 import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import zoo
 
@@ -15,3 +20,19 @@ def ops_tool(*args, check=True):
     if check and result.returncode != 0:
         raise AssertionError(f"lathe_ops_tool {' '.join(map(str, args))}: {result.stderr or result.stdout}")
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def write_case(folder, model, inputs):
+    """One of the cases that `run-cases` runs; `inputs` are messages."""
+    folder.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    for i, message in enumerate(inputs):
+        (folder / f"input_{i}.pb").write_bytes(message.SerializeToString())
+
+
+def produced(output):
+    """A tensor that the program wrote, as the format's own decoder reads it."""
+    if "strings" in output:
+        return np.array(output["strings"], dtype=object).reshape(output["shape"])
+    tensor = onnx.TensorProto(data_type=output["dtype"], dims=output["shape"], raw_data=Path(output["file"]).read_bytes())
+    return numpy_helper.to_array(tensor)

@@ -112,7 +112,7 @@ Json run(const RunRequest& request) {
   onnx::inline_functions(*model);
   ops::canonicalise_opsets(*model);
   const ir::Graph& graph = *model->graph;
-  if (const auto missing = ops::unsupported_nodes(graph); !missing.empty()) return {{"status", "unsupported"}, {"message", missing.front()}};
+  if (const auto missing = ops::unsupported_nodes(graph); !missing.empty()) return {{"status", "unsupported"}, {"message", missing.front()->describe()}};
   ops::infer_graph(*model);
 
   std::vector<Tensor> inputs(graph.inputs().size());
