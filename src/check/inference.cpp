@@ -373,7 +373,6 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     findings_.add("shape-rule", scope.graph, &node, tensor, std::move(what));
     return std::nullopt;
   };
-  const ops::OpDef* op = ops::find_op(node.domain, node.record.op);
   const Proxy* proxy = node.domain.empty() ? proxy_of(node.record.op) : nullptr;
   for (std::size_t i = 0; i < node.record.inputs.size(); ++i) {
     const std::string& input = node.record.inputs[i];

@@ -219,6 +219,8 @@ Dim Dim::substitute(const std::unordered_map<std::string, Dim>& replacements) co
   return sum;
 }
 
+std::string Dim::symbol_name() const { return expr_->terms.front().atoms.front()->name; }
+
 void Dim::collect_symbols(std::set<std::string>& into) const {
   if (!expr_) return;
   for (const Term& term : expr_->terms) {

@@ -32,6 +32,7 @@ class Dim {
   std::optional<std::int64_t> constant() const noexcept;
   bool is_symbol() const noexcept;  ///< exactly one symbol with coefficient 1
   std::string to_string() const;
+  std::string symbol_name() const;  ///< of is_symbol(): the bare name, which to_string() puts in quotes unless it is a plain word
 
   friend Dim operator+(const Dim& a, const Dim& b);
   friend Dim operator-(const Dim& a, const Dim& b);

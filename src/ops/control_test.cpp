@@ -3,25 +3,13 @@
 // Control flow and sequences: types over several rounds, runs of the reference, and the errors of both.
 #include <gtest/gtest.h>
 
-#include "ir/text.h"
 #include "lathe/status.h"
 #include "ops/import.h"
-#include "ops/infer.h"
 #include "ops/reference_runner.h"
+#include "ops/test_graphs.h"
 
 namespace lathe::ops {
 namespace {
-
-std::shared_ptr<ir::Graph> inferred(const std::string& text) {
-  auto graph = ir::parse_graph(text);
-  infer_graph(*graph);
-  return graph;
-}
-
-std::string type_of(const ir::Graph& graph, const char* name) { return graph.find(name)->type.to_string(); }
-
-/// The type of `y` in a graph whose body computes it.
-std::string result(const std::string& inputs, const std::string& body) { return type_of(*inferred("graph g(" + inputs + ") -> (y) {\n" + body + "\n}"), "y"); }
 
 Tensor numbers(DType dtype, Dims dims, const std::vector<double>& values) {
   Tensor tensor(dtype, std::move(dims));

@@ -53,14 +53,12 @@ class Context final : public RefContext {
 
 }  // namespace
 
-bool can_evaluate(const ir::Node& node) {
-  const OpDef* op = find_op(node.domain, node.op);
-  return op && (op->reference || op->oracle || op->expand);
-}
+bool can_evaluate(const OpDef* op) { return op && (op->reference || op->oracle || op->expand); }
+bool can_evaluate(const ir::Node& node) { return can_evaluate(find_op(node.domain, node.op)); }
 
 std::vector<Tensor> evaluate_node(const ir::Node& node, std::span<const Tensor> inputs, const EvaluateOptions& options) {
   const OpDef* op = find_op(node.domain, node.op);
-  if (!op || !(op->reference || op->oracle || op->expand)) {
+  if (!can_evaluate(op)) {
     throw node_error(node, op ? "the op has no reference" : "the op is unknown", Code::kUnsupported).with_remedy("`lathe ops` lists the supported ones.");
   }
   if (inputs.size() != node.inputs.size()) {

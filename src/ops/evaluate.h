@@ -30,5 +30,6 @@ std::vector<Tensor> evaluate_node(const ir::Node& node, std::span<const Tensor> 
 
 /// True when evaluate_node() can run it.
 bool can_evaluate(const ir::Node& node);
+bool can_evaluate(const OpDef* op);  ///< nullptr: false
 
 }  // namespace lathe::ops

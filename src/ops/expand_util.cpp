@@ -62,6 +62,12 @@ Value* Parts::quantized(Value* x, Value* scale, Value* zero_point, DType dtype) 
   return ctx.add("QuantizeLinear", {x, scale}, attrs_of({{"output_dtype", static_cast<std::int64_t>(dtype)}}));
 }
 
+Value* Parts::flat_softmax(Value* x, std::int64_t axis, Value* like) {
+  Value* rows = unary("Flatten", x, attrs_of({{"axis", axis}}));
+  Value* soft = unary("Softmax", rows, attrs_of({{"axis", -1}}));
+  return binary("Reshape", soft, unary("Shape", like));
+}
+
 bool is_activation(const std::string& name) {
   static constexpr std::string_view kNames[] = {"",         "Relu", "Sigmoid",         "Tanh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "Softplus",
                                                 "Softsign", "Clip", "ThresholdedRelu", "Gelu", "HardSwish"};
@@ -83,6 +89,11 @@ Value* Parts::activation(Value* x, DType dtype, const std::string& name, std::op
 std::optional<std::size_t> rank_of(const Value* value) {
   if (!value || !value->type.is_tensor() || !value->has_shape()) return std::nullopt;
   return value->shape().size();
+}
+
+std::int64_t expand_axis(const ExpandContext& ctx, std::int64_t axis, std::int64_t rank) {
+  if (axis < -rank || axis >= rank) ctx.fail("axis " + std::to_string(axis) + " is outside a tensor of rank " + std::to_string(rank));
+  return axis < 0 ? axis + rank : axis;
 }
 
 std::optional<std::int64_t> extent_of(const Value* value, std::size_t axis) {
@@ -108,5 +119,7 @@ Attrs some_attrs(const Attrs& attrs, std::initializer_list<std::string_view> nam
     if (const auto* attribute = attrs.find(name)) some.set(std::string(name), *attribute);
   return some;
 }
+
+Attrs conv_attrs(const Attrs& attrs) { return some_attrs(attrs, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}); }
 
 }  // namespace lathe::ops

@@ -52,11 +52,15 @@ class Parts {
   Value* dequantized(Value* x, Value* scale, Value* zero_point, std::int64_t axis = 1);
   Value* quantized(Value* x, Value* scale, Value* zero_point, DType dtype);
 
+  /// Softmax over the axes from `axis` on together; `like` has the shape of `x`.
+  Value* flat_softmax(Value* x, std::int64_t axis, Value* like);
   /// The activation that a fused op names; nullptr when there is no such. "" is none.
   Value* activation(Value* x, DType dtype, const std::string& name, std::optional<float> alpha, std::optional<float> beta);
 };
 
 std::optional<std::size_t> rank_of(const Value* value);
+/// `axis` in [0, rank), else fails at the node.
+std::int64_t expand_axis(const ExpandContext& ctx, std::int64_t axis, std::int64_t rank);
 /// The extent when it is a number.
 std::optional<std::int64_t> extent_of(const Value* value, std::size_t axis);
 Attrs attrs_of(std::initializer_list<std::pair<const char*, ir::Attribute>> list);
@@ -64,6 +68,8 @@ Attrs attrs_of(std::initializer_list<std::pair<const char*, ir::Attribute>> list
 std::optional<float> given_float(const Attrs& attrs, std::string_view name);
 /// Copies those of `names` that the node has.
 Attrs some_attrs(const Attrs& attrs, std::initializer_list<std::string_view> names);
+/// Those of Conv.
+Attrs conv_attrs(const Attrs& attrs);
 bool is_activation(const std::string& name);
 
 }  // namespace lathe::ops

@@ -108,8 +108,7 @@ void upgrade_graph(const ir::Graph& graph, const Imports& imports, const Functio
       try {
         op->upgrade(context);
       } catch (const Error& error) {
-        if (!error.node().empty() || !error.op().empty()) throw;
-        throw node_error(*node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
+        rethrow_at(*node, error);
       }
     }
   }

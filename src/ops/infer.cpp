@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <set>
 
 #include "ops/evaluate.h"
@@ -15,20 +14,6 @@
 
 namespace lathe::ops {
 namespace {
-
-/// The tensor of a constant, be it an initializer or a Constant node.
-Tensor constant_of(const Value& value) {
-  if (value.is_constant()) return value.constant;
-  if (value.producer && value.producer->is("Constant")) return evaluate_node(*value.producer, {}).front();
-  return {};
-}
-
-bool has_fresh(const Dim& dim) {
-  if (dim.is_constant()) return false;
-  std::set<std::string> symbols;
-  dim.collect_symbols(symbols);
-  return std::any_of(symbols.begin(), symbols.end(), [](const std::string& s) { return s.starts_with("?"); });
-}
 
 /// State of one inference run, shared by nested graphs.
 struct Run {
@@ -40,6 +25,12 @@ struct Run {
   // A nested graph may be inferred several times, with other types of its inputs: what its values had at the first time.
   std::unordered_map<const Value*, ir::Type> declared;
   std::set<const Node*> reported;  // in without_rule
+
+  Dim fresh() {
+    std::string name(1, '?');
+    name += std::to_string(next_symbol++);
+    return Dim::symbol(std::move(name));
+  }
 };
 
 void note_extents(const std::optional<Shape>& shape, std::set<std::string>& into) {
@@ -68,13 +59,7 @@ struct Merge {
     dim.collect_symbols(symbols);
     return std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return run.input_symbols.count(s) > 0; });
   }
-  bool is_own(const Dim& dim) const {
-    if (!dim.is_symbol()) return false;
-    const std::string name = dim.to_string();
-    std::int64_t number = -1;
-    if (name.starts_with("?")) std::from_chars(name.data() + 1, name.data() + name.size(), number);
-    return number >= first_own;
-  }
+  bool is_own(const Dim& dim) const { return dim.is_symbol() && fresh_number(dim.to_string()) >= first_own; }
   Dim operator()(const Dim& found, const Dim& declared, bool& clash) const {
     if (found == declared) return found;
     if (found.is_constant() && declared.is_constant()) {
@@ -132,10 +117,7 @@ ir::Type with_open_elements(const ir::Type& type, Run& run, bool in_sequence = f
       std::set<std::string> symbols;
       if (!dim.is_constant()) dim.collect_symbols(symbols);
       const bool known = std::all_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return s.starts_with("?") || run.input_symbols.count(s); });
-      if (known && dim.constant().value_or(0) >= 0) continue;
-      std::string name(1, '?');
-      name += std::to_string(run.next_symbol++);
-      dim = Dim::symbol(std::move(name));
+      if (!known || dim.constant().value_or(0) < 0) dim = run.fresh();
     }
   }
   if (result.element) {
@@ -174,9 +156,7 @@ class Context final : public InferContext {
   }
   Dim fresh_symbol() override {
     ++run_.report.fresh_symbols;
-    std::string name(1, '?');
-    name += std::to_string(run_.next_symbol++);
-    return Dim::symbol(std::move(name));
+    return run_.fresh();
   }
   bool is_extent(const Dim& dim) override {
     std::set<std::string> symbols;
@@ -250,9 +230,7 @@ void infer_node(Node& node, Run& run) {
     try {
       rule(context);
     } catch (const Error& error) {
-      if (!error.node().empty() || !error.op().empty()) throw;
-      // Of extents too large, say: the rule's helpers do not know the node.
-      throw node_error(node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
+      rethrow_at(node, error);  // of extents too large, say: the rule's helpers do not know the node
     }
   }
 }
@@ -280,11 +258,7 @@ std::int64_t first_free_symbol(const ir::Graph& graph) {
     if (dim.is_constant()) return;
     std::set<std::string> symbols;
     dim.collect_symbols(symbols);
-    for (const auto& s : symbols) {
-      std::int64_t number = -1;
-      if (s.starts_with("?")) std::from_chars(s.data() + 1, s.data() + s.size(), number);
-      next = std::max(next, number + 1);
-    }
+    for (const auto& s : symbols) next = std::max(next, fresh_number(s) + 1);
   };
   const auto look_graph = [&](const ir::Graph& g) {
     for (const Value* v : g.values()) {
@@ -314,6 +288,25 @@ void name_open_inputs(ir::Graph& graph) {
 }
 
 }  // namespace
+
+Tensor constant_of(const Value& value) {
+  if (value.is_constant()) return value.constant;
+  if (value.producer && value.producer->is("Constant")) return evaluate_node(*value.producer, {}).front();
+  return {};
+}
+
+std::int64_t fresh_number(const std::string& symbol) {
+  std::int64_t number = -1;
+  if (symbol.starts_with("?")) std::from_chars(symbol.data() + 1, symbol.data() + symbol.size(), number);
+  return number;
+}
+
+bool has_fresh(const Dim& dim) {
+  if (dim.is_constant()) return false;
+  std::set<std::string> symbols;
+  dim.collect_symbols(symbols);
+  return std::any_of(symbols.begin(), symbols.end(), [](const std::string& s) { return s.starts_with("?"); });
+}
 
 std::optional<std::vector<Dim>> known_content(const ir::Value& value, std::size_t limit) {
   // What folding made of a value beats what was known of it before.

@@ -43,4 +43,12 @@ InferReport infer_graph(ir::Model& model, const InferOptions& options = {});
 /// whole number. nullopt when unknown or larger than `limit`.
 std::optional<std::vector<ir::Dim>> known_content(const ir::Value& value, std::size_t limit = 64);
 
+/// The tensor of a constant, be it an initializer or a Constant node; undefined for others.
+Tensor constant_of(const ir::Value& value);
+
+/// The N of a fresh symbol "?N"; -1 for others.
+std::int64_t fresh_number(const std::string& symbol);
+/// Does the extent depend on one that only the data tells?
+bool has_fresh(const ir::Dim& dim);
+
 }  // namespace lathe::ops

@@ -5,27 +5,16 @@
 
 #include <gtest/gtest.h>
 
-#include "ir/text.h"
 #include "lathe/status.h"
+#include "ops/test_graphs.h"
 
 namespace lathe::ops {
 namespace {
-
-std::shared_ptr<ir::Graph> inferred(const std::string& text) {
-  auto graph = ir::parse_graph(text);
-  infer_graph(*graph);
-  return graph;
-}
-
-std::string type_of(const ir::Graph& graph, const char* name) { return graph.find(name)->type.to_string(); }
 
 std::string content_of(const ir::Graph& graph, const char* name) {
   const auto content = known_content(*graph.find(name));
   return content ? ir::to_string(*content) : "unknown";
 }
-
-/// The type of `y` in a graph whose body computes it.
-std::string result(const std::string& inputs, const std::string& body) { return type_of(*inferred("graph g(" + inputs + ") -> (y) {\n" + body + "\n}"), "y"); }
 
 std::string failure(const std::string& inputs, const std::string& body) {
   try {

@@ -73,6 +73,12 @@ const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* 
   return value;
 }
 
+loops::ExprId from_end(loops::RegionBuilder& builder, loops::ExprId index, const ir::Dim& extent) {
+  const loops::ExprId wide = builder.cast(index, DType::kInt64);
+  const loops::ExprId negative = builder.binary(loops::ExprOp::kLess, wide, builder.integer(0));
+  return builder.select(negative, builder.binary(loops::ExprOp::kAdd, wide, builder.dim(extent)), wide);
+}
+
 bool can_lower_real(const ir::Value* value, loops::RegionBuilder& builder) {
   if (!value->has_shape()) {
     builder.decline("unknown rank");

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// What the region lowerings of reductions and normalisations share.
+// What the region lowerings of several op families share: reductions, normalisations, indices.
 
 #include <vector>
 
@@ -32,6 +32,9 @@ using Element = std::function<loops::ExprId(loops::RegionBuilder&, const loops::
 /// A temporary that holds the reduction of `element` (a function of the input's indices, in type `accumulate`).
 const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* name, loops::Reduce reduce, DType accumulate, const ir::Shape& in,
                                      const ReducedAxes& axes, Element element);
+
+/// An index, as int64, that counts from the end when negative.
+loops::ExprId from_end(loops::RegionBuilder& builder, loops::ExprId index, const ir::Dim& extent);
 
 /// False, with a reason in the builder, unless the value is a tensor of real numbers of known rank.
 bool can_lower_real(const ir::Value* value, loops::RegionBuilder& builder);

@@ -20,7 +20,7 @@ std::vector<std::string> nearest_ops(std::string_view domain, std::string_view n
     if (op->versions.back().deprecated) continue;
     const std::size_t distance = spelling_distance(name, op->name);
     if (distance > limit) continue;
-    near.emplace_back(distance, op->domain != domain, op->domain.empty() ? std::string(op->name) : std::string(op->domain) + "::" + std::string(op->name));
+    near.emplace_back(distance, op->domain != domain, full_name(op->domain, op->name));
   }
   std::sort(near.begin(), near.end());
   std::vector<std::string> names;

@@ -16,17 +16,8 @@ void refuse_unsupported(const ir::Graph& graph) {
   const auto nodes = unsupported_nodes(graph);
   if (nodes.empty()) return;
   std::string text = std::to_string(nodes.size()) + (nodes.size() == 1 ? " node has" : " nodes have") + " no definition: ";
-  for (std::size_t i = 0; i < nodes.size(); ++i) text += (i ? ", " : "") + nodes[i];
+  for (std::size_t i = 0; i < nodes.size(); ++i) text += (i ? ", " : "") + nodes[i]->describe();
   throw Error(Code::kUnsupported, text).with_remedy("`lathe ops` lists the supported operators.");
-}
-
-void collect_nested(const ir::Node& node, std::vector<const ir::Graph*>& into) {
-  for (const auto& [name, attribute] : node.attrs) {
-    if (const auto* g = std::get_if<ir::GraphPtr>(&attribute.value)) into.push_back(g->get());
-    if (const auto* gs = std::get_if<std::vector<ir::GraphPtr>>(&attribute.value)) {
-      for (const auto& g : *gs) into.push_back(g.get());
-    }
-  }
 }
 
 std::string_view form_name(const Tensor& value) {
@@ -67,9 +58,7 @@ void collect_captures(const ir::Graph& graph, std::set<const ir::Value*>& into) 
   std::set<const ir::Value*> used;
   graph.for_each([&](const ir::Node& node) {
     used.insert(node.inputs.begin(), node.inputs.end());
-    std::vector<const ir::Graph*> nested;
-    collect_nested(node, nested);
-    for (const auto* g : nested) collect_captures(*g, used);
+    for (const ir::Graph* g : ir::nested_graphs(node)) collect_captures(*g, used);
   });
   used.insert(graph.outputs().begin(), graph.outputs().end());
   for (const auto* v : used) {
@@ -85,10 +74,10 @@ struct ReferenceRunner::Plan {
   std::vector<std::vector<const ir::Value*>> captures;    // what the nested graphs of nodes[i] read from here and around
 };
 
-std::vector<std::string> unsupported_nodes(const ir::Graph& graph) {
-  std::vector<std::string> nodes;
-  ir::for_each_node_deep(graph, [&](ir::Node& node) {
-    if (!can_evaluate(node)) nodes.push_back(node.describe());
+std::vector<const ir::Node*> unsupported_nodes(const ir::Graph& graph) {
+  std::vector<const ir::Node*> nodes;
+  ir::for_each_node_deep(graph, [&](const ir::Node& node) {
+    if (!can_evaluate(node)) nodes.push_back(&node);
   });
   return nodes;
 }
@@ -112,10 +101,8 @@ const ReferenceRunner::Plan& ReferenceRunner::plan_of(const ir::Graph& graph) {
     const std::size_t index = slot->nodes.size();
     slot->nodes.push_back(&node);
     std::set<const ir::Value*> used(node.inputs.begin(), node.inputs.end());
-    std::vector<const ir::Graph*> nested;
-    collect_nested(node, nested);
     std::set<const ir::Value*> captured;
-    for (const auto* g : nested) collect_captures(*g, captured);
+    for (const ir::Graph* g : ir::nested_graphs(node)) collect_captures(*g, captured);
     slot->captures.emplace_back(captured.begin(), captured.end());
     used.insert(captured.begin(), captured.end());
     used.insert(node.outputs.begin(), node.outputs.end());  // an unused output dies at once

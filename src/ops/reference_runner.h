@@ -27,8 +27,8 @@ struct RunnerOptions {
   std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
 };
 
-/// Nodes (nested ones too) that no reference can run, as "Op 'node'".
-std::vector<std::string> unsupported_nodes(const ir::Graph& graph);
+/// Nodes (nested ones too) that no reference can run.
+std::vector<const ir::Node*> unsupported_nodes(const ir::Graph& graph);
 
 class ReferenceRunner {
  public:

@@ -49,6 +49,10 @@ Table& table() {
 
 }  // namespace
 
+std::string full_name(std::string_view domain, std::string_view name) {
+  return domain.empty() ? std::string(name) : std::string(domain) + "::" + std::string(name);
+}
+
 const OpDef* find_op(std::string_view domain, std::string_view name) {
   auto& t = table();
   const std::shared_lock lock(t.mutex);
@@ -70,6 +74,11 @@ std::vector<const OpDef*> all_ops() {
   std::vector<const OpDef*> ops;
   for (const auto& [key, op] : t.by_key) ops.push_back(op);
   return ops;
+}
+
+bool is_deterministic(const ir::Node& node) {
+  const OpDef* op = find_op(node.domain, node.op);
+  return !op || op->deterministic;
 }
 
 void register_op(OpDef op) {

@@ -101,6 +101,13 @@ void infer_same_as_input(InferContext& ctx) {
   if (auto content = ctx.content(0)) ctx.set_content(0, std::move(*content));
 }
 
+void set_like_input(InferContext& ctx, DType dtype) {
+  if (ctx.shape(0)) ctx.set(0, dtype, *ctx.shape(0));
+  else ctx.set_unknown(0, dtype);
+}
+
+DType dtype_of_number(std::int64_t number) { return number > 0 && number < kDTypeCount ? static_cast<DType>(number) : DType::kUndefined; }
+
 Shape row_major_strides(const Shape& shape) {
   Shape strides(shape.size(), Dim(1));
   for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];

@@ -32,6 +32,10 @@ Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b);
 Shape broadcast_shape(InferContext& ctx, const Shape& a, const Shape& b);
 /// The usual rule: output 0 has input 0's type, shape and content.
 void infer_same_as_input(InferContext& ctx);
+/// Output 0 has input 0's shape, with elements of another type.
+void set_like_input(InferContext& ctx, DType dtype);
+/// The element type that the format numbers so; kUndefined: none.
+DType dtype_of_number(std::int64_t number);
 
 /// Linear index of `indices` in a row-major tensor of `shape`, as stride expressions: product of the extents after each axis.
 Shape row_major_strides(const Shape& shape);

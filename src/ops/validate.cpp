@@ -73,6 +73,11 @@ Error node_error(const ir::Node& node, std::string detail, Code code) {
   return error;
 }
 
+void rethrow_at(const ir::Node& node, const Error& error) {
+  if (!error.node().empty() || !error.op().empty()) throw;
+  throw node_error(node, error.message(), error.code()).at_tensor(error.tensor()).with_remedy(error.remedy());
+}
+
 void check_node_form(const ir::Node& node, const Schema& schema, std::vector<Error>& defects) {
   check_arity(node, node.inputs, schema.inputs, "input", schema, defects);
   check_arity(node, node.outputs, schema.outputs, "output", schema, defects);

@@ -13,6 +13,8 @@ namespace lathe::ops {
 
 /// An Error(kInvalidModel) that names the node; `detail` is one sentence.
 Error node_error(const ir::Node& node, std::string detail, Code code = Code::kInvalidModel);
+/// In the handler of `error`: throws it on, at this node unless it names one.
+[[noreturn]] void rethrow_at(const ir::Node& node, const Error& error);
 /// "'/model.0/Conv'" or "#12" for a nameless node of a file.
 std::string node_name(const ir::Node& node);
 

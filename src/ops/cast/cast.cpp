@@ -13,10 +13,7 @@
 namespace lathe::ops {
 namespace {
 
-DType target_of(const Node& node) {
-  const auto to = node.attrs.get_int("to", 0);
-  return to > 0 && to < kDTypeCount ? static_cast<DType>(to) : DType::kUndefined;
-}
+DType target_of(const Node& node) { return dtype_of_number(node.attrs.get_int("to", 0)); }
 
 /// Contents survive where every whole number does; narrow integers wrap, which only numbers can follow.
 void pass_content(InferContext& ctx, DType to) {
@@ -48,12 +45,7 @@ void pass_content(InferContext& ctx, DType to) {
 }
 
 void infer_to(InferContext& ctx, DType to) {
-  const auto& shape = ctx.shape(0);
-  if (shape) {
-    ctx.set(0, to, *shape);
-  } else {
-    ctx.set_unknown(0, to);
-  }
+  set_like_input(ctx, to);
   pass_content(ctx, to);
 }
 
@@ -107,12 +99,7 @@ void bit_cast_infer(InferContext& ctx) {
   if (dtype_bits(to) != dtype_bits(ctx.dtype(0))) {
     ctx.fail("reinterprets " + std::string(dtype_name(ctx.dtype(0))) + " as " + std::string(dtype_name(to)) + " of another width");
   }
-  const auto& shape = ctx.shape(0);
-  if (shape) {
-    ctx.set(0, to, *shape);
-  } else {
-    ctx.set_unknown(0, to);
-  }
+  set_like_input(ctx, to);
 }
 
 void bit_cast_reference(RefContext& ctx) {

@@ -55,8 +55,7 @@ void if_infer(InferContext& ctx) {
 
 void if_reference(RefContext& ctx) {
   const char* name = condition_of(ctx, ctx.input(0), "the condition") ? "then_branch" : "else_branch";
-  const ir::GraphPtr branch = ctx.attrs().get_graph(name);
-  if (!branch) ctx.fail("lacks the graph '" + std::string(name) + "'");
+  const ir::GraphPtr branch = nested_graph(ctx, name);
   std::vector<Tensor> results = ctx.run_subgraph(*branch, {});
   if (results.size() < ctx.output_count()) {
     ctx.fail("has " + std::to_string(ctx.output_count()) + " outputs, but its " + name + " gives " + std::to_string(results.size()));

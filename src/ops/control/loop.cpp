@@ -3,11 +3,9 @@
 // Loop: a graph run again and again on what it gave, up to a count and while a condition holds.
 #include <limits>
 
-#include "lathe/status.h"
 #include "ops/control/control.h"
 #include "ops/control/join.h"
 #include "ops/control/types.h"
-#include "ops/shape_util.h"
 
 namespace lathe::ops {
 namespace {
@@ -137,8 +135,7 @@ void loop_infer(InferContext& ctx) {
 Tensor scalar_like(const Value& formal, Tensor tensor) { return scalar_shape(formal).empty() ? tensor : tensor.reshaped({1}); }
 
 void loop_reference(RefContext& ctx) {
-  const ir::GraphPtr body = ctx.attrs().get_graph("body");
-  if (!body) ctx.fail("lacks the graph 'body'");
+  const ir::GraphPtr body = nested_graph(ctx, "body");
   const Node& node = ctx.node();
   if (const std::string defect = body_defect(node, *body); !defect.empty()) ctx.fail(defect);
   const std::size_t carried = carried_count(node);

@@ -144,8 +144,7 @@ void scan_infer(InferContext& ctx) {
 // Values -------------------------------------------------------------------------------------------------------------------------
 
 void scan_reference(RefContext& ctx) {
-  const ir::GraphPtr body = ctx.attrs().get_graph("body");
-  if (!body) ctx.fail("lacks the graph 'body'");
+  const ir::GraphPtr body = nested_graph(ctx, "body");
   const Node& node = ctx.node();
   std::string defect;
   const Form form = form_of(node, *body, defect);

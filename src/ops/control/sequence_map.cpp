@@ -28,8 +28,7 @@ void sequence_map_infer(InferContext& ctx) {
 }
 
 void sequence_map_reference(RefContext& ctx) {
-  const ir::GraphPtr body = ctx.attrs().get_graph("body");
-  if (!body) ctx.fail("lacks the graph 'body'");
+  const ir::GraphPtr body = nested_graph(ctx, "body");
   if (!ctx.input(0).is_sequence()) ctx.fail("its first input is no sequence");
   const std::size_t count = ctx.input(0).items().size();
   for (std::size_t i = 1; i < ctx.input_count(); ++i) {

@@ -4,7 +4,6 @@
 #include "ops/control/types.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "ops/infer.h"
 
@@ -12,25 +11,6 @@ namespace lathe::ops {
 namespace {
 
 constexpr int kMaxDepth = 64;  // of sequences in sequences
-
-/// The number of a fresh symbol "?N"; -1 for others.
-std::int64_t fresh_number(const std::string& symbol) {
-  std::int64_t number = -1;
-  if (symbol.starts_with("?")) std::from_chars(symbol.data() + 1, symbol.data() + symbol.size(), number);
-  return number;
-}
-
-template <class Test>
-bool any_symbol(const Dim& dim, Test test) {
-  if (dim.is_constant()) return false;
-  std::set<std::string> symbols;
-  dim.collect_symbols(symbols);
-  return std::any_of(symbols.begin(), symbols.end(), test);
-}
-
-bool has_fresh(const Dim& dim) {
-  return any_symbol(dim, [](const std::string& s) { return s.starts_with("?"); });
-}
 
 /// Every extent of a type, sequences' elements too, through `map`.
 template <class Map>
@@ -51,7 +31,10 @@ const std::shared_ptr<const ir::TypeExtra>& no_elements() {
 LaterSymbols::LaterSymbols(InferContext& ctx) : ctx_(ctx), first_(fresh_number(ctx.fresh_symbol().to_string())) {}
 
 bool LaterSymbols::has(const Dim& dim) const {
-  return any_symbol(dim, [&](const std::string& s) { return fresh_number(s) >= first_; });
+  if (dim.is_constant()) return false;
+  std::set<std::string> symbols;
+  dim.collect_symbols(symbols);
+  return std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return fresh_number(s) >= first_; });
 }
 
 ir::Type LaterSymbols::outside(const ir::Type& type) const {
@@ -146,16 +129,14 @@ ir::Type element_type(InferContext& ctx, const ir::Type& sequence) {
   return with_dims(*sequence.element, [&](const Dim& dim) { return has_fresh(dim) ? ctx.fresh_symbol() : dim; });
 }
 
-ir::GraphPtr nested_graph(InferContext& ctx, std::string_view name) {
-  ir::GraphPtr graph = ctx.attrs().get_graph(name);
-  if (!graph) ctx.fail("lacks the graph '" + std::string(name) + "'");
-  return graph;
+std::optional<std::int64_t> known_number(const Value* value) {
+  const auto content = value ? known_content(*value) : std::nullopt;
+  if (!content || content->size() != 1) return std::nullopt;
+  return content->front().constant();
 }
 
 std::optional<bool> known_flag(const Value* value) {
-  const auto content = value ? known_content(*value) : std::nullopt;
-  if (!content || content->size() != 1) return std::nullopt;
-  const auto number = content->front().constant();
+  const auto number = known_number(value);
   return number ? std::optional(*number != 0) : std::nullopt;
 }
 

@@ -54,9 +54,17 @@ bool is_empty_sequence(const ir::Type& type);
 /// The type of one element that is taken out of a sequence of this type.
 ir::Type element_type(InferContext& ctx, const ir::Type& sequence);
 
-/// A nested graph of the node; fails where the attribute is missing.
-ir::GraphPtr nested_graph(InferContext& ctx, std::string_view name);
-/// The value of a bool or integer tensor of one element, where it is known.
+/// A nested graph of the node, for its shape rule or its reference; fails where the attribute is missing.
+template <class Context>
+ir::GraphPtr nested_graph(Context& ctx, std::string_view name) {
+  ir::GraphPtr graph = ctx.attrs().get_graph(name);
+  if (!graph) ctx.fail("lacks the graph '" + std::string(name) + "'");
+  return graph;
+}
+
+/// The element of a tensor that has one, where that is known to be this whole number.
+std::optional<std::int64_t> known_number(const Value* value);
+/// The same of a bool, or of a number that is used as one.
 std::optional<bool> known_flag(const Value* value);
 
 }  // namespace lathe::ops

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "ops/custom/plan.h"
+#include "ops/step_node.h"
 
 namespace lathe::ops {
 
@@ -20,11 +21,9 @@ StepPlan custom_plan(const PlanRequest& request, std::string kernel) {
   const ir::Node& node = *request.region.nodes.front();
   StepPlan step;
   step.kernel = std::move(kernel);
-  step.params.set("domain", node.domain);
-  step.params.set("op", node.op);
-  step.params.set("name", node.name.empty() && !node.sources.empty() ? node.sources.front() : node.name);
   // With defaults: those of a later registration may be others.
-  for (const auto& [name, attribute] : with_defaults(custom_op_of(request), node.attrs)) step.params.set("attr:" + name, attribute);
+  set_node(step.params, node.domain, node.op, with_defaults(custom_op_of(request), node.attrs));
+  step.params.set("name", node.name.empty() && !node.sources.empty() ? node.sources.front() : node.name);
   step.inputs = node.inputs;
   step.outputs = node.outputs;  // what nobody reads has a place too: the function need not ask
   for (const auto* list : {&request.inputs, &request.outputs})

@@ -8,6 +8,7 @@
 
 #include "ops/registry.h"
 #include "ops/schema.h"
+#include "ops/step_node.h"
 #include "ops/validate.h"
 
 namespace lathe::ops {
@@ -18,10 +19,7 @@ CustomStep::CustomStep(const ir::Attrs& params) {
   if (!op_)
     throw Error(Code::kUnsupported, fmt::format("the custom operator {}::{} is not registered", domain, name))
         .with_remedy("Register it before the engine is loaded.");
-  ir::Attrs given;
-  for (const auto& [key, attribute] : params)
-    if (key.starts_with("attr:")) given.set(key.substr(5), attribute);
-  attrs_ = with_defaults(*op_, given);
+  attrs_ = with_defaults(*op_, node_attributes(params));
   name_ = params.get_string("name", "");
   where_ = fmt::format("{}::{} '{}'", domain, name, name_);
 }

@@ -6,6 +6,7 @@
 
 #include "loops/builder.h"
 #include "ops/infer.h"
+#include "ops/lower_util.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -71,10 +72,7 @@ void gather_reference(RefContext& ctx) {
 
 /// The element of `data` where axis `axis` has the index `position`: negative ones count from the end, others out of bounds give 0.
 ExprId guarded_read(loops::RegionBuilder& b, const Value* data, loops::RegionBuilder::Indices at, std::size_t axis, ExprId position, bool sure) {
-  const auto extent = b.dim(data->shape()[axis]);
-  const auto wide = b.cast(position, DType::kInt64);
-  const auto negative = b.binary(ExprOp::kLess, wide, b.integer(0));
-  at[axis] = b.select(negative, b.binary(ExprOp::kAdd, wide, extent), wide);
+  at[axis] = from_end(b, position, data->shape()[axis]);
   return sure ? b.read(data, at) : b.read_or(data, at, b.constant(0, data->dtype()));
 }
 
@@ -216,8 +214,7 @@ bool gather_nd_lower(const Node& node, loops::RegionBuilder& builder) {
       which.push_back(b.integer(d));
       const auto position = b.read(indices, which);
       which.pop_back();
-      const auto extent = b.dim(data->shape()[at.size()]);
-      at.push_back(b.select(b.binary(ExprOp::kLess, position, b.integer(0)), b.binary(ExprOp::kAdd, position, extent), position));
+      at.push_back(from_end(b, position, data->shape()[at.size()]));
     }
     at.insert(at.end(), i.begin() + static_cast<std::ptrdiff_t>(tuple_rank), i.end());
     return b.read_or(data, at, b.constant(0, data->dtype()));

@@ -51,9 +51,8 @@ bool one_hot_lower(const Node& node, loops::RegionBuilder& builder) {
     using loops::ExprOp;
     auto at = i;
     at.erase(at.begin() + signed_axis);
-    const auto hot = b.cast(b.read(indices, at), DType::kInt64), depth = b.dim(out->shape()[static_cast<std::size_t>(signed_axis)]);
-    const auto position = b.select(b.binary(ExprOp::kLess, hot, b.integer(0)), b.binary(ExprOp::kAdd, hot, depth), hot);
-    const auto is_hot = b.binary(ExprOp::kEqual, position, i[static_cast<std::size_t>(signed_axis)]);
+    const auto axis = static_cast<std::size_t>(signed_axis);
+    const auto is_hot = b.binary(ExprOp::kEqual, from_end(b, b.read(indices, at), out->shape()[axis]), i[axis]);
     return b.select(is_hot, b.read(values, {b.integer(1)}), b.read(values, {b.integer(0)}));
   });
   return true;

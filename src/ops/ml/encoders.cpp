@@ -2,51 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // LabelEncoder, CategoryMapper, OneHotEncoder: elements looked up in a list.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numeric>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "ops/ml/ml_defs.h"
 #include "ops/ml/ml_util.h"
 #include "ops/ref_util.h"
+#include "ops/shape_util.h"
 
 namespace lathe::ops {
 namespace {
 
 Tensor of_floats(const std::vector<float>& v) { return Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v); }
 Tensor of_strings(const std::vector<std::string>& v) { return Tensor::strings({static_cast<std::int64_t>(v.size())}, v); }
-
-/// Every NaN is one key, both zeros are.
-std::int64_t key_of(double v) { return std::isnan(v) ? std::bit_cast<std::int64_t>(std::nan("")) : std::bit_cast<std::int64_t>(v == 0 ? 0.0 : v); }
-
-/// Positions of keys; of equal ones the last counts.
-class Lookup {
- public:
-  explicit Lookup(const Tensor& keys) : dtype_(keys.dtype()) {
-    for (std::int64_t i = 0; i < keys.size(); ++i) {
-      if (dtype_ == DType::kString) texts_[keys.string_data()[static_cast<std::size_t>(i)]] = i;
-      else numbers_[number(keys, i)] = i;
-    }
-  }
-  /// Where element i of `x`, of the keys' type, is; -1: nowhere.
-  std::int64_t find(const Tensor& x, std::int64_t i) const {
-    if (dtype_ == DType::kString) {
-      const auto it = texts_.find(x.string_data()[static_cast<std::size_t>(i)]);
-      return it == texts_.end() ? -1 : it->second;
-    }
-    const auto it = numbers_.find(number(x, i));
-    return it == numbers_.end() ? -1 : it->second;
-  }
-
- private:
-  static std::int64_t number(const Tensor& t, std::int64_t i) { return is_float(t.dtype()) ? key_of(t.as_double(i)) : t.as_int64(i); }
-
-  DType dtype_;
-  std::unordered_map<std::string, std::int64_t> texts_;
-  std::unordered_map<std::int64_t, std::int64_t> numbers_;
-};
 
 // LabelEncoder ----------------------------------------------------------------------------------------------------
 
@@ -146,9 +115,7 @@ void encoder_upgrade(UpgradeContext& ctx) {
 void encoder_infer(InferContext& ctx) {
   const Encoding e = encoding_of(ctx.attrs());
   if (ctx.dtype(0) != DType::kUndefined) check_key_type(e, ctx.dtype(0));
-  ir::Type type = ir::Type::tensor(e.values.dtype());
-  type.shape = ctx.shape(0);
-  ctx.set_type(0, std::move(type));
+  set_like_input(ctx, e.values.dtype());
 }
 
 void encoder_reference(RefContext& ctx) {
@@ -199,9 +166,7 @@ Encoding categories_of(const Attrs& attrs, bool from_text) {
 
 void mapper_infer(InferContext& ctx) {
   const Encoding e = categories_of(ctx.attrs(), ctx.dtype(0) == DType::kString);
-  ir::Type type = ir::Type::tensor(ctx.dtype(0) == DType::kUndefined ? DType::kUndefined : e.values.dtype());
-  type.shape = ctx.shape(0);
-  ctx.set_type(0, std::move(type));
+  set_like_input(ctx, ctx.dtype(0) == DType::kUndefined ? DType::kUndefined : e.values.dtype());
 }
 
 void mapper_reference(RefContext& ctx) {
@@ -216,14 +181,11 @@ void mapper_reference(RefContext& ctx) {
 
 /// The categories for X of this type.
 Tensor hot_categories(const Attrs& attrs, DType dtype) {
-  const auto numbers = attrs.get_ints("cats_int64s");
-  const auto texts = attrs.get_strings("cats_strings");
-  if (numbers.empty() == texts.empty())
-    reject(std::string("gives ") + (texts.empty() ? "neither cats_int64s nor" : "both cats_int64s and") + " cats_strings; expected one of them");
-  if (dtype != DType::kUndefined && (dtype == DType::kString) != numbers.empty()) {
-    reject("X has type " + std::string(dtype_name(dtype)) + ", its categories are " + (numbers.empty() ? "strings" : "int64"));
+  const Labels categories = class_labels(attrs, "cats_int64s", "cats_strings");
+  if (dtype != DType::kUndefined && (dtype == DType::kString) != categories.is_text()) {
+    reject("X has type " + std::string(dtype_name(dtype)) + ", its categories are " + (categories.is_text() ? "strings" : "int64"));
   }
-  return numbers.empty() ? of_strings(texts) : Tensor::vector(numbers);
+  return categories.tensor();
 }
 
 void hot_infer(InferContext& ctx) {

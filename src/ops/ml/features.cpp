@@ -26,12 +26,6 @@ std::optional<std::int64_t> last_extent(InferContext& ctx) {
   return shape->empty() ? std::optional<std::int64_t>(1) : shape->back().constant();
 }
 
-/// Inference of what has X's shape and this type.
-void infer_float_like(InferContext& ctx) {
-  if (ctx.shape(0)) ctx.set(0, DType::kFloat32, *ctx.shape(0));
-  else ctx.set_unknown(0, DType::kFloat32);
-}
-
 // ArrayFeatureExtractor -------------------------------------------------------------------------------------------
 
 void extractor_infer(InferContext& ctx) {
@@ -228,7 +222,7 @@ NormKind norm_of(const Attrs& attrs) {
 void normalizer_infer(InferContext& ctx) {
   norm_of(ctx.attrs());
   if (ctx.shape(0)) infer_rows(ctx);
-  infer_float_like(ctx);
+  set_like_input(ctx, DType::kFloat32);
 }
 
 void normalizer_reference(RefContext& ctx) {
@@ -284,7 +278,7 @@ Scaling scaling_of(const Attrs& attrs, std::optional<std::int64_t> extent) {
 
 void scaler_infer(InferContext& ctx) {
   scaling_of(ctx.attrs(), last_extent(ctx));
-  infer_float_like(ctx);
+  set_like_input(ctx, DType::kFloat32);
 }
 
 void scaler_reference(RefContext& ctx) {

@@ -82,7 +82,7 @@ std::vector<double> products(const Tensor& x, const Linear& linear) {
 void regressor_infer(InferContext& ctx) {
   const Linear linear = regressor_of(ctx.attrs());
   const RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_width(linear, *width);
+  if (const auto width = rows.width.constant()) check_width(linear, *width);
   ctx.set(0, DType::kFloat32, {rows.count, Dim(linear.targets)});
 }
 
@@ -97,7 +97,7 @@ void regressor_reference(RefContext& ctx) {
 void classifier_infer(InferContext& ctx) {
   const LinearModel model = classifier_of(ctx.attrs());
   const RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_width(model.linear, *width);
+  if (const auto width = rows.width.constant()) check_width(model.linear, *width);
   ctx.set(0, model.labels.dtype(), {rows.count});
   ctx.set(1, DType::kFloat32, {rows.count, Dim(static_cast<std::int64_t>(model.labels.count()))});
 }

@@ -5,7 +5,6 @@
 #include <charconv>
 #include <cmath>
 #include <numeric>
-#include <unordered_map>
 
 #include "ops/ml/ml_defs.h"
 #include "ops/ml/ml_util.h"
@@ -120,21 +119,9 @@ void dict_reference(RefContext& ctx) {
   const Labels words = vocabulary_of(ctx.attrs());
   const auto [keys, values] = map_input(ctx);
   check_vocabulary(words, keys.dtype());
-  std::unordered_map<std::string, std::int64_t> texts;
-  std::unordered_map<std::int64_t, std::int64_t> numbers;
-  for (std::int64_t i = 0; i < keys.size(); ++i) {
-    if (words.is_text()) texts[keys.string_data()[static_cast<std::size_t>(i)]] = i;
-    else numbers[keys.as_int64(i)] = i;
-  }
-  ctx.set_output(0, remap(values, {1, static_cast<std::int64_t>(words.count())}, [&](std::int64_t i) {
-                   const auto at = static_cast<std::size_t>(i);
-                   if (words.is_text()) {
-                     const auto it = texts.find(words.texts[at]);
-                     return it == texts.end() ? -1 : it->second;
-                   }
-                   const auto it = numbers.find(words.numbers[at]);
-                   return it == numbers.end() ? std::int64_t{-1} : it->second;
-                 }));
+  const Lookup lookup(keys);
+  const Tensor wanted = words.tensor();
+  ctx.set_output(0, remap(values, {1, wanted.size()}, [&](std::int64_t i) { return lookup.find(wanted, i); }));
 }
 
 // ZipMap ----------------------------------------------------------------------------------------------------------
@@ -149,7 +136,7 @@ void check_columns(const Labels& keys, std::int64_t width) {
 void zip_infer(InferContext& ctx) {
   const Labels keys = zip_keys(ctx.attrs());
   const RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_columns(keys, *width);
+  if (const auto width = rows.width.constant()) check_columns(keys, *width);
   ir::Type map;
   map.kind = ir::TypeKind::kMap;
   map.dtype = keys.dtype();
@@ -165,7 +152,7 @@ void zip_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
   const Rows rows = rows_of(x);
   check_columns(keys, rows.width);
-  const Tensor names = keys.is_text() ? Tensor::strings({rows.width}, keys.texts) : Tensor::vector(keys.numbers);
+  const Tensor names = keys.tensor();
   std::vector<Tensor> maps;
   for (std::int64_t row = 0; row < rows.count; ++row)
     maps.push_back(Tensor::map(names, remap(x, {rows.width}, [&](std::int64_t i) { return row * rows.width + i; })));

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/ml/ml_util.h"
 
+#include <bit>
+#include <cmath>
 #include <numeric>
 
 #include "ops/ref_util.h"
@@ -21,11 +23,11 @@ Rows rows_of(const Tensor& x) {
   reject("X has shape " + lathe::to_string(x.dims()) + "; expected [N, C] or [C]");
 }
 
-RowDims infer_rows(InferContext& ctx, std::size_t input) {
-  const auto& shape = ctx.shape(input);
-  if (!shape) return {ctx.fresh_symbol(), ctx.fresh_symbol(), false};
-  if (shape->size() == 1) return {Dim(1), (*shape)[0], true};
-  if (shape->size() == 2) return {(*shape)[0], (*shape)[1], true};
+RowDims infer_rows(InferContext& ctx) {
+  const auto& shape = ctx.shape(0);
+  if (!shape) return {ctx.fresh_symbol(), ctx.fresh_symbol()};
+  if (shape->size() == 1) return {Dim(1), (*shape)[0]};
+  if (shape->size() == 2) return {(*shape)[0], (*shape)[1]};
   reject("X has shape " + ir::to_string(*shape) + "; expected [N, C] or [C]");
 }
 
@@ -37,6 +39,8 @@ std::vector<double> feature_values(const Tensor& x) {
 }
 
 bool is_feature_type(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kInt32 || dtype == DType::kInt64; }
+
+Tensor Labels::tensor() const { return is_text() ? Tensor::strings({static_cast<std::int64_t>(texts.size())}, texts) : Tensor::vector(numbers); }
 
 Labels class_labels(const Attrs& attrs, std::string_view numbers, std::string_view texts) {
   Labels labels{attrs.get_ints(numbers), attrs.get_strings(texts)};
@@ -59,6 +63,24 @@ Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chose
   numbers.reserve(chosen.size());
   for (const auto i : chosen) numbers.push_back(i >= 0 ? labels.numbers[static_cast<std::size_t>(i)] : i == kPositive ? 1 : 0);
   return from_int64s(DType::kInt64, dims, numbers);
+}
+
+std::int64_t key_of(double v) { return std::isnan(v) ? std::bit_cast<std::int64_t>(std::nan("")) : std::bit_cast<std::int64_t>(v == 0 ? 0.0 : v); }
+
+Lookup::Lookup(const Tensor& keys) : dtype_(keys.dtype()) {
+  for (std::int64_t i = 0; i < keys.size(); ++i) {
+    if (dtype_ == DType::kString) texts_[keys.string_data()[static_cast<std::size_t>(i)]] = i;
+    else numbers_[number(keys, i)] = i;
+  }
+}
+
+std::int64_t Lookup::find(const Tensor& x, std::int64_t i) const {
+  if (dtype_ == DType::kString) {
+    const auto it = texts_.find(x.string_data()[static_cast<std::size_t>(i)]);
+    return it == texts_.end() ? -1 : it->second;
+  }
+  const auto it = numbers_.find(number(x, i));
+  return it == numbers_.end() ? -1 : it->second;
 }
 
 bool expand_text_labels(ExpandContext& ctx, std::string_view numbers, std::string_view texts) {

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "ops/op_def.h"
@@ -28,9 +29,8 @@ Rows rows_of(const Tensor& x);
 /// The same of what is inferred; unknown extents are fresh symbols.
 struct RowDims {
   Dim count, width;
-  bool known = false;  ///< the rank is known
 };
-RowDims infer_rows(InferContext& ctx, std::size_t input = 0);
+RowDims infer_rows(InferContext& ctx);
 /// Elements as doubles, first rounded to float32 unless they are double: the type in which the format's models were fitted.
 std::vector<double> feature_values(const Tensor& x);
 bool is_feature_type(DType dtype);  ///< float, double, int32, int64
@@ -42,12 +42,31 @@ struct Labels {
   bool is_text() const { return !texts.empty(); }
   std::size_t count() const { return is_text() ? texts.size() : numbers.size(); }
   DType dtype() const { return is_text() ? DType::kString : DType::kInt64; }
+  Tensor tensor() const;
 };
 /// One and only one of the two lists must be given.
 Labels class_labels(const Attrs& attrs, std::string_view numbers, std::string_view texts);
 /// The chosen label per row. Index -1 and -2 stand for the numbers 0 and 1 that a single score is told by where there are no two labels.
 Tensor label_tensor(const Labels& labels, const std::vector<std::int64_t>& chosen);
 inline constexpr std::int64_t kNegative = -1, kPositive = -2;
+
+/// Every NaN is one key, both zeros are.
+std::int64_t key_of(double v);
+
+/// Positions of keys; of equal ones the last counts.
+class Lookup {
+ public:
+  explicit Lookup(const Tensor& keys);
+  /// Where element i of `x`, of the keys' type, is; -1: nowhere.
+  std::int64_t find(const Tensor& x, std::int64_t i) const;
+
+ private:
+  static std::int64_t number(const Tensor& t, std::int64_t i) { return is_float(t.dtype()) ? key_of(t.as_double(i)) : t.as_int64(i); }
+
+  DType dtype_;
+  std::unordered_map<std::string, std::int64_t> texts_;
+  std::unordered_map<std::int64_t, std::int64_t> numbers_;
+};
 
 /// expand: a classifier with texts for labels becomes one with their indices and a LabelEncoder, so that kernels meet numbers only.
 bool expand_text_labels(ExpandContext& ctx, std::string_view numbers, std::string_view texts);

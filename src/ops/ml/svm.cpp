@@ -70,9 +70,8 @@ void check_width(const Svm& svm, std::int64_t width) {
 /// What finish_svm() takes, of one row.
 void kernels_of(const Svm& svm, const double* x, std::vector<double>& kernels) {
   const SvmShape& shape = svm.shape;
-  const bool linear = shape.count == 0;
-  const SvmKernel kind = linear ? SvmKernel::kLinear : shape.kind;
-  const float* vectors = linear ? svm.coefficients.data() : svm.vectors.data();
+  const SvmKernel kind = shape.response_kind();
+  const float* vectors = shape.count == 0 ? svm.coefficients.data() : svm.vectors.data();
   for (std::size_t v = 0; v < kernels.size(); ++v, vectors += shape.features) {
     double sum = 0;
     for (std::size_t k = 0; k < shape.features; ++k) sum += kind == SvmKernel::kRbf ? (x[k] - vectors[k]) * (x[k] - vectors[k]) : x[k] * vectors[k];
@@ -87,7 +86,7 @@ Tensor run_svm(const Svm& svm, const Tensor& in, std::vector<std::int64_t>& chos
   check_width(svm, rows.width);
   const auto x = feature_values(in);
   const std::size_t width = shape.width();
-  std::vector<double> kernels(shape.count > 0 ? shape.count : std::max<std::size_t>(shape.classes, 1)), scratch(shape.scratch());
+  std::vector<double> kernels(shape.responses()), scratch(shape.scratch());
   std::vector<double> out(static_cast<std::size_t>(element_count({rows.count, static_cast<std::int64_t>(width)})));
   for (std::int64_t row = 0; row < rows.count; ++row) {
     kernels_of(svm, x.data() + row * rows.width, kernels);
@@ -100,7 +99,7 @@ Tensor run_svm(const Svm& svm, const Tensor& in, std::vector<std::int64_t>& chos
 void regressor_infer(InferContext& ctx) {
   const Svm svm = svm_of_regressor(ctx.attrs());
   const RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_width(svm, *width);
+  if (const auto width = rows.width.constant()) check_width(svm, *width);
   ctx.set(0, DType::kFloat32, {rows.count, Dim(1)});
 }
 
@@ -112,7 +111,7 @@ void regressor_reference(RefContext& ctx) {
 void classifier_infer(InferContext& ctx) {
   const Svm svm = svm_of_classifier(ctx.attrs());
   const RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_width(svm, *width);
+  if (const auto width = rows.width.constant()) check_width(svm, *width);
   ctx.set(0, svm.labels.dtype(), {rows.count});
   ctx.set(1, DType::kFloat32, {rows.count, Dim(static_cast<std::int64_t>(svm.shape.width()))});
 }

@@ -51,7 +51,7 @@ class SvmStep final : public Kernel {
     shape_.prob_a = prob_a_;
     shape_.prob_b = prob_b_;
     shape_.starts = starts_;
-    lanes_ = shape_.count > 0 ? shape_.count : std::max<std::size_t>(shape_.classes, 1);
+    lanes_ = shape_.responses();
     const auto& source = shape_.count > 0 ? vectors : coefficients_;
     columns_.resize(source.size());
     for (std::size_t v = 0; v < lanes_; ++v)
@@ -137,7 +137,7 @@ class SvmStep final : public Kernel {
   void one(const KernelIo& io, std::int64_t row, double* scratch) const noexcept {
     double *kernels = scratch, *out = kernels + lanes_, *rest = out + shape_.width();
     std::fill_n(kernels, lanes_, 0.0);
-    const SvmKernel kind = shape_.count > 0 ? shape_.kind : SvmKernel::kLinear;
+    const SvmKernel kind = shape_.response_kind();
     const double* column = columns_.data();
     for (std::size_t k = 0; k < shape_.features; ++k, column += lanes_) {
       const double x = value(io.inputs[0], row * row_stride_ + static_cast<std::int64_t>(k) * feature_stride_);

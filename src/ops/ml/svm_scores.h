@@ -24,6 +24,10 @@ struct SvmShape {
   bool all_positive = false;             ///< the coefficients
   bool one_class = false;                ///< a regression that says 1 or -1
 
+  /// How many dot products or distances a row gives: one with each support vector, of a linear model with each class's coefficients.
+  std::size_t responses() const { return count > 0 ? count : std::max<std::size_t>(classes, 1); }
+  /// What becomes of them.
+  SvmKernel response_kind() const { return count > 0 ? kind : SvmKernel::kLinear; }
   std::size_t pairs() const { return classes * (classes - 1) / 2; }
   bool probable() const { return count > 0 && !prob_a.empty(); }
   /// Scores of a row: of the classes, or of their pairs.

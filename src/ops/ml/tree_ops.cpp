@@ -37,11 +37,7 @@ Scores<T> vote(const Trees& trees, const double* x) {
     for (std::int32_t v = leaf.first; v < leaf.first + leaf.count; ++v) {
       const Vote& vote = trees.votes[static_cast<std::size_t>(v)];
       const auto target = static_cast<std::size_t>(vote.target);
-      const T weight = static_cast<T>(vote.weight);
-      T& sum = s.sum[target];
-      if (trees.aggregate == Aggregate::kMin) sum = s.voted[target] ? std::min(sum, weight) : weight;
-      else if (trees.aggregate == Aggregate::kMax) sum = s.voted[target] ? std::max(sum, weight) : weight;
-      else sum += weight;
+      count_vote(trees.aggregate, static_cast<T>(vote.weight), s.voted[target], s.sum[target]);
       s.voted[target] = true;
     }
   }
@@ -99,7 +95,7 @@ void classify(RefContext& ctx, const Trees& given) {
 
 RowDims checked_rows(InferContext& ctx, const Trees& trees) {
   RowDims rows = infer_rows(ctx);
-  if (const auto width = rows.width.constant(); rows.known && width) check_width(trees, *width);
+  if (const auto width = rows.width.constant()) check_width(trees, *width);
   return rows;
 }
 

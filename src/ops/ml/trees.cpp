@@ -18,8 +18,6 @@ using Ints = std::vector<std::int64_t>;
 
 constexpr std::size_t kMostNodes = std::size_t{1} << 30;
 
-std::string quoted(std::int64_t number) { return std::to_string(number); }
-
 /// The list `name`, or the tensor `name`_as_tensor in its place.
 std::vector<double> numbers(const Attrs& attrs, const std::string& name) {
   const Tensor tensor = attrs.get_tensor(name + "_as_tensor");
@@ -97,7 +95,7 @@ class NodeNames {
     return it != order_.end() && key(*it) == wanted ? *it : -1;
   }
   std::string name(std::int32_t i) const {
-    return "node " + quoted(ids_[static_cast<std::size_t>(i)]) + " of tree " + quoted(trees_[static_cast<std::size_t>(i)]);
+    return "node " + std::to_string(ids_[static_cast<std::size_t>(i)]) + " of tree " + std::to_string(trees_[static_cast<std::size_t>(i)]);
   }
 
  private:
@@ -136,7 +134,7 @@ void read_by_name(Trees& trees, const Attrs& attrs, const std::string& prefix) {
     }
   const auto reach = [&](std::size_t i, std::int64_t id) {
     const std::int32_t child = names.find(tree_ids[i], id);
-    if (child < 0) reject(names.name(static_cast<std::int32_t>(i)) + " branches to node " + quoted(id) + ", which the tree does not have");
+    if (child < 0) reject(names.name(static_cast<std::int32_t>(i)) + " branches to node " + std::to_string(id) + ", which the tree does not have");
     const std::int32_t leaf = leaf_of[static_cast<std::size_t>(child)];
     return leaf < 0 ? child : ~leaf;
   };
@@ -148,7 +146,7 @@ void read_by_name(Trees& trees, const Attrs& attrs, const std::string& prefix) {
     node.mode = static_cast<Branch>(mode - std::begin(kModes));
     node.split = splits[i];
     node.feature = features[i];
-    if (node.feature < 0 || node.feature >= kMostClasses) reject(names.name(static_cast<std::int32_t>(i)) + " tests feature " + quoted(node.feature));
+    if (node.feature < 0 || node.feature >= kMostClasses) reject(names.name(static_cast<std::int32_t>(i)) + " tests feature " + std::to_string(node.feature));
     node.missing_true = !missing.empty() && missing[i] != 0;
     node.yes = reach(i, yes[i]);
     node.no = reach(i, no[i]);
@@ -162,7 +160,7 @@ void read_by_name(Trees& trees, const Attrs& attrs, const std::string& prefix) {
   }
   std::sort(seen.begin(), seen.end());
   if (const auto twice = std::adjacent_find(seen.begin(), seen.end()); twice != seen.end())
-    reject("the nodes of tree " + quoted(*twice) + " are not listed together");
+    reject("the nodes of tree " + std::to_string(*twice) + " are not listed together");
 
   const Ints vote_trees = attrs.get_ints(prefix + "_treeids"), vote_nodes = attrs.get_ints(prefix + "_nodeids"), vote_ids = attrs.get_ints(prefix + "_ids");
   const auto weights = numbers(attrs, prefix + "_weights");
@@ -174,9 +172,10 @@ void read_by_name(Trees& trees, const Attrs& attrs, const std::string& prefix) {
   std::vector<std::int32_t> leaf_of_vote(vote_ids.size(), -1);
   for (std::size_t v = 0; v < vote_ids.size(); ++v) {
     const std::int32_t node = names.find(vote_trees[v], vote_nodes[v]);
-    if (node < 0) reject(prefix + "_nodeids names node " + quoted(vote_nodes[v]) + " of tree " + quoted(vote_trees[v]) + ", which is not there");
+    if (node < 0)
+      reject(prefix + "_nodeids names node " + std::to_string(vote_nodes[v]) + " of tree " + std::to_string(vote_trees[v]) + ", which is not there");
     if (vote_ids[v] < 0 || vote_ids[v] >= trees.targets) {
-      reject(prefix + "_ids has the entry " + quoted(vote_ids[v]) + "; expected 0 to " + quoted(trees.targets - 1));
+      reject(prefix + "_ids has the entry " + std::to_string(vote_ids[v]) + "; expected 0 to " + std::to_string(trees.targets - 1));
     }
     leaf_of_vote[v] = leaf_of[static_cast<std::size_t>(node)];  // -1: of a node that is no leaf; nobody counts it
     if (leaf_of_vote[v] >= 0) ++trees.leaves[static_cast<std::size_t>(leaf_of_vote[v])].count;
@@ -206,7 +205,7 @@ Aggregate aggregate_of(const std::string& name) {
 }
 
 void check_targets(std::int64_t targets) {
-  if (targets < 1 || targets > kMostClasses) reject("n_targets is " + quoted(targets) + "; expected 1 to " + quoted(kMostClasses));
+  if (targets < 1 || targets > kMostClasses) reject("n_targets is " + std::to_string(targets) + "; expected 1 to " + std::to_string(kMostClasses));
 }
 
 /// n_targets, or as many as the votes name.
@@ -296,33 +295,34 @@ Trees trees_of_ensemble(const Attrs& attrs) {
   trees.targets = count_of_targets(attrs, targets);
   check_targets(trees.targets);
   const std::int64_t aggregate = attrs.get_int("aggregate_function", 1), transform = attrs.get_int("post_transform", 0);
-  if (aggregate < 0 || aggregate > 3) reject("aggregate_function is " + quoted(aggregate) + "; expected 0 to 3");
-  if (transform < 0 || transform > 4) reject("post_transform is " + quoted(transform) + "; expected 0 to 4");
+  if (aggregate < 0 || aggregate > 3) reject("aggregate_function is " + std::to_string(aggregate) + "; expected 0 to 3");
+  if (transform < 0 || transform > 4) reject("post_transform is " + std::to_string(transform) + "; expected 0 to 4");
   trees.aggregate = static_cast<Aggregate>(aggregate);
   trees.transform = static_cast<PostTransform>(transform);
 
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (targets[i] < 0 || targets[i] >= trees.targets)
-      reject("leaf_targetids has the entry " + quoted(targets[i]) + "; expected 0 to " + quoted(trees.targets - 1));
+      reject("leaf_targetids has the entry " + std::to_string(targets[i]) + "; expected 0 to " + std::to_string(trees.targets - 1));
     trees.leaves.push_back({static_cast<std::int32_t>(i), 1});
     trees.votes.push_back({targets[i], weights[i]});
   }
-  const auto name_of = [](std::int64_t i) { return "node " + quoted(i); };
+  const auto name_of = [](std::int64_t i) { return "node " + std::to_string(i); };
   std::vector<TreeNode> nodes(count);
   std::size_t next_member = 0;
   for (std::size_t i = 0; i < count; ++i) {
     TreeNode& node = nodes[i];
     const auto self = static_cast<std::int64_t>(i);
-    if (!(modes[i] >= 0 && modes[i] <= 6)) reject(name_of(self) + " has the unknown mode " + quoted(static_cast<std::int64_t>(modes[i])));
+    if (!(modes[i] >= 0 && modes[i] <= 6)) reject(name_of(self) + " has the unknown mode " + std::to_string(static_cast<std::int64_t>(modes[i])));
     node.mode = static_cast<Branch>(static_cast<int>(modes[i]));
     node.split = splits[i];
     node.feature = features[i];
-    if (node.feature < 0 || node.feature >= kMostClasses) reject(name_of(self) + " tests feature " + quoted(node.feature));
+    if (node.feature < 0 || node.feature >= kMostClasses) reject(name_of(self) + " tests feature " + std::to_string(node.feature));
     node.missing_true = !missing.empty() && missing[i] != 0;
     const auto child = [&](std::int64_t id, bool leaf, std::string_view list) {
       const std::size_t limit = leaf ? trees.leaves.size() : count;
       if (id < 0 || id >= static_cast<std::int64_t>(limit)) {
-        reject(name_of(self) + " branches to " + (leaf ? "leaf " : "node ") + quoted(id) + " (" + std::string(list) + "); there are " + std::to_string(limit));
+        reject(name_of(self) + " branches to " + (leaf ? "leaf " : "node ") + std::to_string(id) + " (" + std::string(list) + "); there are " +
+               std::to_string(limit));
       }
       return leaf ? ~static_cast<std::int32_t>(id) : static_cast<std::int32_t>(id);
     };
@@ -341,7 +341,7 @@ Trees trees_of_ensemble(const Attrs& attrs) {
   std::vector<std::int32_t> starts;
   for (const auto root : roots) {
     if (root < 0 || root >= static_cast<std::int64_t>(count))
-      reject("tree_roots has the entry " + quoted(root) + "; there are " + std::to_string(count) + " nodes");
+      reject("tree_roots has the entry " + std::to_string(root) + "; there are " + std::to_string(count) + " nodes");
     starts.push_back(static_cast<std::int32_t>(root));
   }
   flatten(

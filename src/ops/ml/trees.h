@@ -8,14 +8,12 @@
 #include <vector>
 
 #include "ops/ml/ml_util.h"
-#include "ops/ml/scores.h"
+#include "ops/ml/votes.h"
 
 namespace lathe::ops {
 
 /// The numbers are those of TreeEnsemble's nodes_modes.
 enum class Branch : std::uint8_t { kLeq = 0, kLt = 1, kGte = 2, kGt = 3, kEq = 4, kNeq = 5, kMember = 6 };
-/// The numbers are those of TreeEnsemble's aggregate_function.
-enum class Aggregate : std::uint8_t { kAverage = 0, kSum = 1, kMin = 2, kMax = 3 };
 
 struct TreeNode {
   double split = 0;

@@ -17,6 +17,7 @@
 namespace lathe::plan {
 namespace {
 
+using ops::Aggregate;
 using ops::Ballot;
 
 constexpr std::int64_t kLanes = 8, kMostRows = 128, kMostSums = std::int64_t{1} << 16;
@@ -137,7 +138,7 @@ class TreesKernel final : public Kernel {
     const ir::Attrs& p = request.params;
     const std::int64_t aggregate = p.get_int("aggregate", 1), transform = p.get_int("transform", 0);
     require(aggregate >= 0 && aggregate <= 3 && transform >= 0 && transform <= 4, "an unknown aggregate or transform");
-    aggregate_ = static_cast<int>(aggregate);
+    aggregate_ = static_cast<Aggregate>(aggregate);
     ballot_.transform = static_cast<ops::PostTransform>(transform);
     const Tensor base = p.get_tensor("base");
     const auto values = numbers(base, "no base values");
@@ -256,7 +257,7 @@ class TreesKernel final : public Kernel {
     for (std::int64_t i = 0; i < count; ++i) {
       const std::span own(sums + i * targets_, size);
       const std::span scores(out, size);
-      if (aggregate_ == 0)
+      if (aggregate_ == Aggregate::kAverage)
         for (T& sum : own) sum /= static_cast<T>(table_.roots.size());
       if (classifies_) {
         const std::int64_t best = ops::finish_classification<T>(ballot_, own, voted + i * targets_, scores);
@@ -297,11 +298,7 @@ class TreesKernel final : public Kernel {
     const auto l = static_cast<std::size_t>(leaf - table_.inner);
     for (std::int32_t v = table_.vote_starts[l]; v < table_.vote_starts[l + 1]; ++v) {
       const std::int32_t target = table_.vote_targets[static_cast<std::size_t>(v)];
-      const T weight = table_.vote_weights[static_cast<std::size_t>(v)];
-      T& sum = sums[target];
-      if (aggregate_ == 2) sum = voted[target] ? std::min(sum, weight) : weight;
-      else if (aggregate_ == 3) sum = voted[target] ? std::max(sum, weight) : weight;
-      else sum += weight;
+      ops::count_vote(aggregate_, table_.vote_weights[static_cast<std::size_t>(v)], voted[target] != 0, sums[target]);
       voted[target] = 1;
     }
   }
@@ -350,7 +347,8 @@ class TreesKernel final : public Kernel {
   std::vector<double> base_;
   std::vector<std::int64_t> labels_;
   Ballot ballot_;
-  int aggregate_ = 1, threads_ = 1;
+  Aggregate aggregate_ = Aggregate::kSum;
+  int threads_ = 1;
   bool classifies_ = false, converts_ = false;
   DType input_type_ = DType::kUndefined, score_type_ = DType::kUndefined;
   std::int64_t rows_ = 0, width_ = 0, row_stride_ = 0, feature_stride_ = 1, source_stride_ = 1, block_ = 1;

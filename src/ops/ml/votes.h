@@ -1,12 +1,25 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// From the summed votes of an ensemble to scores and a class: what the reference and the kernel do alike once the trees were walked. T is
+// From the votes of an ensemble to scores and a class: what the reference and the kernel do alike once the trees were walked. T is
 // the type of the sums.
+
+#include <algorithm>
 
 #include "ops/ml/scores.h"
 
 namespace lathe::ops {
+
+/// The numbers are those of TreeEnsemble's aggregate_function.
+enum class Aggregate : std::uint8_t { kAverage = 0, kSum = 1, kMin = 2, kMax = 3 };
+
+/// One vote for a target; `voted`: it is not the target's first. An average is divided by the number of trees in the end.
+template <class T>
+void count_vote(Aggregate aggregate, T weight, bool voted, T& sum) noexcept {
+  if (aggregate == Aggregate::kMin) sum = voted ? std::min(sum, weight) : weight;
+  else if (aggregate == Aggregate::kMax) sum = voted ? std::max(sum, weight) : weight;
+  else sum += weight;
+}
 
 struct Ballot {
   PostTransform transform = PostTransform::kNone;

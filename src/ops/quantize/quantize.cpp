@@ -65,11 +65,6 @@ DType attribute_dtype(InferContext& ctx, std::string_view name) {
   return static_cast<DType>(value);
 }
 
-void set_like_input(InferContext& ctx, DType dtype) {
-  if (ctx.shape(0)) ctx.set(0, dtype, *ctx.shape(0));
-  else ctx.set_unknown(0, dtype);
-}
-
 void quantize_infer(InferContext& ctx) {
   infer_granularity(ctx);
   DType dtype = attribute_dtype(ctx, "output_dtype");

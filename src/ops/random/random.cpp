@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/infer.h"
 #include "ops/random/stream.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -26,11 +25,7 @@ RandomStream stream_of(const RefContext& ctx) {
 }
 
 /// The attribute dtype, or `otherwise` without it; kUndefined when it is no type of the format's.
-DType dtype_of(const Attrs& attrs, DType otherwise) {
-  if (!attrs.has("dtype")) return otherwise;
-  const std::int64_t number = attrs.get_int("dtype", 0);
-  return number > 0 && number < kDTypeCount ? static_cast<DType>(number) : DType::kUndefined;
-}
+DType dtype_of(const Attrs& attrs, DType otherwise) { return attrs.has("dtype") ? dtype_of_number(attrs.get_int("dtype", 0)) : otherwise; }
 
 constexpr bool is_drawn(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kFloat64 || dtype == DType::kBFloat16; }
 
@@ -61,11 +56,7 @@ void shaped_infer(InferContext& ctx) {
   ctx.set(0, drawn_dtype(ctx, DType::kFloat32), Shape(dims.begin(), dims.end()));
 }
 
-void like_infer(InferContext& ctx) {
-  const DType dtype = drawn_dtype(ctx, ctx.dtype(0));
-  if (const auto& x = ctx.shape(0)) ctx.set(0, dtype, *x);
-  else ctx.set_unknown(0, dtype);
-}
+void like_infer(InferContext& ctx) { set_like_input(ctx, drawn_dtype(ctx, ctx.dtype(0))); }
 
 using Draw = double (RandomStream::*)();
 
@@ -114,11 +105,7 @@ DType bernoulli_dtype(Context& ctx, DType input) {
   return dtype;
 }
 
-void bernoulli_infer(InferContext& ctx) {
-  const DType dtype = bernoulli_dtype(ctx, ctx.dtype(0));
-  if (const auto& x = ctx.shape(0)) ctx.set(0, dtype, *x);
-  else ctx.set_unknown(0, dtype);
-}
+void bernoulli_infer(InferContext& ctx) { set_like_input(ctx, bernoulli_dtype(ctx, ctx.dtype(0))); }
 
 void bernoulli_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);

@@ -33,24 +33,19 @@ using Asked = std::function<ExprId(RegionBuilder&, const Indices& out, const Ind
 ExprId both(RegionBuilder& b, ExprId l, ExprId r) { return b.binary(ExprOp::kAnd, l, r); }
 ExprId truth(RegionBuilder& b, bool value) { return b.constant(value, DType::kBool); }
 
-/// An index that counts from the end when negative.
-ExprId from_end(RegionBuilder& b, ExprId index, const Dim& extent) {
-  const ExprId wide = b.cast(index, DType::kInt64);
-  return b.select(b.binary(ExprOp::kLess, wide, b.integer(0)), b.binary(ExprOp::kAdd, wide, b.dim(extent)), wide);
-}
-
 /// The type in which elements are combined: the reference rounds after each update, which float32 does no less for narrower types.
 DType combine_dtype(DType dtype) { return is_float(dtype) ? compute_dtype(dtype) : dtype; }
+
+/// How a reduction combines numbers. Precondition: not kNone.
+ExprOp op_of(Reduction reduction) {
+  return reduction == Reduction::kAdd ? ExprOp::kAdd : reduction == Reduction::kMul ? ExprOp::kMul : reduction == Reduction::kMax ? ExprOp::kMax : ExprOp::kMin;
+}
 
 ExprId combined(RegionBuilder& b, Reduction reduction, ExprId old, ExprId update, DType dtype) {
   if (reduction == Reduction::kNone) return update;
   if (dtype == DType::kBool) return b.binary(reduction == Reduction::kAdd || reduction == Reduction::kMax ? ExprOp::kOr : ExprOp::kAnd, old, update);
-  const ExprOp op = reduction == Reduction::kAdd   ? ExprOp::kAdd
-                    : reduction == Reduction::kMul ? ExprOp::kMul
-                    : reduction == Reduction::kMax ? ExprOp::kMax
-                                                   : ExprOp::kMin;
   const DType type = combine_dtype(dtype);
-  return b.cast(b.binary(op, b.cast(old, type), b.cast(update, type)), dtype);
+  return b.cast(b.binary(op_of(reduction), b.cast(old, type), b.cast(update, type)), dtype);
 }
 
 /// The update with this row-major position, which may be any number.
@@ -129,8 +124,7 @@ bool define_asked(const Node& node, RegionBuilder& builder, Reduction reduction,
     const ExprId old = b.read(data, at), all = b.read(total, at);
     ExprId result;
     if (is_float(dtype)) {
-      const ExprOp op = adds ? ExprOp::kAdd : sums ? ExprOp::kMul : any ? ExprOp::kMax : ExprOp::kMin;
-      result = b.cast(b.binary(op, b.cast(old, type), all), dtype);
+      result = b.cast(b.binary(op_of(reduction), b.cast(old, type), all), dtype);
     } else {
       result = combined(b, reduction, old, b.cast(all, dtype), dtype);
     }

@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // Sequences of tensors: made, read, changed, counted.
-#include "ops/infer.h"
 #include "ops/control/types.h"
 #include "ops/registry_internal.h"
 #include "ops/sequence/sequence_types.h"
@@ -12,12 +11,6 @@ namespace {
 
 constexpr std::size_t kMostKnown = 256;  // elements that are followed one by one
 constexpr int kMaxSteps = 64;            // nodes that are followed
-
-std::optional<std::int64_t> known_number(const Value* value) {
-  const auto content = value ? known_content(*value) : std::nullopt;
-  if (!content || content->size() != 1) return std::nullopt;
-  return content->front().constant();
-}
 
 std::optional<std::vector<ir::Type>> items_of(const Value* sequence, int steps) {
   const Node* node = sequence ? sequence->producer : nullptr;
@@ -32,15 +25,12 @@ std::optional<std::vector<ir::Type>> items_of(const Value* sequence, int steps) 
   }
   if (node->op == "SplitToSequence") {
     const auto parts = known_parts(*node);
-    if (!parts || !node->input(0) || !node->input(0)->has_shape() || parts->size() > kMostKnown) return std::nullopt;
-    const auto rank = static_cast<std::int64_t>(node->input(0)->shape().size());
-    std::int64_t axis = node->attrs.get_int("axis", 0);
-    axis += axis < 0 ? rank : 0;
-    if (axis < 0 || axis >= rank) return std::nullopt;
+    const auto axis = split_axis(*node);
+    if (!parts || !axis || parts->size() > kMostKnown) return std::nullopt;
     for (const Dim& part : *parts) {
       ir::Type type = node->input(0)->type;
-      (*type.shape)[static_cast<std::size_t>(axis)] = part;
-      if (node->inputs.size() < 2 && node->attrs.get_int("keepdims", 1) == 0) type.shape->erase(type.shape->begin() + axis);
+      (*type.shape)[*axis] = part;
+      if (drops_axis(*node)) type.shape->erase(type.shape->begin() + static_cast<std::ptrdiff_t>(*axis));
       items.push_back(std::move(type));
     }
     return items;
@@ -59,17 +49,6 @@ std::optional<std::vector<ir::Type>> items_of(const Value* sequence, int steps) 
 }
 
 // What the ops share ---------------------------------------------------------------------------------------------------------------
-
-void need_sequence(InferContext& ctx) {
-  if (!ctx.has_input(0)) ctx.fail("has no sequence");
-  const ir::Type& type = ctx.node().input(0)->type;
-  if (type.kind != ir::TypeKind::kSequence && type.kind != ir::TypeKind::kUnknown) ctx.fail("takes a sequence, not " + type.to_string());
-}
-
-const std::vector<Tensor>& sequence_input(const RefContext& ctx) {
-  if (!ctx.input(0).is_sequence()) ctx.fail("takes a sequence, and got none");
-  return ctx.input(0).items();
-}
 
 /// Input `index` as a position among `count` elements; `limit`: how many positions there are.
 std::size_t position_input(const RefContext& ctx, std::size_t index, std::size_t count, std::size_t limit) {
@@ -110,13 +89,8 @@ void construct_reference(RefContext& ctx) {
   ctx.set_output(0, Tensor::sequence(std::move(items)));
 }
 
-DType empty_dtype(const Attrs& attrs) {
-  const std::int64_t dtype = attrs.get_int("dtype", static_cast<std::int64_t>(DType::kFloat32));
-  return dtype > 0 && dtype < kDTypeCount ? static_cast<DType>(dtype) : DType::kUndefined;
-}
-
 void empty_infer(InferContext& ctx) {
-  const DType dtype = empty_dtype(ctx.attrs());
+  const DType dtype = dtype_of_number(ctx.attrs().get_int("dtype", static_cast<std::int64_t>(DType::kFloat32)));
   if (dtype == DType::kUndefined) ctx.fail("attribute 'dtype' is " + std::to_string(ctx.attrs().get_int("dtype", 0)) + ", which is no element type");
   ctx.set_type(0, empty_sequence_type(dtype));
 }
@@ -187,6 +161,17 @@ void erase_reference(RefContext& ctx) {
 }
 
 }  // namespace
+
+void need_sequence(InferContext& ctx) {
+  if (!ctx.has_input(0)) ctx.fail("has no sequence");
+  const ir::Type& type = ctx.node().input(0)->type;
+  if (type.kind != ir::TypeKind::kSequence && type.kind != ir::TypeKind::kUnknown) ctx.fail("takes a sequence, not " + type.to_string());
+}
+
+const std::vector<Tensor>& sequence_input(const RefContext& ctx) {
+  if (!ctx.input(0).is_sequence()) ctx.fail("takes a sequence, and got none");
+  return ctx.input(0).items();
+}
 
 std::optional<std::vector<ir::Type>> known_items(const Value* sequence) { return items_of(sequence, 0); }
 

@@ -18,8 +18,16 @@ OpDef optional_has_element();  // optional.cpp
 
 /// The types of a sequence's elements, one by one, where the nodes that made it tell how many there are.
 std::optional<std::vector<ir::Type>> known_items(const Value* sequence);
-/// Extents of the parts that SplitToSequence makes of an axis; nullopt where they are not known.
+/// The axis that SplitToSequence cuts; nullopt where its input's rank does not tell.
+std::optional<std::size_t> split_axis(const Node& split);
+/// Extents of the parts that it makes of the axis; nullopt where they are not known.
 std::optional<std::vector<Dim>> known_parts(const Node& split);
+/// Without lengths every part has one element, and its axis may go.
+bool drops_axis(const Node& split);
+/// Input 0 must be a sequence, or of an unknown type. Fails for others.
+void need_sequence(InferContext& ctx);
+/// The elements of input 0. Fails where that is no sequence.
+const std::vector<Tensor>& sequence_input(const RefContext& ctx);
 /// `position` of a sequence of `count` elements, counted from the end where negative; nullopt outside [0, limit).
 std::optional<std::size_t> position_in(std::int64_t position, std::size_t count, std::size_t limit);
 

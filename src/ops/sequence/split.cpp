@@ -17,9 +17,6 @@ constexpr std::int64_t kMostParts = 256;  // that inference lists
 // Empty tensors may have axes of any length: a few bytes must not ask for all memory.
 constexpr std::int64_t kMostItems = std::int64_t{1} << 24;
 
-/// Without lengths every part has one element, and its axis may go.
-bool drops_axis(const Node& node) { return !node.input(1) && node.attrs.get_int("keepdims", 1) == 0; }
-
 // SplitToSequence ------------------------------------------------------------------------------------------------------------------
 
 void split_infer(InferContext& ctx) {
@@ -82,11 +79,9 @@ bool makes_axis(InferContext& ctx) {
 }
 
 void concat_infer(InferContext& ctx) {
-  if (!ctx.has_input(0)) ctx.fail("has no sequence");
-  const ir::Type& sequence = ctx.node().input(0)->type;
-  if (sequence.kind != ir::TypeKind::kSequence && sequence.kind != ir::TypeKind::kUnknown) ctx.fail("takes a sequence, not " + sequence.to_string());
+  need_sequence(ctx);
   const bool stacks = makes_axis(ctx);
-  const ir::Type element = element_type(ctx, sequence);
+  const ir::Type element = element_type(ctx, ctx.node().input(0)->type);
   const auto items = known_items(ctx.node().input(0));
   if (!element.shape) return ctx.set_unknown(0, element.dtype);
   Shape shape = *element.shape;
@@ -107,8 +102,7 @@ void concat_infer(InferContext& ctx) {
 }
 
 void concat_reference(RefContext& ctx) {
-  if (!ctx.input(0).is_sequence()) ctx.fail("takes a sequence, and got none");
-  const auto& items = ctx.input(0).items();
+  const auto& items = sequence_input(ctx);
   if (items.empty()) ctx.fail("joins the elements of an empty sequence");
   for (const Tensor& item : items)
     if (!item.is_tensor()) ctx.fail("joins elements that are no tensors");
@@ -119,14 +113,22 @@ void concat_reference(RefContext& ctx) {
 
 }  // namespace
 
-std::optional<std::vector<Dim>> known_parts(const Node& split) {
+std::optional<std::size_t> split_axis(const Node& split) {
   const Value* tensor = split.input(0);
   if (!tensor || !tensor->has_shape()) return std::nullopt;
   const auto rank = static_cast<std::int64_t>(tensor->shape().size());
   std::int64_t axis = split.attrs.get_int("axis", 0);
   axis += axis < 0 ? rank : 0;
   if (axis < 0 || axis >= rank) return std::nullopt;
-  const Dim& extent = tensor->shape()[static_cast<std::size_t>(axis)];
+  return static_cast<std::size_t>(axis);
+}
+
+bool drops_axis(const Node& split) { return !split.input(1) && split.attrs.get_int("keepdims", 1) == 0; }
+
+std::optional<std::vector<Dim>> known_parts(const Node& split) {
+  const auto axis = split_axis(split);
+  if (!axis) return std::nullopt;
+  const Dim& extent = split.input(0)->shape()[*axis];
   std::int64_t step = 1;
   if (const Value* lengths = split.input(1)) {
     const auto content = known_content(*lengths);

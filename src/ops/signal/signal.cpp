@@ -20,10 +20,7 @@ namespace {
 using loops::ExprId;
 using loops::ExprOp;
 
-DType output_dtype(const Attrs& attrs) {
-  const std::int64_t value = attrs.get_int("output_datatype", 1);
-  return value > 0 && value < kDTypeCount ? static_cast<DType>(value) : DType::kUndefined;
-}
+DType output_dtype(const Attrs& attrs) { return dtype_of_number(attrs.get_int("output_datatype", 1)); }
 
 DType infer_dtype(InferContext& ctx) {
   const DType dtype = output_dtype(ctx.attrs());

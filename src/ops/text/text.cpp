@@ -78,8 +78,7 @@ class Pattern {
 
 void match_infer(InferContext& ctx) {
   const Pattern pattern(ctx);  // says what is wrong with it
-  if (const auto& x = ctx.shape(0)) ctx.set(0, DType::kBool, *x);
-  else ctx.set_unknown(0, DType::kBool);
+  set_like_input(ctx, DType::kBool);
 }
 
 void match_reference(RefContext& ctx) {
