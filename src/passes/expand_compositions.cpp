@@ -7,7 +7,6 @@
 // An instance whose expansion needs more than is known (a rank, a constant) stays, and may go in a later round.
 
 #include "ops/expansion.h"
-#include "ops/registry.h"
 #include "passes/pass.h"
 
 namespace lathe::passes {
@@ -16,8 +15,6 @@ int expand_compositions(ir::Graph& graph, PassContext& context) {
   int rewrites = 0;
   if (!context.options.for_running) return 0;  // a model that is written keeps its operators
   graph.for_each([&](ir::Node& node) {
-    const ops::OpDef* op = ops::find_op(node.domain, node.op);
-    if (!op || !op->expand) return;
     if (ops::expand_node(node)) ++rewrites;
   });
   return rewrites;

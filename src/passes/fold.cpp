@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "ops/evaluate.h"
 #include "ops/registry.h"
+#include "passes/fold.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -29,8 +30,7 @@ using ir::Node;
 using ir::Value;
 
 constexpr std::int64_t kMostTrips = 256;
-constexpr int kMostLoops = 2;                                   // within each other
-constexpr std::size_t kMostDequantised = std::size_t{2} << 30;  // bytes of all constants, where dequantised ones are kept
+constexpr int kMostLoops = 2;  // within each other
 
 /// How many loops stand within each other, `node` included.
 int loops_within(const Node& node) {
@@ -38,7 +38,7 @@ int loops_within(const Node& node) {
   for (const Graph* nested : ir::nested_graphs(node)) {
     for (const Node* inner : nested->nodes()) deepest = std::max(deepest, loops_within(*inner));
   }
-  return deepest + (node.is("Loop") || node.is("Scan") || node.is("SequenceMap") ? 1 : 0);
+  return deepest + (is_loop(node) ? 1 : 0);
 }
 
 bool captures_are_constants(const Node& node) {
@@ -116,6 +116,7 @@ class GrowthRule {
     if (dequantises_) return budget_.allows_dequantised(bytes);
     return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_) || budget_.allows(bytes);
   }
+  bool dequantises() const { return dequantises_; }
 
  private:
   const SimplifyOptions& options_;
@@ -162,7 +163,6 @@ bool fold_node(Graph& graph, Node& node, PassContext& context, Budget& budget) {
     if (is_live(node.output(i))) total += results[i].bytes();
   }
   if (!rule.allows(total)) return false;
-  const bool dequantises = node.is("DequantizeLinear");
   std::set<const Value*> read;
   for (const Value* input : node.inputs) {
     if (input) read.insert(input);
@@ -173,7 +173,7 @@ bool fold_node(Graph& graph, Node& node, PassContext& context, Budget& budget) {
   }
   if (!folded) return false;
   budget.add(total);
-  if (dequantises) {  // what other constants may take stays what it was
+  if (rule.dequantises()) {  // what other constants may take stays what it was
     budget.raise(total);
     context.original_constant_bytes += total;
   }

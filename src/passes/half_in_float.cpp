@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "ops/op_def.h"
+#include "ops/expand_util.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -88,9 +88,7 @@ class Widening {
       result->type = old->type;
       if (is_half(old)) {
         result->type.dtype = DType::kFloat32;
-        ir::Attrs to;
-        to.set("to", static_cast<std::int64_t>(DType::kFloat16));
-        Value* narrow = context.add("Cast", {result}, std::move(to));
+        Value* narrow = ops::Parts(context).cast(result, DType::kFloat16);
         narrow->type = old->type;
         wide_[narrow] = result;
         narrowed_.push_back(narrow);
@@ -109,9 +107,7 @@ class Widening {
     if (value->is_constant()) {
       known = context.constant(value->name + "_wide", value->constant.cast(DType::kFloat32));
     } else {
-      ir::Attrs to;
-      to.set("to", static_cast<std::int64_t>(DType::kFloat32));
-      known = context.add("Cast", {value}, std::move(to), value->name + "_wide");
+      known = context.add("Cast", {value}, ops::attrs_of({{"to", static_cast<std::int64_t>(DType::kFloat32)}}), value->name + "_wide");
       known->type = value->type;
       known->type.dtype = DType::kFloat32;
     }

@@ -7,7 +7,10 @@
 // A loop may take no trip at all, so only nodes move that cannot fail: shapes are known, no index or divisor comes from data. Branches of
 // an If stay as they are: the one that is not taken must not run.
 
+#include <algorithm>
+
 #include "ops/registry.h"
+#include "passes/fold.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -17,8 +20,6 @@ namespace {
 using ir::Graph;
 using ir::Node;
 using ir::Value;
-
-bool is_loop(const Node& node) { return node.is("Loop") || node.is("Scan") || node.is("SequenceMap"); }
 
 bool is_known(const Value* value) {
   return value->type.is_tensor() && value->type.shape && value->dtype() != DType::kUndefined && value->dtype() != DType::kString;

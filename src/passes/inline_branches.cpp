@@ -9,6 +9,7 @@
 // kMostTrips and kMostNodes, and only where its body never ends it early. Values keep the names that they had in a graph that is there
 // once.
 
+#include "ops/control/types.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -21,18 +22,8 @@ constexpr std::int64_t kMostNodes = 200;
 using ir::Graph;
 using ir::Node;
 using ir::Value;
-
-std::optional<std::int64_t> known_number(const Value* value) {
-  if (!value) return std::nullopt;
-  if (is_constant(value) && value->constant.size() == 1) return value->constant.as_int64(0);
-  if (value->content && value->content->size() == 1) return (*value->content)[0].constant();
-  return std::nullopt;
-}
-
-std::optional<bool> decided(const Value* condition) {
-  const auto number = known_number(condition);
-  return number ? std::optional(*number != 0) : std::nullopt;
-}
+using ops::known_flag;
+using ops::known_number;
 
 struct Spliced {
   std::vector<Value*> outputs;                        // stand for the branch's outputs
@@ -137,7 +128,7 @@ void take_names(Graph& graph, const Spliced& spliced) {
 }
 
 bool inline_if(Graph& graph, Node& node) {
-  const auto taken = decided(node.input(0));
+  const auto taken = known_flag(node.input(0));
   if (!taken) return false;
   ir::GraphPtr branch = node.attrs.get_graph(*taken ? "then_branch" : "else_branch");
   if (!branch || branch->outputs().size() != node.outputs.size()) return false;
@@ -151,11 +142,11 @@ bool inline_if(Graph& graph, Node& node) {
 
 // How often the body runs, when that is surely so.
 std::optional<std::int64_t> trips_of(const Node& node, const Graph& body) {
-  const auto starts = node.input(1) ? decided(node.input(1)) : std::optional(true);
+  const auto starts = node.input(1) ? known_flag(node.input(1)) : std::optional(true);
   if (starts == false) return 0;
   const auto count = known_number(node.input(0));
   if (!count || !starts) return std::nullopt;
-  if (*count > 1 && decided(body.outputs()[0]) != true) return std::nullopt;
+  if (*count > 1 && known_flag(body.outputs()[0]) != true) return std::nullopt;
   return std::max<std::int64_t>(*count, 0);
 }
 

@@ -17,11 +17,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 
+#include "ops/control/join.h"
 #include "ops/expand_util.h"
 #include "ops/quantize/quantize.h"
 #include "ops/ref_util.h"
+#include "passes/fold.h"
 #include "passes/pass.h"
 #include "passes/rewrite.h"
 
@@ -35,7 +36,6 @@ using ops::Parts;
 
 constexpr std::int64_t kExact = std::int64_t{1} << 24;
 constexpr std::size_t kMostParts = 64;
-constexpr std::size_t kMostConstants = std::size_t{2} << 30;  // bytes of all
 
 bool is_byte(const Value* value) { return value && (value->dtype() == DType::kInt8 || value->dtype() == DType::kUint8); }
 
@@ -74,13 +74,9 @@ Value* centred(Parts& p, Value* x, Value* zero) {
 Tensor centred_constant(const Tensor& x, const Tensor* zero, std::size_t axis) {
   Tensor result(DType::kFloat32, x.dims());
   const auto to = result.mutable_data<float>();
-  std::int64_t inner = 1, extent = 1;
-  if (zero && zero->size() != 1) {
-    for (std::size_t a = axis + 1; a < x.dims().size(); ++a) inner *= x.dims()[a];
-    extent = x.dims()[axis];
-  }
+  const ops::AxisView view = zero && zero->size() != 1 ? ops::around_axis(x.dims(), static_cast<std::int64_t>(axis)) : ops::AxisView();
   for (std::int64_t i = 0; i < x.size(); ++i)
-    to[static_cast<std::size_t>(i)] = static_cast<float>(x.as_int64(i) - (zero ? zero->as_int64(i / inner % extent) : 0));
+    to[static_cast<std::size_t>(i)] = static_cast<float>(x.as_int64(i) - (zero ? zero->as_int64(i / view.inner % view.extent) : 0));
   return result;
 }
 
@@ -104,20 +100,6 @@ std::vector<std::int64_t> cuts(std::int64_t count, std::vector<std::int64_t> sum
   }
   ends.push_back(count);
   return ends;
-}
-
-/// Elements [begin, end) of `axis`.
-Tensor part_of(const Tensor& x, std::size_t axis, std::int64_t begin, std::int64_t end) {
-  Dims dims = x.dims();
-  std::int64_t inner = 1;
-  for (std::size_t a = axis + 1; a < dims.size(); ++a) inner *= dims[a];
-  const std::int64_t extent = dims[axis], outer = extent * inner == 0 ? 0 : x.size() / (extent * inner);
-  dims[axis] = end - begin;
-  Tensor result(DType::kFloat32, dims);
-  const auto from = x.data<float>();
-  auto to = result.mutable_data<float>().begin();
-  for (std::int64_t o = 0; o < outer; ++o) to = std::copy_n(from.begin() + (o * extent + begin) * inner, static_cast<std::size_t>((end - begin) * inner), to);
-  return result;
 }
 
 std::vector<std::int64_t> lengths(const std::vector<std::int64_t>& ends) {
@@ -145,14 +127,9 @@ Sums added(Parts& p, std::vector<Value*> parts) {
 
 // MatMul -----------------------------------------------------------------------------------------------------------------------
 
-/// The zero point of a matrix in a shape that broadcasts; `fits` false where its shape does not tell how.
-Value* spread_zero(Parts& p, Value* zero, const Value* x, std::int64_t axis, bool& fits) {
-  if (!zero || is_single(zero)) return zero;
-  const std::size_t rank = x->shape().size();
-  if (runs_along(zero, x, axis)) return axis == -1 ? zero : p.unsqueeze(zero, {1});
-  fits = zero->has_shape() && zero->shape().size() == rank;
-  for (std::size_t a = 0; fits && a < rank; ++a) fits = zero->shape()[a] == ir::Dim(1) || zero->shape()[a] == x->shape()[a];
-  return zero;
+/// The zero point of a matrix, one that fits, in a shape that broadcasts.
+Value* spread_zero(Parts& p, Value* zero, const Value* x, std::int64_t axis) {
+  return zero && !is_single(zero) && axis != -1 && runs_along(zero, x, axis) ? p.unsqueeze(zero, {1}) : zero;
 }
 
 bool zero_fits(const Value* zero, const Value* x, std::int64_t axis) {
@@ -199,19 +176,18 @@ std::optional<MatMulParts> plan_matmul(Value* a, Value* b, Value* za, Value* zb)
 }
 
 Sums make_matmul(Parts& p, const MatMulParts& plan) {
-  bool fits = true;
-  Value* a = centred(p, plan.a, spread_zero(p, plan.za, plan.a, -2, fits));
-  const std::size_t rank = plan.b->shape().size(), axis = rank == 1 ? 0 : rank - 2;
+  Value* a = centred(p, plan.a, spread_zero(p, plan.za, plan.a, -2));
+  const auto rank = static_cast<std::int64_t>(plan.b->shape().size()), axis = rank == 1 ? 0 : rank - 2;
   const bool constant = plan.weights.defined(), whole = plan.ends.size() == 1;
   const std::string hint = plan.b->name + "_centred";
-  Value* b = constant ? nullptr : centred(p, plan.b, spread_zero(p, plan.zb, plan.b, -1, fits));
+  Value* b = constant ? nullptr : centred(p, plan.b, spread_zero(p, plan.zb, plan.b, -1));
   if (whole) return added(p, {p.binary("MatMul", a, constant ? p.ctx.constant(hint, plan.weights) : b)});
   const auto sizes = lengths(plan.ends);
   const auto as = p.split(a, static_cast<std::int64_t>(plan.a->shape().size()) - 1, sizes);
-  const auto bs = constant ? std::vector<Value*>() : p.split(b, static_cast<std::int64_t>(axis), sizes);
+  const auto bs = constant ? std::vector<Value*>() : p.split(b, axis, sizes);
   std::vector<Value*> parts;
   for (std::size_t i = 0; i < sizes.size(); ++i)
-    parts.push_back(p.binary("MatMul", as[i], constant ? p.ctx.constant(hint, part_of(plan.weights, axis, plan.ends[i] - sizes[i], plan.ends[i])) : bs[i]));
+    parts.push_back(p.binary("MatMul", as[i], constant ? p.ctx.constant(hint, ops::take_along(plan.weights, axis, plan.ends[i] - sizes[i], sizes[i])) : bs[i]));
   return added(p, std::move(parts));
 }
 
@@ -260,7 +236,7 @@ std::optional<ConvParts> plan_conv(const Node& node, Value* x, Value* w, Value* 
 }
 
 Sums make_conv(Parts& p, const ConvParts& plan) {
-  const ir::Attrs attrs = ops::some_attrs(p.ctx.attrs(), {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"});
+  const ir::Attrs attrs = ops::conv_attrs(p.ctx.attrs());
   const std::string hint = plan.w->name + "_centred";
   Value* x = centred(p, plan.x, plan.zx);
   Value* inside = plan.bias_inside ? p.ctx.constant(plan.bias->name + "_real", plan.bias->constant.cast(DType::kFloat32)) : nullptr;
@@ -271,8 +247,8 @@ Sums make_conv(Parts& p, const ConvParts& plan) {
     const auto sizes = lengths(plan.ends);
     const auto xs = p.split(x, 1, sizes);
     for (std::size_t i = 0; i < sizes.size(); ++i)
-      parts.push_back(
-          p.ctx.add("Conv", {xs[i], p.ctx.constant(hint, part_of(plan.weights, 1, plan.ends[i] - sizes[i], plan.ends[i])), i == 0 ? inside : nullptr}, attrs));
+      parts.push_back(p.ctx.add(
+          "Conv", {xs[i], p.ctx.constant(hint, ops::take_along(plan.weights, 1, plan.ends[i] - sizes[i], sizes[i])), i == 0 ? inside : nullptr}, attrs));
   }
   Sums sums = added(p, std::move(parts));
   if (!plan.bias || plan.bias_inside) return sums;
@@ -353,10 +329,7 @@ bool rewrite_dequantised(Graph& graph, Node& node) {
   if (turned) {
     const Tensor& from = whole->constant;
     const std::int64_t rows = from.dims()[0], columns = from.dims()[1];
-    Tensor to(from.dtype(), {columns, rows});
-    for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < columns; ++c) to.mutable_raw()[c * rows + r] = from.raw()[r * columns + c];
-    whole = context.constant(whole->name + "_turned", std::move(to));
+    whole = context.constant(whole->name + "_turned", ops::remap_nd(from, {columns, rows}, [&](const Dims& at) { return at[1] * columns + at[0]; }));
   }
   const auto plan = plan_matmul(a->whole, whole, a->zero, b->zero);
   if (!plan || plan->ends.size() > 1) return false;
@@ -437,13 +410,15 @@ int quantised_products(Graph& graph, PassContext& context) {
   std::size_t in_use = before;
   graph.for_each([&](Node& node) {
     const std::size_t made = 4 * weight_bytes(node);
-    if (in_use + made > kMostConstants || !rewrite(graph, node, context.options)) return;
+    if (in_use + made > kMostDequantised || !rewrite(graph, node, context.options)) return;
     graph.erase(&node);
     in_use += made;
     ++rewrites;
   });
+  if (rewrites == 0) return 0;
   // What other constants may take stays what it was.
-  if (rewrites > 0) context.original_constant_bytes += constant_bytes(graph) - std::min(before, constant_bytes(graph));
+  const std::size_t after = constant_bytes(graph);
+  context.original_constant_bytes += after - std::min(before, after);
   return rewrites;
 }
 

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <set>
 
+#include "ops/infer.h"
+
 namespace lathe::passes {
 
 using ir::Dim;
@@ -262,12 +264,7 @@ void erase_dead(Node* node) {
   }
 }
 
-bool depends_on_data(const Dim& dim) {
-  if (dim.is_constant()) return false;
-  std::set<std::string> symbols;
-  dim.collect_symbols(symbols);
-  return std::any_of(symbols.begin(), symbols.end(), [](const std::string& s) { return s.starts_with('?'); });
-}
+bool depends_on_data(const Dim& dim) { return ops::has_fresh(dim); }
 
 std::optional<std::vector<std::int64_t>> reshape_target(const Shape& from, const Shape& to) {
   std::vector<std::int64_t> target(to.size());

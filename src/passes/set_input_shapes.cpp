@@ -3,7 +3,6 @@
 // Fixing the shapes of graph inputs: the symbols that the given extents stand for are replaced in the whole model.
 
 #include <algorithm>
-#include <set>
 
 #include "lathe/status.h"
 #include "ops/import.h"
@@ -66,13 +65,7 @@ void set_input_shapes(ir::Model& model, const std::map<std::string, Dims>& shape
     for (std::size_t i = 0; i < dims.size(); ++i) {
       const Dim& dim = input->shape()[i];
       if (!dim.is_symbol()) continue;
-      const std::string symbol =
-          *[&] {
-            std::set<std::string> symbols;
-            dim.collect_symbols(symbols);
-            return symbols;
-          }()
-               .begin();
+      const std::string symbol = dim.symbol_name();
       const auto [found, added] = bound.emplace(symbol, Dim(dims[i]));
       if (added) {
         bound_by[symbol] = name;

@@ -14,6 +14,7 @@
 #include "ir/verify.h"
 #include "ops/import.h"
 #include "ops/infer.h"
+#include "ops/registry.h"
 #include "passes/pass.h"
 
 namespace lathe::passes {
@@ -32,7 +33,7 @@ using OpCounts = std::map<std::string, std::size_t>;
 
 OpCounts count_ops(const Graph& graph) {
   OpCounts counts;
-  ir::for_each_node_deep(graph, [&](Node& node) { ++counts[node.domain.empty() ? node.op : node.domain + "::" + node.op]; });
+  ir::for_each_node_deep(graph, [&](Node& node) { ++counts[ops::full_name(node.domain, node.op)]; });
   return counts;
 }
 
