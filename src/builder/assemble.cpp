@@ -84,19 +84,30 @@ class Assembly {
       make_generic();
       if (options_.budget_seconds > 0) learn_extents(generic);
     }
+    data_.sections.push_back(tuned_section());
+    if (!cut_) make_generic();
+    data_.sections.push_back(std::move(generic));
+    finish();
+    return std::move(data_);
+  }
+
+ private:
+  plan::Program whole_program(const LowerIsland& lower) { return cut_ ? lower_dynamic(*cut_, prepared_.symbols, blobs_, used_, lower) : lower(graph_); }
+
+  /// The first section: every candidate of the device that is built for, timed.
+  engine::DeviceSection tuned_section() {
     const double started = os::now_seconds();
     report_.regions.clear();
     report_.host_steps.clear();
-    report_.steps = 0;
-    data_.precision.clear();
+    report_.in_run = {.seconds = report_.in_run.seconds};
     engine::DeviceSection section;
+    Tuner tuner(options_, report_, pool_, passes::constant_bytes(graph_));
     if (options_.device_handle) {
       const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options_.device_handle)->info();
       section.device = "cuda:" + info.arch_name();
       section.description = fmt::format("{}, {} multiprocessors", info.name, info.multiprocessors);
-      section.program = whole_program([&](const ir::Graph& graph) { return gpu_program(graph); });
+      section.program = whole_program([&](const ir::Graph& graph) { return gpu_program(graph, tuner); });
     } else {
-      Tuner tuner(options_, report_, pool_, passes::constant_bytes(graph_));
       section.device = "cpu";
       const cpu::CpuFeatures features{options_.cpu_features};
       section.needs = features.isa() == cpu::Isa::kGeneric ? "" : std::string(cpu::isa_name(features.isa()));
@@ -106,15 +117,8 @@ class Assembly {
     report_.tune_seconds += os::now_seconds() - started;
     report_.steps = section.program.steps.size();
     for (const plan::Program& sub : section.program.subprograms) report_.steps += sub.steps.size();
-    data_.sections.push_back(std::move(section));
-    if (!cut_) make_generic();
-    data_.sections.push_back(std::move(generic));
-    finish();
-    return std::move(data_);
+    return section;
   }
-
- private:
-  plan::Program whole_program(const LowerIsland& lower) { return cut_ ? lower_dynamic(*cut_, prepared_.symbols, blobs_, used_, lower) : lower(graph_); }
 
   /// Ranges of the symbols of a graph's inputs: those of the model's, and none for what only the data tell.
   std::vector<plan::SymbolHint> symbols_of(const ir::Graph& graph) const {
@@ -131,7 +135,7 @@ class Assembly {
     std::set<std::string> symbols;
     for (const ir::Value* input : graph.inputs())
       for (const ir::Dim& dim : input->shape())
-        if (dim.is_symbol()) dim.collect_symbols(symbols);
+        if (dim.is_symbol()) symbols.insert(dim.symbol_name());
     return symbols;
   }
 
@@ -161,7 +165,7 @@ class Assembly {
     }
   }
 
-  /// The tuned section of the CPU: every candidate, timed.
+  /// Of the CPU's section.
   plan::Program cpu_program(const ir::Graph& graph, Tuner& tuner) {
     ValuePlans plans;
     add_precision(plan_precision(graph, options_.precision, plans, pinned_));
@@ -172,8 +176,8 @@ class Assembly {
     return lower(graph, regions, plans, "packing weights");
   }
 
-  /// The section for a GPU: its candidates, timed there.
-  plan::Program gpu_program(const ir::Graph& source) {
+  /// Of a GPU's section.
+  plan::Program gpu_program(const ir::Graph& source, Tuner& tuner) {
     // A graph of its own: rewrites that pay with the GPU's kernels alone.
     const std::shared_ptr<ir::Graph> own = source.clone();
     const ir::Graph& graph = *own;
@@ -184,7 +188,7 @@ class Assembly {
     const std::vector<plan::SymbolHint> symbols = symbols_of(graph);
     ValuePlans plans;
     std::vector<plan::PrecisionEntry> precision;
-    Tuner tuner(options_, report_, pool_, passes::constant_bytes(graph));
+    const InRunReport of_others = report_.in_run;
     const auto cover = [&](const BuildOptions& with) {
       plans = ValuePlans();
       precision = plan_precision(graph, options_.precision, plans, pinned_, true);
@@ -195,7 +199,9 @@ class Assembly {
     const auto choose = [&](const BuildOptions& with) {
       auto regions = cover(with);
       if (with.libraries && gain_by_libraries(regions) < kLeastLibraryGain) return regions;
-      report_.in_run = {.seconds = report_.in_run.seconds};
+      const double seconds = report_.in_run.seconds;  // those of a cover that is given up count as well
+      report_.in_run = of_others;
+      report_.in_run.seconds = seconds;
       choose_in_place(regions, {graph, regions, plans, hints, symbols, with, packed_}, tuner, report_);
       return regions;
     };
@@ -236,7 +242,7 @@ class Assembly {
       }
       trial.sections.push_back(generic);
       const auto engine = runtime::Engine::create(std::move(trial));
-      runtime::DynamicRun run(engine);
+      runtime::DynamicRun run(engine, {.note_symbols = true});
       const std::map<std::string, Tensor> inputs = random_inputs(graph_, hints_, 1);
       std::vector<Tensor> ordered;
       for (const ir::Value* input : graph_.inputs()) ordered.push_back(inputs.at(input->name));
@@ -252,8 +258,6 @@ class Assembly {
 
   static void collect_custom_ops(const plan::Program& program, std::set<std::string>& into) {
     for (const plan::Step& step : program.steps) {
-      const bool names_op = step.kernel == "cpu.custom" || step.kernel == "cuda.custom" || step.kernel == "cpu.reference" || program.dynamic;
-      if (!names_op) continue;
       if (const CustomOp* op = ops::find_custom_op(step.params.get_string("domain", ""), step.params.get_string("op", "")))
         into.insert(ops::custom_op_key(*op));
     }

@@ -9,24 +9,22 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <set>
 
 #include "backend/cpu/features.h"
 #include "backend/cuda/device.h"
 #include "base/log.h"
 #include "base/os.h"
-#include "base/thread_pool.h"
-#include "base/version.h"
 #include "builder/assemble.h"
 #include "builder/hints.h"
 #include "builder/native.h"
 #include "builder/progress.h"
 #include "builder/verified.h"
 #include "ops/candidate.h"
-#include "ops/evaluate.h"
 #include "ops/import.h"
 #include "ops/nearest_ops.h"
+#include "ops/reference_runner.h"
+#include "ops/registry.h"
 #include "passes/simplify.h"
 #include "runtime/context.h"
 
@@ -37,13 +35,12 @@ namespace {
 void refuse_unknown_ops(const ir::Graph& graph) {
   std::vector<std::string> nodes;
   std::set<std::string> explained;
-  ir::for_each_node_deep(graph, [&](ir::Node& node) {
-    if (ops::can_evaluate(node)) return;
-    nodes.push_back(node.describe());
-    if (!explained.insert(node.domain + "::" + node.op).second) return;  // every operator's neighbours are named once
-    if (const auto near = ops::nearest_ops(node.domain, node.op); !near.empty())
+  for (const ir::Node* node : ops::unsupported_nodes(graph)) {
+    nodes.push_back(node->describe());
+    if (!explained.insert(ops::full_name(node->domain, node->op)).second) continue;  // every operator's neighbours are named once
+    if (const auto near = ops::nearest_ops(node->domain, node->op); !near.empty())
       nodes.back() += fmt::format(" (known and spelled much like it: {})", fmt::join(near, ", "));
-  });
+  }
   if (nodes.empty()) return;
   throw Error(Code::kUnsupported, nodes.size() == 1 ? fmt::format("the operator of this node is not supported: {}", nodes.front())
                                                     : fmt::format("the operators of {} nodes are not supported: {}", nodes.size(), fmt::join(nodes, ", ")))

@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "lathe/status.h"
+#include "ops/step_node.h"
 
 namespace lathe::builder {
 namespace {
@@ -80,8 +81,7 @@ class Lowering {
     step.kind = plan::StepKind::kHostOp;
     step.kernel = "host." + op;
     step.label = std::move(label);
-    step.params.set("domain", domain);
-    step.params.set("op", op);
+    ops::set_node(step.params, domain, op);
     return step;
   }
 
@@ -97,7 +97,7 @@ class Lowering {
       // Blobs are numbers: texts lie in the step that makes them.
       const SlotId id = add(std::move(slot));
       plan::Step step = host_op("", "Constant", fmt::format("constant {}", value->name));
-      step.params.set("attr:value", value->constant);
+      ops::set_node_attribute(step.params, "value", value->constant);
       step.params.set("inputs", std::int64_t{0});
       step.outputs = {id};
       program_.steps.push_back(std::move(step));
@@ -151,7 +151,7 @@ class Lowering {
       if (!nested) {
         if (std::holds_alternative<std::vector<ir::GraphPtr>>(attribute.value))
           throw Error(Code::kUnsupported, fmt::format("the attribute '{}' is a list of graphs", name)).at_node(node.name, node.op);
-        step.params.set("attr:" + name, attribute);
+        ops::set_node_attribute(step.params, name, attribute);
         continue;
       }
       const CutGraph& body = piece.bodies.at(next++);

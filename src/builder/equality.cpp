@@ -45,26 +45,26 @@ double difference(const Tensor& a, const Tensor& b) {
   return worst == 0 ? 0 : worst / std::max(scale, 1e-30);
 }
 
-/// A model whose own types are narrow rounds at every node, the simplified one at fewer: a few units in the last place.
-double unit_of(const Tensor& tensor) {
-  constexpr double kUnits = 8;
-  if (tensor.is_sequence() && !tensor.items().empty()) return unit_of(tensor.items().front());
-  return tensor.dtype() == DType::kFloat16 ? kUnits / 2048 : tensor.dtype() == DType::kBFloat16 ? kUnits / 256 : 0;
+double share_of(const Tensor& tensor) {
+  if (tensor.is_sequence() && !tensor.items().empty()) return share_of(tensor.items().front());
+  return narrow_share(tensor.dtype());
 }
 
 /// Does a run draw random numbers that no seed fixes? Two runs then have shapes in common, not numbers.
 bool draws(const ir::Graph& graph) {
   bool found = false;
-  ir::for_each_node_deep(graph, [&](const ir::Node& node) {
-    const ops::OpDef* op = ops::find_op(node.domain, node.op);
-    found |= op && !op->deterministic && !node.attrs.has("seed");
-  });
+  ir::for_each_node_deep(graph, [&](const ir::Node& node) { found |= !ops::is_deterministic(node) && !node.attrs.has("seed"); });
   return found;
 }
 
 bool same_shape(const Tensor& a, const Tensor& b) { return a.form() == b.form() && a.dtype() == b.dtype() && a.dims() == b.dims(); }
 
 }  // namespace
+
+double narrow_share(DType dtype) {
+  constexpr double kUnits = 8;
+  return dtype == DType::kFloat16 ? kUnits / 2048 : dtype == DType::kBFloat16 ? kUnits / 256 : 0;
+}
 
 Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, int sets, double tolerance) {
   Equality result;
@@ -85,7 +85,7 @@ Equality check_equality(const ir::Model& original, const ir::Model& model, const
     for (const auto& [name, tensor] : expected) {
       const auto found = actual.find(name);
       const double error = found == actual.end() ? INFINITY : random ? (same_shape(tensor, found->second) ? 0 : INFINITY) : difference(tensor, found->second);
-      if (!(error <= std::max(tolerance, unit_of(tensor))))
+      if (!(error <= std::max(tolerance, share_of(tensor))))
         throw Error(Code::kVerification, fmt::format("the simplified model's output differs from the original's by {:.1e} of its scale", error))
             .at_tensor(name)
             .with_remedy("Nothing was written. This is a defect of Lathe: please report it with the model.");

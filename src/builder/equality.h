@@ -22,4 +22,8 @@ struct Equality {
 Equality check_equality(const ir::Model& original, const ir::Model& model, const std::map<std::string, ShapeRange>& shapes, int sets = 2,
                         double tolerance = 1e-4);
 
+/// How far two runs may differ whose model rounds every node to this narrow type, while an engine or a simplified model rounds fewer: a few units in
+/// the last place, as a share of the scale. 0 for other types.
+double narrow_share(DType dtype);
+
 }  // namespace lathe::builder

@@ -10,6 +10,8 @@
 #include <charconv>
 #include <set>
 
+#include "builder/random_inputs.h"
+
 namespace lathe::builder {
 namespace {
 
@@ -138,8 +140,7 @@ ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, S
     // Image-like extents need room for strided stages; sequence-like ones do not mind.
     const bool image_like = input.shape().size() >= 4 && axis >= 2;
     // The bytes of an encoded picture: enough for one.
-    const bool encoded = std::any_of(input.uses.begin(), input.uses.end(), [](const ir::Use& use) { return use.node->is("ImageDecoder"); });
-    bindings.emplace(symbol, encoded ? 4096 : axis == 0 ? 1 : image_like ? 128 : 16);
+    bindings.emplace(symbol, decoder_of(input) ? 4096 : axis == 0 ? 1 : image_like ? 128 : 16);
   });
   return bindings;
 }

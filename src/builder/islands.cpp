@@ -23,15 +23,7 @@ using ir::Dim;
 using Symbols = std::set<std::string>;
 
 void collect(const ir::Shape& shape, Symbols& into) {
-  for (const Dim& dim : shape)
-    if (!dim.is_constant()) dim.collect_symbols(into);
-}
-
-/// The bare name of an extent that is one symbol.
-std::string name_of(const Dim& dim) {
-  Symbols names;
-  dim.collect_symbols(names);
-  return *names.begin();
+  for (const Dim& dim : shape) dim.collect_symbols(into);
 }
 
 /// A tensor of numbers of known rank: what planned programs hold.
@@ -42,31 +34,27 @@ bool is_plain(const ir::Value* value) {
 
 bool can_be_planned(const ir::Node& node) {
   if (!ir::nested_graphs(node).empty()) return false;
-  const ops::OpDef* op = ops::find_op(node.domain, node.op);
-  if (op && !op->deterministic) return false;
+  if (!ops::is_deterministic(node)) return false;
   const auto plain = [](const ir::Value* value) { return !value || is_plain(value); };
   return std::all_of(node.inputs.begin(), node.inputs.end(), plain) && std::all_of(node.outputs.begin(), node.outputs.end(), plain);
 }
 
-/// What a scope knows of symbols, and what it may ask of the scope around.
+/// What a graph knows of symbols.
 struct Scope {
-  const Scope* outer = nullptr;
-  const ir::Graph* graph = nullptr;
-  std::unordered_map<std::string, std::vector<SymbolSource>> sources{};
+  std::unordered_map<std::string, std::vector<SymbolSource>> sources;
 
   void add(const ir::Value* value) {
     if (value->type.is_tensor() && value->type.shape)
       for (std::size_t axis = 0; axis < value->shape().size(); ++axis)
-        if (value->shape()[axis].is_symbol()) sources[name_of(value->shape()[axis])].push_back({value, static_cast<std::int64_t>(axis)});
+        if (value->shape()[axis].is_symbol()) sources[value->shape()[axis].symbol_name()].push_back({value, static_cast<std::int64_t>(axis)});
     if (value->content && value->type.is_tensor())
       for (std::size_t k = 0; k < value->content->size(); ++k)
-        if ((*value->content)[k].is_symbol()) sources[name_of((*value->content)[k])].push_back({value, -1 - static_cast<std::int64_t>(k)});
+        if ((*value->content)[k].is_symbol()) sources[(*value->content)[k].symbol_name()].push_back({value, -1 - static_cast<std::int64_t>(k)});
   }
   const std::vector<SymbolSource>* find(const std::string& symbol) const {
     const auto found = sources.find(symbol);
     return found == sources.end() ? nullptr : &found->second;
   }
-  bool knows(const std::string& symbol) const { return find(symbol) || (outer && outer->knows(symbol)); }
 };
 
 /// Symbols in the shapes of a graph's values, nested ones too.
@@ -83,9 +71,7 @@ void shape_symbols(const ir::Graph& graph, Symbols& into) {
 
 class Cutter {
  public:
-  Cutter(const ir::Graph& graph, const Scope* outer, std::vector<const ir::Value*> captures) : graph_(graph) {
-    scope_.outer = outer;
-    scope_.graph = &graph;
+  Cutter(const ir::Graph& graph, std::vector<const ir::Value*> captures) : graph_(graph) {
     cut_.graph = &graph;
     cut_.captures = std::move(captures);
     for (const ir::Value* input : graph.inputs()) scope_.add(input);
@@ -120,7 +106,7 @@ class Cutter {
     const auto note = [&](const ir::Shape& shape) {
       collect(shape, symbols);
       for (const Dim& dim : shape)
-        if (dim.is_symbol()) extents.insert(name_of(dim));
+        if (dim.is_symbol()) extents.insert(dim.symbol_name());
     };
     for (const ir::Value* input : node.inputs) {
       if (!input) continue;
@@ -163,7 +149,7 @@ class Cutter {
         wait_for(value);
         read_alone_.insert(value);
       }
-      piece.bodies.push_back(Cutter(*nested, &scope_, std::move(captures)).run());
+      piece.bodies.push_back(Cutter(*nested, std::move(captures)).run());
     }
     for (const ir::Value* input : node.inputs)
       if (input) read_alone_.insert(input);
@@ -220,7 +206,7 @@ class Cutter {
         collect(input->shape(), needed);
         if (is_own(input) || input->is_constant()) continue;
         for (const Dim& dim : input->shape())
-          if (dim.is_symbol()) given.insert(name_of(dim));
+          if (dim.is_symbol()) given.insert(dim.symbol_name());
       }
       for (const ir::Value* output : node->outputs)
         if (output) collect(output->shape(), needed);
@@ -253,7 +239,7 @@ class Cutter {
         copy = island.add_input(value->name, value->type);
         piece.inputs.push_back(value);
         for (const Dim& dim : value->shape())
-          if (dim.is_symbol()) bound.insert(name_of(dim));
+          if (dim.is_symbol()) bound.insert(dim.symbol_name());
       }
       return copies[value] = copy;
     };
@@ -280,8 +266,7 @@ class Cutter {
     for (const auto& [value, copy] : copies) {
       if (!value->content || value->is_constant()) continue;
       Symbols used;
-      for (const Dim& dim : *value->content)
-        if (!dim.is_constant()) dim.collect_symbols(used);
+      collect(*value->content, used);
       if (std::includes(bound.begin(), bound.end(), used.begin(), used.end())) copy->content = value->content;
     }
     for (const ir::Node* node : nodes)
@@ -314,13 +299,6 @@ class Cutter {
   int last_time_ = -1;
 };
 
-void collect_islands(const CutGraph& cut, std::vector<const Piece*>& into) {
-  for (const Piece& piece : cut.pieces) {
-    if (piece.island) into.push_back(&piece);
-    for (const CutGraph& body : piece.bodies) collect_islands(body, into);
-  }
-}
-
 }  // namespace
 
 bool is_static(const ir::Graph& graph) {
@@ -328,7 +306,7 @@ bool is_static(const ir::Graph& graph) {
   for (const ir::Value* input : graph.inputs()) {
     if (!is_plain(input)) return false;
     for (const Dim& dim : input->shape())
-      if (dim.is_symbol()) bound.insert(name_of(dim));
+      if (dim.is_symbol()) bound.insert(dim.symbol_name());
   }
   bool whole = true;
   graph.for_each([&](const ir::Node& node) {
@@ -343,12 +321,6 @@ bool is_static(const ir::Graph& graph) {
   return whole;
 }
 
-CutGraph cut_graph(const ir::Graph& graph) { return Cutter(graph, nullptr, {}).run(); }
-
-std::vector<const Piece*> islands_of(const CutGraph& cut) {
-  std::vector<const Piece*> islands;
-  collect_islands(cut, islands);
-  return islands;
-}
+CutGraph cut_graph(const ir::Graph& graph) { return Cutter(graph, {}).run(); }
 
 }  // namespace lathe::builder

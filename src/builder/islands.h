@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "ir/graph.h"
-#include "plan/program.h"
 
 namespace lathe::builder {
 
@@ -47,8 +46,5 @@ bool is_static(const ir::Graph& graph);
 
 /// The graph must be simplified, with types and contents inferred, and outlive the result.
 CutGraph cut_graph(const ir::Graph& graph);
-
-/// Every island of it, nested ones too.
-std::vector<const Piece*> islands_of(const CutGraph& cut);
 
 }  // namespace lathe::builder

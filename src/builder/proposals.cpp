@@ -9,6 +9,7 @@
 
 #include "builder/pattern_ops.h"
 #include "ops/custom/custom.h"
+#include "ops/registry.h"
 #include "regions/attention/attention.h"
 #include "regions/conv_block/conv_block.h"
 #include "regions/conv_siblings/conv_siblings.h"
@@ -40,9 +41,6 @@ const std::vector<Pattern>& patterns() {
   return list;
 }
 
-/// "TopK", "ai.onnx.ml::TreeEnsemble".
-std::string full_name(std::string_view domain, std::string_view op) { return domain.empty() ? std::string(op) : std::string(domain) + "::" + std::string(op); }
-
 }  // namespace
 
 std::vector<ops::Region> propose_anchored(const ir::Node& node) {
@@ -53,7 +51,7 @@ std::vector<ops::Region> propose_anchored(const ir::Node& node) {
   }
   if (!all.empty()) return all;
   // A candidate whose pattern is an op's name serves that node alone: an op with a kernel of its own needs no entry in the list.
-  if (auto name = full_name(node.domain, node.op); !ops::candidates_for(name).empty()) return {make_region(std::move(name), {&node})};
+  if (auto name = ops::full_name(node.domain, node.op); !ops::candidates_for(name).empty()) return {make_region(std::move(name), {&node})};
   if (ops::find_custom_op(node)) return {make_region("custom", {&node})};
   return {};
 }
@@ -64,7 +62,7 @@ std::vector<std::string> candidates_of(const ops::OpDef& op) {
     if (!op.domain.empty() || std::find(pattern.anchors.begin(), pattern.anchors.end(), op.name) == pattern.anchors.end()) continue;
     for (const ops::Candidate* candidate : ops::candidates_for(pattern.name)) names.emplace_back(candidate->name);
   }
-  for (const ops::Candidate* candidate : ops::candidates_for(full_name(op.domain, op.name))) names.emplace_back(candidate->name);
+  for (const ops::Candidate* candidate : ops::candidates_for(ops::full_name(op.domain, op.name))) names.emplace_back(candidate->name);
   if (const CustomOp* custom = ops::find_custom_op(op.domain, op.name)) {
     names.emplace_back("cpu.custom");
     if (!custom->cuda.empty()) names.emplace_back("cuda.custom");

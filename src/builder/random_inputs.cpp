@@ -38,13 +38,6 @@ Tensor random_tensor(DType dtype, const Dims& dims, std::uint64_t seed) {
   return tensor;
 }
 
-/// The node that decodes an input's bytes to a picture, when one does.
-const ir::Node* decoder_of(const ir::Value& input) {
-  const auto decodes = [](const ir::Use& use) { return use.node->is("ImageDecoder"); };
-  const auto found = std::find_if(input.uses.begin(), input.uses.end(), decodes);
-  return found == input.uses.end() ? nullptr : found->node;
-}
-
 /// Makes `bytes` a file of the portable formats, of the picture that the decoder is said to give, or the largest square that fits: random
 /// bytes are no picture. Nothing where none fits.
 void make_picture(Tensor& bytes, const ir::Node& decoder) {
@@ -103,7 +96,11 @@ Tensor random_value(const ir::Type& type, const ir::Bindings& bindings, std::uin
 
 }  // namespace
 
-Tensor random_input(const ir::Value& input, const Dims& dims, std::uint64_t seed) { return random_tensor(input.dtype(), dims, seed); }
+const ir::Node* decoder_of(const ir::Value& input) {
+  const auto decodes = [](const ir::Use& use) { return use.node->is("ImageDecoder"); };
+  const auto found = std::find_if(input.uses.begin(), input.uses.end(), decodes);
+  return found == input.uses.end() ? nullptr : found->node;
+}
 
 std::map<std::string, Tensor> random_inputs(const ir::Graph& graph, const ir::Bindings& bindings, std::uint64_t seed) {
   std::map<std::string, Tensor> inputs;
@@ -111,7 +108,7 @@ std::map<std::string, Tensor> random_inputs(const ir::Graph& graph, const ir::Bi
   for (const ir::Value* input : graph.inputs()) {
     ++at;
     Tensor& value = inputs[input->name];
-    value = input->type.is_tensor() ? random_input(*input, concrete_dims(*input, bindings), at) : random_value(input->type, bindings, at);
+    value = input->type.is_tensor() ? random_tensor(input->dtype(), concrete_dims(*input, bindings), at) : random_value(input->type, bindings, at);
     const ir::Node* decoder = value.dtype() == DType::kUint8 && value.rank() == 1 ? decoder_of(*input) : nullptr;
     if (decoder) make_picture(value, *decoder);
   }

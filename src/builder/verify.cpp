@@ -22,6 +22,7 @@
 #include "base/thread_pool.h"
 #include "builder/builder.h"
 #include "builder/hints.h"
+#include "builder/equality.h"
 #include "builder/progress.h"
 #include "builder/random_inputs.h"
 #include "builder/value_plan.h"
@@ -36,12 +37,15 @@ namespace {
 
 constexpr double kExactShare = 2e-5, kFastShare = 2e-4, kFloorFactor = 3;
 
+/// The larger of two errors; NaN is the largest.
+double worse(double a, double b) { return std::isnan(a) || a > b ? a : b; }
+
 struct Errors {
   double max = 0, sum_squares = 0, scale = 0;
   std::int64_t count = 0;
   bool shape_differs = false, not_finite = false;
   void add(const Errors& part) {
-    max = std::isnan(part.max) || part.max > max ? part.max : max;
+    max = worse(max, part.max);
     sum_squares += part.sum_squares;
     scale = std::max(scale, part.scale);
     count += part.count;
@@ -50,9 +54,6 @@ struct Errors {
   }
   double rms() const { return count > 0 ? std::sqrt(sum_squares / static_cast<double>(count)) : 0; }
 };
-
-/// The larger of two errors; NaN is the largest.
-double worse(double a, double b) { return std::isnan(a) || a > b ? a : b; }
 
 /// By blocks on all threads, added up in their order. Sequences and maps item by item; texts are equal or not.
 Errors compare(const Tensor& expected, const Tensor& actual) {
@@ -99,12 +100,7 @@ Errors compare(const Tensor& expected, const Tensor& actual) {
     }
     parts[static_cast<std::size_t>(block)] = part;
   });
-  for (const Errors& part : parts) {
-    e.scale = std::max(e.scale, part.scale);
-    e.sum_squares += part.sum_squares;
-    e.not_finite |= part.not_finite;
-    e.max = worse(e.max, part.max);
-  }
+  for (const Errors& part : parts) e.add(part);
   return e;
 }
 
@@ -128,11 +124,6 @@ void round_to(Tensor& tensor, DType storage) {
   if (tensor.is_tensor() && tensor.dtype() == DType::kFloat32) tensor = tensor.cast(storage).cast(DType::kFloat32);
 }
 
-bool is_deterministic(const ir::Node& node) {
-  const ops::OpDef* op = ops::find_op(node.domain, node.op);
-  return !op || op->deterministic;
-}
-
 /// Rounds to few steps: a number on the edge between two may go to either, and one step is then no error.
 bool quantises(const ir::Node& node) {
   return node.op == "QuantizeLinear" || node.op == "DynamicQuantizeLinear" || node.op.starts_with("QLinear") || node.op == "QGemm" || node.op == "QAttention";
@@ -140,9 +131,6 @@ bool quantises(const ir::Node& node) {
 
 /// The part of a quantised tensor's elements that may be one step off, and the largest step as a part of the tensor's scale.
 constexpr double kStepShare = 2e-3, kDequantisedShare = 0.25, kStep = 1.0 / 64;
-
-/// A model whose own types are narrow rounds at every node, an engine at fewer: units in the last place that an output may gather.
-constexpr double kNarrowUnits = 8;
 
 /// What the engine stores under the model's tensor names.
 struct Stored {
@@ -161,10 +149,7 @@ class Verifier {
     ir::for_each_node_deep(*model_->graph, [&](const ir::Node& node) {
       quantised_ |= quantises(node);
       for (const ir::Value* output : node.outputs)
-        if (output && output->type.is_tensor())
-          model_unit_ = std::max(model_unit_, kNarrowUnits * (output->dtype() == DType::kFloat16    ? 1.0 / 2048
-                                                              : output->dtype() == DType::kBFloat16 ? 1.0 / 256
-                                                                                                    : 0));
+        if (output && output->type.is_tensor()) model_unit_ = std::max(model_unit_, narrow_share(output->dtype()));
     });
     tf32_ = options.precision == Precision::kTensorFloat32;
     // A model whose own types are narrow needs no floor of ours.
@@ -377,7 +362,7 @@ class Verifier {
         if (forced && actual.defined()) tensor = actual;
         return;
       }
-      if (value.producer && !is_deterministic(*value.producer)) {
+      if (value.producer && !ops::is_deterministic(*value.producer)) {
         // Another draw: what reads it is compared, and of itself the shape.
         if (actual.defined() && tensor.is_tensor() && actual.dims() != tensor.dims()) return judge(value, found->second, tensor, actual, rounded);
         if (actual.defined()) {

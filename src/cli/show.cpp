@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "ir/text.h"
 #include "onnx/reader.h"
+#include "ops/registry.h"
 
 namespace lathe::cli {
 namespace {
@@ -85,7 +86,7 @@ int show_model(const std::string& file, bool as_json) {
   std::map<std::string, std::size_t> ops;
   std::size_t nodes = 0;
   ir::for_each_node_deep(*model->graph, [&](ir::Node& node) {
-    ++ops[node.domain.empty() ? node.op : node.domain + "::" + node.op];
+    ++ops[ops::full_name(node.domain, node.op)];
     ++nodes;
   });
   const json out = {{"kind", "onnx"},

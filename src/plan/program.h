@@ -46,6 +46,8 @@ struct Slot {
   BlobId blob = -1;              ///< kConstant
   /// Of a dynamic program, where dtype and shape do not tell: no tensor, or a tensor whose rank is not known.
   std::optional<ir::Type> type;
+
+  ir::Type value_type() const { return type ? *type : ir::Type::tensor(dtype, shape); }
 };
 
 enum class StepKind : std::uint8_t { kKernel, kView, kCopy, kCall, kBranch, kLoop, kReadSize, kHostOp };

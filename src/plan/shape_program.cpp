@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 
 #include "base/tensor.h"
 
@@ -26,12 +25,10 @@ ShapeProgram::ShapeProgram(const Program& program) : program_(program) {
     const ir::Shape& shape = program.slots[static_cast<std::size_t>(program.inputs[i].slot)].shape;
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
       if (!shape[axis].is_symbol()) continue;
-      // The bare name: to_string() puts quotes around names that are no plain word.
-      std::set<std::string> names;
-      shape[axis].collect_symbols(names);
-      const auto at = std::find(symbols_.begin(), symbols_.end(), *names.begin());
+      std::string name = shape[axis].symbol_name();
+      const auto at = std::find(symbols_.begin(), symbols_.end(), name);
       const auto symbol = static_cast<std::int32_t>(at - symbols_.begin());
-      if (at == symbols_.end()) symbols_.push_back(*names.begin());
+      if (at == symbols_.end()) symbols_.push_back(std::move(name));
       sources_.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(axis), symbol});
     }
   }

@@ -35,6 +35,29 @@ struct CudaTensors {
   std::vector<std::size_t> input_bytes, output_bytes;
 };
 
+/// Writing the message allocates nothing.
+template <class... Args>
+Status failure(Code code, fmt::format_string<Args...> format, Args&&... args) noexcept {
+  char text[254];
+  const auto end = fmt::format_to_n(text, sizeof text, format, std::forward<Args>(args)...);
+  return Status(code, std::string_view(text, std::min(end.size, sizeof text)));
+}
+
+Status check_counts(const plan::Program& program, std::size_t inputs, std::size_t outputs) noexcept {
+  if (inputs != program.inputs.size()) return failure(Code::kInvalidArgument, "{} inputs were given, the engine has {}", inputs, program.inputs.size());
+  if (outputs > program.outputs.size()) return failure(Code::kInvalidArgument, "{} outputs were given, the engine has {}", outputs, program.outputs.size());
+  return Status::ok();
+}
+
+/// The caller's memory for an output against what the run makes.
+Status check_output(const std::string& name, const OutputView& view, DType dtype, std::span<const std::int64_t> dims) noexcept {
+  if (view.dtype != dtype) return failure(Code::kInvalidArgument, "output '{}' has type {}, expected {}", name, dtype_name(view.dtype), dtype_name(dtype));
+  if (!std::equal(view.dims.begin(), view.dims.end(), dims.begin(), dims.end()))
+    return failure(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}{}", name, fmt::join(view.dims, "x"),
+                   dims.empty() ? "scalar" : "", fmt::join(dims, "x"));
+  return Status::ok();
+}
+
 /// `value` without memory of the caller's: what passes through a dynamic program unchanged is a view of an input.
 Tensor detached(const Tensor& value, std::span<const InputView> inputs) {
   if (value.is_sequence()) {
@@ -233,19 +256,12 @@ Status Context::run_on_cuda(Specialisation& spec, std::span<const InputView> inp
 Status Context::run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept {
   if (dynamic_) return run_dynamic(inputs, outputs, stream);
   const plan::Program& program = engine_->program();
-  char text[254];
-  const auto fail = [&](Code code, std::string_view format, const auto&... args) {
-    const auto end = fmt::format_to_n(text, sizeof text, fmt::runtime(format), args...);
-    return Status(code, std::string_view(text, std::min(end.size, sizeof text)));
-  };
-  if (inputs.size() != program.inputs.size())
-    return fail(Code::kInvalidArgument, "{} inputs were given, the engine has {}", inputs.size(), program.inputs.size());
-  if (outputs.size() > program.outputs.size())
-    return fail(Code::kInvalidArgument, "{} outputs were given, the engine has {}", outputs.size(), program.outputs.size());
+  if (const Status counts = check_counts(program, inputs.size(), outputs.size()); !counts) return counts;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const plan::Slot& slot = program.slots[static_cast<std::size_t>(program.inputs[i].slot)];
     if (inputs[i].dtype != slot.dtype)
-      return fail(Code::kInvalidArgument, "input '{}' has type {}, expected {}", program.inputs[i].name, dtype_name(inputs[i].dtype), dtype_name(slot.dtype));
+      return failure(Code::kInvalidArgument, "input '{}' has type {}, expected {}", program.inputs[i].name, dtype_name(inputs[i].dtype),
+                     dtype_name(slot.dtype));
   }
   for (std::size_t i = 0; i < inputs.size(); ++i) query_->inputs[i] = inputs[i].dims;
   std::optional<cuda::Current> current;
@@ -256,24 +272,19 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
   current_ = spec;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].data && spec->desc(program.inputs[i].slot).elements() > 0)
-      return fail(Code::kInvalidArgument, "input '{}' has no data", program.inputs[i].name);
+      return failure(Code::kInvalidArgument, "input '{}' has no data", program.inputs[i].name);
     spec->input_pointers[i] = inputs[i].data;
   }
   for (std::size_t i = 0; i < program.outputs.size(); ++i) {
     spec->output_pointers[i] = memory_->outputs[i].first;
     if (i >= outputs.size() || !outputs[i].data) continue;
     const plan::Slot& slot = program.slots[static_cast<std::size_t>(program.outputs[i].slot)];
-    if (outputs[i].dtype != slot.dtype)
-      return fail(Code::kInvalidArgument, "output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype),
-                  dtype_name(slot.dtype));
-    const Dims& dims = spec->desc(program.outputs[i].slot).dims;
-    if (!std::equal(outputs[i].dims.begin(), outputs[i].dims.end(), dims.begin(), dims.end()))
-      return fail(Code::kInvalidArgument, "output '{}' was given the shape {}, this run makes {}", program.outputs[i].name, fmt::join(outputs[i].dims, "x"),
-                  fmt::join(dims, "x"));
+    status = check_output(program.outputs[i].name, outputs[i], slot.dtype, spec->desc(program.outputs[i].slot).dims);
+    if (!status) return status;
     spec->output_pointers[i] = outputs[i].data;
   }
   if (cuda_) return run_on_cuda(*spec, inputs, outputs, stream);
-  if (stream) return fail(Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU");
+  if (stream) return failure(Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU");
   std::byte* arena = static_cast<std::byte*>(memory_->arena);
   ThreadPool& pool = default_pool();
   const auto pointer = [&](const Ref& ref) -> const void* {
@@ -298,7 +309,7 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
       times_.steps[s].seconds += os::now_seconds() - start;
       ++times_.steps[s].runs;
     }
-    if (!status) return fail(status.code(), "step '{}': {}", program.steps[s].label, status.message());
+    if (!status) return failure(status.code(), "step '{}': {}", program.steps[s].label, status.message());
   }
   if (profiling_) {
     times_.whole.seconds += os::now_seconds() - begin;
@@ -334,10 +345,7 @@ Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& 
 Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept try {
   const plan::Program& program = engine_->program();
   if (stream) return {Code::kInvalidArgument, "a stream was given, but the engine's values are on the host between its steps"};
-  if (inputs.size() != program.inputs.size())
-    return {Code::kInvalidArgument, fmt::format("{} inputs were given, the engine has {}", inputs.size(), program.inputs.size())};
-  if (outputs.size() > program.outputs.size())
-    return {Code::kInvalidArgument, fmt::format("{} outputs were given, the engine has {}", outputs.size(), program.outputs.size())};
+  if (const Status counts = check_counts(program, inputs.size(), outputs.size()); !counts) return counts;
   std::vector<Tensor> given;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const InputView& view = inputs[i];
@@ -359,12 +367,7 @@ Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const O
     const Tensor& value = made[i];
     if (!value.is_tensor() || value.dtype() == DType::kString)
       return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
-    if (outputs[i].dtype != value.dtype())
-      return {Code::kInvalidArgument,
-              fmt::format("output '{}' has type {}, expected {}", program.outputs[i].name, dtype_name(outputs[i].dtype), dtype_name(value.dtype()))};
-    if (!std::equal(outputs[i].dims.begin(), outputs[i].dims.end(), value.dims().begin(), value.dims().end()))
-      return {Code::kInvalidArgument, fmt::format("output '{}' was given the shape {}, this run makes {}", program.outputs[i].name,
-                                                  fmt::join(outputs[i].dims, "x"), to_string(value.dims()))};
+    if (const Status status = check_output(program.outputs[i].name, outputs[i], value.dtype(), value.dims()); !status) return status;
     if (value.bytes() > 0) std::memcpy(outputs[i].data, value.raw(), value.bytes());
   }
   return Status::ok();

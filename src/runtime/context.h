@@ -63,8 +63,6 @@ class Context {
   Status run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept;
   /// Type and extents of an output at the shapes that were prepared or run last; precondition: some were, and the program is not dynamic.
   const plan::TensorDesc& output_desc(std::size_t index) const noexcept;
-  /// The run state of a dynamic program; nullptr for others.
-  const DynamicRun* dynamic() const noexcept { return dynamic_.get(); }
 
   /// Every slot keeps its own bytes from the next binding on, so that slot() can be asked after a run. For verification.
   void keep_intermediates(bool keep);

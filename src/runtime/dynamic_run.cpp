@@ -7,13 +7,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
-#include <set>
 #include <unordered_map>
 
 #include "base/knobs.h"
 #include "base/os.h"
 #include "ops/evaluate.h"
+#include "ops/step_node.h"
 
 namespace lathe::runtime {
 
@@ -26,18 +25,16 @@ namespace {
 /// Deeper nesting than any file is read with.
 constexpr int kMaxDepth = 64;
 
-ir::Type type_of(const plan::Slot& slot) { return slot.type ? *slot.type : ir::Type::tensor(slot.dtype, slot.shape); }
-
 /// What stands for a nested graph when an op's definition asks for it to be run: its inputs and outputs with their types.
 std::shared_ptr<ir::Graph> stand_in(const plan::Program& program, std::size_t formals) {
   auto graph = std::make_shared<ir::Graph>();
   const auto slot = [&](const plan::Io& io) -> const plan::Slot& { return program.slots[static_cast<std::size_t>(io.slot)]; };
-  for (std::size_t i = 0; i < formals; ++i) graph->add_input(fmt::format("in{}", i), type_of(slot(program.inputs[i])));
+  for (std::size_t i = 0; i < formals; ++i) graph->add_input(fmt::format("in{}", i), slot(program.inputs[i]).value_type());
   std::vector<std::string> names;
   for (std::size_t i = 0; i < program.outputs.size(); ++i) names.push_back(fmt::format("out{}", i));
   ir::Node* node = graph->add_node("lathe", "NestedProgram", {}, names);
   for (std::size_t i = 0; i < names.size(); ++i) {
-    node->output(i)->type = type_of(slot(program.outputs[i]));
+    node->output(i)->type = slot(program.outputs[i]).value_type();
     graph->add_output(node->output(i));
   }
   return graph;
@@ -45,7 +42,7 @@ std::shared_ptr<ir::Graph> stand_in(const plan::Program& program, std::size_t fo
 
 /// Does a value fit what the program says of an input? Only what later steps rely on is asked.
 std::string misfit(const plan::Slot& slot, const Tensor& value) {
-  const ir::Type type = type_of(slot);
+  const ir::Type type = slot.value_type();
   const bool optional = type.kind == ir::TypeKind::kOptional;
   const ir::Type& wanted = optional && type.element ? *type.element : type;
   if (value.is_nothing()) return optional ? "" : "it is empty, and the model wants a value";
@@ -87,8 +84,7 @@ struct DynamicRun::Body {
 };
 
 DynamicRun::DynamicRun(std::shared_ptr<const Engine> engine, DynamicOptions options) : engine_(std::move(engine)), options_(options) {
-  if (options_.most_trips <= 0) options_.most_trips = knob_int("LATHE_MAX_TRIPS");
-  if (options_.most_trips <= 0) options_.most_trips = std::numeric_limits<std::int64_t>::max();
+  if (const std::int64_t most = knob_int("LATHE_MAX_TRIPS"); most > 0) most_trips_ = most;
   main_ = make_body(engine_->program(), 0);
 }
 
@@ -140,9 +136,7 @@ void DynamicRun::make_node(const plan::Program& program, const plan::Step& step,
   made.graph = std::make_unique<ir::Graph>();
   made.given = static_cast<std::size_t>(step.params.get_int("inputs", 0));
   const auto slot = [&](SlotId id) -> const plan::Slot& { return program.slots[static_cast<std::size_t>(id)]; };
-  ir::Attrs attrs;
-  for (const auto& [name, attribute] : step.params)
-    if (name.starts_with("attr:")) attrs.set(name.substr(5), attribute);
+  ir::Attrs attrs = ops::node_attributes(step.params);
   const std::vector<std::string> graphs = step.params.get_strings("graphs");
   const std::vector<std::int64_t> formals = step.params.get_ints("formals");
   for (std::size_t r = 0; r < step.regions.size(); ++r) {
@@ -154,13 +148,13 @@ void DynamicRun::make_node(const plan::Program& program, const plan::Step& step,
   }
   std::vector<ir::Value*> inputs;
   for (std::size_t i = 0; i < made.given; ++i)
-    inputs.push_back(step.inputs[i] < 0 ? nullptr : made.graph->add_input(fmt::format("in{}", i), type_of(slot(step.inputs[i]))));
+    inputs.push_back(step.inputs[i] < 0 ? nullptr : made.graph->add_input(fmt::format("in{}", i), slot(step.inputs[i]).value_type()));
   std::vector<std::string> names;
   for (std::size_t i = 0; i < step.outputs.size(); ++i) names.push_back(step.outputs[i] < 0 ? "" : fmt::format("out{}", i));
   made.node = made.graph->add_node(step.params.get_string("domain", ""), step.params.get_string("op", ""), inputs, names, attrs);
   made.node->name = step.params.get_string("name", step.label);
   for (std::size_t i = 0; i < step.outputs.size(); ++i)
-    if (ir::Value* output = made.node->output(i)) output->type = type_of(slot(step.outputs[i]));
+    if (ir::Value* output = made.node->output(i)) output->type = slot(step.outputs[i]).value_type();
   if (!ops::can_evaluate(*made.node)) throw Error(Code::kUnsupported, fmt::format("this build has no definition of the operator '{}'", made.node->op));
 }
 
@@ -195,12 +189,9 @@ void DynamicRun::call(Body& body, const plan::Step& step, Step& state) {
       dims[i] = {extent, 0};
       inputs[i] = {&nothing, formal.dtype, dims[i]};
     }
+    if (!options_.note_symbols) continue;
     for (std::size_t axis = 0; axis < std::min(dims[i].size(), formal.shape.size()); ++axis)
-      if (formal.shape[axis].is_symbol()) {
-        std::set<std::string> names;
-        formal.shape[axis].collect_symbols(names);
-        symbols_[*names.begin()] = dims[i][axis];
-      }
+      if (formal.shape[axis].is_symbol()) symbols_[formal.shape[axis].symbol_name()] = dims[i][axis];
   }
   const auto check = [](const Status& status) {
     if (!status) throw Error(status.code(), std::string(status.message()));
@@ -224,7 +215,7 @@ void DynamicRun::evaluate(Body& body, const plan::Step& step, Step& state) {
   for (std::size_t i = 0; i < state.given; ++i) inputs[i] = value(step.inputs[i]);
   ops::EvaluateOptions options;
   options.oracle = true;
-  options.most_trips = options_.most_trips;
+  options.most_trips = most_trips_;
   options.run_subgraph = [&](const ir::Graph& graph, std::span<const Tensor> arguments) {
     std::size_t first = state.given;
     for (std::size_t r = 0; r < state.nested.size(); ++r) {

@@ -5,6 +5,7 @@
 // of their own, nodes by their definitions, nested graphs by further programs of the same kind. It allocates while it runs.
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,9 +19,9 @@
 namespace lathe::runtime {
 
 struct DynamicOptions {
-  bool keep_values = false;  ///< value() can be asked after a run
+  bool keep_values = false;   ///< value() can be asked after a run
+  bool note_symbols = false;  ///< symbols() can be asked after a run
   Allocator* allocator = nullptr;
-  std::int64_t most_trips = 0;  ///< of a Loop; 0: the knob LATHE_MAX_TRIPS
 };
 
 class DynamicRun {
@@ -36,7 +37,7 @@ class DynamicRun {
   /// With keep_values: what the ONNX tensor `name` of the outermost graph was in the last run; undefined when nothing holds it.
   Tensor value(std::string_view name) const;
 
-  /// Values that the symbols of all programs had when they were last bound.
+  /// With note_symbols: values that the symbols of all programs had when they were last bound.
   const ir::Bindings& symbols() const noexcept { return symbols_; }
   /// Of all planned subprograms that ran.
   std::size_t arena_bytes() const noexcept;
@@ -56,6 +57,7 @@ class DynamicRun {
   std::shared_ptr<const Engine> engine_;
   DynamicOptions options_;
   std::unique_ptr<Body> main_;
+  std::int64_t most_trips_ = std::numeric_limits<std::int64_t>::max();  // of a Loop; the knob LATHE_MAX_TRIPS sets fewer
   ir::Bindings symbols_;
   std::vector<StepTime>* times_ = nullptr;
 };

@@ -13,6 +13,7 @@
 #include "engine/native_code.h"
 #include "lathe/status.h"
 #include "ops/custom/custom.h"
+#include "ops/evaluate.h"
 #include "ops/registry.h"
 #include "plan/kernel.h"
 
@@ -29,12 +30,9 @@ bool asked_for(std::string_view section, const std::string& device) {
 std::string unfit_step(const plan::Program& program, bool to_run) {
   for (const plan::Step& step : program.steps) {
     if (program.dynamic) {
-      if (step.kind != plan::StepKind::kHostOp) continue;
-      if (!to_run) continue;
+      if (step.kind != plan::StepKind::kHostOp || !to_run) continue;
       const std::string domain = step.params.get_string("domain", ""), op = step.params.get_string("op", "");
-      const ops::OpDef* def = ops::find_op(domain, op);
-      if (!def || !(def->reference || def->oracle || def->expand))
-        return fmt::format("it needs the operator '{}{}{}', which this version lacks", domain, domain.empty() ? "" : "::", op);
+      if (!ops::can_evaluate(ops::find_op(domain, op))) return fmt::format("it needs the operator '{}', which this version lacks", ops::full_name(domain, op));
       continue;
     }
     if (step.kernel.empty()) continue;

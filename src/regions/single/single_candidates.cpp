@@ -7,6 +7,7 @@
 
 #include "ops/evaluate.h"
 #include "ops/candidate.h"
+#include "ops/step_node.h"
 
 namespace lathe::ops {
 namespace {
@@ -26,9 +27,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   StepPlan step;
   step.kernel = "cpu.reference";
-  step.params.set("domain", node.domain);
-  step.params.set("op", node.op);
-  for (const auto& [name, attribute] : node.attrs) step.params.set("attr:" + name, attribute);
+  set_node(step.params, node.domain, node.op, node.attrs);
   step.inputs = node.inputs;
   step.outputs = node.outputs;
   // float32 values that a precision plan stores as float16: the op itself computes in its own type.

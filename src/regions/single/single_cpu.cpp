@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "ops/evaluate.h"
+#include "ops/step_node.h"
 #include "plan/kernel_list.h"
 
 namespace lathe::plan {
@@ -20,9 +21,6 @@ class ReferenceKernel final : public Kernel {
       : inputs_(request.inputs.begin(), request.inputs.end()),
         outputs_(request.outputs.begin(), request.outputs.end()),
         half_storage_(request.params.get_int("half_storage", 0) != 0) {
-    ir::Attrs attrs;
-    for (const auto& [name, attribute] : request.params)
-      if (name.starts_with("attr:")) attrs.set(name.substr(5), attribute);
     std::vector<ir::Value*> values;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const TensorDesc& desc = inputs_[i];
@@ -41,7 +39,7 @@ class ReferenceKernel final : public Kernel {
     }
     std::vector<std::string> names;
     for (std::size_t i = 0; i < outputs_.size(); ++i) names.push_back(outputs_[i].dtype == DType::kUndefined ? "" : fmt::format("out{}", i));
-    node_ = graph_.add_node(request.params.get_string("domain", ""), request.params.get_string("op", ""), values, names, attrs);
+    node_ = graph_.add_node(request.params.get_string("domain", ""), request.params.get_string("op", ""), values, names, ops::node_attributes(request.params));
     for (std::size_t i = 0; i < outputs_.size(); ++i)
       if (ir::Value* output = node_->output(i))
         output->type = ir::Type::tensor(widened(outputs_[i].dtype), ir::Shape(outputs_[i].dims.begin(), outputs_[i].dims.end()));
