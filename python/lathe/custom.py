@@ -104,7 +104,7 @@ def _rule(shape: Function) -> Callable[[_lathe.CustomShapes], None]:
         result = shape(*inputs, **shapes.attributes())
         several = isinstance(result, list) and all(isinstance(item, (tuple, list)) for item in result)
         for i, extents in enumerate(result if several else [result]):
-            shapes.output(i, tuple(extents), "")
+            shapes.output(i, tuple(extents))
 
     return rule
 

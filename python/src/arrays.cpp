@@ -210,12 +210,8 @@ Array read_array(nb::handle object, DType expected, const std::string& name) {
     // NumPy has one element a byte; engines have several.
     Array wide;
     if (!from_buffer(array.attr("astype")(numpy_name(wide_type(dtype))), false, wide)) throw Error(Code::kInternal, "NumPy lends no memory of a new array");
-    auto packed = std::make_shared<Tensor>(dtype, wide.shape);
-    const Tensor view = Tensor::view(wide.dtype, wide.shape, wide.data, dtype_bytes(wide.dtype, packed->size()), nullptr);
-    for (std::int64_t i = 0; i < packed->size(); ++i) {
-      if (dtype == DType::kFloat4E2M1) packed->set_from_double(i, view.as_double(i));
-      else packed->set_from_int64(i, view.as_int64(i));
-    }
+    const Tensor view = Tensor::view(wide.dtype, wide.shape, wide.data, dtype_bytes(wide.dtype, element_count(wide.shape)), nullptr);
+    auto packed = std::make_shared<Tensor>(view.cast(dtype));
     out.data = packed->mutable_raw();
     out.dtype = dtype;
     out.shape = wide.shape;
@@ -261,9 +257,9 @@ std::string numpy_name(DType dtype) {
 namespace {
 
 /// Bits as ml_dtypes' type of them, where that is installed.
-nb::object named_bits(nb::object array, DType dtype) {
+nb::object in_small_type(nb::object array, const char* method, DType dtype) {
   try {
-    return array.attr("view")(nb::module_::import_("ml_dtypes").attr(numpy_name(dtype).c_str()));
+    return array.attr(method)(nb::module_::import_("ml_dtypes").attr(numpy_name(dtype).c_str()));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
     return array;
@@ -287,7 +283,7 @@ nb::object new_array(DType dtype, const std::vector<std::int64_t>& shape, Array&
   nb::object array = numpy().attr("empty")(nb::tuple(extents), bits ? std::string(dtype_bits(dtype) == 8 ? "uint8" : "uint16") : numpy_name(dtype));
   if (!from_buffer(array, true, memory)) throw Error(Code::kInternal, "NumPy lends no memory of a new array");
   memory.dtype = dtype;
-  return bits ? named_bits(std::move(array), dtype) : array;
+  return bits ? in_small_type(std::move(array), "view", dtype) : array;
 }
 
 nb::object array_view(void* data, DType dtype, std::span<const std::int64_t> shape, bool writable) {
@@ -300,7 +296,7 @@ nb::object array_view(void* data, DType dtype, std::span<const std::int64_t> sha
   void* const first = data ? data : &nothing;
   nb::object array = writable ? make(nb::ndarray<nb::numpy>(first, extents.size(), extents.data(), nb::handle(), nullptr, type))
                               : make(nb::ndarray<nb::numpy, nb::ro>(first, extents.size(), extents.data(), nb::handle(), nullptr, type));
-  return bits ? named_bits(std::move(array), dtype) : array;
+  return bits ? in_small_type(std::move(array), "view", dtype) : array;
 }
 
 nb::object unpacked_array(const Array& memory) {
@@ -310,12 +306,7 @@ nb::object unpacked_array(const Array& memory) {
   const Tensor packed = Tensor::view(memory.dtype, memory.shape, memory.data, dtype_bytes(memory.dtype, element_count(memory.shape)), nullptr);
   const Tensor values = packed.cast(wide);
   if (values.bytes() > 0) std::memcpy(out.data, values.raw(), values.bytes());
-  try {
-    return array.attr("astype")(nb::module_::import_("ml_dtypes").attr(numpy_name(memory.dtype).c_str()));
-  } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_ImportError) && !error.matches(PyExc_AttributeError)) throw;
-    return array;
-  }
+  return in_small_type(std::move(array), "astype", memory.dtype);
 }
 
 }  // namespace lathe::python

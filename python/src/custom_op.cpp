@@ -107,13 +107,10 @@ nb::object content(ShapesObject& self, std::size_t input) {
   }
 }
 
-void set_output(ShapesObject& self, std::size_t index, const nb::object& shape, const std::string& dtype) {
+void set_output(ShapesObject& self, std::size_t index, const nb::object& shape) {
   std::vector<Extent> extents;
   for (const nb::handle extent : shape) extents.push_back(extent_of(extent));
-  if (dtype.empty()) return self.get().output(index, std::move(extents));
-  const auto type = parse_dtype(dtype);
-  if (!type) throw Error(Code::kInvalidArgument, "there is no element type '" + dtype + "'");
-  self.get().output(index, *type, std::move(extents));
+  self.get().output(index, std::move(extents));
 }
 
 void run_shape_rule(const Callable& callable, CustomShapes& shapes) {
@@ -235,7 +232,6 @@ void register_custom_op(nb::module_& m) {
       .def("shape", [](const ShapesObject& self, std::size_t i) { return tuple_of(self.get().shape(i)); })
       .def("content", &content)
       .def("attributes", [](const ShapesObject& self) { return dict_of(self.get().attributes().impl()); })
-      .def("output_count", [](const ShapesObject& self) { return self.get().output_count(); })
       .def("output", &set_output);
   m.def("register_op", &add, nb::arg("domain"), nb::arg("name"), nb::arg("version"), nb::arg("inputs"), nb::arg("outputs"), nb::arg("types"),
         nb::arg("attributes"), nb::arg("doc"), nb::arg("run").none(), nb::arg("shape").none(), nb::arg("deterministic"), nb::arg("cuda"), nb::arg("cuda_block"),

@@ -354,7 +354,11 @@ class ContextObject {
       throw Error(Code::kInvalidArgument, "the values of this engine are on the host between its steps").with_remedy("Leave stream and device_outputs out.");
     std::vector<Array> kept;
     std::vector<Tensor> given(inputs_.size()), made;
-    for_each_input(inputs, [&](nb::handle value, std::size_t i) { given[i] = value_of(value, inputs_[i], kept); });
+    const plan::Program& program = context_.impl().context.engine().program();
+    for_each_input(inputs, [&](nb::handle value, std::size_t i) {
+      const plan::Slot& slot = program.slots[static_cast<std::size_t>(program.inputs[i].slot)];
+      given[i] = value_of(value, slot.value_type(), inputs_[i], kept);
+    });
     for (std::size_t i = 0; i < given.size(); ++i)
       if (!given[i].defined() && !inputs_[i].type.starts_with("optional("))
         throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");

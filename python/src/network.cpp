@@ -107,7 +107,9 @@ std::vector<std::string> unsupported(const NetworkObject& self) {
   nb::gil_scoped_release released;
   const std::shared_ptr<ir::Model> model = self.model().clone();
   ops::canonicalise_opsets(*model);
-  return ops::unsupported_nodes(*model->graph);
+  std::vector<std::string> names;
+  for (const ir::Node* node : ops::unsupported_nodes(*model->graph)) names.push_back(node->describe());
+  return names;
 }
 
 /// None for what is no tensor, or one whose shape the file does not tell.

@@ -56,37 +56,29 @@ Tensor tensor_of(nb::handle object, DType dtype, const IoInfo& info, std::vector
   return view;
 }
 
-/// "seq(X)", "optional(X)" -> X.
-std::string inside(const std::string& type) { return type.substr(type.find('(') + 1, type.rfind(')') - type.find('(') - 1); }
-
-DType dtype_of_text(const std::string& type) { return parse_dtype(type.substr(0, type.find('['))).value_or(DType::kUndefined); }
-
-Tensor typed_value(nb::handle object, const std::string& type, const IoInfo& info, std::vector<Array>& kept) {
-  if (type.starts_with("optional(")) return object.is_none() ? Tensor::nothing() : typed_value(object, inside(type), info, kept);
-  if (object.is_none()) refuse(info, "was given None, and is not optional");
-  if (type.starts_with("seq(")) {
-    if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) refuse(info, "is a sequence: give a list");
-    std::vector<Tensor> items;
-    for (const nb::handle item : object) items.push_back(typed_value(item, inside(type), info, kept));
-    return Tensor::sequence(std::move(items));
-  }
-  if (type.starts_with("map(")) {
-    if (!PyDict_Check(object.ptr())) refuse(info, "is a map: give a dict");
-    const std::string both = inside(type);
-    const std::size_t comma = both.find(", ");
-    const nb::dict dict = nb::borrow<nb::dict>(object);
-    const nb::object keys = nb::list(dict.keys()), values = nb::list(dict.values());
-    return Tensor::map(tensor_of(keys, dtype_of_text(both.substr(0, comma)), info, kept), tensor_of(values, dtype_of_text(both.substr(comma + 2)), info, kept));
-  }
-  return tensor_of(object, dtype_of_text(type), info, kept);
-}
-
 }  // namespace
 
-Tensor value_of(nb::handle object, const IoInfo& info, std::vector<Array>& kept) {
-  if (!info.type.empty()) return typed_value(object, info.type, info, kept);
+Tensor value_of(nb::handle object, const ir::Type& type, const IoInfo& info, std::vector<Array>& kept) {
+  using Kind = ir::TypeKind;
+  const auto element = [&]() -> const ir::Type& {
+    static const ir::Type unknown;
+    return type.element ? *type.element : unknown;
+  };
+  if (type.kind == Kind::kOptional) return object.is_none() ? Tensor::nothing() : value_of(object, element(), info, kept);
   if (object.is_none()) refuse(info, "was given None, and is not optional");
-  return tensor_of(object, info.dtype, info, kept);
+  if (type.kind == Kind::kSequence) {
+    if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) refuse(info, "is a sequence: give a list");
+    std::vector<Tensor> items;
+    for (const nb::handle item : object) items.push_back(value_of(item, element(), info, kept));
+    return Tensor::sequence(std::move(items));
+  }
+  if (type.kind == Kind::kMap) {
+    if (!PyDict_Check(object.ptr())) refuse(info, "is a map: give a dict");
+    const nb::dict dict = nb::borrow<nb::dict>(object);
+    const nb::object keys = nb::list(dict.keys()), values = nb::list(dict.values());
+    return Tensor::map(tensor_of(keys, type.dtype, info, kept), tensor_of(values, element().dtype, info, kept));
+  }
+  return tensor_of(object, type.dtype, info, kept);
 }
 
 nb::object object_of(const Tensor& value) {

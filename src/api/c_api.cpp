@@ -55,22 +55,9 @@ using lathe::Code;
 thread_local std::array<char, 4096> last_error{};
 
 using lathe::api::c_failed;
-
-template <class F>
-lathe_status guarded(F&& act) noexcept {
-  return lathe::api::c_guarded(std::forward<F>(act));
-}
-
-/// The first bytes of `defaults` into a caller's struct, which may be an older and shorter one. All of these structs begin with their size.
-template <class Struct>
-void init(Struct* into, Struct defaults, std::size_t struct_size) noexcept {
-  defaults.struct_size = std::min(struct_size, sizeof(Struct));
-  if (into && struct_size >= sizeof(std::size_t)) std::memcpy(into, &defaults, defaults.struct_size);
-}
-
-void need(bool present, const char* what) {
-  if (!present) throw lathe::Error(Code::kInvalidArgument, std::string(what) + " must not be NULL");
-}
+using lathe::api::c_guarded;
+using lathe::api::init_struct;
+using lathe::api::need;
 
 struct CallbackProgress final : lathe::Progress {
   lathe_progress_fn call = nullptr;
@@ -122,9 +109,7 @@ lathe::BuildConfig config_of(const lathe_build_config* given, CallbackProgress& 
   lathe_build_config c;
   lathe_build_config_init(&c, sizeof c);
   if (given) {
-    if (given->struct_size < offsetof(lathe_build_config, device) + sizeof(char*) || given->struct_size > 4096)
-      throw lathe::Error(Code::kInvalidArgument, "struct_size of the build configuration is not set").with_remedy("Call lathe_build_config_init first.");
-    std::memcpy(&c, given, std::min(given->struct_size, sizeof c));
+    lathe::api::read_struct(c, *given, offsetof(lathe_build_config, device) + sizeof(char*), "build configuration", "lathe_build_config_init");
   }
   lathe::BuildConfig config;
   if (c.device) config.device = c.device;
@@ -217,20 +202,20 @@ void lathe_build_config_init(lathe_build_config* config, size_t struct_size) {
   all.verify = defaults.verify;
   all.use_cache = defaults.use_cache;
   all.native = defaults.native;
-  init(config, all, struct_size);
+  init_struct(config, all, struct_size);
 }
 
-void lathe_io_info_init(lathe_io_info* info, size_t struct_size) { init(info, {}, struct_size); }
+void lathe_io_info_init(lathe_io_info* info, size_t struct_size) { init_struct(info, {}, struct_size); }
 
 lathe_status lathe_check(const char* onnx_file, lathe_check_report** report) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(onnx_file && report, "file and report");
     *report = wrap(lathe::check(std::filesystem::path(onnx_file)));
   });
 }
 
 lathe_status lathe_check_bytes(const void* onnx, size_t bytes, lathe_check_report** report) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(onnx && report, "data and report");
     *report = wrap(lathe::check(std::span(static_cast<const std::byte*>(onnx), bytes)));
   });
@@ -243,7 +228,7 @@ const char* lathe_check_json(const lathe_check_report* report) { return report ?
 void lathe_check_destroy(lathe_check_report* report) { delete report; }
 
 lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config, lathe_engine** engine) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(onnx_file && engine, "file and engine");
     CallbackProgress progress;
     *engine = wrap(lathe::build(onnx_file, config_of(config, progress)));
@@ -251,7 +236,7 @@ lathe_status lathe_build(const char* onnx_file, const lathe_build_config* config
 }
 
 lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const lathe_build_config* config, lathe_engine** engine) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(onnx && engine, "data and engine");
     CallbackProgress progress;
     *engine = wrap(lathe::build(std::span(static_cast<const std::byte*>(onnx), bytes), config_of(config, progress)));
@@ -259,28 +244,28 @@ lathe_status lathe_build_bytes(const void* onnx, size_t bytes, const lathe_build
 }
 
 lathe_status lathe_engine_load(const char* file, lathe_engine** engine) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(file && engine, "file and engine");
     *engine = wrap(lathe::Engine::load(std::filesystem::path(file)));
   });
 }
 
 lathe_status lathe_engine_load_on(const char* file, const char* device, lathe_engine** engine) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(file && engine, "file and engine");
     *engine = wrap(lathe::Engine::load(std::filesystem::path(file), device ? device : ""));
   });
 }
 
 lathe_status lathe_engine_load_bytes(const void* data, size_t bytes, lathe_engine** engine) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(data && engine, "data and engine");
     *engine = wrap(lathe::Engine::load(std::span(static_cast<const std::byte*>(data), bytes)));
   });
 }
 
 lathe_status lathe_engine_save(const lathe_engine* engine, const char* file) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(engine && file, "engine and file");
     engine->engine.save(file);
   });
@@ -292,14 +277,14 @@ size_t lathe_engine_input_count(const lathe_engine* engine) { return engine ? en
 size_t lathe_engine_output_count(const lathe_engine* engine) { return engine ? engine->outputs.size() : 0; }
 
 lathe_status lathe_engine_input(const lathe_engine* engine, size_t index, lathe_io_info* info) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(engine != nullptr, "engine");
     give(engine->inputs, engine->input_texts, index, info);
   });
 }
 
 lathe_status lathe_engine_output(const lathe_engine* engine, size_t index, lathe_io_info* info) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(engine != nullptr, "engine");
     give(engine->outputs, engine->output_texts, index, info);
   });
@@ -310,12 +295,12 @@ const char* lathe_engine_report_json(const lathe_engine* engine) { return engine
 
 void lathe_set_log(lathe_log_fn log, void* user, int32_t level) { log_bridge().set(log, user, level); }
 
-void lathe_allocator_init(lathe_allocator* allocator, size_t struct_size) { init(allocator, {}, struct_size); }
+void lathe_allocator_init(lathe_allocator* allocator, size_t struct_size) { init_struct(allocator, {}, struct_size); }
 
 lathe_status lathe_context_create(const lathe_engine* engine, lathe_context** context) { return lathe_context_create_with(engine, nullptr, context); }
 
 lathe_status lathe_context_create_with(const lathe_engine* engine, const lathe_allocator* allocator, lathe_context** context) {
-  return guarded([&] {
+  return c_guarded([&] {
     need(engine && context, "engine and context");
     std::unique_ptr<CallbackAllocator> bridge;
     if (allocator) {
@@ -354,7 +339,7 @@ lathe_status lathe_context_output(const lathe_context* context, size_t index, la
   if (!context || !tensor) return c_failed(Code::kInvalidArgument, "context and tensor must not be NULL");
   const lathe::ConstTensorView view = context->context.output(index);
   if (view.dtype == lathe::DType::kUndefined) return c_failed(Code::kInvalidArgument, "there is no such output yet: run the context first");
-  *tensor = {const_cast<void*>(view.data), static_cast<std::int32_t>(view.dtype), static_cast<std::int32_t>(view.shape.size()), view.shape.data()};
+  *tensor = lathe::api::tensor_of(view);
   return LATHE_OK;
 }
 

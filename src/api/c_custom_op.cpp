@@ -2,10 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Custom operators of the C API: plain functions around which the C++ API's closures are made.
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -26,10 +24,8 @@ namespace {
 
 using lathe::Code;
 using lathe::api::c_guarded;
-
-void need(bool present, const char* what) {
-  if (!present) throw lathe::Error(Code::kInvalidArgument, std::string(what) + " must not be NULL");
-}
+using lathe::api::need;
+using lathe::api::tensor_of;
 
 /// `get` out of attributes, into what the caller gave.
 template <class Get>
@@ -38,12 +34,6 @@ lathe_status read(const lathe_attributes* attributes, const char* name, bool tar
     need(attributes && name && targets, "attributes, name and the value");
     get(attributes->attributes);
   });
-}
-
-template <class View>
-lathe_tensor tensor_of(const View& view) {
-  return {const_cast<void*>(static_cast<const void*>(view.data)), static_cast<std::int32_t>(view.dtype), static_cast<std::int32_t>(view.shape.size()),
-          view.shape.data()};
 }
 
 void throw_text(const char* text) {
@@ -143,7 +133,6 @@ lathe_status lathe_shapes_output(lathe_custom_shapes* shapes, size_t output, int
 
 void lathe_custom_op_init(lathe_custom_op* op, size_t struct_size) {
   lathe_custom_op defaults{};
-  defaults.struct_size = std::min(struct_size, sizeof defaults);
   defaults.version = 1;
   defaults.inputs = "x:T";
   defaults.outputs = "y:T";
@@ -153,7 +142,7 @@ void lathe_custom_op_init(lathe_custom_op* op, size_t struct_size) {
   defaults.deterministic = 1;
   defaults.cuda_block = 256;
   defaults.cuda_elements = 1;
-  if (op && struct_size >= sizeof(std::size_t)) std::memcpy(op, &defaults, defaults.struct_size);
+  lathe::api::init_struct(op, defaults, struct_size);
 }
 
 lathe_status lathe_register_op(const lathe_custom_op* given) {
@@ -161,9 +150,7 @@ lathe_status lathe_register_op(const lathe_custom_op* given) {
     need(given != nullptr, "op");
     lathe_custom_op c;
     lathe_custom_op_init(&c, sizeof c);
-    if (given->struct_size < offsetof(lathe_custom_op, user) + sizeof(void*) || given->struct_size > 4096)
-      throw lathe::Error(Code::kInvalidArgument, "struct_size of the operator is not set").with_remedy("Call lathe_custom_op_init first.");
-    std::memcpy(&c, given, std::min(given->struct_size, sizeof c));
+    lathe::api::read_struct(c, *given, offsetof(lathe_custom_op, user) + sizeof(void*), "operator", "lathe_custom_op_init");
     need(c.domain && c.name, "domain and name");
     const auto text = [](const char* from) { return std::string(from ? from : ""); };
     lathe::CustomOp op;

@@ -5,12 +5,14 @@
 
 #include "lathe/custom_op.h"
 
-#include <fmt/format.h>
+#include <memory>
+#include <mutex>
 
 #include "api/impl.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/stream.h"
 #include "ops/custom/custom.h"
+#include "ops/step_node.h"
 #include "plan/kernel.h"
 
 namespace lathe {
@@ -20,15 +22,26 @@ void require(const Status& status) {
   if (!status) throw Error(status.code(), std::string(status.message()));
 }
 
-void run_on_gpu(const std::string& domain, const std::string& name, const CustomCall& call) {
-  const std::shared_ptr<cuda::Device> device = cuda::Device::open(0);
+/// The first GPU, opened at the first call and kept with the operator: its kernels stay loaded.
+class FirstGpu {
+ public:
+  std::shared_ptr<cuda::Device> get() {
+    const std::lock_guard lock(mutex_);
+    if (!device_) device_ = cuda::Device::open(0);
+    return device_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<cuda::Device> device_;
+};
+
+void run_on_gpu(const std::shared_ptr<cuda::Device>& device, const std::string& domain, const std::string& name, const CustomCall& call) {
   const cuda::Current current(*device);
   require(current.status());
   ir::Attrs params;
-  params.set("domain", domain);
-  params.set("op", name);
+  ops::set_node(params, domain, name, call.attributes.impl());
   params.set("name", "on the GPU");
-  for (const auto& [key, attribute] : call.attributes.impl()) params.set("attr:" + key, attribute);
   std::vector<plan::TensorDesc> inputs, outputs;
   std::vector<const void*> constants, in;
   std::vector<void*> out;
@@ -45,8 +58,7 @@ void run_on_gpu(const std::string& domain, const std::string& name, const Custom
     in.push_back(to);
     constants.push_back(view.data);
     if (to && bytes_of(inputs.back()) > 0)
-      require(device->driver().status(device->driver().copy_to_device(cuda::address_of(to), view.data, bytes_of(inputs.back()), stream.handle()),
-                                      "cuMemcpyHtoDAsync"));
+      device->driver().require(device->driver().copy_to_device(cuda::address_of(to), view.data, bytes_of(inputs.back()), stream.handle()), "cuMemcpyHtoDAsync");
   }
   for (const TensorView& view : call.outputs) out.push_back(place(view, outputs));
   const ir::Bindings none;
@@ -57,8 +69,8 @@ void run_on_gpu(const std::string& domain, const std::string& name, const Custom
   require(kernel->run(io));
   for (std::size_t i = 0; i < outputs.size(); ++i)
     if (out[i] && bytes_of(outputs[i]) > 0)
-      require(device->driver().status(device->driver().copy_to_host(call.outputs[i].data, cuda::address_of(out[i]), bytes_of(outputs[i]), stream.handle()),
-                                      "cuMemcpyDtoHAsync"));
+      device->driver().require(device->driver().copy_to_host(call.outputs[i].data, cuda::address_of(out[i]), bytes_of(outputs[i]), stream.handle()),
+                               "cuMemcpyDtoHAsync");
   require(stream.synchronize());
 }
 
@@ -66,7 +78,8 @@ void run_on_gpu(const std::string& domain, const std::string& name, const Custom
 
 void register_op(CustomOp op) {
   api::guarded("register an operator", [&] {
-    if (!op.run && !op.cuda.empty()) op.run = [domain = op.domain, name = op.name](const CustomCall& call) { run_on_gpu(domain, name, call); };
+    if (!op.run && !op.cuda.empty())
+      op.run = [gpu = std::make_shared<FirstGpu>(), domain = op.domain, name = op.name](const CustomCall& call) { run_on_gpu(gpu->get(), domain, name, call); };
     ops::add_custom_op(std::move(op));
   });
 }

@@ -84,10 +84,7 @@ std::vector<std::byte> make_input(DType dtype, const std::vector<std::int64_t>& 
 /// Does every run draw other numbers?
 bool draws(const ir::Graph& graph) {
   bool found = false;
-  ir::for_each_node_deep(graph, [&](const ir::Node& node) {
-    const ops::OpDef* op = ops::find_op(node.domain, node.op);
-    found |= op && !op->deterministic;
-  });
+  ir::for_each_node_deep(graph, [&](const ir::Node& node) { found |= !ops::is_deterministic(node); });
   return found;
 }
 
