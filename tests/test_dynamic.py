@@ -98,6 +98,20 @@ def test_a_loop(trips):
     np.testing.assert_array_equal(got["all"], [x * 2 ** (i + 1) for i in range(trips)] if trips else np.zeros((0, 3), np.float32))
 
 
+def test_the_steps_of_a_loop_are_timed():
+    context = build(counting_loop()).create_context()
+    feeds = {"x": np.arange(3, dtype=np.float32), "n": np.array(6)}
+    context.run(feeds)
+    context.start_profile()
+    for _ in range(4):
+        context.run(feeds)
+    steps = context.profile()
+    assert steps[0]["label"].startswith("Loop loop") and steps[0]["calls"] == 1
+    assert steps[1:] and {step["calls"] for step in steps[1:]} == {6}
+    assert all(step["seconds"] > 0 for step in steps)
+    assert sum(step["seconds"] for step in steps) <= context.profile_seconds
+
+
 def test_an_endless_loop_ends(monkeypatch):
     monkeypatch.setenv("LATHE_MAX_TRIPS", "50")
     engine = build(counting_loop(limit=0), verify=False)

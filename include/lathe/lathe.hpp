@@ -109,10 +109,11 @@ class LATHE_API Network {
 struct StepProfile {
   std::string label, kernel;  ///< what it computes, and by which kernel
   std::vector<std::string> sources;     ///< ONNX nodes inside
-  double seconds = 0;                   ///< mean per run
-  double flops = 0, bytes = 0;          ///< at the shapes that the engine was tuned for
+  double seconds = 0;                   ///< mean per run, without those of the steps that it runs (an island's, a nested graph's), which follow it
+  double flops = 0, bytes = 0;          ///< of one call at the shapes that the engine was tuned for
   DType dtype = DType::kUndefined;      ///< of the step's first input
   bool on_host = false;                 ///< runs on the CPU between copies, in an engine for a GPU
+  double calls = 1;                     ///< per run, mean: a step of a loop's body has several, one of a branch fewer
 };
 
 /// Whole runs, from Context::run_profile(). On a GPU its own time; the difference to the steps' sum is what lies between them (negative where

@@ -311,6 +311,7 @@ class ContextObject {
       item["flops"] = step.flops;
       item["bytes"] = step.bytes;
       item["on_host"] = step.on_host;
+      item["calls"] = step.calls;
       steps.append(item);
     }
     return steps;

@@ -240,14 +240,16 @@ ConstTensorView Context::output(std::size_t index) const noexcept {
 void Context::start_profile() { impl_->context.start_profile(); }
 
 std::vector<StepProfile> Context::profile() const {
-  const plan::Program& program = impl_->engine->engine->program();
-  const std::vector<runtime::StepTime>& times = impl_->context.profile().steps;
+  const auto runs = static_cast<double>(std::max<std::int64_t>(1, impl_->context.profile().whole.runs));
+  const bool dynamic = impl_->engine->engine->program().dynamic;
   std::vector<StepProfile> list;
-  for (std::size_t i = 0; i < program.steps.size(); ++i) {
-    const plan::Step& step = program.steps[i];
-    const plan::SlotId first = step.inputs.empty() ? -1 : step.inputs.front();
-    list.push_back({step.label, step.kernel, step.sources, times[i].runs > 0 ? times[i].seconds / static_cast<double>(times[i].runs) : 0, step.flops,
-                    step.bytes, first < 0 ? DType::kUndefined : program.slots[static_cast<std::size_t>(first)].dtype, step.kind == plan::StepKind::kHostOp});
+  for (const auto& [program, step, time] : impl_->context.profiled_steps()) {
+    const plan::SlotId first = step->inputs.empty() ? -1 : step->inputs.front();
+    const DType dtype = first < 0 ? DType::kUndefined : program->slots[static_cast<std::size_t>(first)].dtype;
+    // A planned program's steps all run as often; what a dynamic one runs is a mean over its own runs.
+    const double passes = dynamic ? runs : static_cast<double>(std::max<std::int64_t>(1, time.runs));
+    list.push_back({step->label, step->kernel, step->sources, time.seconds / passes, step->flops, step->bytes, dtype, step->kind == plan::StepKind::kHostOp,
+                    static_cast<double>(time.runs) / passes});
   }
   return list;
 }

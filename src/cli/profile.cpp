@@ -34,7 +34,7 @@ struct Rates {
   double flops_of(DType dtype) const { return gpu && dtype != DType::kFloat16 && dtype != DType::kBFloat16 ? flops / 2 : flops; }
   double floor(const StepProfile& step) const {
     const double rate = flops_of(step.dtype);
-    return std::max(rate > 0 ? step.flops / rate : 0.0, bytes > 0 ? step.bytes / bytes : 0.0);
+    return step.calls * std::max(rate > 0 ? step.flops / rate : 0.0, bytes > 0 ? step.bytes / bytes : 0.0);
   }
 };
 
@@ -108,6 +108,7 @@ int profile(const Options& options) {
       variants.erase(found);
     }
     if (step.on_host) listed.back()["on_host"] = true;
+    if (step.calls != 1) listed.back()["calls"] = step.calls;
   }
   const double between = run.seconds - in_steps;
   const char* how = !rates.gpu ? "fp32, measured" : "fp16, listed for the architecture; float32 by half of it";
@@ -135,7 +136,8 @@ int profile(const Options& options) {
   std::vector<std::vector<std::string>> rows{{"step", "kernel", "time", "share", "floor", "time/floor", "lost"}};
   for (const StepProfile& step : steps) {
     const double floor = rates.floor(step);
-    rows.push_back({step.label, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / std::max(in_steps, 1e-12)),
+    const std::string times = step.calls == 1 ? "" : fmt::format(" ({:.4g} times)", step.calls);
+    rows.push_back({step.label + times, step.kernel, human_time(step.seconds), fmt::format("{:.1f} %", 100 * step.seconds / std::max(in_steps, 1e-12)),
                     floor > 0 ? human_time(floor) : "-", floor > 0 ? fmt::format("{:.2f}", step.seconds / floor) : "-",
                     lost(step) > 0 ? human_time(lost(step)) : "-"});
     if (options.nodes)

@@ -148,7 +148,18 @@ void Context::start_profile() {
   profiling_ = true;
   std::fill(times_.steps.begin(), times_.steps.end(), StepTime{});
   times_.whole = {};
-  if (dynamic_) dynamic_->profile_into(&times_.steps);
+  if (dynamic_) dynamic_->start_profile();
+}
+
+std::vector<ProfiledStep> Context::profiled_steps() const {
+  std::vector<ProfiledStep> list;
+  if (dynamic_) {
+    dynamic_->add_profile(list);
+    return list;
+  }
+  const plan::Program& program = engine_->program();
+  for (std::size_t s = 0; s < program.steps.size(); ++s) list.push_back({&program, &program.steps[s], times_.steps[s]});
+  return list;
 }
 
 std::size_t Context::arena_bytes() const noexcept { return dynamic_ ? dynamic_->arena_bytes() : current_ ? current_->arena_bytes() : 0; }

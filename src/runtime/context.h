@@ -33,9 +33,16 @@ struct StepTime {
   std::int64_t runs = 0;
 };
 
+/// A step and what it took in all runs together, the steps that it runs left out.
+struct ProfiledStep {
+  const plan::Program* program = nullptr;
+  const plan::Step* step = nullptr;
+  StepTime time;
+};
+
 /// What start_profile() collects.
 struct RunTimes {
-  std::vector<StepTime> steps;  ///< on a GPU between events, less what an event takes
+  std::vector<StepTime> steps;  ///< on a GPU between events, less what an event takes; of a dynamic program see profiled_steps()
   StepTime whole;               ///< runs as they are without those events; on a GPU the device's time
   bool replayed = false;        ///< the last of them was one replay of a CUDA graph
 };
@@ -72,6 +79,8 @@ class Context {
   /// Times each step from the next run on; on a GPU every run then goes through the steps twice.
   void start_profile();
   const RunTimes& profile() const noexcept { return times_; }
+  /// Every step in the program's order; behind a step of a dynamic program those of its island or of its nested graphs.
+  std::vector<ProfiledStep> profiled_steps() const;
   std::size_t arena_bytes() const noexcept;      ///< planned activations and scratch of the current shapes' class
   std::size_t specialisations() const noexcept;  ///< shape classes held, at most 32
   std::int64_t graph_runs() const noexcept;      ///< runs that were one replay of a CUDA graph

@@ -74,6 +74,7 @@ struct DynamicRun::Step {
   std::vector<std::unique_ptr<Body>> bodies;  // one per nested graph
   std::vector<std::size_t> formals;
   std::vector<SlotId> dead;  // after the step
+  StepTime time;             // while profiling
 };
 
 struct DynamicRun::Body {
@@ -162,6 +163,7 @@ void DynamicRun::call(Body& body, const plan::Step& step, Step& state) {
   if (!state.context) {
     state.context = std::make_unique<Context>(state.part, options_.allocator);
     state.context->keep_intermediates(options_.keep_values);
+    if (profiling_) state.context->start_profile();
   }
   const plan::Program& callee = state.part->program();
   const std::size_t carried = step.inputs.size() - state.carriers.size();
@@ -242,11 +244,10 @@ std::vector<Tensor> DynamicRun::run_body(Body& body, std::vector<Tensor> inputs)
   const plan::Program& program = *body.program;
   for (std::size_t i = 0; i < program.inputs.size(); ++i)
     body.values[static_cast<std::size_t>(program.inputs[i].slot)] = inputs[i].is_tensor() ? inputs[i].make_aligned() : std::move(inputs[i]);
-  const bool timed = times_ && &body == main_.get();
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     const plan::Step& step = program.steps[s];
     Step& state = body.steps[s];
-    const double start = timed ? os::now_seconds() : 0;
+    const double start = profiling_ ? os::now_seconds() : 0;
     try {
       if (step.kind == StepKind::kCall) call(body, step, state);
       else evaluate(body, step, state);
@@ -254,9 +255,9 @@ std::vector<Tensor> DynamicRun::run_body(Body& body, std::vector<Tensor> inputs)
       if (error.node().empty() && step.kind == StepKind::kHostOp) error.at_node(state.node->name, state.node->op);
       throw;
     }
-    if (timed) {
-      (*times_)[s].seconds += os::now_seconds() - start;
-      ++(*times_)[s].runs;
+    if (profiling_) {
+      state.time.seconds += os::now_seconds() - start;
+      ++state.time.runs;
     }
     for (const SlotId id : state.dead) body.values[static_cast<std::size_t>(id)] = Tensor();
   }
@@ -322,6 +323,43 @@ void for_each_context(const Body& body, const Visit& visit) {
 }
 
 }  // namespace
+
+void DynamicRun::start_profile() {
+  profiling_ = true;
+  const auto start = [](const auto& self, Body& body) -> void {
+    for (Step& step : body.steps) {
+      step.time = {};
+      if (step.context) step.context->start_profile();
+      for (const auto& nested : step.bodies) self(self, *nested);
+    }
+  };
+  start(start, *main_);
+}
+
+void DynamicRun::add_profile(std::vector<ProfiledStep>& into) const { add_profile(*main_, into); }
+
+/// Returns the seconds of all that was added.
+double DynamicRun::add_profile(const Body& body, std::vector<ProfiledStep>& into) {
+  double all = 0;
+  for (std::size_t s = 0; s < body.steps.size(); ++s) {
+    const Step& step = body.steps[s];
+    const std::size_t own = into.size();
+    into.push_back({body.program, &body.program->steps[s], step.time});
+    double inside = 0;
+    if (step.context) {
+      for (const ProfiledStep& inner : step.context->profiled_steps()) {
+        into.push_back(inner);
+        inside += inner.time.seconds;
+      }
+      // A GPU's run goes through the steps once more, unmarked.
+      if (step.context->engine().cuda()) inside += step.context->profile().whole.seconds;
+    }
+    for (const auto& nested : step.bodies) inside += add_profile(*nested, into);
+    into[own].time.seconds = std::max(0.0, step.time.seconds - inside);
+    all += step.time.seconds;
+  }
+  return all;
+}
 
 std::size_t DynamicRun::arena_bytes() const noexcept {
   std::size_t bytes = 0;

@@ -42,8 +42,10 @@ class DynamicRun {
   /// Of all planned subprograms that ran.
   std::size_t arena_bytes() const noexcept;
   std::size_t specialisations() const noexcept;  ///< the most that one subprogram holds
-  /// Times every step of the outermost program from the next run on, into `times`, which has one entry for each.
-  void profile_into(std::vector<StepTime>* times) noexcept { times_ = times; }
+  /// Times every step from the next run on, those inside islands and nested graphs too.
+  void start_profile();
+  /// What Context::profiled_steps() tells of a dynamic program.
+  void add_profile(std::vector<ProfiledStep>& into) const;
 
  private:
   struct Step;
@@ -53,13 +55,14 @@ class DynamicRun {
   std::vector<Tensor> run_body(Body& body, std::vector<Tensor> inputs);
   void call(Body& body, const plan::Step& step, Step& state);
   void evaluate(Body& body, const plan::Step& step, Step& state);
+  static double add_profile(const Body& body, std::vector<ProfiledStep>& into);
 
   std::shared_ptr<const Engine> engine_;
   DynamicOptions options_;
   std::unique_ptr<Body> main_;
   std::int64_t most_trips_ = std::numeric_limits<std::int64_t>::max();  // of a Loop; the knob LATHE_MAX_TRIPS sets fewer
   ir::Bindings symbols_;
-  std::vector<StepTime>* times_ = nullptr;
+  bool profiling_ = false;
 };
 
 }  // namespace lathe::runtime
