@@ -27,6 +27,8 @@ arm64 update
 # shellcheck disable=SC2086
 (cd "$folder/apt" && arm64 download $packages)
 for file in "$folder"/apt/*.deb; do dpkg-deb -x "$file" "$folder"; done
+# As on a merged system: a library that a package puts into /lib is found beside the others.
+if [ -d "$folder/lib" ]; then cp -a "$folder/lib/." "$folder/usr/lib/"; rm -r "$folder/lib"; ln -s usr/lib "$folder/lib"; fi
 # Links that name a place of the whole system would lead to this machine's.
 find "$folder" -type l -lname '/*' | while read -r link; do ln -sfn "$folder$(readlink "$link")" "$link"; done
 rm -rf "$folder/apt"
