@@ -91,6 +91,20 @@ Tensor::Tensor(DType dtype, Dims dims) : dtype_(dtype), dims_(std::move(dims)), 
   data_ = data;
 }
 
+Tensor Tensor::to_be_filled(DType dtype, Dims dims) {
+  if (dtype == DType::kString || dtype_bits(dtype) % 8 != 0) return Tensor(dtype, std::move(dims));  // the last byte's unused bits are zero
+  Tensor tensor;
+  tensor.dtype_ = dtype;
+  tensor.dims_ = std::move(dims);
+  tensor.count_ = element_count(tensor.dims_);
+  tensor.bytes_ = dtype_bytes(dtype, tensor.count_);
+  tensor.writable_ = true;
+  std::byte* data = nullptr;
+  tensor.owner_ = allocate(tensor.bytes_, data);
+  tensor.data_ = data;
+  return tensor;
+}
+
 Tensor Tensor::view(DType dtype, Dims dims, const void* data, std::size_t bytes, std::shared_ptr<const void> owner) {
   Tensor tensor;
   tensor.dtype_ = dtype;

@@ -30,6 +30,8 @@ class Tensor {
   Tensor() = default;
   /// Owned, zero-filled, 64-byte aligned storage. For kString, empty strings.
   Tensor(DType dtype, Dims dims);
+  /// The same for a caller that writes every element before anybody reads one: numbers are left as they lie in memory.
+  static Tensor to_be_filled(DType dtype, Dims dims);
   /// A read-only view of `bytes` bytes at `data`, kept alive by `owner`. The view may be unaligned for its type; typed access
   /// (data<T>) then throws; make_aligned() copies when needed.
   static Tensor view(DType dtype, Dims dims, const void* data, std::size_t bytes, std::shared_ptr<const void> owner);

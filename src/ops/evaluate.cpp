@@ -44,6 +44,9 @@ class Context final : public RefContext {
     return std::move(outputs_);
   }
 
+ protected:
+  std::shared_ptr<const void>* kept_place() override { return options_.kept; }
+
  private:
   const Node& node_;
   std::span<const Tensor> inputs_;

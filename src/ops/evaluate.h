@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct EvaluateOptions {
   bool oracle = false;                                                 ///< the blocked oracle where the op has one
   SubgraphRunner run_subgraph;                                         ///< empty: nested graphs may use their inputs and constants only
   std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
+  std::shared_ptr<const void>* kept = nullptr;                         ///< RefContext::kept's place: one per node, of one thread, at unchanging input types
 };
 
 /// `inputs` match node.inputs (undefined Tensor = left out); the result matches node.outputs (undefined = left out). Throws

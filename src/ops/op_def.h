@@ -94,6 +94,19 @@ class RefContext {
   /// Loops that would take more trips than this fail.
   virtual std::int64_t most_trips() const { return std::numeric_limits<std::int64_t>::max(); }
   [[noreturn]] virtual void fail(std::string message) const = 0;
+
+  /// What a reference made of the node's attributes and its inputs' types alone and need not make at every run (a table, a compiled pattern):
+  /// found again where the caller has a place that lasts as long as the node, else made anew. Each reference asks for one type T.
+  template <class T, class Make>
+  std::shared_ptr<const T> kept(const Make& make) {
+    std::shared_ptr<const void>* place = kept_place();
+    if (!place) return std::shared_ptr<const T>(new T(make()));  // T need not move
+    if (!*place) *place = std::shared_ptr<const T>(new T(make()));
+    return std::static_pointer_cast<const T>(*place);
+  }
+
+ protected:
+  virtual std::shared_ptr<const void>* kept_place() { return nullptr; }
 };
 
 /// Rewrites a node of an older opset into the canonical form (may insert nodes before it).

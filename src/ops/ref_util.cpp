@@ -3,6 +3,7 @@
 #include "ops/ref_util.h"
 
 #include <cstring>
+#include <numeric>
 
 #include "base/half.h"
 
@@ -118,6 +119,73 @@ Tensor remap_nd(const Tensor& source, Dims dims, const std::function<std::int64_
         return source_of(index);
       },
       fill);
+}
+
+namespace {
+
+/// One row: `count` elements, `step` apart in the source.
+template <std::size_t kBytes>
+void copy_row(std::byte* out, const std::byte* in, std::int64_t count, std::int64_t step) {
+  if (step == 1) {
+    std::memcpy(out, in, static_cast<std::size_t>(count) * kBytes);
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) std::memcpy(out + i * static_cast<std::int64_t>(kBytes), in + i * step * static_cast<std::int64_t>(kBytes), kBytes);
+}
+
+using CopyRow = void (*)(std::byte*, const std::byte*, std::int64_t, std::int64_t);
+
+CopyRow copy_row_of(std::size_t bytes) {
+  switch (bytes) {
+    case 1: return copy_row<1>;
+    case 2: return copy_row<2>;
+    case 4: return copy_row<4>;
+    case 8: return copy_row<8>;
+    case 16: return copy_row<16>;
+    default: return nullptr;
+  }
+}
+
+}  // namespace
+
+Tensor strided(const Tensor& source, Dims dims, Dims steps, std::int64_t offset) {
+  const CopyRow copy = source.dtype() == DType::kString || packed_bits(source.dtype()) ? nullptr : copy_row_of(dtype_bytes(source.dtype(), 1));
+  if (!copy) return remap_nd(source, std::move(dims), [&](const Dims& index) { return std::inner_product(index.begin(), index.end(), steps.begin(), offset); });
+  Tensor out = Tensor::to_be_filled(source.dtype(), dims);
+  if (out.size() == 0) return out;
+  // Axes that lie behind one another in the source as well are one.
+  std::vector<std::int64_t> extents, apart;
+  for (std::size_t axis = 0; axis < dims.size(); ++axis) {
+    if (dims[axis] == 1) continue;
+    if (!extents.empty() && apart.back() == steps[axis] * dims[axis]) {
+      extents.back() *= dims[axis];
+      apart.back() = steps[axis];
+    } else {
+      extents.push_back(dims[axis]);
+      apart.push_back(steps[axis]);
+    }
+  }
+  if (extents.empty()) {
+    extents.push_back(1);
+    apart.push_back(1);
+  }
+  const std::int64_t row = extents.back(), step = apart.back();
+  extents.pop_back();
+  const auto bytes = static_cast<std::int64_t>(dtype_bytes(source.dtype(), 1));
+  const std::byte* data = source.raw();
+  std::byte* to = out.mutable_raw();
+  std::vector<std::int64_t> index(extents.size(), 0);
+  std::int64_t from = offset;
+  for (std::int64_t done = 0; done < out.size(); done += row) {
+    copy(to + done * bytes, data + from * bytes, row, step);
+    for (std::size_t axis = index.size(); axis-- > 0;) {
+      from += apart[axis];
+      if (++index[axis] < extents[axis]) break;
+      from -= apart[axis] * extents[axis];
+      index[axis] = 0;
+    }
+  }
+  return out;
 }
 
 void copy_element(Tensor& dst, std::int64_t di, const Tensor& src, std::int64_t si) {

@@ -26,6 +26,8 @@ AxisView around_axis(const Dims& dims, std::int64_t axis);
 Tensor remap(const Tensor& source, Dims dims, const std::function<std::int64_t(std::int64_t)>& source_of, const Tensor* fill = nullptr);
 /// The same with the multi-index of the output's element.
 Tensor remap_nd(const Tensor& source, Dims dims, const std::function<std::int64_t(const Dims& index)>& source_of, const Tensor* fill = nullptr);
+/// The same where the source index is `offset` plus the sum of index times `steps` (0: repeated, negative: backwards): by runs of bytes.
+Tensor strided(const Tensor& source, Dims dims, Dims steps, std::int64_t offset = 0);
 /// dst[di] = src[si]; both of one dtype.
 void copy_element(Tensor& dst, std::int64_t di, const Tensor& src, std::int64_t si);
 

@@ -69,7 +69,8 @@ struct DynamicRun::Step {
   std::unique_ptr<Context> context;
   std::unique_ptr<ir::Graph> graph;  // of a node: what it lies in
   ir::Node* node = nullptr;
-  std::size_t given = 0;  // of its inputs are the node's own
+  std::shared_ptr<const void> kept;  // by its reference
+  std::size_t given = 0;             // of its inputs are the node's own
   std::vector<std::shared_ptr<ir::Graph>> nested;
   std::vector<std::unique_ptr<Body>> bodies;  // one per nested graph
   std::vector<std::size_t> formals;
@@ -203,7 +204,7 @@ void DynamicRun::call(Body& body, const plan::Step& step, Step& state) {
   std::vector<Tensor> made;
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     const plan::TensorDesc& desc = state.context->output_desc(i);
-    made.emplace_back(desc.dtype, desc.dims);
+    made.push_back(Tensor::to_be_filled(desc.dtype, desc.dims));
     outputs[i] = {made[i].mutable_raw(), desc.dtype, made[i].dims()};
   }
   check(state.context->run(inputs, outputs));
@@ -218,6 +219,7 @@ void DynamicRun::evaluate(Body& body, const plan::Step& step, Step& state) {
   ops::EvaluateOptions options;
   options.oracle = true;
   options.most_trips = most_trips_;
+  options.kept = &state.kept;
   options.run_subgraph = [&](const ir::Graph& graph, std::span<const Tensor> arguments) {
     std::size_t first = state.given;
     for (std::size_t r = 0; r < state.nested.size(); ++r) {

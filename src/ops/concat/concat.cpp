@@ -88,7 +88,7 @@ void concat_reference(RefContext& ctx) {
     starts.push_back(dims[static_cast<std::size_t>(axis)]);
     dims[static_cast<std::size_t>(axis)] += t.dims()[static_cast<std::size_t>(axis)];
   }
-  Tensor out(first.dtype(), dims);
+  Tensor out = Tensor::to_be_filled(first.dtype(), dims);
   const AxisView whole = around_axis(dims, axis);
   const bool bytes_move = first.dtype() != DType::kString && dtype_bits(first.dtype()) % 8 == 0;
   const auto width = static_cast<std::int64_t>(dtype_bytes(first.dtype(), 1));

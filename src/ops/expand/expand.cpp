@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Expand and Tile: elements repeated.
 #include <algorithm>
-#include <numeric>
 
 #include "loops/builder.h"
 #include "ops/infer.h"
@@ -58,7 +57,7 @@ void expand_reference(RefContext& ctx) {
     dims[at] = a == 1 ? b : a;
     if (a != 1) step[at] = strides[in.dims().size() - 1 - k];
   }
-  ctx.set_output(0, remap_nd(in, dims, [&](const Dims& i) { return std::inner_product(i.begin(), i.end(), step.begin(), std::int64_t{0}); }));
+  ctx.set_output(0, strided(in, std::move(dims), std::move(step)));
 }
 
 bool expand_lower(const Node& node, loops::RegionBuilder& builder) {

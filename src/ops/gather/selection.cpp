@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 // OneHot, NonZero, Compress: index tensors made and used.
+#include <algorithm>
+#include <cstring>
+
 #include "loops/builder.h"
 #include "ops/lower_util.h"
 #include "ops/ref_util.h"
@@ -69,20 +72,46 @@ bool is_non_zero(const Tensor& t, std::int64_t i) {
   return t.as_double(i) != 0;
 }
 
+/// Calls `visit` with the place of each element of a mask that is set.
+template <class Visit>
+void for_each_set(std::span<const std::byte> mask, const Visit& visit) {
+  for (std::size_t i = 0; i < mask.size();) {
+    std::uint64_t eight = 0;
+    if (i + 8 <= mask.size() && (std::memcpy(&eight, mask.data() + i, 8), eight == 0)) {
+      i += 8;  // most masks are empty for long
+      continue;
+    }
+    for (const std::size_t end = std::min(i + 8, mask.size()); i < end; ++i)
+      if (mask[i] != std::byte{0}) visit(static_cast<std::int64_t>(i));
+  }
+}
+
 void non_zero_reference(RefContext& ctx) {
   const Tensor& in = ctx.input(0);
-  const std::size_t rank = in.dims().size();
-  std::vector<std::vector<std::int64_t>> found(rank);
-  std::int64_t n = 0, count = 0;
-  for_each_index(in.dims(), [&](const Dims& index) {
-    if (is_non_zero(in, n++)) {
-      ++count;
-      for (std::size_t a = 0; a < rank; ++a) found[a].push_back(index[a]);
+  const bool is_mask = in.dtype() == DType::kBool;
+  const auto mask = is_mask ? std::span(in.raw(), static_cast<std::size_t>(in.size())) : std::span<const std::byte>();
+  std::vector<std::int64_t> found;
+  for (std::int64_t i = 0; !is_mask && i < in.size(); ++i)
+    if (is_non_zero(in, i)) found.push_back(i);
+  const auto rank = static_cast<std::int64_t>(in.dims().size());
+  const auto count =
+      is_mask ? static_cast<std::int64_t>(mask.size()) - std::count(mask.begin(), mask.end(), std::byte{0}) : static_cast<std::int64_t>(found.size());
+  Tensor out = Tensor::to_be_filled(DType::kInt64, {rank, count});
+  if (out.size() > 0) {
+    const auto rows = out.mutable_data<std::int64_t>();
+    // The first row has the places in the flat tensor until the other axes are split off, the last of which changes fastest.
+    std::int64_t* place = rows.data();
+    if (is_mask) for_each_set(mask, [&](std::int64_t i) { *place++ = i; });
+    else std::copy(found.begin(), found.end(), place);
+    for (std::int64_t axis = rank; axis-- > 1;) {
+      const std::int64_t extent = in.dims()[static_cast<std::size_t>(axis)];
+      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+        rows[static_cast<std::size_t>(axis * count) + i] = rows[i] % extent;
+        rows[i] /= extent;
+      }
     }
-  });
-  std::vector<std::int64_t> flat;
-  for (const auto& row : found) flat.insert(flat.end(), row.begin(), row.end());
-  ctx.set_output(0, from_int64s(DType::kInt64, {static_cast<std::int64_t>(rank), count}, flat));
+  }
+  ctx.set_output(0, std::move(out));
 }
 
 void compress_infer(InferContext& ctx) {

@@ -118,13 +118,22 @@ void encoder_infer(InferContext& ctx) {
   set_like_input(ctx, e.values.dtype());
 }
 
+/// An encoding and where its keys are.
+struct Table {
+  explicit Table(Encoding e) : encoding(std::move(e)), lookup(encoding.keys) {}
+  Tensor encode(const Tensor& x) const {
+    return remap(
+        encoding.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &encoding.fallback);
+  }
+  Encoding encoding;
+  Lookup lookup;
+};
+
 void encoder_reference(RefContext& ctx) {
-  const Encoding e = encoding_of(ctx.attrs());
   const Tensor& x = ctx.input(0);
-  check_key_type(e, x.dtype());
-  const Lookup lookup(e.keys);
-  ctx.set_output(0, remap(
-                        e.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &e.fallback));
+  const auto table = ctx.kept<Table>([&] { return Table(encoding_of(ctx.attrs())); });
+  check_key_type(table->encoding, x.dtype());
+  ctx.set_output(0, table->encode(x));
 }
 
 /// Whole keys that lie close together are a table to gather from, with the default at its ends and in its gaps.
@@ -171,10 +180,8 @@ void mapper_infer(InferContext& ctx) {
 
 void mapper_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
-  const Encoding e = categories_of(ctx.attrs(), x.dtype() == DType::kString);
-  const Lookup lookup(e.keys);
-  ctx.set_output(0, remap(
-                        e.values, x.dims(), [&](std::int64_t i) { return lookup.find(x, i); }, &e.fallback));
+  const auto table = ctx.kept<Table>([&] { return Table(categories_of(ctx.attrs(), x.dtype() == DType::kString)); });
+  ctx.set_output(0, table->encode(x));
 }
 
 // OneHotEncoder ---------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ void slice_reference(RefContext& ctx) {
     offset += *w->start.constant() * strides[axis];
     step[axis] = strides[axis] * p->steps[i];
   }
-  ctx.set_output(0, remap_nd(in, dims, [&](const Dims& i) { return std::inner_product(i.begin(), i.end(), step.begin(), offset); }));
+  ctx.set_output(0, strided(in, std::move(dims), std::move(step), offset));
 }
 
 bool slice_lower(const Node& node, loops::RegionBuilder& builder) {

@@ -82,10 +82,10 @@ void match_infer(InferContext& ctx) {
 }
 
 void match_reference(RefContext& ctx) {
-  const Pattern pattern(ctx);
+  const auto pattern = ctx.kept<Pattern>([&] { return Pattern(ctx); });
   const Tensor& x = ctx.input(0);
   Tensor out(DType::kBool, x.dims());
-  for (std::int64_t i = 0; i < x.size(); ++i) out.set_from_int64(i, pattern.matches(x.string_data()[static_cast<std::size_t>(i)]));
+  for (std::int64_t i = 0; i < x.size(); ++i) out.set_from_int64(i, pattern->matches(x.string_data()[static_cast<std::size_t>(i)]));
   ctx.set_output(0, std::move(out));
 }
 

@@ -161,7 +161,8 @@ void tfidf_infer(InferContext& ctx) {
 
 void tfidf_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
-  const Grams grams(ctx, x.dtype());
+  const auto kept = ctx.kept<Grams>([&] { return Grams(ctx, x.dtype()); });
+  const Grams& grams = *kept;
   if (x.rank() < 1 || x.rank() > 2) ctx.fail("takes tokens of shape [C] or [N, C], got " + lathe::to_string(x.dims()));
   const auto tokens = grams.tokens(x);
   const auto length = static_cast<std::size_t>(x.dims().back());

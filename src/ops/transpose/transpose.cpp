@@ -56,7 +56,7 @@ void transpose_reference(RefContext& ctx) {
     dims.push_back(in.dims()[static_cast<std::size_t>(axis)]);
     step.push_back(strides[static_cast<std::size_t>(axis)]);
   }
-  ctx.set_output(0, remap_nd(in, dims, [&](const Dims& i) { return std::inner_product(i.begin(), i.end(), step.begin(), std::int64_t{0}); }));
+  ctx.set_output(0, strided(in, std::move(dims), std::move(step)));
 }
 
 bool transpose_lower(const Node& node, loops::RegionBuilder& builder) {
