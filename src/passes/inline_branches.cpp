@@ -109,18 +109,6 @@ Spliced splice(Graph& graph, const Graph& branch, Node* before, const Node& owne
   return spliced;
 }
 
-// `results` take the place of the node's outputs; nullptr: nobody reads that one.
-void take_over(Graph& graph, Node& node, const std::vector<Value*>& results) {
-  for (std::size_t i = 0; i < results.size() && i < node.outputs.size(); ++i) {
-    Value* output = node.outputs[i];
-    if (!output || !results[i] || graph.replace_all_uses(output, results[i])) continue;
-    Node* identity = graph.add_node("", "Identity", {results[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
-    identity->outputs[0]->type = output->type;
-    merge_sources(*identity, node);
-    graph.replace_all_uses(output, identity->outputs[0]);
-  }
-}
-
 void take_names(Graph& graph, const Spliced& spliced) {
   for (const auto& [value, name] : spliced.names) {
     if (!value->is_graph_output() && graph.is_free(name)) graph.rename(value, name);

@@ -134,6 +134,59 @@ bool zero_sign_is_free(const Value* value) {
   return std::all_of(value->uses.begin(), value->uses.end(), [](const ir::Use& use) { return use.node->domain.empty() && kConsumers.contains(use.node->op); });
 }
 
+bool is_pointwise(const Node& node) {
+  static const std::set<std::string_view> kOps = {"Add",
+                                                  "Sub",
+                                                  "Mul",
+                                                  "Div",
+                                                  "Pow",
+                                                  "Min",
+                                                  "Max",
+                                                  "And",
+                                                  "Or",
+                                                  "Xor",
+                                                  "Equal",
+                                                  "Less",
+                                                  "Greater",
+                                                  "LessOrEqual",
+                                                  "GreaterOrEqual",
+                                                  "Where",
+                                                  "Relu",
+                                                  "LeakyRelu",
+                                                  "Sigmoid",
+                                                  "Tanh",
+                                                  "Exp",
+                                                  "Log",
+                                                  "Sqrt",
+                                                  "Reciprocal",
+                                                  "Neg",
+                                                  "Abs",
+                                                  "Erf",
+                                                  "Gelu",
+                                                  "HardSigmoid",
+                                                  "HardSwish",
+                                                  "Clip",
+                                                  "Cast",
+                                                  "Not",
+                                                  "Floor",
+                                                  "Ceil",
+                                                  "Round",
+                                                  "Sign",
+                                                  "Softplus",
+                                                  "Softsign",
+                                                  "Elu",
+                                                  "Selu",
+                                                  "Celu",
+                                                  "Mish",
+                                                  "ThresholdedRelu",
+                                                  "Sin",
+                                                  "Cos",
+                                                  "IsNaN",
+                                                  "IsInf",
+                                                  "Identity"};
+  return node.domain.empty() && node.outputs.size() == 1 && kOps.contains(node.op);
+}
+
 bool visible_from(const Value* outer, const Graph* graph) {
   for (; graph; graph = graph->parent()) {
     if (outer->graph == graph) return true;
@@ -201,6 +254,17 @@ bool bypass(Node& node, Value* value) {
     changed = true;
   }
   return changed;
+}
+
+void take_over(Graph& graph, Node& node, const std::vector<Value*>& results) {
+  for (std::size_t i = 0; i < results.size() && i < node.outputs.size(); ++i) {
+    Value* output = node.outputs[i];
+    if (!output || !results[i] || graph.replace_all_uses(output, results[i])) continue;
+    Node* identity = graph.add_node("", "Identity", {results[i]}, {graph.unique_name(output->name + "_result")}, {}, &node);
+    identity->outputs[0]->type = output->type;
+    merge_sources(*identity, node);
+    graph.replace_all_uses(output, identity->outputs[0]);
+  }
 }
 
 bool replace_by_constant(Node& node, std::size_t output, Tensor tensor) {

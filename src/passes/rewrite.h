@@ -39,6 +39,8 @@ std::optional<std::vector<std::int64_t>> axes_input(const ir::Node& node, std::s
 ir::Value* other_operand(const ir::Node& node, const ir::Value* value);
 /// True when no consumer and no producer can tell -0 from +0 in this value up to round-off (see rewrite.cpp for the list).
 bool zero_sign_is_free(const ir::Value* value);
+/// Computes each element from the elements of its inputs at that place, which broadcast.
+bool is_pointwise(const ir::Node& node);
 /// An element outside every nested graph boundary: true when both values live in one graph, or `outer` in one around.
 bool visible_from(const ir::Value* outer, const ir::Graph* graph);
 
@@ -58,6 +60,8 @@ void transmute(ir::Node& node, std::string_view op, std::vector<ir::Value*> inpu
 /// Makes every user of the node's first output read `value` instead, and erases the node. Where the interface's names forbid that, the
 /// node becomes Identity(value); false is returned when it was that already.
 bool bypass(ir::Node& node, ir::Value* value);
+/// `results` take the place of the node's outputs; nullptr: nobody reads that one.
+void take_over(ir::Graph& graph, ir::Node& node, const std::vector<ir::Value*>& results);
 /// Replaces one output by a constant; erases the node when all outputs are gone. A graph output keeps the node as Identity(constant).
 bool replace_by_constant(ir::Node& node, std::size_t output, Tensor tensor);
 /// Erases the node when nothing uses its outputs, then its producers likewise.

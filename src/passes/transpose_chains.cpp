@@ -48,59 +48,6 @@ bool is_identity(const Permutation& perm) {
   return true;
 }
 
-bool is_pointwise(const Node& node) {
-  static const std::set<std::string_view> kOps = {"Add",
-                                                  "Sub",
-                                                  "Mul",
-                                                  "Div",
-                                                  "Pow",
-                                                  "Min",
-                                                  "Max",
-                                                  "And",
-                                                  "Or",
-                                                  "Xor",
-                                                  "Equal",
-                                                  "Less",
-                                                  "Greater",
-                                                  "LessOrEqual",
-                                                  "GreaterOrEqual",
-                                                  "Where",
-                                                  "Relu",
-                                                  "LeakyRelu",
-                                                  "Sigmoid",
-                                                  "Tanh",
-                                                  "Exp",
-                                                  "Log",
-                                                  "Sqrt",
-                                                  "Reciprocal",
-                                                  "Neg",
-                                                  "Abs",
-                                                  "Erf",
-                                                  "Gelu",
-                                                  "HardSigmoid",
-                                                  "HardSwish",
-                                                  "Clip",
-                                                  "Cast",
-                                                  "Not",
-                                                  "Floor",
-                                                  "Ceil",
-                                                  "Round",
-                                                  "Sign",
-                                                  "Softplus",
-                                                  "Softsign",
-                                                  "Elu",
-                                                  "Selu",
-                                                  "Celu",
-                                                  "Mish",
-                                                  "ThresholdedRelu",
-                                                  "Sin",
-                                                  "Cos",
-                                                  "IsNaN",
-                                                  "IsInf",
-                                                  "Identity"};
-  return node.domain.empty() && node.outputs.size() == 1 && kOps.contains(node.op);
-}
-
 // Plans Transpose(value, perm) without a Transpose: collects the reads to redirect.
 struct Plan {
   std::vector<Node*> nodes;                           // pointwise nodes, users before producers
