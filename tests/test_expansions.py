@@ -10,7 +10,7 @@ import pytest
 
 from programs import run_model
 
-EXPANDED = {"Attention"}
+EXPANDED = {"Attention", "DFT", "STFT"}
 HALF = {onnx.TensorProto.FLOAT16: 4e-3}
 
 

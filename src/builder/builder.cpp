@@ -103,6 +103,16 @@ std::vector<ir::Bindings> other_bindings(const Prepared& prepared, const BuildOp
   return list;
 }
 
+/// Fourier transforms keep float32: in narrow numbers the loud drowns what is quiet, which the logarithm behind them shows again.
+std::vector<std::string> wide_nodes(const ir::Model& model, Precision precision) {
+  std::vector<std::string> names;
+  if (precision == Precision::kFloat32) return names;
+  ir::for_each_node_deep(*model.graph, [&](const ir::Node& node) {
+    if (node.is("DFT") || node.is("STFT")) names.insert(names.end(), node.sources.begin(), node.sources.end());
+  });
+  return names;
+}
+
 /// Planned activations at the hint shapes.
 std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
   if (engine->program().dynamic) return 0;  // only runs tell
@@ -165,7 +175,7 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
   const Prepared prepared = prepare(*model, options, report);
 
   // A region that lower precision spoils is pinned to float32 and the engine is assembled again; each round pins more.
-  std::vector<std::string> pinned;
+  std::vector<std::string> pinned = wide_nodes(*model, options.precision);
   constexpr int kRounds = 12;
   for (int round = 0;; ++round) {
     result.engine = assemble(prepared, options, pinned, report);

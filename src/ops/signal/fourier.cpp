@@ -292,12 +292,14 @@ std::vector<OpDef> fourier_ops() {
        .infer = dft_infer,
        .reference = dft_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
+       .expand = dft_expand,
        .doc = "discrete Fourier transform along an axis"},
       {.name = "STFT",
        .versions = {{17, "signal:T1 frame_step:T2 window?:T1 frame_length?:T2 -> output:T1", "onesided:int=1", "T1: @float13; T2: int32 int64"}},
        .infer = stft_infer,
        .reference = stft_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
+       .expand = stft_expand,
        .doc = "Fourier transforms of the frames of a signal"},
   };
 }
