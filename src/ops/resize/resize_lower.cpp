@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// Resize in the region language: nearest and linear, on any axes, with symbolic extents. Coordinates are exact fractions N / D in integer
-// arithmetic, so that positions never depend on the rounding of a float.
+// Resize in the region language: nearest, linear and cubic, on any axes, with symbolic extents. Coordinates are exact fractions N / D in
+// integer arithmetic, so that positions never depend on the rounding of a float.
 
 #include <algorithm>
 #include <array>
@@ -98,6 +98,47 @@ ExprId nearest_index(RegionBuilder& r, const ResizeMode& mode, ExprId at, const 
   return clamp(r, index, in);
 }
 
+/// Weights of the four neighbours of a point `share` above the second, a cubic convolution with the parameter `a` (Keys 1981).
+std::array<ExprId, 4> cubic_weights(RegionBuilder& r, ExprId share, double a, DType type) {
+  const auto number = [&](double v) { return r.constant(v, type); };
+  const auto near = [&](ExprId x) { return add(r, mul(r, mul(r, sub(r, mul(r, number(a + 2), x), number(a + 3)), x), x), number(1)); };
+  const auto far = [&](ExprId x) { return sub(r, mul(r, add(r, mul(r, sub(r, mul(r, number(a), x), number(5 * a)), x), number(8 * a)), x), number(4 * a)); };
+  const ExprId rest = sub(r, number(1), share);
+  return {far(add(r, share, number(1))), near(share), near(rest), far(add(r, rest, number(1)))};
+}
+
+/// Cubic interpolation, one axis after the other: each a stage of four taps.
+void lower_cubic(const Node& node, const ResizeMode& mode, const std::vector<Scale>& scales, const std::vector<std::size_t>& moving, RegionBuilder& b) {
+  const Value *from = node.input(0), *last = node.output();
+  const DType out_type = from->dtype(), type = compute_dtype(out_type);
+  if (moving.empty()) b.define(last, [from](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.read(from, at); });
+  Shape now = from->shape();
+  for (std::size_t i = 0; i < moving.size(); ++i) {
+    const std::size_t axis = moving[i];
+    const Dim in = now[axis], out = last->shape()[axis];
+    now[axis] = out;
+    const Value* to = i + 1 == moving.size() ? last : b.temporary("resized", type, now);
+    b.define(to, [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+      const Fraction c = coordinate(r, mode.coordinates, at[axis], scales[axis], in, out);
+      const ExprId low = floor_div(r, c.n, c.d);
+      const auto weights = cubic_weights(r, r.binary(ExprOp::kDiv, r.cast(sub(r, c.n, mul(r, low, c.d)), type), r.cast(c.d, type)), mode.cubic_a, type);
+      ExprId sum = -1, total = -1;
+      for (std::size_t tap = 0; tap < 4; ++tap) {
+        const ExprId index = add(r, low, r.integer(static_cast<std::int64_t>(tap) - 1)), inside = clamp(r, index, in);
+        const ExprId weight = mode.exclude_outside ? r.select(r.binary(ExprOp::kEqual, index, inside), weights[tap], r.constant(0, type)) : weights[tap];
+        RegionBuilder::Indices where = at;
+        where[axis] = inside;
+        const ExprId part = mul(r, r.cast(r.read(from, where), type), weight);
+        sum = sum < 0 ? part : add(r, sum, part);
+        total = total < 0 ? weight : add(r, total, weight);
+      }
+      if (mode.exclude_outside) sum = r.binary(ExprOp::kDiv, sum, total);
+      return r.cast(sum, to == last ? out_type : type);
+    });
+    from = to;
+  }
+}
+
 }  // namespace
 
 bool resize_lower(const Node& node, RegionBuilder& b) {
@@ -108,10 +149,10 @@ bool resize_lower(const Node& node, RegionBuilder& b) {
     b.decline(why);
     return false;
   };
-  if (mode.kind == ResizeMode::Kind::kCubic) return decline("cubic interpolation is left to the reference");
+  const bool cubic = mode.kind == ResizeMode::Kind::kCubic;
   if (mode.antialias) return decline("antialiasing is left to the reference");
   if (mode.coordinates == "tf_crop_and_resize" || mode.coordinates == "half_pixel_symmetric") return decline("this coordinate mode is left to the reference");
-  if (mode.exclude_outside) return decline("exclude_outside is left to the reference");
+  if (mode.exclude_outside && !cubic) return decline("exclude_outside is left to the reference");
   if (!node.output()->has_shape()) return decline("the output's shape is not known");
   // The extents round a scale's fraction away, which moves the coordinates.
   const Value* scales_input = node.input(2);
@@ -127,6 +168,11 @@ bool resize_lower(const Node& node, RegionBuilder& b) {
     if (!(in[axis] == out[axis]) || !scale->one()) moving.push_back(axis);
   }
   const DType out_type = x->dtype(), type = compute_dtype(out_type);
+  if (cubic) {
+    if (!is_float(out_type)) return decline("cubic interpolation of integers");
+    lower_cubic(node, mode, scales, moving, b);
+    return true;
+  }
   if (mode.kind == ResizeMode::Kind::kNearest) {
     b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
       RegionBuilder::Indices index;
