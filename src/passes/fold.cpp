@@ -9,7 +9,8 @@
 //   - DequantizeLinear, hence nothing that follows from it: quantised weights stay quantised, but for a graph that is made to be run
 //   - a node whose results take more than growth_limit (2) times the bytes of its distinct inputs and more than always_fold_bytes
 //     (1 KiB) in all, and with which all constants would exceed the model's own by more than 1/16 (4 MiB at most): a big
-//     ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this.
+//     ConstantOfShape, Expand or Tile is cheaper to make than to store. `fold_everything` lifts this, and so does a graph that is made
+//     to be run for a table that an op without a kernel makes out of few numbers (MelWeightMatrix, anchors), up to kMostTable bytes.
 
 #include <algorithm>
 #include <set>
@@ -30,7 +31,8 @@ using ir::Node;
 using ir::Value;
 
 constexpr std::int64_t kMostTrips = 256;
-constexpr int kMostLoops = 2;  // within each other
+constexpr std::size_t kMostTable = std::size_t{16} << 20, kFewNumbers = 1024;  // bytes
+constexpr int kMostLoops = 2;                                                  // within each other
 
 /// How many loops stand within each other, `node` included.
 int loops_within(const Node& node) {
@@ -110,18 +112,21 @@ class GrowthRule {
     for (const Value* input : node.inputs) {
       if (input && distinct.insert(input).second) input_bytes_ += input->constant.bytes();
     }
+    const ops::OpDef* op = ops::find_op(node.domain, node.op);
+    table_ = options.for_running && op && !op->lower && !op->expand && input_bytes_ <= kFewNumbers && ir::nested_graphs(node).empty();
   }
+  /// Stored whatever the model's own constants take.
+  bool is_extra(std::size_t bytes) const { return dequantises_ || (table_ && bytes <= kMostTable); }
   bool allows(std::size_t bytes) const {
     if (options_.fold_everything || bytes <= options_.always_fold_bytes) return true;
-    if (dequantises_) return budget_.allows_dequantised(bytes);
+    if (is_extra(bytes)) return budget_.allows_dequantised(bytes);
     return static_cast<double>(bytes) <= options_.growth_limit * static_cast<double>(input_bytes_) || budget_.allows(bytes);
   }
-  bool dequantises() const { return dequantises_; }
 
  private:
   const SimplifyOptions& options_;
   const Budget& budget_;
-  bool dequantises_;
+  bool dequantises_, table_ = false;
   std::size_t input_bytes_ = 0;
 };
 
@@ -173,7 +178,7 @@ bool fold_node(Graph& graph, Node& node, PassContext& context, Budget& budget) {
   }
   if (!folded) return false;
   budget.add(total);
-  if (rule.dequantises()) {  // what other constants may take stays what it was
+  if (rule.is_extra(total)) {  // what other constants may take stays what it was
     budget.raise(total);
     context.original_constant_bytes += total;
   }

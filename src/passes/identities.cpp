@@ -10,6 +10,7 @@
 //   max(x, x), min(x, x), x and x, x or x        -> x        max/min/mean/sum of one -> x
 //   where(true, a, b), where(c, x, x)            -> a, x
 //   max(x, +0)                                   -> Relu(x)  (floating)
+//   a[.., m, 1] b[.., 1, n]                      -> a * b    (a product without a sum: the angles of a rotary embedding)
 //   max(max(x, c), d) is left to clip_chains
 
 #include <cmath>
@@ -110,6 +111,15 @@ bool max_with_zero(Node& node) {
   return true;
 }
 
+/// Whether the sum of one product of -0 is -0 differs from one library to the next, so no rule asks for it.
+bool product_of_one(Node& node) {
+  if (!node.is("MatMul") || rank_of(node.input(0)).value_or(0) < 2 || rank_of(node.input(1)).value_or(0) < 2) return false;
+  const ir::Shape &a = node.inputs[0]->shape(), &b = node.inputs[1]->shape();
+  if (a.back() != ir::Dim(1) || b[b.size() - 2] != ir::Dim(1)) return false;
+  transmute(node, "Mul", {node.inputs[0], node.inputs[1]});
+  return true;
+}
+
 }  // namespace
 
 int identities(ir::Graph& graph, PassContext&) {
@@ -125,7 +135,7 @@ int identities(ir::Graph& graph, PassContext&) {
     if (!remains) remains = selected_operand(node);
     if (remains) {
       rewrites += bypass(node, remains) ? 1 : 0;
-    } else if (max_with_zero(node)) {
+    } else if (max_with_zero(node) || product_of_one(node)) {
       ++rewrites;
     }
   });
