@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// Operators whose kernels on a GPU are not made of products, pooling or loops, as steps of an engine on the driver that checks every call: nothing of them
+// runs on the host, in any precision, and they run at any extents.
+
+#include <algorithm>
+
+#include "engine_fixture.h"
+
+namespace lathe {
+namespace {
+
+using builder::test::ModelMaker;
+
+class NoHostSteps : public FakeEngine {
+ protected:
+  static int steps_by(const engine::EngineData& data, std::string_view kernel) {
+    const auto& steps = data.sections[0].program.steps;
+    return static_cast<int>(std::count_if(steps.begin(), steps.end(), [&](const plan::Step& step) { return step.kernel == kernel; }));
+  }
+};
+
+TEST_F(NoHostSteps, TopK) {
+  for (const char* precision : {"fp32", "fp16", "bf16"}) {
+    ModelMaker m(2);
+    ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 4, ir::Dim::symbol("places")});
+    ir::Attrs axis;
+    axis.set("axis", std::int64_t{1});
+    ir::Node* top = m.add_all("TopK", {m.add("Relu", {x}), m.ints({3})}, 2, axis);
+    builder::BuildResult built = builder::build_engine(m.finish({m.add("Neg", {top->output(0)}), top->output(1)}), options(precision));
+    EXPECT_EQ(steps_by(built.engine, "cuda.topk"), 1) << precision;
+    EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+    const auto engine = runtime::Engine::create(std::move(built.engine));
+    runtime::Context context(engine);
+    for (const auto& [batch, places] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {5, 100}, {2, 3001}, {3, 0}, {5, 100}}) {
+      std::vector<float> data(static_cast<std::size_t>(batch * 4 * places), 1);
+      const std::int64_t dims[] = {batch, 4, places};
+      const runtime::InputView view{data.data(), DType::kFloat32, dims};
+      const Status status = context.run(std::span(&view, 1), {});
+      ASSERT_TRUE(status) << batch << "x" << places << ": " << status.message();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lathe

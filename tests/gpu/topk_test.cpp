@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// cuda.topk on a GPU, exactly as the reference has it: all types, axes and extents around those of the kernels' pieces, ties, NaN, unaligned rows.
+// Compiled for the driver that checks calls too, where nothing is compared.
+
+#include "kernel_runner.h"
+#ifdef LATHE_FAKE_CUDA
+#include "fake_cuda.h"
+#endif
+
+namespace lathe {
+namespace {
+
+#ifdef LATHE_FAKE_CUDA
+constexpr bool kComputes = false;
+#else
+constexpr bool kComputes = true;
+#endif
+
+TEST(GpuTopK, SelectsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::TopKCase& c : testing_gpu::topk_cases(true)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::TopKTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.topk";
+    step.params.set("axis", c.axis);
+    step.params.set("largest", static_cast<std::int64_t>(c.largest));
+    step.inputs = {&t.x};
+    step.outputs = {&t.values, &t.indices};
+    testing_gpu::TopKCase other = c;
+    other.dims[other.along()] = c.dims[c.along()] + 3000;
+    for (auto& extent : other.dims)
+      if (extent > 100000) extent /= 2;
+    if (other.dims[other.along()] < other.k) other.dims[other.along()] = other.k;
+    step.moves = true;
+    step.other_inputs = {testing_gpu::rows_desc(c.type, other.dims, c.extra)};
+    for (const auto* out : {&t.values, &t.indices})
+      step.other_outputs.push_back(out->desc.dtype == DType::kUndefined ? plan::TensorDesc()
+                                                                        : testing_gpu::rows_desc(out->desc.dtype, other.result_dims(), c.extra));
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+}  // namespace
+}  // namespace lathe
