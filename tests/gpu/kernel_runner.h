@@ -32,7 +32,7 @@ class KernelRunner {
     std::vector<const void*> device_weights, in, constants(step.inputs.size(), nullptr);
     for (const auto& bytes : step.weights) {
       weight_blocks.emplace_back(device_, bytes.size() + 64);
-      driver.require(driver.copy_to_device(weight_blocks.back().address(), bytes.data(), bytes.size(), stream_.handle()), "upload");
+      if (!bytes.empty()) driver.require(driver.copy_to_device(weight_blocks.back().address(), bytes.data(), bytes.size(), stream_.handle()), "upload");
       weights.emplace_back(bytes);
       device_weights.push_back(weight_blocks.back().data());
     }

@@ -17,7 +17,7 @@
 
 #define __global__
 #define __device__
-#define __shared__
+#define __shared__  // of what is declared `extern`; a test whose kernels have arrays of their own says `static` instead
 #define __noinline__
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__

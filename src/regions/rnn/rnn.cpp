@@ -27,10 +27,7 @@ std::optional<cpu::Epilogue> activation(std::string_view name) {
 }  // namespace
 
 std::vector<ops::Region> propose_rnn(const ir::Node& node) {
-  if (!is_rnn(node)) return {};
-  for (const std::size_t i : {std::size_t{1}, std::size_t{2}})
-    if (!node.input(i) || !node.input(i)->is_constant()) return {};
-  if (node.input(3) && !node.input(3)->is_constant()) return {};
+  if (!is_rnn(node) || !node.input(0) || !node.input(1) || !node.input(2)) return {};
   return {make_region("rnn", {&node})};
 }
 

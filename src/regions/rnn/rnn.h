@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The pattern "rnn": one LSTM, GRU or RNN node with constant weights. The candidate is in rnn_candidates.cpp, the kernel in rnn_cpu.cpp.
+// The pattern "rnn": one LSTM, GRU or RNN node. The candidate is in rnn_candidates.cpp, the kernel in rnn_cpu.cpp; for GPUs see rnn_plan.h.
 
 #include "backend/cpu/rnn.h"
 #include "regions/match.h"

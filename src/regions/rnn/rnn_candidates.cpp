@@ -15,6 +15,8 @@ bool is_stored(DType dtype) { return dtype == DType::kFloat32 || dtype == DType:
 
 Verdict supports(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}, std::size_t{3}})
+    if (node.input(i) && !node.input(i)->is_constant()) return Verdict::decline("weights that are no constants");
   std::string why;
   if (!regions::rnn_problem(node.op, node.attrs, why)) return Verdict::decline(why + " have no kernel");
   if (node.input(7)) return Verdict::decline("peepholes have no kernel");

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The run half of rnn on CUDA devices: "cuda.rnn" binds the kernels of rnn.cu to concrete tensors of either layout, and packs constant weights.
+
+#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/half.h"
+#include "plan/kernel_list.h"
+#include "regions/cuda_params.h"
+#include "regions/rnn/rnn_plan.h"
+
+namespace lathe::plan {
+namespace {
+
+using regions::RnnKernelKind;
+using regions::RnnWeight;
+
+regions::RnnSpec spec_of(const ir::Attrs& params) {
+  std::string why;
+  const auto spec = regions::rnn_spec(params.get_string("op", ""), params, why);
+  if (!spec) throw Error(Code::kCorruptFile, fmt::format("a recurrent step with {}", why));
+  return *spec;
+}
+
+class RnnKernel final : public Kernel {
+ public:
+  explicit RnnKernel(const BindRequest& request) : device_(regions::need_device(request.device)) {
+    plan_.spec = spec_of(request.params);
+    const auto weights = request.params.get_ints("weights");
+    if (weights.size() != plan_.weights.size()) throw Error(Code::kCorruptFile, "a recurrent step that does not say where its weights are");
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (weights[i] < (i == 3 ? 0 : 1) || weights[i] > 2) throw Error(Code::kCorruptFile, "a recurrent step that does not say where its weights are");
+      plan_.weights[i] = static_cast<RnnWeight>(weights[i]);
+    }
+    in_ = request.params.get_int("input_size", -1);
+    hidden_ = request.params.get_int("hidden_size", 0);
+    fit(request);
+    const std::size_t bytes[] = {plan_.packed_rows_bytes(in_), plan_.packed_rows_bytes(hidden_), plan_.packed_bias_floats() * sizeof(float),
+                                 static_cast<std::size_t>(3 * plan_.spec.directions * hidden_) * sizeof(float)};
+    std::size_t blob = 0;
+    for (std::size_t i = 0; i < plan_.weights.size(); ++i) {
+      if (plan_.weights[i] != RnnWeight::kPacked) continue;
+      if (request.weights.size() <= blob || request.device_weights.size() <= blob || request.weights[blob].size() != bytes[i])
+        throw Error(Code::kCorruptFile, "packed weights of a recurrent step have the wrong size");
+      packed_[i] = request.device_weights[blob++];
+    }
+    for (std::size_t i = 0; i < functions_.size(); ++i)
+      functions_[i] = device_.builtin_function("rnn", regions::rnn_kernel_name(static_cast<RnnKernelKind>(i)));
+  }
+
+  bool rebind(const BindRequest& request) noexcept override {
+    return fits([&] { fit(request); });
+  }
+  std::size_t scratch_bytes() const noexcept override { return plan_.empty() ? 0 : plan_.scratch; }
+
+  Status run(const KernelIo& io) const noexcept override {
+    if (plan_.empty()) return Status::ok();
+    regions::RnnAddresses at;
+    for (std::size_t i = 0; i < at.inputs.size(); ++i) at.inputs[i] = io.inputs[i];
+    for (std::size_t i = 0; i < at.outputs.size(); ++i) at.outputs[i] = io.outputs[i];
+    at.packed = packed_;
+    at.scratch = io.scratch;
+    Status status;
+    regions::rnn_launches(plan_, at, [&](RnnKernelKind kind, const regions::RnnGrid& grid, const auto& params) {
+      cuda::LaunchShape shape;
+      shape.grid_x = grid.x, shape.grid_y = grid.y, shape.grid_z = grid.z;
+      shape.block = grid.block;
+      shape.overlaps = device_.info().major >= 9;
+      status = functions_[static_cast<std::size_t>(kind)].launch_with(static_cast<cuda::StreamHandle>(io.stream), shape, params);
+      return static_cast<bool>(status);
+    });
+    return status;
+  }
+
+ private:
+  void fit(const BindRequest& request) {
+    std::string why;
+    if (!regions::rnn_plan(request.inputs, request.outputs, in_, hidden_, plan_, why))
+      throw Error(Code::kUnsupported, fmt::format("a recurrent step cannot run on these tensors: {}", why));
+  }
+
+  cuda::Device& device_;
+  regions::RnnPlan plan_;
+  std::array<cuda::Function, static_cast<std::size_t>(RnnKernelKind::kCount)> functions_;
+  std::array<const void*, 4> packed_{};
+  std::int64_t in_ = 0, hidden_ = 0;
+};
+
+std::unique_ptr<Kernel> bind_rnn(const BindRequest& request) { return std::make_unique<RnnKernel>(request); }
+
+Tensor as_floats(const Tensor& source) { return source.cast(DType::kFloat32).make_aligned(); }
+
+/// W or R: rows padded with zeros to a multiple of 8 elements of the type that `weight_type` says.
+std::vector<std::byte> pack_rows(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const Tensor values = as_floats(sources[0]);
+  if (values.dims().size() != 3) throw Error(Code::kInvalidModel, "recurrent weights of another rank than 3");
+  const std::int64_t rows = values.dims()[0] * values.dims()[1], columns = values.dims()[2], row = (columns + 7) / 8 * 8,
+                     type = params.get_int("weight_type", 0);
+  std::vector<std::byte> packed(static_cast<std::size_t>(rows * row * (type == cuda::kElementFloat32 ? 4 : 2)));
+  const auto from = values.data<float>();
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const float value = from[static_cast<std::size_t>(r * columns + c)];
+      const auto at = static_cast<std::size_t>(r * row + c);
+      const std::uint16_t half = type == cuda::kElementFloat16 ? float_to_half(value) : float_to_bfloat16(value);
+      if (type == cuda::kElementFloat32) std::memcpy(packed.data() + at * 4, &value, 4);
+      else std::memcpy(packed.data() + at * 2, &half, 2);
+    }
+  return packed;
+}
+
+/// What is added to the input's projection, and behind it, of a GRU, what is added to the product of its last gate (zeros where the reset gate comes first).
+std::vector<std::byte> pack_bias(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const regions::RnnSpec spec = spec_of(params);
+  const auto hidden = static_cast<std::size_t>(params.get_int("hidden_size", 0)), rows = static_cast<std::size_t>(spec.gates) * hidden,
+             directions = static_cast<std::size_t>(spec.directions);
+  std::vector<float> all(directions * (rows + (spec.op == regions::RnnOp::kGru ? hidden : 0)));
+  if (sources[0].defined()) {
+    const Tensor values = as_floats(sources[0]);
+    if (values.dims() != Dims{spec.directions, static_cast<std::int64_t>(2 * rows)})
+      throw Error(Code::kInvalidModel, "biases of a recurrent layer of another shape");
+    const auto from = values.data<float>();
+    for (std::size_t d = 0; d < directions; ++d)
+      for (std::size_t i = 0; i < rows; ++i) {
+        const float of_input = from[d * 2 * rows + i], of_state = from[d * 2 * rows + rows + i];
+        const bool apart = spec.linear && i >= 2 * hidden;
+        all[d * rows + i] = apart ? of_input : of_input + of_state;
+        if (apart) all[directions * rows + d * hidden + i - 2 * hidden] = of_state;
+      }
+  }
+  std::vector<std::byte> packed(all.size() * sizeof(float));
+  std::memcpy(packed.data(), all.data(), packed.size());
+  return packed;
+}
+
+std::vector<std::byte> pack_peephole(const ir::Attrs&, std::span<const Tensor> sources) {
+  const Tensor values = as_floats(sources[0]);
+  std::vector<std::byte> packed(values.bytes());
+  if (!packed.empty()) std::memcpy(packed.data(), values.raw(), packed.size());
+  return packed;
+}
+
+constexpr std::array<KernelType, 1> kKernels{{{"cuda.rnn", bind_rnn, ""}}};
+constexpr std::array<PackFunction, 3> kPacks{{{"cuda.rnn.pack_rows", pack_rows}, {"cuda.rnn.pack_bias", pack_bias}, {"cuda.rnn.pack_peephole", pack_peephole}}};
+
+}  // namespace
+
+KernelSet kernels_rnn_cuda() { return {kKernels, kPacks}; }
+
+}  // namespace lathe::plan
