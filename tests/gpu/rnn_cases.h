@@ -39,6 +39,7 @@ struct RnnTensors {
   std::array<Tensor, 3> wanted;
   ir::Attrs params;
   std::vector<std::vector<std::byte>> packed;
+  Tensor w;
 
   /// Multiples of 1/64 around 0, `most` of them to each side: exact in every storage type.
   static Tensor numbers(const Dims& dims, std::uint32_t seed, int most) {
@@ -101,6 +102,7 @@ struct RnnTensors {
     for (std::size_t i = 0; i < (c.is_lstm() ? 3u : 2u); ++i)
       if (c.outputs >> i & 1) outputs[i] = GuardedTensor(rows_desc(i == 0 ? c.y : c.state, wanted[i].dims(), c.extra), c.shift);
 
+    w = all[1];
     // The step as the candidate plans it.
     params = attrs;
     params.set("op", c.op);

@@ -4,7 +4,11 @@
 // no constants. Compiled for the driver that checks calls too, where nothing is compared.
 
 #include "kernel_runner.h"
+#include "regions/cuda_params.h"
+#include "regions/rnn/rnn_product.h"
+#include "recurrent_models.h"
 #include "rnn_cases.h"
+#include "verified_build.h"
 #ifdef LATHE_FAKE_CUDA
 #include "fake_cuda.h"
 #endif
@@ -51,15 +55,53 @@ TEST(GpuRnn, ComputesWhatTheReferencesDo) {
     };
     step.other_inputs = moved(t.descs(false), 0);
     step.other_outputs = moved(t.descs(true), 1);
-    runner.run(step, [&] {
+    const auto compare = [&] {
       if (kComputes) t.compare();
-    });
+    };
+    runner.run(step, compare);
     if (HasFailure()) return;
+    if (c.given || c.in == 0 || c.batch == 0) continue;
+    // The projection as a product.
+    const auto product = regions::product_of(*regions::cuda_element(c.x), false);
+    regions::RnnPlan plan;
+    std::string why;
+    plan.spec = *regions::rnn_spec(c.op, t.params, why);
+    const auto ways = t.params.get_ints("weights");
+    for (std::size_t i = 0; i < ways.size(); ++i) plan.weights[i] = static_cast<regions::RnnWeight>(ways[i]);
+    const auto ins = t.descs(false), outs = t.descs(true);
+    ASSERT_TRUE(regions::rnn_plan(ins, outs, c.in, c.hidden, plan, why)) << why;
+    const auto setup = regions::rnn_product(plan, ins[0], product, why);
+    ASSERT_TRUE(setup) << why;
+    step.params.set("product", static_cast<std::int64_t>(product));
+    ir::Attrs pack;
+    pack.set("product", static_cast<std::int64_t>(product));
+    step.weights[0] = plan::find_pack_function("cuda.rnn.pack_product")->pack(pack, std::span(&t.w, 1));
+    for (const cuda::GemmPlan& gemm : cuda::gemm_plans(*setup, cuda::limits_of(runner.device().info()), 2)) {
+      SCOPED_TRACE("projection by " + cuda::describe(gemm));
+      regions::write_gemm_plan(gemm, static_cast<std::int64_t>(setup->params.rows) * setup->items, step.params);
+      runner.run(step, compare);
+      if (HasFailure()) return;
+    }
   }
 #ifdef LATHE_FAKE_CUDA
   EXPECT_STREQ(fake_cuda_violations(), "");
 #endif
 }
+
+#ifndef LATHE_FAKE_CUDA
+/// Built, timed and verified in every precision: nothing on the host, nothing pinned to float32.
+TEST(GpuRnn, EnginesAreVerified) {
+  for (const testing_gpu::Layer& layer : testing_gpu::recurrent_layers())
+    for (const char* precision : {"fp32", "tf32", "bf16", "fp16"}) {
+      SCOPED_TRACE(layer.op + " " + layer.direction + " in " + precision);
+      std::map<std::string, builder::ShapeRange> shapes;
+      const std::vector<std::int64_t> small{1, 1, 16}, usual = layer.layout ? std::vector<std::int64_t>{3, 12, 16} : std::vector<std::int64_t>{12, 3, 16},
+                                                       large = layer.layout ? std::vector<std::int64_t>{16, 40, 16} : std::vector<std::int64_t>{40, 16, 16};
+      shapes["x"] = {small, usual, large};
+      verified_build(testing_gpu::recurrent_model(layer), precision, 1, shapes);
+    }
+}
+#endif
 
 }  // namespace
 }  // namespace lathe

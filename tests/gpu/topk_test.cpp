@@ -3,7 +3,9 @@
 // cuda.topk on a GPU, exactly as the reference has it: all types, axes and extents around those of the kernels' pieces, ties, NaN, unaligned rows.
 // Compiled for the driver that checks calls too, where nothing is compared.
 
+#include "builder/test_models.h"
 #include "kernel_runner.h"
+#include "verified_build.h"
 #ifdef LATHE_FAKE_CUDA
 #include "fake_cuda.h"
 #endif
@@ -47,6 +49,19 @@ TEST(GpuTopK, SelectsAsTheReferenceDoes) {
   EXPECT_STREQ(fake_cuda_violations(), "");
 #endif
 }
+
+#ifndef LATHE_FAKE_CUDA
+TEST(GpuTopK, EnginesAreVerified) {
+  for (const char* precision : {"fp32", "bf16", "fp16"})
+    for (const std::int64_t k : {1, 5, 300}) {
+      SCOPED_TRACE(fmt::format("{} of 300 in {}", k, precision));
+      builder::test::ModelMaker m(static_cast<std::uint32_t>(k));
+      ir::Value* x = m.add("MatMul", {m.input("x", {ir::Dim::symbol("batch"), 7, 32}), m.weight({32, 300}, 32)});
+      ir::Node* top = m.add_all("TopK", {x, m.ints({k})}, 2);
+      verified_build(m.finish({m.add("Exp", {top->output(0)}), top->output(1)}), precision, 1, {{"x", {{1, 7, 32}, {2, 7, 32}, {9, 7, 32}}}});
+    }
+}
+#endif
 
 }  // namespace
 }  // namespace lathe

@@ -4,13 +4,15 @@
 
 #include <array>
 #include <cstring>
+#include <optional>
+#include <type_traits>
 
 #include <fmt/format.h>
 
 #include "base/half.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
-#include "regions/rnn/rnn_plan.h"
+#include "regions/rnn/rnn_product.h"
 
 namespace lathe::plan {
 namespace {
@@ -37,9 +39,13 @@ class RnnKernel final : public Kernel {
     }
     in_ = request.params.get_int("input_size", -1);
     hidden_ = request.params.get_int("hidden_size", 0);
+    by_product_ = request.params.has("product");
+    // Products ask for constants before the kernel in front has ended.
+    if (by_product_ && (plan_.weights[0] != RnnWeight::kPacked || plan_.weights[2] != RnnWeight::kPacked))
+      throw Error(Code::kCorruptFile, "a recurrent step whose projection is a product of weights that are no constants");
     fit(request);
-    const std::size_t bytes[] = {plan_.packed_rows_bytes(in_), plan_.packed_rows_bytes(hidden_), plan_.packed_bias_floats() * sizeof(float),
-                                 static_cast<std::size_t>(3 * plan_.spec.directions * hidden_) * sizeof(float)};
+    const std::size_t bytes[] = {by_product_ ? product_bytes_ : plan_.packed_rows_bytes(in_), plan_.packed_rows_bytes(hidden_),
+                                 plan_.packed_bias_floats() * sizeof(float), static_cast<std::size_t>(3 * plan_.spec.directions * hidden_) * sizeof(float)};
     std::size_t blob = 0;
     for (std::size_t i = 0; i < plan_.weights.size(); ++i) {
       if (plan_.weights[i] != RnnWeight::kPacked) continue;
@@ -54,7 +60,7 @@ class RnnKernel final : public Kernel {
   bool rebind(const BindRequest& request) noexcept override {
     return fits([&] { fit(request); });
   }
-  std::size_t scratch_bytes() const noexcept override { return plan_.empty() ? 0 : plan_.scratch; }
+  std::size_t scratch_bytes() const noexcept override { return plan_.empty() ? 0 : plan_.scratch + (product_ ? product_->scratch_bytes() : 0); }
 
   Status run(const KernelIo& io) const noexcept override {
     if (plan_.empty()) return Status::ok();
@@ -64,12 +70,24 @@ class RnnKernel final : public Kernel {
     at.packed = packed_;
     at.scratch = io.scratch;
     Status status;
+    const auto stream = static_cast<cuda::StreamHandle>(io.stream);
     regions::rnn_launches(plan_, at, [&](RnnKernelKind kind, const regions::RnnGrid& grid, const auto& params) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(params)>, cuda::RnnProjectParams>) {
+        if (product_) {
+          cuda::GemmOperands operands;
+          operands.a = params.x;
+          operands.b = params.w;
+          operands.bias = params.bias;
+          operands.c = params.projected;
+          status = product_->run(stream, operands, {}, static_cast<char*>(io.scratch) + plan_.scratch);
+          return static_cast<bool>(status);
+        }
+      }
       cuda::LaunchShape shape;
       shape.grid_x = grid.x, shape.grid_y = grid.y, shape.grid_z = grid.z;
       shape.block = grid.block;
       shape.overlaps = device_.info().major >= 9;
-      status = functions_[static_cast<std::size_t>(kind)].launch_with(static_cast<cuda::StreamHandle>(io.stream), shape, params);
+      status = functions_[static_cast<std::size_t>(kind)].launch_with(stream, shape, params);
       return static_cast<bool>(status);
     });
     return status;
@@ -80,13 +98,22 @@ class RnnKernel final : public Kernel {
     std::string why;
     if (!regions::rnn_plan(request.inputs, request.outputs, in_, hidden_, plan_, why))
       throw Error(Code::kUnsupported, fmt::format("a recurrent step cannot run on these tensors: {}", why));
+    if (!by_product_ || plan_.empty()) return;
+    const auto setup = regions::rnn_product(plan_, request.inputs[0], regions::read_product(request.params), why);
+    if (!setup) throw Error(Code::kUnsupported, fmt::format("the projection of a recurrent step is no product: {}", why));
+    product_bytes_ = cuda::packed_bytes(*setup);
+    if (!product_) product_.emplace(device_, *setup, regions::read_gemm_plan(request.params), request.params.get_int("tuned_rows", 0));
+    else if (!product_->fit(*setup)) throw Error(Code::kUnsupported, "the projection of a recurrent step has no kernel at these extents");
   }
 
   cuda::Device& device_;
   regions::RnnPlan plan_;
   std::array<cuda::Function, static_cast<std::size_t>(RnnKernelKind::kCount)> functions_;
   std::array<const void*, 4> packed_{};
+  std::optional<cuda::GemmCall> product_;  ///< the projection
+  std::size_t product_bytes_ = 0;
   std::int64_t in_ = 0, hidden_ = 0;
+  bool by_product_ = false;
 };
 
 std::unique_ptr<Kernel> bind_rnn(const BindRequest& request) { return std::make_unique<RnnKernel>(request); }
@@ -109,6 +136,22 @@ std::vector<std::byte> pack_rows(const ir::Attrs& params, std::span<const Tensor
       if (type == cuda::kElementFloat32) std::memcpy(packed.data() + at * 4, &value, 4);
       else std::memcpy(packed.data() + at * 2, &half, 2);
     }
+  return packed;
+}
+
+/// W as the right operand of a product.
+std::vector<std::byte> pack_product(const ir::Attrs& params, std::span<const Tensor> sources) {
+  const Tensor values = as_floats(sources[0]);
+  if (values.dims().size() != 3) throw Error(Code::kInvalidModel, "recurrent weights of another rank than 3");
+  cuda::MatMulShape shape;
+  shape.columns = values.dims()[0] * values.dims()[1];
+  shape.depth = values.dims()[2];
+  cuda::MatMulOperands operands;
+  operands.product = regions::read_product(params);
+  operands.a_type = operands.stored = regions::element_of(operands.product);
+  const cuda::GemmSetup setup = cuda::matmul_setup(shape, operands);
+  std::vector<std::byte> packed(cuda::packed_bytes(setup));
+  cuda::pack_weights(setup, values.data<float>().data(), {0, shape.depth, 0, 0, 1}, packed);
   return packed;
 }
 
@@ -144,7 +187,8 @@ std::vector<std::byte> pack_peephole(const ir::Attrs&, std::span<const Tensor> s
 }
 
 constexpr std::array<KernelType, 1> kKernels{{{"cuda.rnn", bind_rnn, ""}}};
-constexpr std::array<PackFunction, 3> kPacks{{{"cuda.rnn.pack_rows", pack_rows}, {"cuda.rnn.pack_bias", pack_bias}, {"cuda.rnn.pack_peephole", pack_peephole}}};
+constexpr std::array<PackFunction, 4> kPacks{
+    {{"cuda.rnn.pack_rows", pack_rows}, {"cuda.rnn.pack_product", pack_product}, {"cuda.rnn.pack_bias", pack_bias}, {"cuda.rnn.pack_peephole", pack_peephole}}};
 
 }  // namespace
 

@@ -7,12 +7,14 @@
 
 #include "ops/candidate.h"
 #include "regions/cuda_params.h"
-#include "regions/rnn/rnn_plan.h"
+#include "regions/rnn/rnn_product.h"
 
 namespace lathe::ops {
 namespace {
 
 using regions::RnnWeight;
+
+constexpr std::size_t kPlansTimed = 4;
 
 struct Problem {
   regions::RnnPlan plan;
@@ -76,6 +78,26 @@ std::optional<Problem> problem_of(const PlanRequest& request, std::string& why) 
   return p;
 }
 
+struct Products {
+  std::optional<cuda::GemmSetup> setup;
+  std::vector<cuda::GemmPlan> plans;
+};
+
+/// How the projection could be a product on the tensor cores, best guess first.
+Products products_of(const PlanRequest& request, const Problem& p, cuda::ProductType product) {
+  Products products;
+  if (p.plan.weights[0] != RnnWeight::kPacked || p.plan.weights[2] != RnnWeight::kPacked) return products;
+  const ir::Node& node = *request.region.nodes.front();
+  const auto at = std::find(request.region.inputs.begin(), request.region.inputs.end(), node.input(0)) - request.region.inputs.begin();
+  std::string why;
+  products.setup = regions::rnn_product(p.plan, request.inputs[static_cast<std::size_t>(at)], product, why);
+  const cuda::Device& device = regions::need_device(request.device);
+  if (!products.setup || (device.info().arch() < 80 && (products.setup->a != cuda::kVectorA || products.setup->b != cuda::kPackedB))) return products;
+  products.plans = cuda::gemm_plans(*products.setup, cuda::limits_of(device.info()), kPlansTimed);
+  std::erase_if(products.plans, [&](const cuda::GemmPlan& plan) { return !device.has_builtin_module(cuda::gemm_kernel_name(*products.setup, plan).module); });
+  return products;
+}
+
 Verdict supports(const PlanRequest& request) {
   std::string why;
   return problem_of(request, why) ? Verdict::accept() : Verdict::decline(why);
@@ -87,7 +109,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   const Problem p = *problem_of(request, why);
   StepPlan step;
   step.kernel = "cuda.rnn";
-  step.variant = "a launch a step";
+  step.variant = "projection by warps and tiles";
   const auto describe = [&](ir::Attrs& params) {
     for (const auto& [name, attribute] : node.attrs) params.set(name, attribute);
     params.set("op", node.op);
@@ -115,7 +137,24 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   // R comes from the second-level cache in each step.
   step.bytes = rows * static_cast<double>(p.plan.in * 4) + 2 * rows * columns * 4 + static_cast<double>(p.plan.packed_rows_bytes(p.plan.in)) +
                static_cast<double>(p.plan.packed_rows_bytes(p.plan.hidden)) * static_cast<double>(p.plan.steps);
-  return {step};
+  // Few rows are a warp a column; where their number is not fixed there may be many.
+  const ir::Shape& x = node.input(0)->shape();
+  const bool few = p.plan.project.rows <= 4 * cuda::kRnnRows && x[0].is_constant() && x[1].is_constant();
+  const auto product = regions::product_of(static_cast<cuda::ElementType>(p.plan.project.x_type), request.tf32);
+  const Products products = products_of(request, p, product);
+  std::vector<StepPlan> result;
+  for (const cuda::GemmPlan& gemm : products.plans) {
+    StepPlan next = step;
+    next.variant = "projection by " + cuda::describe(gemm);
+    next.params.set("product", static_cast<std::int64_t>(product));
+    regions::write_gemm_plan(gemm, static_cast<std::int64_t>(products.setup->params.rows) * products.setup->items, next.params);
+    next.weights[0].pack = "cuda.rnn.pack_product";
+    next.weights[0].params = {};
+    next.weights[0].params.set("product", static_cast<std::int64_t>(product));
+    result.push_back(std::move(next));
+  }
+  if (few || result.empty()) result.insert(few ? result.begin() : result.end(), step);
+  return result;
 }
 
 Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
