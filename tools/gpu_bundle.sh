@@ -21,7 +21,7 @@ ldd "$root/bin/lathe" "$root/bin/gpu_test" | awk '$2 == "=>" && $3 ~ /^\// {prin
 strip "$root"/bin/* "$root"/lib/liblathe.so* 2>/dev/null || true
 cp -r "$source/bench/gpu" "$root/bench/"
 mkdir "$root/tests/gpu"
-cp "$source/tests/models.py" "$root/tests/"
+cp "$source/tests/models.py" "$source/tests/zoo_inputs.py" "$root/tests/"
 cp "$source/tests/gpu/interop.py" "$root/tests/gpu/"
 cp -r "$source/examples/yolov5" "$root/examples/"
 

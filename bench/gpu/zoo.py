@@ -18,15 +18,33 @@ import threading
 import time
 from pathlib import Path
 
+import onnx
+
 ROOT = Path(__file__).resolve().parents[2]
 LATHE = ROOT / "bin" / "lathe" if (ROOT / "bin" / "lathe").exists() else ROOT / "build" / "release" / "bin" / "lathe"
 
 
-def build(model, precision, budget, limit):
+sys.path.insert(0, str(ROOT / "tests"))
+import zoo_inputs  # noqa: E402  of the tests, or beside them in the bundle
+
+
+def shapes_of(model, name):
+    """Words that say which sizes a model takes whose file says less than it means, and one small set for a model that is slow to verify."""
+    fixed, values = zoo_inputs.FIXED.get(name, {}), zoo_inputs.values_of(name)
+    words = []
+    for value in onnx.load(model, load_external_data=False).graph.input if fixed or name in zoo_inputs.OF_MODEL else []:
+        dims = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        small = fixed or {d: values[d][0] for d in dims if not isinstance(d, int)}
+        ranges = [[d] * 3 if isinstance(d, int) else [small[d]] * 3 if d in small else [1, values[d][0], zoo_inputs.LARGEST] for d in dims]
+        words += ["--shape", ":".join([value.name, *("x".join(str(r[k]) for r in ranges) for k in range(3))])]
+    return words
+
+
+def build(model, shapes, precision, budget, limit):
     """What `lathe build` says of one model."""
     with tempfile.TemporaryDirectory() as folder:
         command = [LATHE, "build", model, "-o", f"{folder}/m.engine", "--device", "cuda", "--precision", precision, "--budget", budget]
-        command += ["--libraries", "none", "--no-cache", "--no-native", "-q", "--json"]
+        command += [*shapes, "--libraries", "none", "--no-cache", "--no-native", "-q", "--json"]
         started = time.monotonic()
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
@@ -72,11 +90,12 @@ def main():
             if time.monotonic() > deadline:
                 return
             model = filled(arguments.zoo, name, folder)
+            shapes = shapes_of(model, name)
             for precision in arguments.precisions.split(","):
                 left = deadline - time.monotonic()
                 if left < 5 or record["models"].get(name, {}).get(precision, {}).get("ok"):
                     continue
-                result = build(model, precision, arguments.budget, min(arguments.limit, left + 30))
+                result = build(model, shapes, precision, arguments.budget, min(arguments.limit, left + 30))
                 with lock:
                     record["models"].setdefault(name, {})[precision] = result
                     arguments.out.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
