@@ -113,6 +113,21 @@ std::vector<std::string> wide_nodes(const ir::Model& model, Precision precision)
   return names;
 }
 
+/// Nodes that keep float32 from the next round on: those of the first region that disagrees, for what disagrees behind it may only follow; at
+/// once those of every region whose numbers lie beyond float16; and where the rounds run out, of all that disagree.
+std::set<std::string> spoilt_nodes(const BuildReport& report, Precision precision, bool all) {
+  constexpr double kLargestFloat16 = 65504;
+  std::set<std::string> labels;
+  for (const VerifyReport::Tensor& tensor : report.verify.tensors) {
+    const bool beyond = precision == Precision::kFloat16 && !(tensor.scale <= kLargestFloat16);
+    if (!tensor.passed && (all || labels.empty() || beyond)) labels.insert(tensor.region);
+  }
+  std::set<std::string> nodes;
+  for (const RegionReport& region : report.regions)
+    if (labels.contains(region.label)) nodes.insert(region.sources.begin(), region.sources.end());
+  return nodes;
+}
+
 /// Planned activations at the hint shapes.
 std::size_t planned_bytes(const std::shared_ptr<const runtime::Engine>& engine, const Prepared& prepared) {
   if (engine->program().dynamic) return 0;  // only runs tell
@@ -176,7 +191,7 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
 
   // A region that lower precision spoils is pinned to float32 and the engine is assembled again; each round pins more.
   std::vector<std::string> pinned = wide_nodes(*model, options.precision);
-  constexpr int kRounds = 12;
+  constexpr int kRounds = 12, kOneByOne = 8;
   for (int round = 0;; ++round) {
     result.engine = assemble(prepared, options, pinned, report);
     if (!options.verify) break;
@@ -187,18 +202,15 @@ BuildResult build_engine(std::shared_ptr<const ir::Model> model, const BuildOpti
     if (report.verify.passed) break;
     const auto offender =
         std::find_if(report.verify.tensors.begin(), report.verify.tensors.end(), [](const VerifyReport::Tensor& tensor) { return !tensor.passed; });
-    const auto region = offender == report.verify.tensors.end()
-                            ? report.regions.end()
-                            : std::find_if(report.regions.begin(), report.regions.end(), [&](const RegionReport& r) { return r.label == offender->region; });
     const std::size_t before = pinned.size();
-    if (options.precision != Precision::kFloat32 && round < kRounds && region != report.regions.end())
-      for (const std::string& source : region->sources)
+    if (options.precision != Precision::kFloat32 && round < kRounds)
+      for (const std::string& source : spoilt_nodes(report, options.precision, round >= kOneByOne))
         if (std::find(pinned.begin(), pinned.end(), source) == pinned.end()) pinned.push_back(source);
     if (pinned.size() == before)
       throw Error(Code::kVerification, report.verify.summary)
           .at_tensor(offender == report.verify.tensors.end() ? "" : offender->name)
           .with_remedy(remedy_of(report.verify, options.precision));
-    log(LogLevel::kInfo, "pinned to float32: {}", region->label);
+    log(LogLevel::kInfo, "pinned to float32: {} nodes more, {} in all", pinned.size() - before, pinned.size());
   }
   result.engine.report_json.clear();
   const auto engine = runtime::Engine::create(result.engine, result.engine.sections.front().device, ordinal.value_or(0));

@@ -74,6 +74,7 @@ class Widening {
 
   void widen(Node& node) {
     if (std::none_of(node.inputs.begin(), node.inputs.end(), is_half) && std::none_of(node.outputs.begin(), node.outputs.end(), is_half)) return;
+    if (node.is("Identity") && wide_.count(node.inputs[0]) == 0) return;  // two casts in a row would be one again, for ever
     ops::ExpandContext context{graph_, node};
     std::vector<Value*> inputs;
     for (Value* input : node.inputs) inputs.push_back(is_half(input) ? wide(input, context) : input);

@@ -47,9 +47,10 @@ struct LinearModel {
 };
 
 LinearModel classifier_of(const Attrs& attrs) {
-  LinearModel model{{attrs.get_floats("coefficients"), attrs.get_floats("intercepts"), 1, post_transform_of(attrs)},
-                    class_labels(attrs, "classlabels_ints", "classlabels_strings")};
+  LinearModel model;
   Linear& linear = model.linear;
+  linear = {attrs.get_floats("coefficients"), attrs.get_floats("intercepts"), 1, post_transform_of(attrs)};
+  model.labels = class_labels(attrs, "classlabels_ints", "classlabels_strings");
   const auto classes = static_cast<std::int64_t>(model.labels.count());
   // The format does not say how many rows there are: intercepts tell, or there is one for each label.
   linear.targets = linear.intercepts.empty() ? classes : static_cast<std::int64_t>(linear.intercepts.size());
