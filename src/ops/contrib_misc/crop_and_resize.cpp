@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "ops/contrib_misc/contrib_misc.h"
+#include "ops/lower_util.h"
 #include "ops/ref_util.h"
 #include "ops/shape_util.h"
 
@@ -71,6 +72,76 @@ void crop_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), {count, channels, height, width}, result));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+using loops::RegionBuilder;
+using Indices = RegionBuilder::Indices;
+
+/// The reference's positions() as a temporary [regions, count] of doubles, each step rounded as the boxes' type rounds it.
+const Value* lower_positions(RegionBuilder& builder, const Value* rois, const Dim& extent, std::int64_t count, bool vertical) {
+  const bool wide = rois->dtype() == DType::kFloat64;
+  const Value* place = builder.temporary(vertical ? "rows" : "columns", DType::kFloat64, {rois->shape()[0], Dim(count)});
+  builder.define(place, [=](RegionBuilder& b, const Indices& at) {
+    const auto rounded = [&](ExprId e) { return wide ? e : b.cast(b.cast(e, DType::kFloat32), DType::kFloat64); };
+    const auto op = [&](ExprOp o, ExprId l, ExprId r) { return rounded(b.binary(o, l, r)); };
+    const auto number = [&](double v) { return b.constant(v, DType::kFloat64); };
+    const auto corner = [&](std::int64_t column) { return b.cast(b.read(rois, {at[0], b.integer(column)}), DType::kFloat64); };
+    const ExprId first = corner(vertical ? 0 : 1), end = corner(vertical ? 2 : 3);
+    const ExprId last = rounded(b.cast(b.dim(extent - Dim(1)), DType::kFloat64));
+    if (count == 1) return op(ExprOp::kMul, op(ExprOp::kMul, number(0.5), op(ExprOp::kAdd, first, end)), last);
+    const ExprId step = op(ExprOp::kDiv, op(ExprOp::kMul, op(ExprOp::kSub, end, first), last), number(static_cast<double>(count - 1)));
+    return op(ExprOp::kAdd, op(ExprOp::kMul, first, last), op(ExprOp::kMul, b.cast(at[1], DType::kFloat64), step));
+  });
+  return place;
+}
+
+/// A box of an image that is not there, an error in the reference, reads zeros.
+bool crop_lower(const Node& node, RegionBuilder& builder) {
+  const Value *x = node.input(0), *rois = node.input(1), *images = node.input(2), *out = node.output();
+  for (const Value* input : {x, rois, images})
+    if (!can_lower_real(input, builder)) return false;
+  const auto height = out->has_shape() && out->shape().size() == 4 ? out->shape()[2].constant() : std::nullopt;
+  const auto width = height ? out->shape()[3].constant() : std::nullopt;
+  if (!width || *height < 1 || *width < 1 || x->shape().size() != 4 || rois->shape().size() != 2 || rois->shape()[1] != Dim(4) || images->shape().size() != 1) {
+    builder.decline("shapes that do not fit or are known at run time only");
+    return false;
+  }
+  const Dim rows = x->shape()[2], columns = x->shape()[3];
+  const Value *ys = lower_positions(builder, rois, rows, *height, true), *xs = lower_positions(builder, rois, columns, *width, false);
+  const bool nearest = node.attrs.get_string("mode", "bilinear") == "nearest";
+  const double outside = static_cast<double>(node.attrs.get_float("extrapolation_value", 0));
+  const DType type = compute_dtype(x->dtype());
+  builder.define(out, [=](RegionBuilder& b, const Indices& at) {
+    b.require_equal(images, images->shape()[0], rois->shape()[0]);
+    const auto number = [&](double v) { return b.constant(v, DType::kFloat64); };
+    const auto both = [&](ExprId l, ExprId r) { return b.binary(ExprOp::kAnd, l, r); };
+    const auto within = [&](ExprId p, const Dim& extent) {
+      return both(b.binary(ExprOp::kGreaterEqual, p, number(0)), b.binary(ExprOp::kLessEqual, p, b.cast(b.dim(extent - Dim(1)), DType::kFloat64)));
+    };
+    const ExprId py = b.read(ys, {at[0], at[2]}), px = b.read(xs, {at[0], at[3]}), inside = both(within(py, rows), within(px, columns));
+    const ExprId image = b.cast(b.read(images, {at[0]}), DType::kInt64);
+    struct Neighbours {
+      ExprId low, high, share;
+    };
+    const auto neighbours = [&](ExprId p) {
+      p = b.select(inside, p, number(0));
+      const ExprId low = b.unary(ExprOp::kFloor, nearest ? b.binary(ExprOp::kAdd, p, number(0.5)) : p);
+      return Neighbours{b.cast(low, DType::kInt64), b.cast(b.unary(ExprOp::kCeil, p), DType::kInt64), b.cast(b.binary(ExprOp::kSub, p, low), type)};
+    };
+    const Neighbours y = neighbours(py), z = neighbours(px);
+    const auto pixel = [&](ExprId row, ExprId column) { return b.cast(b.read_or(x, {image, at[1], row, column}, b.constant(0, x->dtype())), type); };
+    const auto between = [&](ExprId low, ExprId high, ExprId share) {
+      const ExprId rest = b.binary(ExprOp::kSub, b.constant(1, type), share);
+      return b.binary(ExprOp::kAdd, b.binary(ExprOp::kMul, low, rest), b.binary(ExprOp::kMul, high, share));
+    };
+    const ExprId value =
+        nearest ? pixel(y.low, z.low)
+                : between(between(pixel(y.low, z.low), pixel(y.low, z.high), z.share), between(pixel(y.high, z.low), pixel(y.high, z.high), z.share), y.share);
+    return b.cast(b.select(inside, value, b.constant(outside, type)), x->dtype());
+  });
+  return true;
+}
+
 }  // namespace
 
 std::vector<OpDef> crop_ops() {
@@ -81,6 +152,7 @@ std::vector<OpDef> crop_ops() {
        .infer = crop_infer,
        .reference = crop_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
+       .lower = crop_lower,
        .doc = "boxes of feature maps, resized to one size"},
   };
 }

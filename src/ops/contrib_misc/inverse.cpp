@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "loops/builder.h"
 #include "ops/contrib_misc/contrib_misc.h"
 #include "ops/ref_util.h"
 #include "ops/shape_util.h"
@@ -57,6 +58,68 @@ void inverse_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), x.dims(), result));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+
+constexpr std::int64_t kMostRows = 4;
+
+/// The determinant of rows from `row` on, without the columns that stand in `columns`, of a matrix that `at` reads.
+template <class At>
+ExprId determinant(loops::RegionBuilder& b, const At& at, std::size_t row, const std::vector<std::size_t>& columns) {
+  if (columns.empty()) return b.constant(1, DType::kFloat64);
+  ExprId sum = -1;
+  for (std::size_t k = 0; k < columns.size(); ++k) {
+    auto rest = columns;
+    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(k));
+    const ExprId part = b.binary(ExprOp::kMul, at(row, columns[k]), determinant(b, at, row + 1, rest));
+    sum = k == 0 ? part : b.binary(k % 2 ? ExprOp::kSub : ExprOp::kAdd, sum, part);
+  }
+  return sum;
+}
+
+/// Small matrices by their cofactors, in double precision: element (r, c) is the determinant without row c and column r, over that of all.
+bool inverse_lower(const Node& node, loops::RegionBuilder& builder) {
+  const Value* x = node.input(0);
+  const std::size_t rank = x->has_shape() ? x->shape().size() : 0;
+  const auto n = rank < 2 ? std::nullopt : x->shape().back().constant();
+  if (!n || *n < 1 || *n > kMostRows || x->shape()[rank - 2] != Dim(*n)) {
+    builder.decline("matrices that may have more than 4 rows");
+    return false;
+  }
+  std::vector<std::size_t> all;
+  for (std::int64_t i = 0; i < *n; ++i) all.push_back(static_cast<std::size_t>(i));
+  const std::vector<std::size_t> fewer(all.begin(), all.end() - 1);
+  const Value* whole = builder.temporary("determinant", DType::kFloat64, Shape(x->shape().begin(), x->shape().end() - 2));
+  builder.define(whole, [=](loops::RegionBuilder& b, const auto& i) {
+    const auto at = [&](std::size_t row, std::size_t column) {
+      auto where = i;
+      where.push_back(b.integer(static_cast<std::int64_t>(row)));
+      where.push_back(b.integer(static_cast<std::int64_t>(column)));
+      return b.cast(b.read(x, where), DType::kFloat64);
+    };
+    return determinant(b, at, 0, all);
+  });
+  builder.define(node.output(), [=](loops::RegionBuilder& b, const auto& i) {
+    auto batch = i;
+    const ExprId column = batch.back(), row = batch[rank - 2];
+    batch.resize(rank - 2);
+    const auto without = [&](std::size_t k, ExprId left_out) {
+      const ExprId index = b.integer(static_cast<std::int64_t>(k));
+      return b.binary(ExprOp::kAdd, index, b.select(b.binary(ExprOp::kLess, index, left_out), b.integer(0), b.integer(1)));
+    };
+    const auto at = [&](std::size_t r, std::size_t c) {
+      auto where = batch;
+      where.push_back(without(r, column));
+      where.push_back(without(c, row));
+      return b.cast(b.read(x, where), DType::kFloat64);
+    };
+    const ExprId minor = determinant(b, at, 0, fewer);
+    const ExprId odd = b.binary(ExprOp::kEqual, b.binary(ExprOp::kMod, b.binary(ExprOp::kAdd, row, column), b.integer(2)), b.integer(1));
+    return b.cast(b.binary(ExprOp::kDiv, b.select(odd, b.unary(ExprOp::kNeg, minor), minor), b.read(whole, batch)), x->dtype());
+  });
+  return true;
+}
+
 }  // namespace
 
 std::vector<OpDef> inverse_ops() {
@@ -67,6 +130,7 @@ std::vector<OpDef> inverse_ops() {
        .infer = inverse_infer,
        .reference = inverse_reference,
        .tolerance = {.relative = 1e-4, .absolute = 1e-4},
+       .lower = inverse_lower,
        .doc = "inverse of square matrices"},
   };
 }

@@ -79,6 +79,13 @@ TEST(MlExpansion, Features) {
   expect_expands("float[n, 2]", "Imputer(x) {imputed_value_floats=[7.0, 8.0], replaced_value_float=1.0}");
 }
 
+TEST(MlExpansion, FeatureVectorizer) {
+  for (const char* type : {"float[n, 4]", "int64[n, 4]", "double[4]", "int32[n, 2, 3]"}) expect_expands(type, "FeatureVectorizer(x, x)");
+  expect_expands("float[n, 4]", "FeatureVectorizer(x)");
+  for (const char* widths : {"4, 4", "2, 3", "6, 4", "0, 4"})
+    for (const char* type : {"float[n, 4]", "double[4]"}) expect_expands(type, std::string("FeatureVectorizer(x, x) {inputdimensions=[") + widths + "]}");
+}
+
 TEST(MlExpansion, Encoders) {
   expect_expands("int64[n, 2]", "OneHotEncoder(x) {cats_int64s=[4, -1, 0]}");
   expect_expands("int32[n]", "OneHotEncoder(x) {cats_int64s=[4, -1, 0]}");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/expand_util.h"
 #include "ops/ml/ml_defs.h"
 #include "ops/ml/ml_util.h"
 #include "ops/ref_util.h"
@@ -116,8 +117,8 @@ void vectorizer_infer(InferContext& ctx) {
     if (!widths.empty()) {
       check_extent(widths[i]);
       width = width + Dim(widths[i]);
-    } else if (shape && shape->size() <= 2) {
-      width = width + shape->back();
+    } else if (shape) {
+      width = width + ir::product(Shape(shape->begin() + (shape->size() > 1 ? 1 : 0), shape->end()));
     } else {
       width = ctx.fresh_symbol();
       break;
@@ -148,6 +149,32 @@ void vectorizer_reference(RefContext& ctx) {
     start += taken[i];
   }
   ctx.set_output(0, std::move(out));
+}
+
+bool vectorizer_expand(ExpandContext& ctx) {
+  const auto widths = ctx.attrs().get_ints("inputdimensions");
+  const std::size_t count = ctx.node.inputs.size();
+  if (count == 0 || (!widths.empty() && widths.size() != count)) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto rank = rank_of(ctx.node.input(i));
+    if (!rank || *rank == 0) return false;
+    if (!widths.empty() && (*rank > 2 || !extent_of(ctx.node.input(i), *rank - 1) || widths[i] < 0)) return false;
+  }
+  Parts p(ctx);
+  std::vector<Value*> columns;
+  for (std::size_t i = 0; i < count; ++i) {
+    Value* x = ctx.node.input(i);
+    const std::size_t rank = x->shape().size();
+    const auto extent = extent_of(x, rank - 1);
+    x = p.as(x, x->dtype(), DType::kFloat32);
+    if (rank == 1) x = p.unsqueeze(x, {0});
+    if (rank > 2) x = p.unary("Flatten", x, attrs_of({{"axis", 1}}));
+    if (!widths.empty() && widths[i] < *extent) x = p.slice(x, 1, 0, widths[i]);
+    if (!widths.empty() && widths[i] > *extent) x = p.binary("Pad", x, p.ints({0, 0, 0, widths[i] - *extent}));
+    columns.push_back(x);
+  }
+  ctx.replace(0, count == 1 ? p.unary("Identity", columns[0]) : p.concat(std::move(columns), 1));
+  return true;
 }
 
 // Imputer ---------------------------------------------------------------------------------------------------------
@@ -332,6 +359,7 @@ OpDef feature_vectorizer() {
           .versions = {{1, "X+:T1 -> Y:float", "inputdimensions:ints?", "T1: int32 int64 float double"}},
           .infer = vectorizer_infer,
           .reference = vectorizer_reference,
+          .expand = vectorizer_expand,
           .doc = "the columns of several inputs side by side, as float32"};
 }
 

@@ -6,6 +6,7 @@
 // its first corner.
 #include <algorithm>
 
+#include "ops/lower_util.h"
 #include "ops/op_def.h"
 #include "ops/ref_util.h"
 #include "ops/shape_util.h"
@@ -76,6 +77,75 @@ void unpool_reference(RefContext& ctx) {
   ctx.set_output(0, std::move(result));
 }
 
+using loops::ExprId;
+using loops::ExprOp;
+using loops::RegionBuilder;
+
+/// So many windows may hold an element.
+constexpr std::int64_t kMostWindows = 16;
+
+/// Whether the indices are those of a MaxPool over windows like these: then no index points elsewhere than into its own window.
+bool are_of_such_windows(const Node& node, const Unpooling& u, const Shape& implied) {
+  const Value* indices = node.input(1);
+  const Node* pool = indices->producer;
+  if (!pool || !pool->is("MaxPool") || pool->output(1) != indices || !pool->input(0) || !pool->input(0)->has_shape()) return false;
+  const Attrs& attrs = pool->attrs;
+  const auto dilations = attrs.get_ints("dilations");
+  std::string defect;
+  const Unpooling own = unpooling_of(attrs, u.kernel.size(), defect);
+  return defect.empty() && own.kernel == u.kernel && own.strides == u.strides && own.pads == u.pads && attrs.get_int("storage_order", 0) == 0 &&
+         attrs.get_string("auto_pad", "NOTSET") == "NOTSET" && std::all_of(dilations.begin(), dilations.end(), [](std::int64_t d) { return d == 1; }) &&
+         pool->input(0)->shape() == implied;
+}
+
+/// Each element of the result asks the windows that hold it whether they found it. Of indices that may point anywhere, every element
+/// would have to ask all.
+bool unpool_lower(const Node& node, RegionBuilder& builder) {
+  const Value *x = node.input(0), *indices = node.input(1), *out = node.output();
+  if (!can_lower_real(x, builder) || !can_lower_real(indices, builder)) return false;
+  const auto decline = [&](const char* why) {
+    builder.decline(why);
+    return false;
+  };
+  const std::size_t rank = x->shape().size();
+  if (rank < 3 || !out->has_shape() || out->shape().size() != rank) return decline("shapes that are not known");
+  std::string defect;
+  const Unpooling u = unpooling_of(node.attrs, rank - 2, defect);
+  if (!defect.empty()) return decline("attributes that do not fit");
+  Shape implied{x->shape()[0], x->shape()[1]};
+  Dims windows;
+  for (std::size_t a = 0; a < u.kernel.size(); ++a) {
+    if (u.kernel[a] < 1 || u.strides[a] < 1 || u.pads[a] < 0) return decline("attributes that do not fit");
+    implied.push_back((x->shape()[a + 2] - Dim(1)) * Dim(u.strides[a]) + Dim(u.kernel[a] - u.pads[a] - u.pads[a + u.kernel.size()]));
+    windows.push_back(std::min((u.kernel[a] - 1) / u.strides[a] + 1, kMostWindows + 1));
+  }
+  if (!are_of_such_windows(node, u, implied)) return decline("indices that may point anywhere");
+  std::int64_t count = 1;
+  for (const std::int64_t n : windows) count = std::min(count * n, kMostWindows + 1);
+  if (count > kMostWindows) return decline("many windows");
+  builder.define(out, [=](RegionBuilder& b, const RegionBuilder::Indices& at) {
+    const auto add = [&](ExprId l, ExprId r) { return b.binary(ExprOp::kAdd, l, r); };
+    ExprId flat = b.integer(0), inside = b.constant(1, DType::kBool);
+    for (std::size_t a = 0; a < rank; ++a) {
+      flat = add(b.binary(ExprOp::kMul, flat, b.dim(implied[a])), at[a]);
+      if (out->shape()[a] != implied[a]) inside = b.binary(ExprOp::kAnd, inside, b.binary(ExprOp::kLess, at[a], b.dim(implied[a])));
+    }
+    const ExprId nothing = b.constant(0, x->dtype());
+    ExprId result = nothing;
+    for_each_index(windows, [&](const Dims& back) {  // the last one is the last that the definition writes
+      RegionBuilder::Indices from{at[0], at[1]};
+      for (std::size_t a = 0; a < back.size(); ++a) {
+        const ExprId last = b.binary(ExprOp::kFloorDiv, add(at[a + 2], b.integer(u.pads[a])), b.integer(u.strides[a]));
+        from.push_back(add(last, b.integer(back[a] + 1 - windows[a])));
+      }
+      const ExprId hit = b.binary(ExprOp::kEqual, b.read_or(indices, from, b.integer(-1)), flat);
+      result = b.select(hit, b.read_or(x, from, nothing), result);
+    });
+    return b.select(inside, result, nothing);
+  });
+  return true;
+}
+
 }  // namespace
 
 std::vector<OpDef> max_unpool_ops() {
@@ -85,6 +155,7 @@ std::vector<OpDef> max_unpool_ops() {
        .versions = {{9, kIo, kAttrs, "T1: @float; T2: int64"}, {11, kIo, kAttrs, "T1: @float; T2: int64"}, {22, kIo, kAttrs, "T1: @float13; T2: int64"}},
        .infer = unpool_infer,
        .reference = unpool_reference,
+       .lower = unpool_lower,
        .doc = "the inverse of MaxPool: values back at their indices, zeros elsewhere"},
   };
 }

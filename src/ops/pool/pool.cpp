@@ -109,15 +109,43 @@ using loops::ExprOp;
 using loops::Reduce;
 using loops::RegionBuilder;
 
+bool is_asked(const Value* value) { return value && (!value->uses.empty() || value->is_graph_output()); }
+
+/// Where the first largest element of each window stands in the whole input, row by row or (storage_order) column by column of a plane;
+/// `tap` is its position in the window.
+void lower_indices(const Node& node, RegionBuilder& b, const Window& window, const Value* tap) {
+  const Shape in = node.input(0)->shape();
+  const bool column_major = node.attrs.get_int("storage_order", 0) != 0;
+  b.define(node.output(1), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+    const auto add = [&](ExprId l, ExprId x) { return r.binary(ExprOp::kAdd, l, x); };
+    const auto mul = [&](ExprId l, ExprId x) { return r.binary(ExprOp::kMul, l, x); };
+    ExprId rest = r.read(tap, at);
+    std::vector<ExprId> index(window.rank());
+    for (std::size_t axis = window.rank(); axis-- > 0;) {
+      const ExprId k = r.binary(ExprOp::kMod, rest, r.integer(window.kernel[axis]));
+      rest = r.binary(ExprOp::kFloorDiv, rest, r.integer(window.kernel[axis]));
+      const ExprId place =
+          add(add(mul(at[axis + 2], r.integer(window.strides[axis])), mul(k, r.integer(window.dilations[axis]))), r.integer(-window.pads_begin[axis]));
+      // A window of nothing but -inf may have found one of the pads.
+      index[axis] = r.binary(ExprOp::kMin, r.binary(ExprOp::kMax, place, r.integer(0)), r.dim(in[axis + 2] - Dim(1)));
+    }
+    if (column_major) std::reverse(index.begin(), index.end());
+    ExprId where = r.integer(0);
+    Dim area(1);
+    for (std::size_t i = 0; i < index.size(); ++i) {
+      const Dim& extent = in[(column_major ? index.size() - 1 - i : i) + 2];
+      where = add(mul(where, r.dim(extent)), index[i]);
+      area = area * extent;
+    }
+    return add(mul(add(mul(at[0], r.dim(in[1])), at[1]), r.dim(area)), where);
+  });
+}
+
 /// A window reduction; taps outside the input read a fallback that changes nothing. The average divides by the taps inside, or by all
 /// within the pads: both are sums of ones.
 bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
   const Value* x = node.input(0);
   if (!can_lower_real(x, b)) return false;
-  if (node.output(1) && (!node.output(1)->uses.empty() || node.output(1)->is_graph_output())) {
-    b.decline("the indices of the maximum are asked for");
-    return false;
-  }
   const auto known = known_window(node, b);
   if (!known) return false;
   const Window window = *known;
@@ -128,12 +156,18 @@ bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
     const loops::Scalar nothing = maximum ? loops::reduce_identity(Reduce::kMax, out_type) : loops::Scalar{};
     return is_float(out_type) ? r.constant(nothing.real, out_type) : r.cast(r.integer(nothing.whole), out_type);
   };
-  const Value* reduced = reduce_window(node, b, maximum ? "window_max" : "window_sum", window, maximum ? Reduce::kMax : Reduce::kSum, type, outside,
-                                       [](RegionBuilder&, ExprId e) { return e; });
+  const auto reduce = [&](const char* name, Reduce how) {
+    return reduce_window(node, b, name, window, how, type, outside, [](RegionBuilder&, ExprId e) { return e; });
+  };
   if (maximum) {
-    b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(reduced, at), out_type); });
+    if (node.output()) {
+      const Value* largest = reduce("window_max", Reduce::kMax);
+      b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(largest, at), out_type); });
+    }
+    if (is_asked(node.output(1))) lower_indices(node, b, window, reduce("window_position", Reduce::kArgMax));
     return true;
   }
+  const Value* reduced = reduce("window_sum", Reduce::kSum);
   b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
     // Taps inside [low, high) on each axis, counted in closed form.
     ExprId count = r.constant(1.0, type);

@@ -31,7 +31,8 @@ const Value* reduce_window(const Node& node, RegionBuilder& builder, const char*
     }
     return map(b, b.cast(b.read_or(x, index, outside(b, kept)), type));
   };
-  const Value* reduced = builder.temporary(name, type, node.output()->shape());
+  const Value* out = node.output() ? node.output() : node.output(1);
+  const Value* reduced = builder.temporary(name, loops::is_arg_reduce(reduce) ? DType::kInt64 : type, out->shape());
   builder.define_reduction(reduced, reduce, Shape(window.kernel.begin(), window.kernel.end()), element, type);
   return reduced;
 }

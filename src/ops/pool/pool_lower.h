@@ -16,7 +16,8 @@ using ElementMap = std::function<loops::ExprId(loops::RegionBuilder&, loops::Exp
 
 /// The window with concrete pads; nullopt with a reason where SAME pads hang on extents that only a run tells.
 std::optional<Window> known_window(const Node& node, loops::RegionBuilder& builder);
-/// A temporary of the output's shape: `map`ped elements reduced over the window. Taps outside the input read `outside`.
+/// A temporary of the output's shape: `map`ped elements reduced over the window (to a position in it by ArgMax). Taps outside the input
+/// read `outside`.
 const Value* reduce_window(const Node& node, loops::RegionBuilder& builder, const char* name, const Window& window, loops::Reduce reduce, DType type,
                            const loops::RegionBuilder::Body& outside, ElementMap map);
 /// A temporary of the output's shape: `map`ped elements reduced over all spatial axes.
