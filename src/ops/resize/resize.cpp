@@ -51,8 +51,6 @@ std::optional<std::pair<std::int64_t, std::int64_t>> as_fraction(double scale) {
   return std::nullopt;
 }
 
-namespace {
-
 std::vector<std::int64_t> resized_axes(const ResizeMode& mode, std::size_t rank) {
   std::vector<std::int64_t> axes = mode.axes;
   if (axes.empty())
@@ -64,6 +62,8 @@ std::vector<std::int64_t> resized_axes(const ResizeMode& mode, std::size_t rank)
   }
   return axes;
 }
+
+namespace {
 
 void resize_infer(InferContext& ctx) {
   const auto& x = ctx.shape(0);
@@ -127,17 +127,6 @@ void resize_infer(InferContext& ctx) {
   ctx.set(0, ctx.dtype(0), std::move(shape));
 }
 
-struct Tap {
-  std::int64_t index;
-  double weight;
-};
-
-/// How one output position of an axis is made; `outside`: it takes the extrapolation value.
-struct Position {
-  std::vector<Tap> taps;
-  bool outside = false;
-};
-
 double original_coordinate(const ResizeMode& mode, double at, double scale, double in, double out, double roi_start, double roi_end) {
   if (mode.coordinates == "asymmetric") return at / scale;
   if (mode.coordinates == "align_corners") {
@@ -163,6 +152,8 @@ double cubic_weight(double distance, double a) {
   if (x < 2) return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
   return 0;
 }
+
+}  // namespace
 
 Position position_of(const ResizeMode& mode, std::int64_t at, double scale, std::int64_t in, std::int64_t out, double roi_start, double roi_end) {
   Position p;
@@ -197,48 +188,60 @@ Position position_of(const ResizeMode& mode, std::int64_t at, double scale, std:
   return p;
 }
 
+ResizeTargets resize_targets(const ResizeMode& mode, const Dims& in, const Tensor& asked_scales, const Tensor& sizes) {
+  const auto fail = [](std::string text) { throw Error(Code::kInvalidModel, std::move(text)); };
+  const auto axes = resized_axes(mode, in.size());
+  ResizeTargets t{in, std::vector<double>(in.size(), 1.0)};
+  if (sizes.defined() && sizes.size() > 0) {
+    const auto wanted = sizes.to_int64_vector();
+    if (wanted.size() != axes.size()) fail(fmt::format("'sizes' has {} elements for {} axes", wanted.size(), axes.size()));
+    double factor = -1;
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      const auto axis = static_cast<std::size_t>(axes[i]);
+      if (wanted[i] < 0) fail(fmt::format("'sizes' holds {}", wanted[i]));
+      t.out[axis] = wanted[i];
+      t.scales[axis] = static_cast<double>(wanted[i]) / static_cast<double>(in[axis]);
+      factor = factor < 0 ? t.scales[axis] : mode.aspect == "not_larger" ? std::min(factor, t.scales[axis]) : std::max(factor, t.scales[axis]);
+    }
+    if (mode.aspect != "stretch")
+      for (const std::int64_t a : axes) {
+        const auto axis = static_cast<std::size_t>(a);
+        t.scales[axis] = factor;
+        t.out[axis] = static_cast<std::int64_t>(std::floor(factor * static_cast<double>(in[axis]) + 0.5));
+      }
+  } else if (asked_scales.defined() && asked_scales.size() > 0) {
+    if (asked_scales.size() != static_cast<std::int64_t>(axes.size()))
+      fail(fmt::format("'scales' has {} elements for {} axes", asked_scales.size(), axes.size()));
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      const auto axis = static_cast<std::size_t>(axes[i]);
+      t.scales[axis] = asked_scales.as_double(static_cast<std::int64_t>(i));
+      if (!(t.scales[axis] > 0)) fail(fmt::format("the scale of axis {} is {}", axis, t.scales[axis]));
+      t.out[axis] = static_cast<std::int64_t>(std::floor(static_cast<float>(in[axis]) * static_cast<float>(t.scales[axis])));
+    }
+  } else {
+    fail("neither 'scales' nor 'sizes' is given");
+  }
+  return t;
+}
+
+namespace {
+
 void resize_reference(RefContext& ctx) {
   const Tensor& x = ctx.input(0);
   const std::size_t rank = x.dims().size();
   ResizeMode mode;
   std::vector<std::int64_t> axes;
+  ResizeTargets targets;
   try {
     mode = read_resize_mode(ctx.attrs());
     axes = resized_axes(mode, rank);
+    targets = resize_targets(mode, x.dims(), ctx.has_input(2) ? ctx.input(2) : Tensor(), ctx.has_input(3) ? ctx.input(3) : Tensor());
   } catch (const Error& error) {
     ctx.fail(error.message());
   }
-  Dims out = x.dims();
-  std::vector<double> scales(rank, 1.0), roi_start(rank, 0.0), roi_end(rank, 1.0);
-  if (ctx.has_input(3) && ctx.input(3).size() > 0) {
-    const auto sizes = ctx.input(3).to_int64_vector();
-    if (sizes.size() != axes.size()) ctx.fail(fmt::format("'sizes' has {} elements for {} axes", sizes.size(), axes.size()));
-    double factor = -1;
-    for (std::size_t i = 0; i < axes.size(); ++i) {
-      const auto axis = static_cast<std::size_t>(axes[i]);
-      if (sizes[i] < 0) ctx.fail(fmt::format("'sizes' holds {}", sizes[i]));
-      out[axis] = sizes[i];
-      scales[axis] = static_cast<double>(sizes[i]) / static_cast<double>(x.dims()[axis]);
-      factor = factor < 0 ? scales[axis] : mode.aspect == "not_larger" ? std::min(factor, scales[axis]) : std::max(factor, scales[axis]);
-    }
-    if (mode.aspect != "stretch")
-      for (const std::int64_t a : axes) {
-        const auto axis = static_cast<std::size_t>(a);
-        scales[axis] = factor;
-        out[axis] = static_cast<std::int64_t>(std::floor(factor * static_cast<double>(x.dims()[axis]) + 0.5));
-      }
-  } else if (ctx.has_input(2) && ctx.input(2).size() > 0) {
-    if (ctx.input(2).size() != static_cast<std::int64_t>(axes.size()))
-      ctx.fail(fmt::format("'scales' has {} elements for {} axes", ctx.input(2).size(), axes.size()));
-    for (std::size_t i = 0; i < axes.size(); ++i) {
-      const auto axis = static_cast<std::size_t>(axes[i]);
-      scales[axis] = ctx.input(2).as_double(static_cast<std::int64_t>(i));
-      if (!(scales[axis] > 0)) ctx.fail(fmt::format("the scale of axis {} is {}", axis, scales[axis]));
-      out[axis] = static_cast<std::int64_t>(std::floor(static_cast<float>(x.dims()[axis]) * static_cast<float>(scales[axis])));
-    }
-  } else {
-    ctx.fail("neither 'scales' nor 'sizes' is given");
-  }
+  const Dims& out = targets.out;
+  const std::vector<double>& scales = targets.scales;
+  std::vector<double> roi_start(rank, 0.0), roi_end(rank, 1.0);
   if (mode.coordinates == "tf_crop_and_resize" && ctx.has_input(1) && ctx.input(1).size() == 2 * static_cast<std::int64_t>(axes.size()))
     for (std::size_t i = 0; i < axes.size(); ++i) {
       roi_start[static_cast<std::size_t>(axes[i])] = ctx.input(1).as_double(static_cast<std::int64_t>(i));
@@ -326,6 +329,7 @@ std::span<const OpDef> ops_resize() {
        .reference = resize_reference,
        .tolerance = {.relative = 1e-5, .absolute = 1e-5},
        .lower = resize_lower,
+       .expand = resize_expand,
        .doc = "Interpolation to other extents: nearest, linear or cubic, with the format's coordinate modes."},
       {.name = "Upsample",
        .versions = {{1, "X:T -> Y:T", "height_scale:float mode:string=nearest width_scale:float", "T: bool int32 int64 @float"},
