@@ -11,7 +11,8 @@
 // Every operand is a whole number of at most 255, and a sum of float32 products is exact in whatever order it is made while no partial
 // sum can exceed 2^24. For constant weights that bound is the largest column's sum of magnitudes times the reach of the other operand. A
 // product beyond it is split along what it sums over, and the parts are added as int32. Who chooses how such a product runs finds out
-// by ops::is_whole_product.
+// by ops::is_whole_product. Where only a run tells how much is summed, or the weights of a convolution, the integer product stays, which
+// the region language has, and QLinear* become it.
 //
 // Only where the graph is made to be run (SimplifyOptions::for_running): a model that is written keeps its quantised operators.
 
@@ -340,6 +341,24 @@ bool rewrite_dequantised(Graph& graph, Node& node) {
   return true;
 }
 
+/// Whether no later round knows more of a QLinear product's second operand: it comes from a run.
+bool only_in_integers(const Node& node) {
+  const Value* b = node.input(3);
+  const Node* maker = b->producer;
+  return !b->is_constant() && (!maker || std::any_of(maker->inputs.begin(), maker->inputs.end(), [](const Value* v) { return v && !v->is_constant(); }));
+}
+
+/// The sums of a QLinear product by the integer product itself, which has a form in the region language.
+Sums integer_sums(Parts& p, std::string_view op, Value* bias) {
+  const Node& node = p.ctx.node;
+  const bool conv = op == "ConvInteger";
+  Value* sums = p.ctx.add(op, {node.input(0), node.input(3), node.input(2), node.input(5)}, conv ? ops::conv_attrs(node.attrs) : ir::Attrs());
+  if (!bias) return {sums, false};
+  std::vector<std::int64_t> target{-1};
+  target.resize(node.input(0)->shape().size() - 1, 1);
+  return {p.plus(sums, p.reshape(bias, target)), false};
+}
+
 bool rewrite(Graph& graph, Node& node, const SimplifyOptions& options) {
   if (options.fast_whole_products && rewrite_dequantised(graph, node)) return true;
   ops::ExpandContext context{graph, node};
@@ -371,8 +390,8 @@ bool rewrite(Graph& graph, Node& node, const SimplifyOptions& options) {
   if (conv) {
     if (!is_single(sa) || !(is_single(sb) || runs_along(sb, b, 0))) return false;
     const auto plan = plan_conv(node, a, b, node.input(2), node.input(5), node.input(8));
-    if (!plan) return false;
-    const Sums sums = make_conv(p, *plan);
+    if (!plan && !only_in_integers(node)) return false;
+    const Sums sums = plan ? make_conv(p, *plan) : integer_sums(p, "ConvInteger", node.input(8));
     if (!is_single(sb)) {
       std::vector<std::int64_t> target{-1};
       target.resize(static_cast<std::size_t>(rank - 1), 1);
@@ -384,8 +403,8 @@ bool rewrite(Graph& graph, Node& node, const SimplifyOptions& options) {
   // Vectors would make scales of rank 1 raise the result's rank.
   if (rank < 2 || b->shape().size() < 2 || !(is_single(sa) || runs_along(sa, a, -2)) || !(is_single(sb) || runs_along(sb, b, -1))) return false;
   const auto plan = plan_matmul(a, b, node.input(2), node.input(5));
-  if (!plan) return false;
-  const Sums sums = make_matmul(p, *plan);
+  if (!plan && !only_in_integers(node)) return false;
+  const Sums sums = plan ? make_matmul(p, *plan) : integer_sums(p, "MatMulInteger", nullptr);
   if (!is_single(sa)) sa = p.unsqueeze(sa, {1});
   context.replace(0, requantised(p, sums, sa, sb, sy, zy));
   return true;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lathe/dtype.h"
+#include "ops/op_def.h"
 
 namespace lathe::ops {
 
@@ -14,5 +15,9 @@ namespace lathe::ops {
 std::pair<std::int64_t, std::int64_t> integer_range(DType dtype);
 /// `ratio` rounded half to even, plus the zero point, saturated. NaN stays NaN.
 double quantised_integer(double ratio, double zero_point, DType dtype);
+
+// integer_lower.cpp
+bool matmul_integer_lower(const Node& node, loops::RegionBuilder& builder);
+bool conv_integer_lower(const Node& node, loops::RegionBuilder& builder);
 
 }  // namespace lathe::ops
