@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "../gpu/recurrent_models.h"
 #include "engine/engine.h"
 #include "engine/semantic_verifier.h"
 #include "engine_fixture.h"
@@ -31,13 +32,30 @@ std::shared_ptr<ir::Model> masked_attention() {
   return builder::test::attention_model(c);
 }
 
+std::shared_ptr<ir::Model> topk_model() {
+  builder::test::ModelMaker m(5);
+  ir::Attrs axis;
+  axis.set("axis", std::int64_t{1});
+  ir::Node* top = m.add_all("TopK", {m.input("x", {ir::Dim::symbol("batch"), 3000, 2}), m.ints({700})}, 2, axis);
+  return m.finish({top->output(0), top->output(1)});
+}
+
+std::shared_ptr<ir::Model> recurrent(bool given) {
+  testing_gpu::Layer layer;
+  layer.op = given ? "GRU" : "LSTM";
+  layer.direction = "bidirectional";
+  layer.initial = layer.peephole = !given;
+  layer.given = given;
+  return testing_gpu::recurrent_model(layer);
+}
+
 /// All inputs zero, of this batch.
 Status run_zeros(runtime::Context& context, const plan::Program& program, std::int64_t batch, std::int64_t others = 5) {
   std::vector<std::vector<float>> tensors;
   std::vector<Dims> dims;
   for (const plan::Io& io : program.inputs) {
-    dims.push_back(
-        *ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape, {{"batch", batch}, {"others", others}, {"height", 32}, {"width", 40}}));
+    dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape,
+                                 {{"batch", batch}, {"others", others}, {"steps", 4}, {"height", 32}, {"width", 40}}));
     std::int64_t elements = 1;
     for (const std::int64_t extent : dims.back()) elements *= extent;
     tensors.emplace_back(static_cast<std::size_t>(elements), 0.0F);
@@ -137,6 +155,10 @@ class Strangers : public FakeEngine {
 
 TEST_F(Strangers, AttentionRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.attention"), 100); }
 TEST_F(Strangers, RowNormRefusesDamagedParameters) { EXPECT_GT(refused(norm_model(), "cuda.row_norm"), 5); }
+TEST_F(Strangers, TopKRefusesDamagedParameters) { EXPECT_GT(refused(topk_model(), "cuda.topk"), 3); }
+TEST_F(Strangers, RecurrentLayersRefuseDamagedParameters) {
+  for (const bool given : {false, true}) EXPECT_GT(refused(recurrent(given), "cuda.rnn"), 20);
+}
 TEST_F(Strangers, MatMulRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.matmul"), 100); }
 
 TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
@@ -170,7 +192,7 @@ TEST_F(Strangers, AnyPlanOfALargeProductIsLaunchedWithinLimits) {
 }
 
 TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
-  for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model()})
+  for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model(), topk_model(), recurrent(false), recurrent(true)})
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
 }
 
