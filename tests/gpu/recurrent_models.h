@@ -14,6 +14,7 @@ struct Layer {
   std::string op, direction = "forward";
   std::int64_t layout = 0, linear = 0;
   bool lengths = false, initial = false, peephole = false, given = false;
+  bool constant_initial = false;  ///< as exporters write it: of a fixed batch
   DType type = DType::kFloat32;
 };
 
@@ -21,7 +22,7 @@ struct Layer {
 inline std::shared_ptr<ir::Model> recurrent_model(const Layer& l) {
   builder::test::ModelMaker m(4);
   const std::int64_t gates = l.op == "LSTM" ? 4 : l.op == "GRU" ? 3 : 1, in = 24, hidden = 20, d = l.direction == "bidirectional" ? 2 : 1;
-  const ir::Dim batch = ir::Dim::symbol("batch"), steps = ir::Dim::symbol("steps");
+  const ir::Dim batch = l.constant_initial ? ir::Dim(3) : ir::Dim::symbol("batch"), steps = ir::Dim::symbol("steps");
   ir::Value* x = m.input("x", l.layout ? ir::Shape{batch, steps, 16} : ir::Shape{steps, batch, 16});
   if (l.type == DType::kFloat32) x = m.add("Relu", {m.add("MatMul", {x, m.weight({16, in}, 16)})});
   const auto weight = [&](const char* name, Dims dims, double fan_in) {
@@ -31,8 +32,9 @@ inline std::shared_ptr<ir::Model> recurrent_model(const Layer& l) {
   std::vector<ir::Value*> inputs{x, weight("w", {d, gates * hidden, in}, 24), weight("r", {d, gates * hidden, hidden}, 20),
                                  weight("b", {d, 2 * gates * hidden}, 4)};
   inputs.push_back(l.lengths ? m.input("lengths", {batch}, DType::kInt32) : nullptr);
-  inputs.push_back(l.initial ? m.input("h", state) : nullptr);
-  if (l.op == "LSTM") inputs.push_back(l.initial ? m.input("c", state) : nullptr);
+  ir::Value* zeros = l.constant_initial ? m.constant(Tensor(DType::kFloat32, {d, 3, hidden})) : nullptr;
+  inputs.push_back(l.initial ? m.input("h", state) : zeros);
+  if (l.op == "LSTM") inputs.push_back(l.initial ? m.input("c", state) : zeros);
   if (l.peephole) inputs.push_back(weight("p", {d, 3 * hidden}, 4));
   ir::Attrs attrs;
   attrs.set("direction", l.direction);
@@ -56,6 +58,8 @@ inline std::vector<Layer> recurrent_layers() {
   layers.push_back({.op = "LSTM", .direction = "reverse", .initial = true, .peephole = true});
   layers.push_back({.op = "LSTM", .peephole = true, .given = true});
   layers.push_back({.op = "GRU", .direction = "bidirectional", .layout = 1, .given = true});
+  layers.push_back({.op = "LSTM", .direction = "bidirectional", .constant_initial = true});
+  layers.push_back({.op = "GRU", .constant_initial = true});
   return layers;
 }
 
