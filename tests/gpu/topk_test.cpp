@@ -58,7 +58,7 @@ TEST(GpuTopK, EnginesAreVerified) {
       builder::test::ModelMaker m(static_cast<std::uint32_t>(k));
       ir::Value* x = m.add("MatMul", {m.input("x", {ir::Dim::symbol("batch"), 7, 32}), m.weight({32, 300}, 32)});
       ir::Node* top = m.add_all("TopK", {x, m.ints({k})}, 2);
-      verified_build(m.finish({m.add("Exp", {top->output(0)}), top->output(1)}), precision, 1, {{"x", {{1, 7, 32}, {2, 7, 32}, {9, 7, 32}}}});
+      verified_build(m.finish({m.add("Exp", {top->output(0)}), top->output(1)}), precision, 0.2, {{"x", {{1, 7, 32}, {2, 7, 32}, {9, 7, 32}}}});
     }
 }
 #endif
