@@ -235,6 +235,13 @@ TEST(RnnRegion, DeclinesWithTheReason) {
   EXPECT_NE(reason(", input_forget=1", "").find("coupled"), std::string::npos);
   EXPECT_NE(reason("", ", _, _, _, _, p").find("peephole"), std::string::npos);
   EXPECT_NE(reason(", activations=[\"Softsign\", \"Tanh\", \"Tanh\"]", "").find("Softsign"), std::string::npos);
+  const auto given = ir::parse_graph(R"(graph g(x: float[2, 3, 4], w: float[1, 20, 4]) -> (y) {
+  r: float[1, 20, 5] = const random(2)
+  y: float[2, 1, 3, 5] = LSTM(x, w, r) {hidden_size=5}
+})");
+  const auto regions = propose_rnn(find_node(*given, "LSTM"));
+  CandidateRunner runner(regions.at(0), find_candidate(ops::candidates_rnn(), "cpu.rnn"), {});
+  EXPECT_NE(runner.verdict().reason.find("no constants"), std::string::npos);
 }
 
 }  // namespace
