@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // TopK: a piece of a row is sorted in shared memory (a bitonic network), by a warp where it has up to 64 entries, else by a block. Longer rows
 // are several pieces, whose best are sorted again together, or merged two by two where many are wanted. See topk_params.h for the order.
+//! limits topk_merge_*: registers 64, shared 0, spill 8
 //! limits topk_*: registers 64, shared 0, spill 0
 
 #include "backend/cuda/kernels/ptx.cuh"

@@ -3,7 +3,7 @@
 // Recurrent layers: the inputs of all steps are projected by one launch, then each step is one (a GRU whose reset gate stands before the product: two).
 // In a step a warp computes one unit of one direction for some rows of the batch: its rows of R come from the second-level cache by 16 bytes a thread.
 // Sums and states in float32.
-//! limits rnn_step_*: registers 168, shared 0, spill 0
+//! limits rnn_step_*: registers 168, shared 0, spill 32
 //! limits rnn_project_tiles: registers 96, shared 8704, spill 0
 //! limits rnn_*: registers 96, shared 0, spill 0
 
