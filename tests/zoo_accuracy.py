@@ -116,6 +116,7 @@ def measure(name, seed, ways, verify=VERIFIED):
             got = engine.run(feeds)
             errors = {o: max(worst, error_of(got[o], expected[o])) for o, worst in errors.items()}
         result["run_ms"] = [median_ms(engine.run, cases[0][0]), reference_ms]
+        result["by_definition"] = by_definition(engine, cases[0][0])
         del engine
         result |= {"errors": errors, "seconds": round(time.monotonic() - started + shared / len(ways), 2)}
         results[way] = result
@@ -133,6 +134,22 @@ def made_of(engine):
         "host": sorted(re.findall(r"\[host\.(\w+)\]$", text, re.M) + re.findall(r"(\w+)  \[cpu\.reference\]$", text, re.M)),
         "build_seconds": round(report["seconds"]["total"] - report["seconds"]["verify"], 2),
     }
+
+
+def by_definition(engine, feeds):
+    """[share, operator]: the one whose nodes, run by the operator's definition, take the largest share of a run's time, and that share."""
+    context = engine.create_context()
+    context.run(feeds)
+    context.start_profile()
+    for _ in range(3):
+        context.run(feeds)
+    shares = {}
+    for step in context.profile():
+        host = re.fullmatch(r"host\.(\w+)", step["kernel"])
+        if host or step["kernel"] == "cpu.reference":
+            name = host[1] if host else step["label"]
+            shares[name] = shares.get(name, 0) + step["seconds"] / context.profile_seconds
+    return [round(shares[most], 4), most] if (most := max(shares, key=shares.get, default=None)) else [0.0, ""]
 
 
 def median_ms(run, *arguments, budget=2.0):

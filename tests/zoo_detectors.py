@@ -146,6 +146,7 @@ def measure(name, seed, ways):
         same = all(whole[o].dtype == cases[0][o].dtype and whole[o].ndim == cases[0][o].ndim for o in outputs)
         result["errors"] = {"kinds of the outputs": 0.0 if same else float("inf")}
         result["run_ms"] = [zoo_accuracy.median_ms(engine.run, {i.name: cases[0][i.name] for i in inputs}), reference_ms]
+        result["by_definition"] = zoo_accuracy.by_definition(engine, {i.name: cases[0][i.name] for i in inputs})
         for k, part in enumerate(cut):
             worst = 0.0
             for values in cases:

@@ -203,6 +203,7 @@ def summary():
             "verified": "regions" in first and not first["regions"]["failed"],
             "build_seconds": first["build_seconds"],
             "run_ms": first["run_ms"],
+            "by_definition": first["by_definition"],
             "defects": len(defects(name, record)),
         }
     exceptions = [{"model": m, "what": o, "cause": f"{cause} (up to {fast:.0e})"} for (m, o), (_, fast, cause) in zoo_accuracy.EXCEPTIONS.items()]
