@@ -416,6 +416,7 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     }
     std::vector<std::string> names;
     for (std::size_t i = 0; i < node.record.outputs.size(); ++i) names.push_back(node.record.outputs[i].empty() ? "" : fmt::format("\x01{}", i));
+    const ir::Attrs given = attrs;
     made = graph.add_node(node.domain, proxy ? std::string(proxy->as) : node.record.op, std::move(inputs), names, std::move(attrs));
     made->name = node.record.name;
     for (ir::Value* output : made->outputs)
@@ -424,11 +425,11 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     ops::upgrade_nodes(graph, {{node.domain, opset}});
     ops::InferOptions options;
     options.check_types = false;
-    options.more_rules = extra_rule;
     ops::infer_graph(graph, options);
     std::map<std::string, ir::Dim> symbols;
     for (std::size_t i = 0; i < types.size(); ++i)
       if (const ir::Value* value = names[i].empty() ? nullptr : graph.find(names[i])) types[i] = renamed(value->type, symbols);
+    as_the_package_infers(node.domain, node.record.op, given, types);
     if (proxy && types[0].kind == ir::TypeKind::kTensor) {
       const ir::Type* like = proxy->dtype_of < node.record.inputs.size() ? scope.type(node.record.inputs[proxy->dtype_of]) : nullptr;
       types[0].dtype = proxy->dtype_of < 100 ? (like ? like->dtype : DType::kUndefined) : DType::kInt32;

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Types and shapes of a whole file, node by node: each op's own rule (ops/, rules.cpp) on what is known of its inputs, held against the
+// Types and shapes of a whole file, node by node: each op's own rule (ops/) on what is known of its inputs, held against the
 // operator's type constraints and against what the file declares. A defect ends one node's rule, not the walk.
 
 #include <filesystem>
@@ -93,7 +93,7 @@ const Proxy* proxy_of(std::string_view op);
 /// True for an input whose elements decide shapes.
 bool decides_shapes(std::string_view op, std::size_t input);
 
-/// Shape rules of ops that Lathe does not define (rules.cpp); nullptr: none.
-void (*extra_rule(const ir::Node& node))(ops::InferContext&);
+/// Outputs of whose types the format's own package infers something else than the operator's definition says, as it does.
+void as_the_package_infers(std::string_view domain, std::string_view op, const ir::Attrs& attrs, std::vector<ir::Type>& types);
 
 }  // namespace lathe::checker

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// What the rules in ops/ and rules.cpp do not say: old versions' own limits, ops that are shaped like others, inputs that shapes depend on.
+// What the rules in ops/ do not say: old versions' own limits, ops that are shaped like others, inputs that shapes depend on.
 
 #include <fmt/format.h>
 
@@ -134,6 +134,14 @@ const Proxy* proxy_of(std::string_view op) {
   }};
   const auto at = std::find_if(kProxies.begin(), kProxies.end(), [&](const Proxy& p) { return p.op == op; });
   return at == kProxies.end() ? nullptr : &*at;
+}
+
+void as_the_package_infers(std::string_view domain, std::string_view op, const ir::Attrs& attrs, std::vector<ir::Type>& types) {
+  // One score for each intercept, or one for each of two labels; none where there are no intercepts, which may be left out.
+  if (domain != "ai.onnx.ml" || op != "LinearClassifier" || types.size() < 2 || !types[1].shape || types[1].shape->size() != 2) return;
+  const std::size_t texts = attrs.get_strings("classlabels_strings").size(), labels = texts ? texts : attrs.get_ints("classlabels_ints").size();
+  const std::size_t intercepts = attrs.get_floats("intercepts").size();
+  types[1].shape->back() = ir::Dim(intercepts == 1 && labels == 2 ? 2 : static_cast<std::int64_t>(intercepts));
 }
 
 bool decides_shapes(std::string_view op, std::size_t input) {

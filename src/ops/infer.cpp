@@ -208,8 +208,7 @@ class Context final : public InferContext {
 
 void infer_node(Node& node, Run& run) {
   const OpDef* op = find_op(node.domain, node.op);
-  InferOptions::Rule rule = op ? op->infer : nullptr;
-  if (!rule && run.options.more_rules) rule = run.options.more_rules(node);
+  const auto rule = op ? op->infer : nullptr;
   if (!rule) {
     if (run.reported.insert(&node).second) run.report.without_rule.push_back(node.describe());
   } else {

@@ -19,9 +19,6 @@ struct InferOptions {
   bool discard_previous = false;
   bool check_types = true;         ///< also hold every node's dtypes against its schema
   std::size_t content_limit = 64;  ///< largest tensor whose elements are propagated
-  /// Rules for nodes whose op is not defined here, or nullptr.
-  using Rule = void (*)(InferContext&);
-  Rule (*more_rules)(const Node& node) = nullptr;
 };
 
 struct InferReport {
