@@ -49,8 +49,9 @@ void refuse_unknown_ops(const ir::Graph& graph) {
 
 void check_inputs(const ir::Graph& graph) {
   for (const ir::Value* input : graph.inputs()) {
-    if (!input->type.is_tensor()) continue;
-    if (input->dtype() == DType::kUndefined)
+    const ir::Type* type = &input->type;
+    while (type->element) type = type->element.get();  // of a sequence, an optional
+    if (type->is_tensor() && type->dtype == DType::kUndefined)
       throw Error(Code::kInvalidModel, "the model gives this input no element type").at_tensor(input->name).with_remedy("Export the model again.");
   }
 }

@@ -20,6 +20,7 @@
 
 #include "base/os.h"
 #include "base/thread_pool.h"
+#include "builder/agreeing_sizes.h"
 #include "builder/builder.h"
 #include "builder/hints.h"
 #include "builder/equality.h"
@@ -161,17 +162,24 @@ class Verifier {
     report_.ran = true;
     report_.passed = true;
     const ir::Graph& graph = *model_->graph;
-    const ir::Bindings hints = hint_bindings(graph, options_.shapes);
-    const ir::Bindings odd = odd_bindings(graph, options_.shapes, hints);
+    ir::Bindings hints = hint_bindings(graph, options_.shapes), odd = odd_bindings(graph, options_.shapes, hints);
     // Each set of inputs runs the oracle once, and once more for the noise floor.
     Phase phase(options_.progress, "verifying", static_cast<std::int64_t>(graph.nodes().size()) * (odd.empty() ? 1 : 2) * (narrow_ ? 2 : 1));
     phase_ = &phase;
-    double flops = one_set(hints, 1);
-    int sets = 1;
-    if (!odd.empty()) {
-      flops += one_set(odd, 2);
-      ++sets;
+    double flops = 0;
+    const auto both_sets = [&] {
+      flops = one_set(hints, 1);
+      if (!odd.empty()) flops += one_set(odd, 2);
+    };
+    try {
+      both_sets();
+    } catch (const Error& error) {
+      if (error.code() != Code::kInvalidModel || odd.empty() || !make_sizes_agree(graph, {&hints, &odd})) throw;
+      worst_.clear();
+      order_.clear();
+      both_sets();
     }
+    const int sets = odd.empty() ? 1 : 2;
     finish(sets, flops);
     if (const double amplified = amplified_by_model(); !report_.passed && amplified > 0) {
       // A model may make much of a rounding (a softmax, a normalisation of little). Then each region answers for itself, on the engine's own tensors.
@@ -180,8 +188,7 @@ class Verifier {
       report_.ran = true;
       worst_.clear();
       order_.clear();
-      one_set(hints, 1);
-      if (!odd.empty()) one_set(odd, 2);
+      both_sets();
       finish(sets, flops);
       if (report_.passed)
         report_.summary += fmt::format("; each region by itself: rounding that the model amplifies reaches {:.1e} of a tensor's scale", amplified);

@@ -301,7 +301,13 @@ std::vector<Tensor> DynamicRun::run(std::span<const Tensor> inputs) {
     if (hint.min > 1 && at->second < hint.min)
       throw Error(Code::kInvalidArgument, fmt::format("'{}' is {}, below the least value {} that the engine was built for", hint.symbol, at->second, hint.min));
   }
-  return run_body(*main_, std::move(given));
+  std::vector<Tensor> made = run_body(*main_, std::move(given));
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    if (!made[i].is_tensor()) continue;
+    if (const std::string why = misfit(program.slots[static_cast<std::size_t>(program.outputs[i].slot)], made[i]); !why.empty())
+      throw Error(Code::kInvalidArgument, fmt::format("this run makes another output '{}' than the model declares: {}", program.outputs[i].name, why));
+  }
+  return made;
 }
 
 Tensor DynamicRun::value(std::string_view name) const {
