@@ -264,7 +264,7 @@ struct ValueInfo {
 
 ValueInfo read_value_info(data_view bytes, ReadState& state) {
   ValueInfoRecord record = parse_value_info(bytes);
-  ValueInfo info{std::move(record.name), std::move(record.doc), {}, as_map(std::move(record.metadata)), std::move(record.unread)};
+  ValueInfo info{std::move(record.name), std::move(record.doc), ir::Type{}, as_map(std::move(record.metadata)), std::move(record.unread)};
   if (record.has_type) info.type = read_type(record.type, state, info.name);
   return info;
 }

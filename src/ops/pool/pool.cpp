@@ -111,15 +111,39 @@ using loops::RegionBuilder;
 
 bool is_asked(const Value* value) { return value && (!value->uses.empty() || value->is_graph_output()); }
 
-/// Where the first largest element of each window stands in the whole input, row by row or (storage_order) column by column of a plane;
-/// `tap` is its position in the window.
-void lower_indices(const Node& node, RegionBuilder& b, const Window& window, const Value* tap) {
-  const Shape in = node.input(0)->shape();
+constexpr std::int64_t kUnrolledTaps = 16;
+
+/// The largest element of a window and its position in it, tap after tap.
+std::pair<ExprId, ExprId> largest_of(RegionBuilder& r, const Value* x, const Window& window, const RegionBuilder::Indices& at, DType type, ExprId outside) {
+  ExprId best = -1, where = r.integer(0);
+  std::int64_t position = 0;
+  for_each_index(window.kernel, [&](const Dims& tap) {
+    RegionBuilder::Indices index{at[0], at[1]};
+    for (std::size_t axis = 0; axis < window.rank(); ++axis) {
+      const ExprId first = r.binary(ExprOp::kMul, at[axis + 2], r.integer(window.strides[axis]));
+      index.push_back(r.binary(ExprOp::kAdd, first, r.integer(tap[axis] * window.dilations[axis] - window.pads_begin[axis])));
+    }
+    const ExprId value = r.cast(r.read_or(x, index, outside), type);
+    const ExprId better = best < 0 ? -1 : r.binary(ExprOp::kGreater, value, best);
+    where = best < 0 ? where : r.select(better, r.integer(position), where);
+    best = best < 0 ? value : r.select(better, value, best);
+    ++position;
+  });
+  return {best, where};
+}
+
+/// Where the first largest element of each window stands in the whole input, row by row or (storage_order) column by column of a plane.
+void lower_indices(const Node& node, RegionBuilder& b, const Window& window, DType type, const RegionBuilder::Body& outside) {
+  const Value* x = node.input(0);
+  const Shape in = x->shape();
   const bool column_major = node.attrs.get_int("storage_order", 0) != 0;
+  const bool unrolled = element_count(window.kernel) <= kUnrolledTaps;
+  const Value* tap =
+      unrolled ? nullptr : reduce_window(node, b, "window_position", window, Reduce::kArgMax, type, outside, [](RegionBuilder&, ExprId e) { return e; });
   b.define(node.output(1), [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
-    const auto add = [&](ExprId l, ExprId x) { return r.binary(ExprOp::kAdd, l, x); };
-    const auto mul = [&](ExprId l, ExprId x) { return r.binary(ExprOp::kMul, l, x); };
-    ExprId rest = r.read(tap, at);
+    const auto add = [&](ExprId l, ExprId e) { return r.binary(ExprOp::kAdd, l, e); };
+    const auto mul = [&](ExprId l, ExprId e) { return r.binary(ExprOp::kMul, l, e); };
+    ExprId rest = unrolled ? largest_of(r, x, window, at, type, outside(r, at)).second : r.read(tap, at);
     std::vector<ExprId> index(window.rank());
     for (std::size_t axis = window.rank(); axis-- > 0;) {
       const ExprId k = r.binary(ExprOp::kMod, rest, r.integer(window.kernel[axis]));
@@ -160,11 +184,15 @@ bool window_lower(const Node& node, RegionBuilder& b, bool maximum) {
     return reduce_window(node, b, name, window, how, type, outside, [](RegionBuilder&, ExprId e) { return e; });
   };
   if (maximum) {
-    if (node.output()) {
+    const bool asked = is_asked(node.output(1));
+    if (node.output() && asked && element_count(window.kernel) <= kUnrolledTaps) {
+      b.define(node.output(),
+               [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(largest_of(r, x, window, at, type, outside(r, at)).first, out_type); });
+    } else if (node.output()) {
       const Value* largest = reduce("window_max", Reduce::kMax);
       b.define(node.output(), [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return r.cast(r.read(largest, at), out_type); });
     }
-    if (is_asked(node.output(1))) lower_indices(node, b, window, reduce("window_position", Reduce::kArgMax));
+    if (asked) lower_indices(node, b, window, type, outside);
     return true;
   }
   const Value* reduced = reduce("window_sum", Reduce::kSum);

@@ -118,21 +118,39 @@ void lower_cubic(const Node& node, const ResizeMode& mode, const std::vector<Sca
     const Dim in = now[axis], out = last->shape()[axis];
     now[axis] = out;
     const Value* to = i + 1 == moving.size() ? last : b.temporary("resized", type, now);
-    b.define(to, [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
-      const Fraction c = coordinate(r, mode.coordinates, at[axis], scales[axis], in, out);
+    // Places and weights are those of a position along the axis: tables.
+    const auto point = [=](RegionBuilder& r, ExprId at) {
+      const Fraction c = coordinate(r, mode.coordinates, at, scales[axis], in, out);
       const ExprId low = floor_div(r, c.n, c.d);
-      const auto weights = cubic_weights(r, r.binary(ExprOp::kDiv, r.cast(sub(r, c.n, mul(r, low, c.d)), type), r.cast(c.d, type)), mode.cubic_a, type);
-      ExprId sum = -1, total = -1;
+      return std::pair(low, r.binary(ExprOp::kDiv, r.cast(sub(r, c.n, mul(r, low, c.d)), type), r.cast(c.d, type)));
+    };
+    std::array<const Value*, 4> places{}, weights{};
+    for (std::size_t tap = 0; tap < 4; ++tap) {
+      const auto index = [=](RegionBuilder& r, ExprId low, std::size_t t) { return add(r, low, r.integer(static_cast<std::int64_t>(t) - 1)); };
+      places[tap] = b.temporary("place", DType::kInt64, {out});
+      weights[tap] = b.temporary("weight", type, {out});
+      b.define(places[tap], [=](RegionBuilder& r, const RegionBuilder::Indices& at) { return clamp(r, index(r, point(r, at[0]).first, tap), in); });
+      b.define(weights[tap], [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+        const auto [low, share] = point(r, at[0]);
+        std::array<ExprId, 4> all = cubic_weights(r, share, mode.cubic_a, type);
+        if (!mode.exclude_outside) return all[tap];
+        ExprId total = -1;
+        for (std::size_t t = 0; t < 4; ++t) {
+          const ExprId where = index(r, low, t);
+          all[t] = r.select(r.binary(ExprOp::kEqual, where, clamp(r, where, in)), all[t], r.constant(0, type));
+          total = t == 0 ? all[t] : add(r, total, all[t]);
+        }
+        return r.binary(ExprOp::kDiv, all[tap], total);
+      });
+    }
+    b.define(to, [=](RegionBuilder& r, const RegionBuilder::Indices& at) {
+      ExprId sum = -1;
       for (std::size_t tap = 0; tap < 4; ++tap) {
-        const ExprId index = add(r, low, r.integer(static_cast<std::int64_t>(tap) - 1)), inside = clamp(r, index, in);
-        const ExprId weight = mode.exclude_outside ? r.select(r.binary(ExprOp::kEqual, index, inside), weights[tap], r.constant(0, type)) : weights[tap];
         RegionBuilder::Indices where = at;
-        where[axis] = inside;
-        const ExprId part = mul(r, r.cast(r.read(from, where), type), weight);
-        sum = sum < 0 ? part : add(r, sum, part);
-        total = total < 0 ? weight : add(r, total, weight);
+        where[axis] = r.read(places[tap], {at[axis]});
+        const ExprId part = mul(r, r.cast(r.read(from, where), type), r.read(weights[tap], {at[axis]}));
+        sum = tap == 0 ? part : add(r, sum, part);
       }
-      if (mode.exclude_outside) sum = r.binary(ExprOp::kDiv, sum, total);
       return r.cast(sum, to == last ? out_type : type);
     });
     from = to;
