@@ -31,6 +31,7 @@
 #include "ops/custom/custom.h"
 #include "passes/simplify.h"
 #include "regions/attention/join_projections.h"
+#include "regions/matmul_block/matmul_block.h"
 #include "runtime/dynamic_run.h"
 
 namespace lathe::builder {
@@ -181,8 +182,10 @@ class Assembly {
     // A graph of its own: rewrites that pay with the GPU's kernels alone.
     const std::shared_ptr<ir::Graph> own = source.clone();
     const ir::Graph& graph = *own;
-    if (options_.precision == Precision::kFloat16 || options_.precision == Precision::kBFloat16)
+    if (options_.precision == Precision::kFloat16 || options_.precision == Precision::kBFloat16) {
+      regions::compute_left_constants(*own);
       for (auto& [whole, parts] : regions::join_projections(*own, regions::kMostAttentionDepth)) blobs_.made_of(whole, std::move(parts));
+    }
     data_.owners.push_back(own);
     const ir::Bindings hints = hints_of(graph);
     const std::vector<plan::SymbolHint> symbols = symbols_of(graph);

@@ -72,5 +72,16 @@ TEST_F(NoHostSteps, RecurrentLayers) {
     }
 }
 
+TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {
+  for (const char* precision : {"fp32", "tf32", "fp16", "bf16"}) {
+    ModelMaker m(4);
+    ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 4, 32});
+    ir::Value* y = m.add("MatMul", {m.weight({128, 4}, 4), m.add("Relu", {x})});
+    const builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {y})}), options(precision));
+    EXPECT_EQ(steps_by(built.engine, "cuda.matmul"), 1) << precision;
+    EXPECT_TRUE(built.report.host_steps.empty()) << precision << ": " << built.report.host_steps.front();
+  }
+}
+
 }  // namespace
 }  // namespace lathe

@@ -187,4 +187,18 @@ MatMulBlock match_matmul_block(const ops::Region& region) {
   return block;
 }
 
+int compute_left_constants(ir::Graph& graph) {
+  int found = 0;
+  graph.for_each([&](ir::Node& node) {
+    if (!node.is("MatMul") || !node.input(0)->is_constant() || node.input(1)->is_constant() || node.input(0)->dtype() != DType::kFloat32) return;
+    ir::Value* constant = node.input(0);
+    ir::Node* identity = graph.add_node("", "Identity", {constant}, {graph.unique_name(constant->name + "_operand")}, {}, &node);
+    identity->sources = node.sources;
+    identity->output()->type = constant->type;
+    graph.set_input(&node, 0, identity->output());
+    ++found;
+  });
+  return found;
+}
+
 }  // namespace lathe::regions

@@ -24,4 +24,8 @@ struct MatMulBlock {
 std::vector<ops::Region> propose_matmul_block(const ir::Node& node);
 MatMulBlock match_matmul_block(const ops::Region& region);
 
+/// Constants that stand on the left of a product are computed by an Identity from then on, so that a narrow plan stores them as it stores what
+/// other products read: only constants on the right are packed in the type of the product. Returns how many there were.
+int compute_left_constants(ir::Graph& graph);
+
 }  // namespace lathe::regions
