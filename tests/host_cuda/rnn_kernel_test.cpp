@@ -23,7 +23,8 @@ void (*kernel_of(std::string_view name))(const Params) {
   if (name == "rnn_step_" #part "_8") return rnn_step_##part##_8;
     LATHE_STEP(lstm)
     LATHE_STEP(gru_linear)
-    LATHE_STEP(gru_gates) LATHE_STEP(gru_candidate) LATHE_STEP(plain)
+    LATHE_STEP(gru_gates)
+    LATHE_STEP(gru_candidate) LATHE_STEP(plain)
 #undef LATHE_STEP
         if (name == "rnn_begin") return rnn_begin;
   } else if constexpr (std::is_same_v<Params, cuda::RnnProjectParams>) {
