@@ -183,7 +183,7 @@ class Assembly {
     const std::shared_ptr<ir::Graph> own = source.clone();
     const ir::Graph& graph = *own;
     if (options_.precision == Precision::kFloat16 || options_.precision == Precision::kBFloat16) {
-      regions::compute_left_constants(*own);
+      regions::compute_wide_operands(*own);
       for (auto& [whole, parts] : regions::join_projections(*own, regions::kMostAttentionDepth)) blobs_.made_of(whole, std::move(parts));
     }
     data_.owners.push_back(own);

@@ -118,8 +118,10 @@ std::vector<std::string> wide_nodes(const ir::Model& model, Precision precision)
 /// once those of every region whose numbers lie beyond float16; and where the rounds run out, of all that disagree.
 std::set<std::string> spoilt_nodes(const BuildReport& report, Precision precision, bool all) {
   constexpr double kLargestFloat16 = 65504;
-  std::set<std::string> labels;
+  std::set<std::string> labels, regions;
+  for (const RegionReport& region : report.regions) regions.insert(region.label);
   for (const VerifyReport::Tensor& tensor : report.verify.tensors) {
+    if (!regions.contains(tensor.region)) continue;  // a copy, a view
     const bool beyond = precision == Precision::kFloat16 && !(tensor.scale <= kLargestFloat16);
     if (!tensor.passed && (all || labels.empty() || beyond)) labels.insert(tensor.region);
   }

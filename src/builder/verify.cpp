@@ -214,6 +214,11 @@ class Verifier {
 
   /// What calls of a dynamic program compute inside counts, too: their regions are named rather than the calls.
   void note_stored(const plan::Program& program) {
+    // A tensor that is stored twice, for readers of two types, may be asked for in either.
+    const auto note = [this](const plan::Slot& slot, const std::string& label) {
+      const auto [at, added] = stored_.try_emplace(slot.name, Stored{label, slot.dtype});
+      if (!added && at->second.dtype == DType::kFloat32) at->second.dtype = slot.dtype;
+    };
     for (const plan::Step& step : program.steps)
       if (program.dynamic && step.kind == plan::StepKind::kCall) note_stored(program.subprograms[static_cast<std::size_t>(step.regions[0])]);
     for (const plan::Step& step : program.steps) {
@@ -222,15 +227,14 @@ class Verifier {
         if (id < 0) continue;
         const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
         if (slot.name.empty()) continue;
-        stored_.try_emplace(slot.name, Stored{step.label, slot.dtype});
+        note(slot, step.label);
         narrow_ |= slot.dtype == DType::kBFloat16 || slot.dtype == DType::kFloat16;
         if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
       }
     }
     // Views, concats and splits that need no step hold tensors all the same.
     for (const plan::Slot& slot : program.slots)
-      if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput)
-        stored_.try_emplace(slot.name, Stored{"view " + slot.name, slot.dtype});
+      if (!slot.name.empty() && slot.storage != plan::Storage::kConstant && slot.storage != plan::Storage::kInput) note(slot, "view " + slot.name);
   }
 
   /// Steps whose contractions are evaluated when all would be too many: the cheapest share of a seeded shuffle, at least one.

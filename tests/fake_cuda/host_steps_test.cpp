@@ -83,5 +83,20 @@ TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {
   }
 }
 
+TEST_F(NoHostSteps, ProductsWithWhatTheModelGives) {
+  for (const char* precision : {"fp32", "tf32", "fp16", "bf16"}) {
+    ModelMaker m(4);
+    ir::Attrs axis;
+    axis.set("axis", std::int64_t{1});
+    const ir::Dim past = ir::Dim::symbol("past");
+    ir::Value* cache = m.add("Concat", {m.input("before", {1, past, 32}), m.input("new", {1, 1, 32})}, axis);
+    ir::Value* shares = m.add("Softmax", {m.input("scores", {1, 4, past + ir::Dim(1)})});
+    ir::Value* y = m.add("MatMul", {shares, cache});
+    const builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {y}), cache}), options(precision));
+    EXPECT_EQ(steps_by(built.engine, "cuda.matmul"), 1) << precision;
+    EXPECT_TRUE(built.report.host_steps.empty()) << precision << ": " << built.report.host_steps.front();
+  }
+}
+
 }  // namespace
 }  // namespace lathe

@@ -5,6 +5,7 @@
 #include "regions/matmul_block/matmul_block.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 namespace lathe::regions {
 namespace {
@@ -187,16 +188,30 @@ MatMulBlock match_matmul_block(const ops::Region& region) {
   return block;
 }
 
-int compute_left_constants(ir::Graph& graph) {
+int compute_wide_operands(ir::Graph& graph) {
+  const auto behind_views = [](const ir::Value* value) {
+    while (value->producer && !value->is_graph_output() && value->producer->domain.empty() &&
+           (value->producer->is("Reshape") || value->producer->is("Unsqueeze") || value->producer->is("Squeeze") || value->producer->is("Flatten")))
+      value = value->producer->input(0);
+    return value;
+  };
+  std::unordered_map<const ir::Value*, ir::Value*> computed;
   int found = 0;
   graph.for_each([&](ir::Node& node) {
-    if (!node.is("MatMul") || !node.input(0)->is_constant() || node.input(1)->is_constant() || node.input(0)->dtype() != DType::kFloat32) return;
-    ir::Value* constant = node.input(0);
-    ir::Node* identity = graph.add_node("", "Identity", {constant}, {graph.unique_name(constant->name + "_operand")}, {}, &node);
-    identity->sources = node.sources;
-    identity->output()->type = constant->type;
-    graph.set_input(&node, 0, identity->output());
-    ++found;
+    if (!node.is("MatMul") || node.input(1)->is_constant()) return;
+    for (std::size_t i = 0; i < 2; ++i) {
+      ir::Value* operand = node.input(i);
+      if (operand->dtype() != DType::kFloat32 || !(operand->is_constant() || behind_views(operand)->is_graph_output())) continue;
+      ir::Value*& known = computed[operand];
+      if (!known) {
+        ir::Node* identity = graph.add_node("", "Identity", {operand}, {graph.unique_name(operand->name + "_operand")}, {}, &node);
+        identity->sources = node.sources;
+        identity->output()->type = operand->type;
+        known = identity->output();
+      }
+      graph.set_input(&node, i, known);
+      ++found;
+    }
   });
   return found;
 }

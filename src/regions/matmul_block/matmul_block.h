@@ -24,8 +24,9 @@ struct MatMulBlock {
 std::vector<ops::Region> propose_matmul_block(const ir::Node& node);
 MatMulBlock match_matmul_block(const ops::Region& region);
 
-/// Constants that stand on the left of a product are computed by an Identity from then on, so that a narrow plan stores them as it stores what
-/// other products read: only constants on the right are packed in the type of the product. Returns how many there were.
-int compute_left_constants(ir::Graph& graph);
+/// Operands of products that a narrow plan has to leave wide where they lie (constants on the left, since only those on the right are packed in the
+/// type of the product; outputs of the graph, such as caches) are read through an Identity from then on, whose result is as narrow as what other
+/// products read. Returns how many there were.
+int compute_wide_operands(ir::Graph& graph);
 
 }  // namespace lathe::regions
