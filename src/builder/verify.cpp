@@ -228,8 +228,9 @@ class Verifier {
         const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
         if (slot.name.empty()) continue;
         note(slot, step.label);
-        narrow_ |= slot.dtype == DType::kBFloat16 || slot.dtype == DType::kFloat16;
-        if (narrow_) narrow_type_ = slot.dtype == DType::kFloat32 ? narrow_type_ : slot.dtype;
+        if (slot.dtype != DType::kBFloat16 && slot.dtype != DType::kFloat16) continue;
+        narrow_ = true;
+        narrow_type_ = slot.dtype;
       }
     }
     // Views, concats and splits that need no step hold tensors all the same.
