@@ -202,7 +202,7 @@ void scan_reference(RefContext& ctx) {
 ///   for each batch: n = the length; states, slices = Scan(body)(states, x[:n]...); each slice padded to the whole length
 class BatchedScan {
  public:
-  explicit BatchedScan(UpgradeContext& ctx) : ctx_(ctx), node_(ctx.node), graph_(ctx.graph) {}
+  explicit BatchedScan(UpgradeContext& ctx) : node_(ctx.node), graph_(ctx.graph) {}
 
   void upgrade() {
     const ir::GraphPtr body = node_.attrs.get_graph("body");
@@ -280,7 +280,6 @@ class BatchedScan {
     return attrs;
   }
 
-  UpgradeContext& ctx_;
   Node& node_;
   ir::Graph& graph_;
   Value* length_ = nullptr;

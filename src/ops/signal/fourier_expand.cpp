@@ -76,8 +76,9 @@ Value* one_product(Parts& p, Value* x, std::size_t batch, const Transform& t) {
 /// Both matrices stand on the left, so that rows of numbers stay rows: [n1, n2] -> [k1, n2] -> [n2, k1] -> [k2, k1], which is k.
 /// Precondition: t.extent == t.length, not mirrored.
 Value* two_products(Parts& p, Value* x, std::size_t batch, const Transform& t) {
-  const auto [first, second] = halves_of(t.length);
-  Transform inner;  // each divides by its own length where the whole does
+  const std::pair<std::int64_t, std::int64_t> split = halves_of(t.length);
+  const std::int64_t first = split.first, second = split.second;  // no bindings: lambdas take them along
+  Transform inner;                                                                      // each divides by its own length where the whole does
   inner.length = inner.extent = inner.kept = first;
   inner.inverse = t.inverse;
   Transform outer;
