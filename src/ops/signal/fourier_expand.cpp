@@ -78,7 +78,7 @@ Value* one_product(Parts& p, Value* x, std::size_t batch, const Transform& t) {
 Value* two_products(Parts& p, Value* x, std::size_t batch, const Transform& t) {
   const std::pair<std::int64_t, std::int64_t> split = halves_of(t.length);
   const std::int64_t first = split.first, second = split.second;  // no bindings: lambdas take them along
-  Transform inner;                                                                      // each divides by its own length where the whole does
+  Transform inner;                                                // each divides by its own length where the whole does
   inner.length = inner.extent = inner.kept = first;
   inner.inverse = t.inverse;
   Transform outer;
