@@ -20,13 +20,14 @@ void (*kernel_of(std::string_view name))(const Params) {
   if constexpr (std::is_same_v<Params, cuda::RnnParams>) {
 #define LATHE_STEP(part)                                          \
   if (name == "rnn_step_" #part "_1") return rnn_step_##part##_1; \
-  if (name == "rnn_step_" #part "_8") return rnn_step_##part##_8;
-    LATHE_STEP(lstm)
-    LATHE_STEP(gru_linear)
-    LATHE_STEP(gru_gates)
-    LATHE_STEP(gru_candidate) LATHE_STEP(plain)
+  if (name == "rnn_step_" #part "_8") return rnn_step_##part##_8
+    LATHE_STEP(lstm);
+    LATHE_STEP(gru_linear);
+    LATHE_STEP(gru_gates);
+    LATHE_STEP(gru_candidate);
+    LATHE_STEP(plain);
 #undef LATHE_STEP
-        if (name == "rnn_begin") return rnn_begin;
+    if (name == "rnn_begin") return rnn_begin;
   } else if constexpr (std::is_same_v<Params, cuda::RnnProjectParams>) {
     if (name == "rnn_project_rows") return rnn_project_rows;
     if (name == "rnn_project_tiles") return rnn_project_tiles;
