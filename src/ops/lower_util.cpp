@@ -79,6 +79,17 @@ loops::ExprId from_end(loops::RegionBuilder& builder, loops::ExprId index, const
   return builder.select(negative, builder.binary(loops::ExprOp::kAdd, wide, builder.dim(extent)), wide);
 }
 
+std::optional<Window> known_window(const ir::Node& node, loops::RegionBuilder& builder, const std::vector<std::int64_t>& kernel) {
+  const ir::Shape& x = node.input(0)->shape();
+  Window window = read_window(node.attrs, kernel, x.size() - 2);
+  if (window.automatic == Window::Auto::kValid) return window.concrete(Dims(window.rank(), 0));  // no pads, whatever the extents
+  if (window.automatic == Window::Auto::kNotSet) return window;
+  const auto extents = ir::constant_dims(ir::Shape(x.begin() + 2, x.end()));
+  if (extents) return window.concrete(*extents);
+  builder.decline("SAME pads depend on the extents");
+  return std::nullopt;
+}
+
 bool can_lower_real(const ir::Value* value, loops::RegionBuilder& builder) {
   if (!value->has_shape()) {
     builder.decline("unknown rank");

@@ -3,9 +3,11 @@
 #pragma once
 // What the region lowerings of several op families share: reductions, normalisations, indices.
 
+#include <optional>
 #include <vector>
 
 #include "loops/builder.h"
+#include "ops/window.h"
 
 namespace lathe::ops {
 
@@ -35,6 +37,10 @@ const ir::Value* reduce_to_temporary(loops::RegionBuilder& builder, const char* 
 
 /// An index, as int64, that counts from the end when negative.
 loops::ExprId from_end(loops::RegionBuilder& builder, loops::ExprId index, const ir::Dim& extent);
+
+/// The node's window over its first input, with concrete pads; `kernel` where the op takes it from the weight. nullopt with a reason in the builder
+/// where SAME pads hang on extents that only a run tells.
+std::optional<Window> known_window(const ir::Node& node, loops::RegionBuilder& builder, const std::vector<std::int64_t>& kernel = {});
 
 /// False, with a reason in the builder, unless the value is a tensor of real numbers of known rank.
 bool can_lower_real(const ir::Value* value, loops::RegionBuilder& builder);

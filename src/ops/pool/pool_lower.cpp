@@ -8,17 +8,6 @@ using loops::ExprId;
 using loops::ExprOp;
 using loops::RegionBuilder;
 
-std::optional<Window> known_window(const Node& node, RegionBuilder& builder) {
-  const Shape& x = node.input(0)->shape();
-  Window window = read_window(node.attrs, {}, x.size() - 2);
-  if (window.automatic == Window::Auto::kValid) return window.concrete(Dims(window.rank(), 0));  // no pads, whatever the extents
-  if (window.automatic == Window::Auto::kNotSet) return window;
-  const auto extents = ir::constant_dims(Shape(x.begin() + 2, x.end()));
-  if (extents) return window.concrete(*extents);
-  builder.decline("SAME pads depend on the extents");
-  return std::nullopt;
-}
-
 const Value* reduce_window(const Node& node, RegionBuilder& builder, const char* name, const Window& window, loops::Reduce reduce, DType type,
                            const RegionBuilder::Body& outside, ElementMap map) {
   const Value* x = node.input(0);

@@ -3,8 +3,6 @@
 #pragma once
 // What the lowerings of the poolings share: reductions over a window and over a plane.
 
-#include <optional>
-
 #include "loops/builder.h"
 #include "ops/lower_util.h"
 #include "ops/pool/pool_window.h"
@@ -14,8 +12,6 @@ namespace lathe::ops {
 /// What is reduced: an element in the type that is computed in.
 using ElementMap = std::function<loops::ExprId(loops::RegionBuilder&, loops::ExprId)>;
 
-/// The window with concrete pads; nullopt with a reason where SAME pads hang on extents that only a run tells.
-std::optional<Window> known_window(const Node& node, loops::RegionBuilder& builder);
 /// A temporary of the output's shape: `map`ped elements reduced over the window (to a position in it by ArgMax). Taps outside the input
 /// read `outside`.
 const Value* reduce_window(const Node& node, loops::RegionBuilder& builder, const char* name, const Window& window, loops::Reduce reduce, DType type,

@@ -85,11 +85,9 @@ bool conv_integer_lower(const Node& node, RegionBuilder& builder) {
   for (const Value* zero : {zx, zw})
     if (zero && zero->shape().size() > 1) return decline("zero points that do not fit");
   const std::size_t spatial = dims->size() - 2;
-  Window window = read_window(node.attrs, Dims(dims->begin() + 2, dims->end()), spatial);
-  const auto extents = ir::constant_dims(Shape(x->shape().begin() + 2, x->shape().end()));
-  if (window.automatic == Window::Auto::kValid) window = window.concrete(Dims(spatial, 0));
-  else if (window.automatic != Window::Auto::kNotSet && !extents) return decline("SAME pads depend on the extents");
-  else if (window.automatic != Window::Auto::kNotSet) window = window.concrete(*extents);
+  const auto known = known_window(node, builder, Dims(dims->begin() + 2, dims->end()));
+  if (!known) return false;
+  const Window& window = *known;
   const std::int64_t groups = node.attrs.get_int("group", 1), inner = (*dims)[1];
   if (groups < 1 || (*dims)[0] % groups != 0) return decline("groups that do not fit");
   const std::int64_t per_group = (*dims)[0] / groups;
