@@ -79,29 +79,28 @@ void check_access(const Tensor& tensor) {
 
 }  // namespace
 
-Tensor::Tensor(DType dtype, Dims dims) : dtype_(dtype), dims_(std::move(dims)), count_(element_count(dims_)), writable_(true) {
-  if (dtype == DType::kString) {
-    strings_ = std::make_shared<std::vector<std::string>>(static_cast<std::size_t>(count_));
-    return;
-  }
-  bytes_ = dtype_bytes(dtype, count_);
-  std::byte* data = nullptr;
-  owner_ = allocate(bytes_, data);
-  std::memset(data, 0, bytes_);
-  data_ = data;
+Tensor::Tensor(DType dtype, Dims dims) {
+  *this = to_be_filled(dtype, std::move(dims));
+  if (!strings_) std::memset(const_cast<std::byte*>(data_), 0, bytes_);
 }
 
 Tensor Tensor::to_be_filled(DType dtype, Dims dims) {
-  if (dtype == DType::kString || dtype_bits(dtype) % 8 != 0) return Tensor(dtype, std::move(dims));  // the last byte's unused bits are zero
+  const std::int64_t count = element_count(dims);
+  const std::size_t bytes = dtype == DType::kString ? 0 : dtype_bytes(dtype, count);
   Tensor tensor;
   tensor.dtype_ = dtype;
   tensor.dims_ = std::move(dims);
-  tensor.count_ = element_count(tensor.dims_);
-  tensor.bytes_ = dtype_bytes(dtype, tensor.count_);
+  tensor.count_ = count;
   tensor.writable_ = true;
+  if (dtype == DType::kString) {
+    tensor.strings_ = std::make_shared<std::vector<std::string>>(static_cast<std::size_t>(count));
+    return tensor;
+  }
   std::byte* data = nullptr;
-  tensor.owner_ = allocate(tensor.bytes_, data);
+  tensor.owner_ = allocate(bytes, data);
+  if (dtype_bits(dtype) % 8 != 0) std::memset(data, 0, bytes);  // the last byte's unused bits are zero
   tensor.data_ = data;
+  tensor.bytes_ = bytes;
   return tensor;
 }
 
