@@ -82,6 +82,9 @@ struct Candidate {
   Layout (*layout)(const Region& region, bool is_output, std::size_t index);
 };
 
+/// The layout() of a candidate that wants row-major tensors everywhere.
+inline Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
+
 /// All candidates for a pattern, preferred first, the generic one last.
 std::vector<const Candidate*> candidates_for(std::string_view pattern);
 std::vector<const Candidate*> all_candidates();

@@ -40,8 +40,6 @@ Verdict supports(const PlanRequest& request) {
 
 std::vector<StepPlan> plan(const PlanRequest& request) { return {custom_plan(request, "cpu.custom")}; }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_custom() {

@@ -25,8 +25,6 @@ Verdict supports(const PlanRequest& request) {
 
 std::vector<StepPlan> plan(const PlanRequest& request) { return {custom_plan(request, "cuda.custom")}; }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_custom_cuda() {

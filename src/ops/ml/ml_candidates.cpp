@@ -122,8 +122,6 @@ std::vector<StepPlan> plan_svm(const PlanRequest& request) {
   return {step};
 }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_ml() {

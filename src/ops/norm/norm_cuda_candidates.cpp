@@ -68,8 +68,6 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   return {step};
 }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_norm_cuda() {

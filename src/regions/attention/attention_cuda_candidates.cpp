@@ -140,8 +140,6 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   return plans;
 }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_attention_cuda() {

@@ -157,8 +157,6 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   return result;
 }
 
-Layout row_major(const Region&, bool, std::size_t) { return Layout::kRowMajor; }
-
 }  // namespace
 
 std::span<const Candidate> candidates_rnn_cuda() {
