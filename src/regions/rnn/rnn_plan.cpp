@@ -124,7 +124,6 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
     return false;
   };
   const std::size_t time = spec.batch_first ? 1 : 0, batch = 1 - time;
-  const std::int64_t directions = spec.directions, rows = spec.gates * hidden;
   if (x.dims.size() != 3) {
     why = "X of another rank than 3";
     return false;
@@ -133,8 +132,10 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
   into.batch = x.dims[batch];
   into.in = in;
   into.hidden = hidden;
-  if (hidden < 1 || in < 0 || directions * rows > kMost / 2 || into.steps * into.batch > kMost || into.batch > 65535 * cuda::kRnnRows ||
-      (directions * rows + cuda::kRnnTile - 1) / cuda::kRnnTile > 65535 || in > kMost / 2 ||
+  // `hidden` and `in` may come from a file: each extent is held to what an int counts before any product of two.
+  const bool counted = hidden >= 1 && hidden <= kMost / 2 && in >= 0 && in <= kMost / 2 && into.steps <= kMost && into.batch <= 65535 * cuda::kRnnRows;
+  const std::int64_t directions = spec.directions, rows = counted ? spec.gates * hidden : 0;
+  if (!counted || directions * rows > kMost / 2 || into.steps * into.batch > kMost || (directions * rows + cuda::kRnnTile - 1) / cuda::kRnnTile > 65535 ||
       directions * into.batch * padded(hidden) > kMost * std::int64_t{256}) {
     why = "extents that the kernels do not count";
     return false;
