@@ -352,7 +352,7 @@ class ContextObject {
   /// Outputs are as large as the data make them, and values of any type.
   nb::dict run_values(nb::handle inputs, nb::handle outputs, bool on_device_asked) {
     if (on_device_asked)
-      throw Error(Code::kInvalidArgument, "the values of this engine are on the host between its steps").with_remedy("Leave stream and device_outputs out.");
+      throw Error(Code::kInvalidArgument, "the outputs of this engine are as large as its data make them, and come to the host").with_remedy("Leave stream and device_outputs out.");
     std::vector<Array> kept;
     std::vector<Tensor> given(inputs_.size()), made;
     const plan::Program& program = context_.impl().context.engine().program();

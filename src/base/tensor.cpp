@@ -118,6 +118,39 @@ Tensor Tensor::view(DType dtype, Dims dims, const void* data, std::size_t bytes,
   return tensor;
 }
 
+Tensor Tensor::remote(DType dtype, Dims dims, std::shared_ptr<RemoteBytes> bytes) {
+  Tensor tensor;
+  tensor.dtype_ = dtype;
+  tensor.count_ = element_count(dims);
+  tensor.dims_ = std::move(dims);
+  tensor.bytes_ = dtype_bytes(dtype, tensor.count_);
+  tensor.remote_ = std::move(bytes);
+  return tensor;
+}
+
+Tensor Tensor::with_remote(std::shared_ptr<RemoteBytes> bytes) const {
+  Tensor both = *this;
+  both.remote_ = std::move(bytes);
+  return both;
+}
+
+Tensor Tensor::local() const {
+  Tensor here = *this;
+  if (items_) {
+    std::vector<Tensor> items;
+    for (const Tensor& item : *items_) items.push_back(item.local());
+    here.items_ = std::make_shared<const std::vector<Tensor>>(std::move(items));
+  }
+  if (!remote_) return here;
+  if (!data_) {
+    here.data_ = remote_->fetched();
+    here.owner_ = remote_;  // which keeps the copy
+    here.writable_ = false;
+  }
+  here.remote_.reset();
+  return here;
+}
+
 template <class T>
 Tensor Tensor::from(DType dtype, Dims dims, std::span<const T> values) {
   Tensor tensor(dtype, std::move(dims));
@@ -179,22 +212,25 @@ const std::vector<Tensor>& Tensor::items() const {
 
 std::byte* Tensor::mutable_raw() {
   if (!writable_ || owner_.use_count() > 1) {
+    const std::byte* from = raw();
     std::byte* data = nullptr;
     auto owner = allocate(bytes_, data);
-    if (bytes_ > 0) std::memcpy(data, data_, bytes_);
+    if (bytes_ > 0) std::memcpy(data, from, bytes_);
     owner_ = std::move(owner);
     data_ = data;
     writable_ = true;
   }
+  remote_.reset();  // what is written here is not there
   return const_cast<std::byte*>(data_);
 }
 
 template <class T>
 std::span<const T> Tensor::data() const {
   check_access<T>(*this);
-  if (reinterpret_cast<std::uintptr_t>(data_) % alignof(T) != 0)
+  const std::byte* const bytes = raw();
+  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(T) != 0)
     throw Error(Code::kInternal, fmt::format("a {} tensor lies unaligned in its file; take make_aligned() first", dtype_name(dtype_)));
-  return {reinterpret_cast<const T*>(data_), bytes_ / sizeof(T)};
+  return {reinterpret_cast<const T*>(bytes), bytes_ / sizeof(T)};
 }
 
 template <class T>
@@ -267,38 +303,40 @@ std::int64_t to_int64(double value) noexcept {
 }  // namespace
 
 double Tensor::as_double(std::int64_t i) const {
+  const std::byte* const bytes = raw();
   switch (dtype_) {
-    case DType::kFloat32: return load<float>(data_, i);
-    case DType::kFloat64: return load<double>(data_, i);
-    case DType::kFloat16: return half_to_float(load<std::uint16_t>(data_, i));
-    case DType::kBFloat16: return bfloat16_to_float(load<std::uint16_t>(data_, i));
-    case DType::kUint64: return static_cast<double>(load<std::uint64_t>(data_, i));
-    case DType::kFloat4E2M1: return float8_to_float(load_packed(data_, i, 4), dtype_);
+    case DType::kFloat32: return load<float>(bytes, i);
+    case DType::kFloat64: return load<double>(bytes, i);
+    case DType::kFloat16: return half_to_float(load<std::uint16_t>(bytes, i));
+    case DType::kBFloat16: return bfloat16_to_float(load<std::uint16_t>(bytes, i));
+    case DType::kUint64: return static_cast<double>(load<std::uint64_t>(bytes, i));
+    case DType::kFloat4E2M1: return float8_to_float(load_packed(bytes, i, 4), dtype_);
     case DType::kString:
     case DType::kComplex64:
     case DType::kComplex128:
     case DType::kUndefined: no_number(dtype_);
     default: break;
   }
-  if (is_float(dtype_)) return float8_to_float(load<std::uint8_t>(data_, i), dtype_);
+  if (is_float(dtype_)) return float8_to_float(load<std::uint8_t>(bytes, i), dtype_);
   return static_cast<double>(as_int64(i));
 }
 
 std::int64_t Tensor::as_int64(std::int64_t i) const {
+  const std::byte* const bytes = raw();
   switch (dtype_) {
-    case DType::kInt64: return load<std::int64_t>(data_, i);
-    case DType::kInt32: return load<std::int32_t>(data_, i);
-    case DType::kInt16: return load<std::int16_t>(data_, i);
-    case DType::kInt8: return load<std::int8_t>(data_, i);
-    case DType::kUint64: return static_cast<std::int64_t>(load<std::uint64_t>(data_, i));
-    case DType::kUint32: return load<std::uint32_t>(data_, i);
-    case DType::kUint16: return load<std::uint16_t>(data_, i);
-    case DType::kUint8: return load<std::uint8_t>(data_, i);
-    case DType::kBool: return load<std::uint8_t>(data_, i) != 0;
-    case DType::kInt4: return sign_extend(load_packed(data_, i, 4), 4);
-    case DType::kUint4: return load_packed(data_, i, 4);
-    case DType::kInt2: return sign_extend(load_packed(data_, i, 2), 2);
-    case DType::kUint2: return load_packed(data_, i, 2);
+    case DType::kInt64: return load<std::int64_t>(bytes, i);
+    case DType::kInt32: return load<std::int32_t>(bytes, i);
+    case DType::kInt16: return load<std::int16_t>(bytes, i);
+    case DType::kInt8: return load<std::int8_t>(bytes, i);
+    case DType::kUint64: return static_cast<std::int64_t>(load<std::uint64_t>(bytes, i));
+    case DType::kUint32: return load<std::uint32_t>(bytes, i);
+    case DType::kUint16: return load<std::uint16_t>(bytes, i);
+    case DType::kUint8: return load<std::uint8_t>(bytes, i);
+    case DType::kBool: return load<std::uint8_t>(bytes, i) != 0;
+    case DType::kInt4: return sign_extend(load_packed(bytes, i, 4), 4);
+    case DType::kUint4: return load_packed(bytes, i, 4);
+    case DType::kInt2: return sign_extend(load_packed(bytes, i, 2), 2);
+    case DType::kUint2: return load_packed(bytes, i, 2);
     case DType::kString:
     case DType::kComplex64:
     case DType::kComplex128:
@@ -401,7 +439,7 @@ bool cast_narrow(DType from, const std::byte* data, DType to, std::byte* result,
 Tensor Tensor::cast(DType dtype) const {
   if (dtype == dtype_) return *this;
   Tensor result(dtype, dims_);
-  if (cast_narrow(dtype_, data_, dtype, result.mutable_raw(), count_)) return result;
+  if (cast_narrow(dtype_, raw(), dtype, result.mutable_raw(), count_)) return result;
   const bool integers = (is_integer(dtype_) || dtype_ == DType::kBool) && (is_integer(dtype) || dtype == DType::kBool);
   for (std::int64_t i = 0; i < count_; ++i) {
     if (integers) result.set_from_int64(i, as_int64(i));
@@ -410,14 +448,14 @@ Tensor Tensor::cast(DType dtype) const {
   return result;
 }
 
-bool Tensor::same_bytes(const Tensor& other) const noexcept {
+bool Tensor::same_bytes(const Tensor& other) const {
   if (form_ != other.form_) return false;
   if (items_)
     return std::equal(items_->begin(), items_->end(), other.items_->begin(), other.items_->end(),
                       [](const Tensor& a, const Tensor& b) { return a.same_bytes(b); });
   if (dtype_ != other.dtype_ || dims_ != other.dims_) return false;
   if (strings_) return other.strings_ && *strings_ == *other.strings_;
-  return bytes_ == 0 || data_ == other.data_ || std::memcmp(data_, other.data_, bytes_) == 0;
+  return bytes_ == 0 || raw() == other.raw() || std::memcmp(raw(), other.raw(), bytes_) == 0;
 }
 
 std::uint64_t Tensor::content_hash() const {
@@ -429,7 +467,7 @@ std::uint64_t Tensor::content_hash() const {
     for (const std::string& text : *strings_) seed = hash64(text, seed + text.size());
     return seed;
   }
-  return hash64(data_, bytes_, seed);
+  return hash64(raw(), bytes_, seed);
 }
 
 #define LATHE_TENSOR_OF(T)                                          \

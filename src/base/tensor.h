@@ -25,6 +25,18 @@ using Dims = std::vector<std::int64_t>;
 std::int64_t element_count(const Dims& dims);
 std::string to_string(const Dims& dims);  ///< "1x3x640x640"; "scalar" for rank 0
 
+/// Bytes on a device, of which the host gets a copy when it looks at them.
+class RemoteBytes {
+ public:
+  RemoteBytes() = default;
+  RemoteBytes(const RemoteBytes&) = delete;
+  RemoteBytes& operator=(const RemoteBytes&) = delete;
+  virtual ~RemoteBytes() = default;
+  virtual const void* address() const noexcept = 0;  ///< on the device
+  /// The copy, made by the first call. Throws Error.
+  virtual const std::byte* fetched() = 0;
+};
+
 class Tensor {
  public:
   Tensor() = default;
@@ -35,6 +47,8 @@ class Tensor {
   /// A read-only view of `bytes` bytes at `data`, kept alive by `owner`. The view may be unaligned for its type; typed access
   /// (data<T>) then throws; make_aligned() copies when needed.
   static Tensor view(DType dtype, Dims dims, const void* data, std::size_t bytes, std::shared_ptr<const void> owner);
+  /// A tensor whose bytes lie on a device: what reads them here has them fetched, once for all copies of the tensor. One thread at a time.
+  static Tensor remote(DType dtype, Dims dims, std::shared_ptr<RemoteBytes> bytes);
   template <class T>
   static Tensor from(DType dtype, Dims dims, std::span<const T> values);
   static Tensor scalar(std::int64_t value);                    ///< int64, rank 0
@@ -59,7 +73,13 @@ class Tensor {
   std::int64_t size() const noexcept { return count_; }  ///< elements
   std::size_t bytes() const noexcept { return bytes_; }
 
-  const std::byte* raw() const noexcept { return data_; }
+  /// Throws Error where they lie on a device and cannot be fetched.
+  const std::byte* raw() const { return data_ || !remote_ ? data_ : remote_->fetched(); }
+  /// The bytes on a device; nullptr where there are none.
+  RemoteBytes* remote_bytes() const noexcept { return remote_.get(); }
+  /// The same tensor, whose bytes `bytes` holds as well.
+  Tensor with_remote(std::shared_ptr<RemoteBytes> bytes) const;
+  Tensor local() const;  ///< the same with its bytes, or those of its items, on the host and nowhere else
   /// Writable storage. Copies first when the storage is shared or a view (so constants never change under others).
   std::byte* mutable_raw();
   template <class T>
@@ -76,11 +96,11 @@ class Tensor {
   void set_from_int64(std::int64_t i, std::int64_t value);
   std::vector<std::int64_t> to_int64_vector() const;  ///< any integer dtype or bool
 
-  Tensor make_aligned() const;                          ///< itself when aligned for any kernel, else a copy
-  Tensor reshaped(Dims dims) const;                     ///< same storage, other extents
-  Tensor cast(DType dtype) const;                       ///< ONNX Cast semantics for numeric types (saturating float8)
-  bool same_bytes(const Tensor& other) const noexcept;  ///< equal dtype, dims and bit pattern
-  std::uint64_t content_hash() const;                   ///< XXH3 over dtype, dims and bytes
+  Tensor make_aligned() const;                 ///< itself when aligned for any kernel, else a copy
+  Tensor reshaped(Dims dims) const;            ///< same storage, other extents
+  Tensor cast(DType dtype) const;              ///< ONNX Cast semantics for numeric types (saturating float8)
+  bool same_bytes(const Tensor& other) const;  ///< equal dtype, dims and bit pattern
+  std::uint64_t content_hash() const;          ///< XXH3 over dtype, dims and bytes
 
  private:
   DType dtype_ = DType::kUndefined;
@@ -89,6 +109,7 @@ class Tensor {
   std::size_t bytes_ = 0;
   const std::byte* data_ = nullptr;
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<RemoteBytes> remote_;
   bool writable_ = false;  // storage was allocated by this class
   std::shared_ptr<std::vector<std::string>> strings_;
   ValueForm form_ = ValueForm::kTensor;

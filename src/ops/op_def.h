@@ -21,6 +21,9 @@ class RegionBuilder;
 
 namespace lathe::ops {
 
+/// Of ops that no file has: what expansions are made of where the format has no op for it.
+inline constexpr std::string_view kOwnDomain = "lathe.internal";
+
 using ir::Attrs;
 using ir::Dim;
 using ir::Node;

@@ -329,11 +329,31 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
   return Status::ok();
 }
 
-Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept try {
-  if (!dynamic_) return {Code::kInvalidArgument, "the engine's inputs and outputs are tensors: run it with views of them"};
+/// Runs, and brings the results where they are to be: into the caller's memory on a GPU, else to the host.
+Status Context::run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs) noexcept try {
+  const plan::Program& program = engine_->program();
   const double begin = profiling_ ? os::now_seconds() : 0;
-  dynamic_outputs_ = dynamic_->run(inputs);
-  outputs = dynamic_outputs_;
+  DeviceValues* const there = dynamic_->device_values().get();
+  std::vector<void*>& on_device = memory_->tensors.outputs;
+  std::fill(on_device.begin(), on_device.end(), nullptr);
+  dynamic_outputs_.clear();
+  std::vector<Tensor> made = dynamic_->run(inputs);
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    Tensor& value = made[i];
+    if (i < outputs.size() && outputs[i].data) {
+      if (!value.is_tensor() || value.dtype() == DType::kString)
+        return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
+      if (const Status status = check_output(program.outputs[i].name, outputs[i], value.dtype(), value.dims()); !status) return status;
+      if (there && value.bytes() > 0 && there->is_here(outputs[i].data)) {
+        there->copy(value, outputs[i].data);
+        on_device[i] = outputs[i].data;
+        continue;
+      }
+    }
+    value = value.local();
+  }
+  if (there) there->wait();
+  dynamic_outputs_ = std::move(made);
   if (profiling_) {
     times_.whole.seconds += os::now_seconds() - begin;
     ++times_.whole.runs;
@@ -353,10 +373,21 @@ Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& 
   return {Code::kInternal, error.what()};
 }
 
+Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept try {
+  if (!dynamic_) return {Code::kInvalidArgument, "the engine's inputs and outputs are tensors: run it with views of them"};
+  if (const Status status = run_program(inputs, {}); !status) return status;
+  outputs = dynamic_outputs_;
+  return Status::ok();
+} catch (const std::bad_alloc&) {
+  return {Code::kOutOfMemory, "there is not enough memory for this run"};
+}
+
 Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept try {
   const plan::Program& program = engine_->program();
-  if (stream) return {Code::kInvalidArgument, "a stream was given, but the engine's values are on the host between its steps"};
+  DeviceValues* const there = dynamic_->device_values().get();
+  if (stream && !there) return {Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU"};
   if (const Status counts = check_counts(program, inputs.size(), outputs.size()); !counts) return counts;
+  if (stream) there->follow(static_cast<cuda::StreamHandle>(stream));
   std::vector<Tensor> given;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const InputView& view = inputs[i];
@@ -368,18 +399,15 @@ Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const O
     const Dims dims(view.dims.begin(), view.dims.end());
     const std::size_t bytes = dtype_bytes(view.dtype, element_count(dims));
     if (!view.data && bytes > 0) return {Code::kInvalidArgument, fmt::format("input '{}' has no data", program.inputs[i].name)};
-    given.push_back(Tensor::view(view.dtype, dims, view.data, bytes, nullptr));
+    const bool on_device = there && bytes > 0 && there->is_here(view.data);
+    given.push_back(on_device ? there->wrap(view.dtype, dims, view.data) : Tensor::view(view.dtype, dims, view.data, bytes, nullptr));
   }
-  std::vector<Tensor> made;
-  if (const Status status = run_values(given, made); !status) return status;
-  for (Tensor& value : dynamic_outputs_) value = detached(value, inputs);
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].data) continue;
-    const Tensor& value = made[i];
-    if (!value.is_tensor() || value.dtype() == DType::kString)
-      return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
-    if (const Status status = check_output(program.outputs[i].name, outputs[i], value.dtype(), value.dims()); !status) return status;
-    if (value.bytes() > 0) std::memcpy(outputs[i].data, value.raw(), value.bytes());
+  if (const Status status = run_program(given, outputs); !status) return status;
+  for (std::size_t i = 0; i < dynamic_outputs_.size(); ++i) {
+    Tensor& value = dynamic_outputs_[i];
+    if (memory_->tensors.outputs[i]) continue;
+    value = detached(value, inputs);
+    if (i < outputs.size() && outputs[i].data && value.bytes() > 0) std::memcpy(outputs[i].data, value.raw(), value.bytes());
   }
   return Status::ok();
 } catch (const Error& error) {
@@ -394,6 +422,7 @@ InputView Context::output(std::size_t index) const noexcept {
   if (dynamic_) {
     if (index >= dynamic_outputs_.size()) return {};
     const Tensor& value = dynamic_outputs_[index];
+    if (const void* given = memory_->tensors.outputs[index]) return {given, value.dtype(), value.dims()};
     return value.is_tensor() && value.dtype() != DType::kString ? InputView{value.raw(), value.dtype(), value.dims()} : InputView{};
   }
   if (!current_ || index >= current_->output_pointers.size()) return {};

@@ -95,6 +95,7 @@ class Context {
   void make_room(const Specialisation& spec);
   Status run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
+  Status run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs) noexcept;
   Status run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
   std::shared_ptr<const Engine> engine_;

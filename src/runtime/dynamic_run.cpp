@@ -87,10 +87,14 @@ struct DynamicRun::Body {
 
 DynamicRun::DynamicRun(std::shared_ptr<const Engine> engine, DynamicOptions options) : engine_(std::move(engine)), options_(options) {
   if (const std::int64_t most = knob_int("LATHE_MAX_TRIPS"); most > 0) most_trips_ = most;
+  if (const CudaEngine* cuda = engine_->cuda()) device_values_ = DeviceValues::create(cuda->device(), options_.allocator);
   main_ = make_body(engine_->program(), 0);
 }
 
-DynamicRun::~DynamicRun() = default;
+DynamicRun::~DynamicRun() {
+  // The planned steps' memory goes with their Contexts.
+  if (device_values_) device_values_->settle();
+}
 
 std::unique_ptr<DynamicRun::Body> DynamicRun::make_body(const plan::Program& program, int depth) {
   if (depth > kMaxDepth) throw Error(Code::kCorruptFile, "the programs of nested graphs are nested too deeply");
@@ -170,14 +174,15 @@ void DynamicRun::call(Body& body, const plan::Step& step, Step& state) {
   const std::size_t carried = step.inputs.size() - state.carriers.size();
   std::vector<Dims> dims(step.inputs.size());
   std::vector<InputView> inputs(step.inputs.size());
-  std::vector<Tensor> aligned;
   for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-    const Tensor& value = body.values[static_cast<std::size_t>(step.inputs[i])];
+    Tensor& value = body.values[static_cast<std::size_t>(step.inputs[i])];
     const plan::Slot& formal = callee.slots[static_cast<std::size_t>(callee.inputs[i].slot)];
     if (i < carried) {
       if (!value.is_tensor()) throw Error(Code::kInvalidArgument, "a planned step was given no tensor").at_tensor(formal.name);
       dims[i] = value.dims();
-      inputs[i] = {value.raw(), value.dtype(), dims[i]};
+      const bool there = device_values_ && value.bytes() > 0;
+      if (there) value = device_values_->bring(value);  // once for all that read it
+      inputs[i] = {there ? value.remote_bytes()->address() : value.raw(), value.dtype(), dims[i]};
     } else {
       const std::int64_t at = state.carriers[i - carried];
       std::int64_t extent = 0;
@@ -204,10 +209,11 @@ void DynamicRun::call(Body& body, const plan::Step& step, Step& state) {
   std::vector<Tensor> made;
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     const plan::TensorDesc& desc = state.context->output_desc(i);
-    made.push_back(Tensor::to_be_filled(desc.dtype, desc.dims));
-    outputs[i] = {made[i].mutable_raw(), desc.dtype, made[i].dims()};
+    const bool there = device_values_ && desc.elements() > 0;
+    made.push_back(there ? device_values_->make(desc.dtype, desc.dims) : Tensor::to_be_filled(desc.dtype, desc.dims));
+    outputs[i] = {there ? const_cast<void*>(made[i].remote_bytes()->address()) : made[i].mutable_raw(), desc.dtype, made[i].dims()};
   }
-  check(state.context->run(inputs, outputs));
+  check(state.context->run(inputs, outputs, device_values_ ? device_values_->stream() : nullptr));
   for (std::size_t i = 0; i < step.outputs.size(); ++i)
     if (step.outputs[i] >= 0) body.values[static_cast<std::size_t>(step.outputs[i])] = std::move(made[i]);
 }
@@ -302,6 +308,7 @@ std::vector<Tensor> DynamicRun::run(std::span<const Tensor> inputs) {
       throw Error(Code::kInvalidArgument, fmt::format("'{}' is {}, below the least value {} that the engine was built for", hint.symbol, at->second, hint.min));
   }
   std::vector<Tensor> made = run_body(*main_, std::move(given));
+  if (device_values_) device_values_->wait();
   for (std::size_t i = 0; i < made.size(); ++i) {
     if (!made[i].is_tensor()) continue;
     if (const std::string why = misfit(program.slots[static_cast<std::size_t>(program.outputs[i].slot)], made[i]); !why.empty())

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // One thread's run state of a dynamic program (src/plan/program.h): values as large as they come, calls of planned subprograms by Contexts
-// of their own, nodes by their definitions, nested graphs by further programs of the same kind. It allocates while it runs.
+// of their own, nodes by their definitions, nested graphs by further programs of the same kind. It allocates while it runs. On a GPU the values
+// that planned steps make stay there (device_values.h) until something on the host looks at them.
 
 #include <cstdint>
 #include <limits>
@@ -14,6 +15,7 @@
 
 #include "base/tensor.h"
 #include "runtime/context.h"
+#include "runtime/device_values.h"
 #include "runtime/engine.h"
 
 namespace lathe::runtime {
@@ -32,8 +34,11 @@ class DynamicRun {
   DynamicRun(const DynamicRun&) = delete;
   DynamicRun& operator=(const DynamicRun&) = delete;
 
-  /// Values in the order of the program's inputs (undefined: not given, which only an optional one may be); returns those of its outputs. Throws Error.
+  /// Values in the order of the program's inputs (undefined: not given, which only an optional one may be); returns those of its outputs, which on a
+  /// GPU may lie there. Throws Error.
   std::vector<Tensor> run(std::span<const Tensor> inputs);
+  /// The values' memory on a GPU; nullptr on the CPU.
+  const std::shared_ptr<DeviceValues>& device_values() const noexcept { return device_values_; }
   /// With keep_values: what the ONNX tensor `name` of the outermost graph was in the last run; undefined when nothing holds it.
   Tensor value(std::string_view name) const;
 
@@ -59,6 +64,7 @@ class DynamicRun {
 
   std::shared_ptr<const Engine> engine_;
   DynamicOptions options_;
+  std::shared_ptr<DeviceValues> device_values_;
   std::unique_ptr<Body> main_;
   std::int64_t most_trips_ = std::numeric_limits<std::int64_t>::max();  // of a Loop; the knob LATHE_MAX_TRIPS sets fewer
   ir::Bindings symbols_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ir/text.h"
+#include "base/thread_pool.h"
 #include "ops/evaluate.h"
 #include "plan/kernel.h"
 #include "regions/candidate_test_util.h"
@@ -72,6 +73,27 @@ inline plan::TensorDesc rows_desc(DType dtype, const Dims& dims, std::int64_t ex
   plan::TensorDesc desc = plan::TensorDesc::row_major(dtype, dims);
   desc.strides = regions::testing::strides_in(ops::Layout::kRowMajor, dims, extra);
   return desc;
+}
+
+/// The kernel on the CPU, as bound and moved there from other extents.
+inline void run_on_cpu(std::string_view name, const ir::Attrs& params, const std::vector<GuardedTensor*>& inputs, const std::vector<GuardedTensor*>& outputs) {
+  const plan::KernelType* type = plan::find_kernel(name);
+  ASSERT_TRUE(type) << name;
+  std::vector<plan::TensorDesc> ins, outs;
+  std::vector<const void*> in, constants(inputs.size(), nullptr);
+  std::vector<void*> out;
+  for (GuardedTensor* t : inputs) ins.push_back(t->desc), in.push_back(t->desc.dtype == DType::kUndefined ? nullptr : t->data());
+  for (GuardedTensor* t : outputs) outs.push_back(t->desc), out.push_back(t->data());
+  const ir::Bindings symbols;
+  const plan::BindRequest request{params, ins, outs, constants, {}, symbols, 2};
+  const std::unique_ptr<plan::Kernel> kernel = type->bind(request);
+  ASSERT_TRUE(kernel->rebind(request));
+  const std::size_t bytes = kernel->scratch_bytes();
+  std::vector<std::byte> scratch(bytes + 128, std::byte{0xA5});
+  std::byte* const begin = scratch.data() + (64 - reinterpret_cast<std::uintptr_t>(scratch.data()) % 64) % 64;
+  const Status status = kernel->run({in.data(), out.data(), begin, &default_pool()});
+  ASSERT_TRUE(status) << status.message();
+  for (const std::byte* at = begin + bytes; at < scratch.data() + scratch.size(); ++at) ASSERT_EQ(*at, std::byte{0xA5}) << "written behind the workspace";
 }
 
 // ---- TopK ----

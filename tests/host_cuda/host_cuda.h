@@ -44,6 +44,7 @@ inline std::string wrong;
 inline void (*entry)(void*) = nullptr;
 inline void* argument = nullptr;
 inline float exchanged[1024];
+inline bool voted[1024];
 
 inline void fail(const char* why) {
   if (wrong.empty()) wrong = why;
@@ -145,6 +146,21 @@ inline float __shfl_xor_sync(unsigned, float value, int apart) {
   __syncwarp();
   return other;
 }
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  const unsigned own = host_cuda::current, first = own / 32 * 32;
+  host_cuda::voted[own] = vote;
+  __syncwarp();
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < 32 && first + lane < blockDim.x; ++lane) lanes |= static_cast<unsigned>(host_cuda::voted[first + lane]) << lane;
+  __syncwarp();
+  return lanes;
+}
+inline int __popc(unsigned bits) { return std::popcount(bits); }
+inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __saturatef(float x) { return std::isnan(x) ? 0.0F : std::min(std::max(x, 0.0F), 1.0F); }
 
 }  // namespace lathe::cuda

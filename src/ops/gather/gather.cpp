@@ -13,7 +13,7 @@
 
 namespace lathe::ops {
 
-std::vector<OpDef> selection_ops();  // selection.cpp: OneHot, NonZero, Compress
+std::vector<OpDef> one_hot_ops();  // one_hot.cpp
 
 namespace {
 
@@ -248,7 +248,7 @@ std::span<const OpDef> ops_gather() {
          .lower = gather_nd_lower,
          .doc = "slices picked by index tuples"},
     };
-    for (auto& op : selection_ops()) list.push_back(std::move(op));
+    for (auto& op : one_hot_ops()) list.push_back(std::move(op));
     return list;
   }();
   return ops;

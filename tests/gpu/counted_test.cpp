@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// cuda.nonzero and cuda.nms on a GPU, exactly as the references have it. Compiled for the driver that checks calls too, where nothing is compared.
+
+#include "counted_cases.h"
+#include "kernel_runner.h"
+#ifdef LATHE_FAKE_CUDA
+#include "fake_cuda.h"
+#endif
+
+namespace lathe {
+namespace {
+
+#ifdef LATHE_FAKE_CUDA
+constexpr bool kComputes = false;
+#else
+constexpr bool kComputes = true;
+#endif
+
+TEST(GpuNonZero, CountsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::NonZeroCase& c : testing_gpu::non_zero_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::NonZeroTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.nonzero";
+    step.inputs = {&t.x};
+    step.outputs = {&t.places, &t.count};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuNms, SelectsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::NmsCase& c : testing_gpu::nms_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::NmsTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.nms";
+    step.params = t.params;
+    step.inputs = t.input_list();
+    step.outputs = {&t.rows, &t.count};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+}  // namespace
+}  // namespace lathe
