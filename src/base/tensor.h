@@ -35,6 +35,12 @@ class RemoteBytes {
   virtual const void* address() const noexcept = 0;  ///< on the device
   /// The copy, made by the first call. Throws Error.
   virtual const std::byte* fetched() = 0;
+  struct Piece {
+    const RemoteBytes* from;  ///< of the same device
+    std::size_t offset, bytes;
+  };
+  /// New bytes on the device: the pieces, one behind the other. Throws Error.
+  virtual std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) = 0;
 };
 
 class Tensor {

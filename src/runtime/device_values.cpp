@@ -45,6 +45,20 @@ class DeviceValues::Bytes final : public RemoteBytes {
     }
     return host_.raw();
   }
+  std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) override {
+    std::size_t all = 0;
+    for (const Piece& piece : pieces) all += piece.bytes;
+    auto made = std::make_shared<Bytes>(pool_, all);
+    const cuda::Current current(*pool_->device_);
+    const cuda::Driver& driver = pool_->device_->driver();
+    cuda::DevicePointer at = cuda::address_of(made->data());
+    for (const Piece& piece : pieces) {
+      driver.require(driver.copy_on_device(at, cuda::address_of(piece.from->address()) + piece.offset, piece.bytes, pool_->stream()),
+                     "cuMemcpyDtoDAsync of a part of a value");
+      at += piece.bytes;
+    }
+    return made;
+  }
   void* data() const noexcept { return data_; }
 
  private:

@@ -98,5 +98,88 @@ TEST_F(NoHostSteps, ProductsWithWhatTheModelGives) {
   }
 }
 
+/// All of a dynamic program's steps are calls of planned ones, and what goes to the host between them is counts.
+TEST_F(NoHostSteps, WhatOnlyTheDataCount) {
+  const auto every_step = [](const plan::Program& program, std::string_view kernel) {
+    int found = 0;
+    for (const plan::Step& step : program.steps) EXPECT_EQ(static_cast<int>(step.kind), static_cast<int>(plan::StepKind::kCall)) << step.label;
+    for (const plan::Program& island : program.subprograms)
+      for (const plan::Step& step : island.steps) {
+        EXPECT_NE(static_cast<int>(step.kind), static_cast<int>(plan::StepKind::kHostOp)) << step.label;
+        found += step.kernel == kernel;
+      }
+    return found;
+  };
+  for (const char* precision : {"fp32", "fp16", "bf16"}) {
+    SCOPED_TRACE(precision);
+    ModelMaker m(6);
+    ir::Value* x = m.input("x", {ir::Dim::symbol("rows"), 64});
+    ir::Value* bright = m.add("Greater", {x, m.weight({1}, 1)});
+    ir::Attrs turned;
+    turned.set("perm", std::vector<std::int64_t>{1, 0});
+    ir::Value* places = m.add("Transpose", {m.add("NonZero", {bright})}, turned);
+    builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {m.add("GatherND", {x, places})}), places}), options(precision));
+    EXPECT_EQ(every_step(built.engine.sections[0].program, "cuda.nonzero"), 1);
+    const auto engine = runtime::Engine::create(std::move(built.engine));
+    runtime::Context context(engine);
+    const std::vector<float> data(64 * 300);
+    for (const std::int64_t rows : {1, 300, 0, 7, 300}) {
+      fake_cuda_reset();
+      const std::int64_t dims[] = {rows, 64};
+      const runtime::InputView view{data.data(), DType::kFloat32, dims};
+      const Status status = context.run(std::span(&view, 1), {});
+      ASSERT_TRUE(status) << rows << " rows: " << status.message();
+      // The input goes there once for all islands; the count and the outputs come back.
+      EXPECT_LE(fake_cuda_calls("cuMemcpyHtoDAsync_v2"), 1u);
+      EXPECT_LE(fake_cuda_calls("cuMemcpyDtoHAsync_v2"), 3u);
+      EXPECT_STREQ(fake_cuda_violations(), "");
+    }
+  }
+}
+
+TEST_F(NoHostSteps, BoxesThatOverlap) {
+  ModelMaker m(7);
+  const ir::Dim boxes = ir::Dim::symbol("boxes");
+  ir::Value *b = m.input("boxes", {1, boxes, 4}), *s = m.input("scores", {1, 5, boxes});
+  ir::Node* nms = m.add_all("NonMaxSuppression", {b, m.add("Sigmoid", {s}), m.ints({20}), m.weight({1}, 1), m.weight({1}, 1)}, 1);
+  builder::BuildResult built = builder::build_engine(m.finish({m.add("Add", {nms->output(0), m.ints({1})})}), options("fp16"));
+  int found = 0;
+  for (const plan::Step& step : built.engine.sections[0].program.steps)
+    EXPECT_EQ(static_cast<int>(step.kind), static_cast<int>(plan::StepKind::kCall)) << step.label;
+  for (const plan::Program& island : built.engine.sections[0].program.subprograms)
+    for (const plan::Step& step : island.steps) found += step.kernel == "cuda.nms";
+  EXPECT_EQ(found, 1);
+  const auto engine = runtime::Engine::create(std::move(built.engine));
+  runtime::Context context(engine);
+  for (const std::int64_t count : {100, 0, 3000}) {
+    const std::vector<float> data(static_cast<std::size_t>(count * 5));
+    const std::int64_t box_dims[] = {1, count, 4}, score_dims[] = {1, 5, count};
+    const runtime::InputView views[] = {{data.data(), DType::kFloat32, box_dims}, {data.data(), DType::kFloat32, score_dims}};
+    const Status status = context.run(views, {});
+    ASSERT_TRUE(status) << count << " boxes: " << status.message();
+    EXPECT_STREQ(fake_cuda_violations(), "");
+  }
+}
+
+/// A caller's arrays on the device are read and written where they are.
+TEST_F(NoHostSteps, DynamicProgramsTakeTheDevicesMemory) {
+  ModelMaker m(8);
+  ir::Value* x = m.input("x", {ir::Dim::symbol("rows"), 8});
+  ir::Value* places = m.add("NonZero", {m.add("Relu", {x})});
+  const auto engine = runtime::Engine::create(builder::build_engine(m.finish({m.add("Exp", {x}), places}), options("fp32")).engine);
+  runtime::Context context(engine);
+  const auto& device = engine->cuda()->device();
+  cuda::Block in(device, 4 * 8 * sizeof(float)), out(device, 4 * 8 * sizeof(float));
+  const std::int64_t dims[] = {4, 8};
+  const runtime::InputView input{in.data(), DType::kFloat32, dims};
+  const runtime::OutputView output{out.data(), DType::kFloat32, dims};
+  fake_cuda_reset();
+  const Status status = context.run(std::span(&input, 1), std::span(&output, 1), context.stream());
+  ASSERT_TRUE(status) << status.message();
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyHtoDAsync_v2"), 0u);
+  EXPECT_EQ(context.output(0).data, out.data());
+  EXPECT_STREQ(fake_cuda_violations(), "");
+}
+
 }  // namespace
 }  // namespace lathe

@@ -155,6 +155,11 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
   __syncwarp();
   return lanes;
 }
+inline int atomicMax(int* at, int value) {
+  const int old = *at;
+  *at = std::max(old, value);
+  return old;
+}
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }
 inline float __fadd_rn(float a, float b) { return a + b; }

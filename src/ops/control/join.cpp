@@ -22,6 +22,30 @@ void copy_run(Tensor& dst, std::int64_t to, const Tensor& src, std::int64_t from
   std::memcpy(dst.mutable_raw() + to * width, src.raw() + from * width, static_cast<std::size_t>(count * width));
 }
 
+/// Parts of tensors that lie on a device are put together there. More pieces than that are quicker through the host.
+constexpr std::int64_t kMostPieces = 256;
+
+/// Collects pieces while they all lie on a device.
+class RemotePieces {
+ public:
+  explicit RemotePieces(DType dtype) : here_(dtype != DType::kString && dtype_bits(dtype) % 8 == 0) {}
+  void add(const Tensor& tensor, std::int64_t first, std::int64_t count) {
+    if (count == 0 || !here_) return;
+    here_ = tensor.remote_bytes() != nullptr;
+    const std::size_t width = dtype_bytes(tensor.dtype(), 1);
+    if (here_) pieces_.push_back({tensor.remote_bytes(), static_cast<std::size_t>(first) * width, static_cast<std::size_t>(count) * width});
+  }
+  /// Undefined where the host has to do it.
+  Tensor made(DType dtype, const Dims& dims) const {
+    if (!here_ || pieces_.empty() || pieces_.size() > static_cast<std::size_t>(kMostPieces)) return {};
+    return Tensor::remote(dtype, dims, const_cast<RemoteBytes*>(pieces_.front().from)->gathered(pieces_));
+  }
+
+ private:
+  bool here_;
+  std::vector<RemoteBytes::Piece> pieces_;
+};
+
 }  // namespace
 
 Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::int64_t axis) {
@@ -38,9 +62,15 @@ Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::
     }
     if (__builtin_add_overflow(dims[at], part.dims()[at], &dims[at])) ctx.fail("joins more than any machine can hold");
   }
+  const AxisView whole = around_axis(dims, axis);
+  if (whole.outer * static_cast<std::int64_t>(parts.size()) <= kMostPieces) {
+    RemotePieces pieces(parts.front().dtype());
+    for (std::int64_t o = 0; o < whole.outer; ++o)
+      for (const Tensor& part : parts) pieces.add(part, o * part.dims()[at] * whole.inner, part.dims()[at] * whole.inner);
+    if (Tensor made = pieces.made(parts.front().dtype(), dims); made.defined()) return made;
+  }
   Tensor out(parts.front().dtype(), dims);
   if (out.size() == 0) return out;
-  const AxisView whole = around_axis(dims, axis);
   std::int64_t start = 0;
   for (const Tensor& part : parts) {
     const std::int64_t run = part.dims()[at] * whole.inner;
@@ -69,9 +99,14 @@ Tensor take_along(const Tensor& tensor, std::int64_t axis, std::int64_t begin, s
   Dims dims = tensor.dims();
   const AxisView whole = around_axis(dims, axis);
   dims[at] = count;
+  const std::int64_t run = count * whole.inner;
+  if (tensor.remote_bytes() && whole.outer <= kMostPieces) {
+    RemotePieces pieces(tensor.dtype());
+    for (std::int64_t o = 0; o < whole.outer; ++o) pieces.add(tensor, (o * whole.extent + begin) * whole.inner, run);
+    if (Tensor made = pieces.made(tensor.dtype(), dims); made.defined()) return made;
+  }
   Tensor out(tensor.dtype(), dims);
   if (out.size() == 0) return out;
-  const std::int64_t run = count * whole.inner;
   for (std::int64_t o = 0; o < whole.outer; ++o) copy_run(out, o * run, tensor, (o * whole.extent + begin) * whole.inner, run);
   return out;
 }

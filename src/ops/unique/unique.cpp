@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "ops/expand_util.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
@@ -94,6 +95,48 @@ void unique_reference(RefContext& ctx) {
   if (ctx.wants_output(3)) ctx.set_output(3, Tensor::vector(counts));
 }
 
+/// Of a flat tensor: sorted (TopK keeps equal elements in their order), marked where one differs from the one before, and counted by these marks.
+bool unique_expand(ExpandContext& ctx) {
+  Value* x = ctx.node.input(0);
+  const DType dtype = x->dtype();
+  const bool ordered = dtype == DType::kBool || (dtype_bits(dtype) >= 8 && is_integer(dtype)) || (dtype_bits(dtype) >= 16 && is_float(dtype));
+  if (ctx.attrs().has("axis") || !x->has_shape() || x->is_constant() || !ordered) return false;
+  Parts p(ctx);
+  Value* flat = p.reshape(x, {-1});
+  Value* count = p.extent(flat, 0);
+  const auto rising = [&](Value* values, Value* extent) {
+    return ctx.add_node("TopK", {values, extent}, 2, attrs_of({{"largest", ir::Attribute(std::int64_t{0})}}));
+  };
+  const auto numbered = [&](Value* extent) { return ctx.add("Range", {p.whole(0), p.squeeze(extent, {0}), p.whole(1)}); };
+  const Node* sort = rising(dtype == DType::kBool ? p.cast(flat, DType::kUint8) : flat, count);
+  Value *sorted = sort->output(0), *order = sort->output(1), *place = numbered(count);
+  Value* before = p.gather(sorted, p.binary("Max", p.binary("Sub", place, p.whole(1)), p.whole(0)), 0);
+  Value* same = p.binary("Equal", sorted, before);
+  if (is_float(dtype)) same = p.binary("Or", same, p.binary("And", p.unary("IsNaN", sorted), p.unary("IsNaN", before)));
+  Value* begins = p.binary("Or", p.binary("Equal", place, p.whole(0)), p.unary("Not", same));
+  Value* starts = p.reshape(ctx.add("NonZero", {begins}), {-1});
+  Value* first = p.gather(order, starts, 0);
+  Value* found = p.extent(starts, 0);
+  // In the order of appearance: the positions of the first of each, sorted.
+  Value* appearance = ctx.attrs().get_int("sorted", 1) == 0 ? rising(first, found)->output(1) : nullptr;
+  const auto arranged = [&](Value* values) { return appearance ? p.gather(values, appearance, 0) : values; };
+  if (ctx.node.output(2)) {
+    Value* group = p.binary("Sub", p.binary("CumSum", p.cast(begins, DType::kInt64), p.whole(0)), p.whole(1));
+    Value* inverse = p.gather(group, rising(order, count)->output(1), 0);
+    ctx.replace(2, appearance ? p.gather(rising(appearance, found)->output(1), inverse, 0) : inverse);
+  }
+  if (ctx.node.output(3)) {
+    Value* next = p.binary("Add", numbered(found), p.whole(1));
+    Value* last = p.binary("Equal", next, found);
+    Value* end = p.gather(starts, ctx.add("Where", {last, p.whole(0), next}), 0);
+    ctx.replace(3, arranged(p.binary("Sub", ctx.add("Where", {last, count, end}), starts)));
+  }
+  first = arranged(first);
+  ctx.replace(0, p.gather(flat, first, 0));
+  if (ctx.node.output(1)) ctx.replace(1, first);
+  return true;
+}
+
 }  // namespace
 
 std::span<const OpDef> ops_unique() {
@@ -103,6 +146,7 @@ std::span<const OpDef> ops_unique() {
        .versions = {{11, kIo, kAttrs, "T: @all"}, {28, kIo, kAttrs, "T: @all13"}},
        .infer = unique_infer,
        .reference = unique_reference,
+       .expand = unique_expand,
        .doc = "the different elements or slices, where they first stand and how often"},
   };
   return ops;

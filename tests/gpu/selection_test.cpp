@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// cuda.nonzero and cuda.nms on a GPU, exactly as the references have it. Compiled for the driver that checks calls too, where nothing is compared.
+// cuda.nonzero, cuda.nms and cuda.scatter on a GPU, exactly as the references have it. Compiled for the driver that checks calls too, where nothing is
+// compared.
 
 #include "counted_cases.h"
 #include "kernel_runner.h"
+#include "scatter_cases.h"
 #ifdef LATHE_FAKE_CUDA
 #include "fake_cuda.h"
 #endif
@@ -46,6 +48,26 @@ TEST(GpuNms, SelectsAsTheReferenceDoes) {
     step.params = t.params;
     step.inputs = t.input_list();
     step.outputs = {&t.rows, &t.count};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuScatter, UpdatesAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::ScatterCase& c : testing_gpu::scatter_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::ScatterTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.scatter";
+    step.params = t.params;
+    step.inputs = {&t.data, &t.indices, &t.updates};
+    step.outputs = {&t.out};
     runner.run(step, [&] {
       if (kComputes) t.compare();
     });
