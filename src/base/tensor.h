@@ -40,7 +40,7 @@ class RemoteBytes {
     std::size_t offset, bytes;
   };
   /// New bytes on the device: the pieces, one behind the other. Throws Error.
-  virtual std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) = 0;
+  virtual std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) const = 0;
 };
 
 class Tensor {

@@ -45,7 +45,7 @@ class DeviceValues::Bytes final : public RemoteBytes {
     }
     return host_.raw();
   }
-  std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) override {
+  std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) const override {
     std::size_t all = 0;
     for (const Piece& piece : pieces) all += piece.bytes;
     auto made = std::make_shared<Bytes>(pool_, all);

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// cuda.nonzero, cuda.nms and cuda.scatter on a GPU, exactly as the references have it. Compiled for the driver that checks calls too, where nothing is
-// compared.
+// cuda.nonzero, cuda.nms and cuda.scatter on a GPU, exactly, and cuda.roi_align, closely, as the references have it. Compiled for the driver that checks calls
+// too, where nothing is compared.
 
 #include "counted_cases.h"
 #include "kernel_runner.h"
+#include "roi_cases.h"
 #include "scatter_cases.h"
 #ifdef LATHE_FAKE_CUDA
 #include "fake_cuda.h"
@@ -68,6 +69,26 @@ TEST(GpuScatter, UpdatesAsTheReferenceDoes) {
     step.params = t.params;
     step.inputs = {&t.data, &t.indices, &t.updates};
     step.outputs = {&t.out};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuRoiAlign, AlignsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::RoiCase& c : testing_gpu::roi_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::RoiTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.roi_align";
+    step.params = t.params;
+    step.inputs = {&t.x, &t.rois, &t.batch};
+    step.outputs = {&t.y};
     runner.run(step, [&] {
       if (kComputes) t.compare();
     });

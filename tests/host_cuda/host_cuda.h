@@ -160,6 +160,7 @@ inline int atomicMax(int* at, int value) {
   *at = std::max(old, value);
   return old;
 }
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }
 inline float __fadd_rn(float a, float b) { return a + b; }

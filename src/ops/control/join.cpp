@@ -38,7 +38,7 @@ class RemotePieces {
   /// Undefined where the host has to do it.
   Tensor made(DType dtype, const Dims& dims) const {
     if (!here_ || pieces_.empty() || pieces_.size() > static_cast<std::size_t>(kMostPieces)) return {};
-    return Tensor::remote(dtype, dims, const_cast<RemoteBytes*>(pieces_.front().from)->gathered(pieces_));
+    return Tensor::remote(dtype, dims, pieces_.front().from->gathered(pieces_));
   }
 
  private:
