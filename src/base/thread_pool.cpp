@@ -123,8 +123,9 @@ void ThreadPool::worker_main(int worker) noexcept {
       epoch_.wait(seen);
       sleepers_.fetch_sub(1);
     }
+    // In this order: the last epoch is the one that stop() begins, and who has seen it sees that it is over.
+    seen = epoch_.load();
     if (stop_.load()) return;
-    seen = epoch_.load(std::memory_order_acquire);
     std::uint32_t gate = gate_.load(std::memory_order_acquire);
     while ((gate & kOpen) != 0) {
       if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
