@@ -51,7 +51,7 @@ void check_inputs(const ir::Graph& graph) {
   for (const ir::Value* input : graph.inputs()) {
     const ir::Type* type = &input->type;
     while (type->element) type = type->element.get();  // of a sequence, an optional
-    if (type->is_tensor() && type->dtype == DType::kUndefined)
+    if (type->kind == ir::TypeKind::kUnknown || (type->is_tensor() && type->dtype == DType::kUndefined))
       throw Error(Code::kInvalidModel, "the model gives this input no element type").at_tensor(input->name).with_remedy("Export the model again.");
   }
 }

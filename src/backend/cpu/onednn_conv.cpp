@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <limits>
 #include <map>
 #include <thread>
 #include <tuple>
@@ -59,6 +60,17 @@ bool hides_nan(const Epilogue& e) {
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) & ~std::size_t{63}; }
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t element_bytes(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+/// oneDNN's kernels count an image's elements, and the weights, in ints.
+bool is_counted(const ConvProblem& p) {
+  const auto fits = [](std::initializer_list<std::int64_t> extents) {
+    std::int64_t product = 1;
+    for (const std::int64_t extent : extents)
+      if (extent < 0 || __builtin_mul_overflow(product, extent, &product) || product > std::numeric_limits<std::int32_t>::max()) return false;
+    return true;
+  };
+  return fits({p.h, p.w, p.cin}) && fits({p.kh, p.kw, p.cin, p.cout}) && fits({p.oh(), p.ow(), p.cout});
+}
 
 /// All pixels of an image are one row: no piece needs another's input.
 bool is_flat(const ConvProblem& p) {
@@ -155,6 +167,7 @@ std::string no_implementation(ConvSpec spec, const std::vector<ConvSplit>& split
 }
 
 Conv::Conv(const ConvSpec& spec) : spec_(spec) {
+  if (!is_counted(spec.problem)) throw Error(Code::kUnsupported, "more elements than oneDNN counts");
   const SingleThread one;  // primitives are planned for the threads of who describes them
   cut();
   const ConvProblem& p = spec_.problem;

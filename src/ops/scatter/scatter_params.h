@@ -40,7 +40,7 @@ struct ScatterParams {
   int depth = 0;                              ///< of ScatterND: an index has so many numbers
   int wide = 1;                               ///< indices are int64, else int32
   int data_type = 0, out_type = 0, type = 0;  ///< ScatterType; the last of updates
-  int bytes = 4;                              ///< of an element, where all three types are one
+  int bytes = 4;                              ///< of an element of the result
   int reduction = kScatterNone;
   /// Targets; elements of each; updates. A target is an element of the data (ScatterElements) or a slice of it (ScatterND).
   long long slices = 0, inner = 1, tuples = 0;

@@ -88,7 +88,7 @@ inline bool scatter_plan(const plan::TensorDesc& data, const plan::TensorDesc& i
   }
   p.wide = indices.dtype == DType::kInt64;
   p.data_type = *from, p.out_type = *to, p.type = *brought;
-  p.bytes = static_cast<int>(dtype_bytes(data.dtype, 1));
+  p.bytes = static_cast<int>(dtype_bytes(out.dtype, 1));
   p.reduction = static_cast<int>(reduction);
   p.from = scatter_tensor(data), p.to = scatter_tensor(out), p.at = scatter_tensor(indices), p.brought = scatter_tensor(updates);
   return true;
