@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -93,7 +94,36 @@ std::shared_ptr<ir::Model> every_kernel() {
                                   {"coefficients", std::vector<float>{1, -0.5F}},
                                   {"rho", std::vector<float>{0.25F}}}));
   ir::Value* counted = m.add("MatMul", {ids, m.add("Transpose", {ids}, with({{"perm", ints({1, 0})}}))});
-  return m.finish({scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted, votes, margin});
+  ir::Value* rois = m.constant(Tensor::from<float>(DType::kFloat32, {2, 4}, std::vector<float>{0, 0, 3, 2, 1, 1, 9, 9}));
+  ir::Value* aligned = m.add("RoiAlign", {joined, rois, m.ints({0, 0})}, with({{"output_height", 2}, {"output_width", 3}, {"mode", "avg"}}));
+  ir::Value* nowhere = m.add("Cast", {m.add("Less", {embedded, m.floats({-1e30F})})}, with({{"to", static_cast<std::int64_t>(DType::kInt64)}}));
+  ir::Value* scattered = m.add("ScatterElements", {embedded, nowhere, embedded}, with({{"axis", 0}}));
+  return m.finish({scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted, votes, margin, aligned, scattered});
+}
+
+/// x [n, 8] -> what NonZero and NonMaxSuppression are made of. Places behind the counts hold anything, so they are covered.
+std::shared_ptr<const runtime::Engine> counted_engine() {
+  static const std::shared_ptr<const runtime::Engine> engine = [] {
+    test::ModelMaker m(4);
+    ir::Value* x = m.input("x", {ir::Dim::symbol("n"), 8});
+    const auto first = [&](ir::Value* places, ir::Value* count) {
+      ir::Value* columns = m.add("Squeeze", {m.add("Gather", {m.add("Shape", {places}), m.ints({1})})});
+      ir::Value *none = m.constant(Tensor::scalar(0)), *step = m.constant(Tensor::scalar(1));
+      return m.add("Where", {m.add("Less", {m.add("Range", {none, columns, step}), count}), places, none});
+    };
+    ir::Node* filled = m.add_all("lathe.internal::NonZeroPadded", {m.add("Relu", {x})}, 2);
+    ir::Value* chances = m.add("Reshape", {m.add("MatMul", {x, m.weight({8, 2}, 8)}), m.ints({0, 1, 2})});
+    ir::Attrs most, turned;
+    most.set("most", std::int64_t{1});
+    turned.set("perm", std::vector<std::int64_t>{1, 0});
+    ir::Node* best = m.add_all("lathe.internal::NonMaxSuppressionPadded", {m.add("Reshape", {x, m.ints({0, 2, 4})}), chances, m.ints({1})}, 2, most);
+    BuildOptions options;
+    options.budget_seconds = 0;
+    options.use_cache = options.verify = false;
+    const auto model = m.finish({first(filled->output(0), filled->output(1)), first(m.add("Transpose", {best->output(0)}, turned), best->output(1))});
+    return runtime::Engine::create(build_engine(model, options).engine);
+  }();
+  return engine;
 }
 
 /// Modelled costs never choose Winograd; which convolution timing chooses it for depends on the machine. Here it is one that must have it.
@@ -191,6 +221,7 @@ TEST(EveryKernel, IsInTheNetwork) {
     EXPECT_NE(step.kernel, "cpu.reference") << step.label << ": defining loops allocate while they run";
     if (step.kernel == "cpu.conv") convolutions.insert(step.params.get_ints("plan").at(0));
   }
+  for (const plan::Step& step : counted_engine()->program().steps) kernels.insert(step.kernel);
   for (const plan::KernelType* type : plan::all_kernels())
     if (type->name != "cpu.reference" && type->name != "cpu.custom" &&           // the caller's own functions
         !type->name.starts_with("cuda.") && !type->name.ends_with(".onednn")) {  // onednn_steady_state_test.cpp
@@ -218,6 +249,26 @@ TEST(EveryKernel, AllocatesNothingFromTheSecondRunOfAClassOn) {
       }
     }
   EXPECT_EQ(classes, 4U);
+}
+
+TEST(EveryKernel, CountsWithoutAllocationsAndTheSameWhateverRanBefore) {
+  if (!LATHE_COUNTS_MALLOC) GTEST_SKIP() << "malloc is not counted under this sanitizer or C library";
+  runtime::Context used(counted_engine());
+  std::size_t classes = 0;
+  for (int round = 0; round < 3; ++round)
+    for (const std::int64_t n : {40000, 3, 1, 33000, 2, 40000}) {
+      Tensor x(DType::kFloat32, {n, 8});
+      for (std::int64_t i = 0; i < x.size(); ++i) x.mutable_data<float>()[static_cast<std::size_t>(i)] = std::sin(static_cast<float>(i * (round + 1)));
+      const InputView view{x.raw(), x.dtype(), x.dims()};
+      Status status;
+      const std::int64_t allocations = lathe::test::count_allocations([&] { status = used.run(std::span(&view, 1), {}); });
+      ASSERT_TRUE(status) << status.message();
+      EXPECT_TRUE(allocations == 0 || used.specialisations() > classes) << n << " in round " << round;
+      classes = std::max(classes, used.specialisations());
+      runtime::Context fresh(counted_engine());
+      ASSERT_TRUE(fresh.run(std::span(&view, 1), {}));
+      EXPECT_TRUE(same(used, outputs(fresh))) << n << " in round " << round;
+    }
 }
 
 TEST(EveryKernel, MakesFewSpecialisations) {

@@ -16,6 +16,7 @@
 #include "onnx/records.h"
 #include "onnx/tensor_reader.h"
 #include "ops/import.h"
+#include "ops/op_def.h"
 
 namespace lathe::onnx {
 
@@ -407,6 +408,13 @@ std::shared_ptr<ir::Model> read(std::span<const std::byte> bytes, ReadState& sta
   model->metadata = as_map(std::move(record.metadata));
   model->unread = std::move(record.unread);
   for (const data_view view : record.functions) model->functions.push_back(read_function(view, state));
+  const auto refuse_own = [&](const std::map<std::string, std::int64_t>& imports) {
+    if (imports.contains(std::string(ops::kOwnDomain)))
+      state.fail(Code::kInvalidModel, fmt::format("the file imports the domain '{}', whose operators are for use inside of Lathe", ops::kOwnDomain), {},
+                 "Use the operators that they are parts of.");
+  };
+  refuse_own(model->opset_imports);
+  for (const auto& function : model->functions) refuse_own(function.opset_imports);
   if (!record.has_graph)
     state.fail(Code::kCorruptFile, "the file holds no graph, so it is not an ONNX model", {}, "Give a file written by torch.onnx.export or `lathe export`.");
   if (model->ir_version <= 0) state.fail(Code::kCorruptFile, "the file has no IR version, so it is not an ONNX model");

@@ -39,11 +39,6 @@ void check_graph(const ir::Graph& graph, const Imports& imports, const FunctionK
   ir::for_each_node_deep(graph, [&](ir::Node& node) {
     const OpDef* op = definition(node, functions);
     if (!op) return;
-    if (node.domain == kOwnDomain) {
-      auto error = node_error(node, "the operators of the domain '" + node.domain + "' are for use inside of Lathe: no file has them");
-      defects.push_back(error.with_remedy("Use the operator that it is a part of."));
-      return;
-    }
     const std::int64_t opset = opset_of(imports, node.domain == "ai.onnx" ? "" : node.domain);
     if (opset < 0) {
       defects.push_back(node_error(node, "the model imports no opset of domain '" + node.domain + "'"));

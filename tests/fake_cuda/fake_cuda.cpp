@@ -72,6 +72,7 @@ struct State {
   int retained = 0;
   char context = 0;  // its address is the handle
   std::size_t limit = std::size_t{1} << 30, used = 0;
+  unsigned char fill = kGuardByte;
   std::map<DevicePointer, Memory> blocks;
   std::map<void*, std::size_t> pinned;
   std::set<FakeStream*> streams;
@@ -163,6 +164,7 @@ Result allocate(Call& call, DevicePointer* pointer, std::size_t bytes) {
   void* real = std::aligned_alloc(256, (bytes + 2 * kGuard + 255) / 256 * 256);
   if (!real) return kErrorOutOfMemory;
   std::memset(real, kGuardByte, bytes + 2 * kGuard);
+  std::memset(static_cast<std::byte*>(real) + kGuard, s.fill, bytes);
   *pointer = (reinterpret_cast<std::uint64_t>(real) + kGuard) | kTag;
   s.blocks[*pointer] = {bytes, real};
   s.used += bytes;
@@ -658,6 +660,7 @@ FAKE_TEST void fake_cuda_reset() {
   state().launched_with.clear();
   state().launches = state().graph_launches = state().captured = 0;
   state().limit = std::size_t{1} << 30;
+  state().fill = kGuardByte;
   state().launch_ticks = state().slow_ticks = 0;
   state().kernel_ticks.clear();
 }
@@ -679,6 +682,10 @@ FAKE_TEST std::size_t fake_cuda_calls(const char* name) { return count_of(state(
 FAKE_TEST void fake_cuda_set_memory(std::size_t bytes) {
   const std::lock_guard lock(state().mutex);
   state().limit = bytes;
+}
+FAKE_TEST void fake_cuda_set_fill(int byte) {
+  const std::lock_guard lock(state().mutex);
+  state().fill = static_cast<unsigned char>(byte);
 }
 FAKE_TEST void fake_cuda_set_launch_ticks(long ticks) {
   const std::lock_guard lock(state().mutex);

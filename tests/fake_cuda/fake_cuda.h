@@ -25,6 +25,8 @@ std::size_t fake_cuda_waits(const void* stream);
 std::size_t fake_cuda_calls(const char* name);
 /* Bytes of device memory; the default is 1 GiB. */
 void fake_cuda_set_memory(std::size_t bytes);
+/* What each byte of new device memory is, since nothing computes; the default is 0xA5. */
+void fake_cuda_set_fill(int byte);
 /* Ticks of the clock that a launch of a kernel of Lathe's takes; the default is none. */
 void fake_cuda_set_launch_ticks(long ticks);
 /* Ticks of a launch of kernels whose names hold `part`: `alone` in plain launches and in graphs of one kernel, `among` in graphs that other kernels

@@ -125,6 +125,7 @@ TEST_F(NoHostSteps, WhatOnlyTheDataCount) {
     const std::vector<float> data(64 * 300);
     for (const std::int64_t rows : {1, 300, 0, 7, 300}) {
       fake_cuda_reset();
+      fake_cuda_set_fill(0);  // a count of nothing
       const std::int64_t dims[] = {rows, 64};
       const runtime::InputView view{data.data(), DType::kFloat32, dims};
       const Status status = context.run(std::span(&view, 1), {});
@@ -150,6 +151,7 @@ TEST_F(NoHostSteps, BoxesThatOverlap) {
     for (const plan::Step& step : island.steps) found += step.kernel == "cuda.nms";
   EXPECT_EQ(found, 1);
   const auto engine = runtime::Engine::create(std::move(built.engine));
+  fake_cuda_set_fill(0);
   runtime::Context context(engine);
   for (const std::int64_t count : {100, 0, 3000}) {
     const std::vector<float> data(static_cast<std::size_t>(count * 5));
@@ -174,7 +176,8 @@ TEST_F(NoHostSteps, DynamicProgramsTakeTheDevicesMemory) {
   const runtime::InputView input{in.data(), DType::kFloat32, dims};
   const runtime::OutputView output{out.data(), DType::kFloat32, dims};
   fake_cuda_reset();
-  const Status status = context.run(std::span(&input, 1), std::span(&output, 1), context.stream());
+  fake_cuda_set_fill(0);
+  const Status status = context.run(std::span(&input, 1), std::span(&output, 1));
   ASSERT_TRUE(status) << status.message();
   EXPECT_EQ(fake_cuda_calls("cuMemcpyHtoDAsync_v2"), 0u);
   EXPECT_EQ(context.output(0).data, out.data());

@@ -13,7 +13,7 @@ namespace {
 void run(testing_gpu::RoiTensors& t) {
   cuda::RoiParams p;
   std::string why;
-  ASSERT_TRUE(ops::roi_plan(t.x.desc, t.rois.desc, t.batch.desc, t.y.desc, t.params, p, why)) << why;
+  ASSERT_TRUE(ops::roi_plan(t.x.desc, t.rois.desc, t.batch.desc, t.y.desc, ops::RoiHow(t.params), p, why)) << why;
   p.x_type = *regions::cuda_element(t.x.desc.dtype);
   p.roi_type = *regions::cuda_element(t.rois.desc.dtype);
   p.y_type = *regions::cuda_element(t.y.desc.dtype);

@@ -16,7 +16,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) { return {nms_step(reques
 }  // namespace
 
 std::span<const Candidate> candidates_nms() {
-  static const std::array<Candidate, 1> list{{{"cpu.nms", "NonMaxSuppressionPadded", supports, plan, row_major}}};
+  static const std::array<Candidate, 1> list{{{"cpu.nms", "lathe.internal::NonMaxSuppressionPadded", supports, plan, row_major}}};
   return list;
 }
 

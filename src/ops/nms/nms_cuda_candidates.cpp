@@ -21,7 +21,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) { return {nms_step(reques
 }  // namespace
 
 std::span<const Candidate> candidates_nms_cuda() {
-  static const std::array<Candidate, 1> list{{{"cuda.nms", "NonMaxSuppressionPadded", supports, plan, row_major}}};
+  static const std::array<Candidate, 1> list{{{"cuda.nms", "lathe.internal::NonMaxSuppressionPadded", supports, plan, row_major}}};
   return list;
 }
 

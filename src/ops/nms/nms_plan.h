@@ -9,7 +9,7 @@
 #include <string>
 
 #include "ops/nms/nms_params.h"
-#include "plan/kernel.h"
+#include "plan/extents.h"
 
 namespace lathe::ops {
 
@@ -46,7 +46,7 @@ inline bool nms_plan(std::span<const plan::TensorDesc> inputs, std::span<const p
   if (scores.dims[2] > kMost || __builtin_mul_overflow(scores.dims[0], scores.dims[1], &items) || items > kMost) return refuse("too many boxes or classes");
   const std::int64_t room = most < 0 ? scores.dims[2] : std::min(most, scores.dims[2]);
   if (std::max<std::int64_t>(items, 1) * std::max<std::int64_t>(room, 1) > kMost) return refuse("too many boxes or classes");
-  if (rows.dtype != DType::kInt64 || rows.dims != Dims{items * room, 3} || count.dtype != DType::kInt64 || count.dims != Dims{1})
+  if (rows.dtype != DType::kInt64 || !plan::has_extents(rows, {items * room, 3}) || count.dtype != DType::kInt64 || !plan::has_extents(count, {1}))
     return refuse("results of other extents");
   for (const std::size_t i : {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{4}})
     if (nms_is_given(inputs[i]) && !is_float(inputs[i].dtype)) return refuse("boxes, scores and thresholds that are no floating-point numbers");
@@ -62,7 +62,7 @@ inline bool nms_plan(std::span<const plan::TensorDesc> inputs, std::span<const p
   p.centre = centre;
   p.row_step = rows.strides[0], p.column_step = rows.strides[1];
   into.items = static_cast<std::size_t>(items);
-  into.order = plan::TensorDesc::row_major(DType::kInt64, scores.dims);
+  plan::set_row_major(into.order, DType::kInt64, {scores.dims[0], scores.dims[1], scores.dims[2]});
   return true;
 }
 

@@ -29,7 +29,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
 }  // namespace
 
 std::span<const Candidate> candidates_nonzero() {
-  static const std::array<Candidate, 1> list{{{"cpu.nonzero", "NonZeroPadded", supports, plan, row_major}}};
+  static const std::array<Candidate, 1> list{{{"cpu.nonzero", "lathe.internal::NonZeroPadded", supports, plan, row_major}}};
   return list;
 }
 

@@ -35,7 +35,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
 }  // namespace
 
 std::span<const Candidate> candidates_nonzero_cuda() {
-  static const std::array<Candidate, 1> list{{{"cuda.nonzero", "NonZeroPadded", supports, plan, row_major}}};
+  static const std::array<Candidate, 1> list{{{"cuda.nonzero", "lathe.internal::NonZeroPadded", supports, plan, row_major}}};
   return list;
 }
 

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "ops/nonzero/nonzero_params.h"
-#include "plan/kernel.h"
+#include "plan/extents.h"
 
 namespace lathe::ops {
 
@@ -34,8 +34,8 @@ inline std::optional<NonZeroBits> non_zero_bits(DType dtype) noexcept {
 
 /// Do the results belong to `x`?
 inline bool non_zero_fits(const plan::TensorDesc& x, const plan::TensorDesc& places, const plan::TensorDesc& count) {
-  return places.dtype == DType::kInt64 && count.dtype == DType::kInt64 && count.dims == Dims{1} &&
-         places.dims == Dims{static_cast<std::int64_t>(x.dims.size()), x.elements()};
+  return places.dtype == DType::kInt64 && count.dtype == DType::kInt64 && plan::has_extents(count, {1}) &&
+         plan::has_extents(places, {static_cast<std::int64_t>(x.dims.size()), x.elements()});
 }
 
 /// All but the addresses. False, and in `why` the reason, when the kernels cannot run it.

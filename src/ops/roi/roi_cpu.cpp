@@ -39,7 +39,7 @@ struct Place {
 
 class RoiKernel final : public Kernel {
  public:
-  explicit RoiKernel(const BindRequest& request) { fit(request); }
+  explicit RoiKernel(const BindRequest& request) : how_(request.params) { fit(request); }
   bool rebind(const BindRequest& request) noexcept override {
     return fits([&] { fit(request); });
   }
@@ -70,7 +70,7 @@ class RoiKernel final : public Kernel {
   void fit(const BindRequest& request) {
     if (request.inputs.size() != 3 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a RoiAlign step with the wrong number of tensors");
     std::string why;
-    if (!ops::roi_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], request.params, p_, why))
+    if (!ops::roi_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], how_, p_, why))
       throw Error(why == "the feature maps are empty" ? Code::kInvalidArgument : Code::kUnsupported, "a RoiAlign step: " + why);
     types_ = {request.inputs[0].dtype, request.inputs[1].dtype, request.outputs[0].dtype};
     threads_ = std::max(request.threads, 1);
@@ -164,6 +164,7 @@ class RoiKernel final : public Kernel {
       }
   }
 
+  ops::RoiHow how_;
   cuda::RoiParams p_;
   std::array<DType, 3> types_{};
   int threads_ = 1;

@@ -14,7 +14,7 @@ namespace {
 
 class RoiKernel final : public Kernel {
  public:
-  explicit RoiKernel(const BindRequest& request) : device_(regions::need_device(request.device)) {
+  explicit RoiKernel(const BindRequest& request) : device_(regions::need_device(request.device)), how_(request.params) {
     fit(request);
     function_ = device_.builtin_function("roi", "roi_align");
   }
@@ -42,7 +42,7 @@ class RoiKernel final : public Kernel {
   void fit(const BindRequest& request) {
     if (request.inputs.size() != 3 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a RoiAlign step with the wrong number of tensors");
     std::string why;
-    if (!ops::roi_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], request.params, params_, why))
+    if (!ops::roi_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], how_, params_, why))
       throw Error(Code::kUnsupported, "a RoiAlign step: " + why);
     if (params_.channels > 65535 * cuda::kRoiChannels) throw Error(Code::kUnsupported, "a RoiAlign step: more channels than the kernel counts");
     params_.x_type = regions::need_cuda_element(request.inputs[0].dtype);
@@ -51,6 +51,7 @@ class RoiKernel final : public Kernel {
   }
 
   cuda::Device& device_;
+  ops::RoiHow how_;
   cuda::RoiParams params_;
   cuda::Function function_;
 };

@@ -8,12 +8,27 @@
 
 #include "ir/attribute.h"
 #include "ops/roi/roi_params.h"
-#include "plan/kernel.h"
+#include "plan/extents.h"
 
 namespace lathe::ops {
 
+/// What the attributes say.
+struct RoiHow {
+  std::int64_t rows = 1, columns = 1, ratio = 0;
+  bool half_pixel = true, average = true;
+  double scale = 1;
+
+  explicit RoiHow(const ir::Attrs& attrs)
+      : rows(attrs.get_int("output_height", 1)),
+        columns(attrs.get_int("output_width", 1)),
+        ratio(attrs.get_int("sampling_ratio", 0)),
+        half_pixel(attrs.get_string("coordinate_transformation_mode", "half_pixel") == "half_pixel"),
+        average(attrs.get_string("mode", "avg") == "avg"),
+        scale(static_cast<double>(attrs.get_float("spatial_scale", 1))) {}
+};
+
 /// All but addresses and element types. False, and in `why` the reason, when no kernel can run it.
-inline bool roi_plan(const plan::TensorDesc& x, const plan::TensorDesc& rois, const plan::TensorDesc& batch, const plan::TensorDesc& y, const ir::Attrs& attrs,
+inline bool roi_plan(const plan::TensorDesc& x, const plan::TensorDesc& rois, const plan::TensorDesc& batch, const plan::TensorDesc& y, const RoiHow& how,
                      cuda::RoiParams& p, std::string& why) {
   const auto refuse = [&](const char* reason) {
     why = reason;
@@ -23,14 +38,13 @@ inline bool roi_plan(const plan::TensorDesc& x, const plan::TensorDesc& rois, co
   for (const plan::TensorDesc* t : {&x, &rois, &y})
     if (t->dtype != DType::kFloat32 && t->dtype != DType::kFloat16 && t->dtype != DType::kBFloat16) return refuse("no kernel reads this element type");
   if (batch.dtype != DType::kInt64) return refuse("batch indices that are not int64");
-  if (x.dims.size() != 4 || rois.dims.size() != 2 || rois.dims[1] != 4 || batch.dims != Dims{rois.dims[0]})
+  if (x.dims.size() != 4 || rois.dims.size() != 2 || rois.dims[1] != 4 || !plan::has_extents(batch, {rois.dims[0]}))
     return refuse("feature maps and rois that do not fit");
   constexpr std::int64_t kMost = (std::int64_t{1} << 30) - 1;
-  const std::int64_t rows = attrs.get_int("output_height", 1), columns = attrs.get_int("output_width", 1), ratio = attrs.get_int("sampling_ratio", 0);
-  if (y.dims != Dims{rois.dims[0], x.dims[1], rows, columns}) return refuse("a result of other extents");
+  if (!plan::has_extents(y, {rois.dims[0], x.dims[1], how.rows, how.columns})) return refuse("a result of other extents");
   for (const std::int64_t extent : x.dims)
     if (extent > kMost) return refuse("more elements than the kernels count");
-  if (rois.dims[0] > kMost || rows < 0 || columns < 0 || rows > 65535 || columns > 65535 || ratio < 0 || ratio > 65535)
+  if (rois.dims[0] > kMost || how.rows < 0 || how.columns < 0 || how.rows > 65535 || how.columns > 65535 || how.ratio < 0 || how.ratio > 65535)
     return refuse("more bins or samples than the kernels count");
   if (y.elements() > 0 && (x.dims[2] == 0 || x.dims[3] == 0)) return refuse("the feature maps are empty");
   for (std::size_t i = 0; i < 4; ++i) p.x_step[i] = x.strides[i], p.y_step[i] = y.strides[i];
@@ -41,12 +55,12 @@ inline bool roi_plan(const plan::TensorDesc& x, const plan::TensorDesc& rois, co
   p.height = static_cast<int>(x.dims[2]);
   p.width = static_cast<int>(x.dims[3]);
   p.regions = static_cast<int>(rois.dims[0]);
-  p.rows = static_cast<int>(rows);
-  p.columns = static_cast<int>(columns);
-  p.ratio = static_cast<int>(ratio);
-  p.half_pixel = attrs.get_string("coordinate_transformation_mode", "half_pixel") == "half_pixel";
-  p.average = attrs.get_string("mode", "avg") == "avg";
-  p.scale = static_cast<double>(attrs.get_float("spatial_scale", 1));
+  p.rows = static_cast<int>(how.rows);
+  p.columns = static_cast<int>(how.columns);
+  p.ratio = static_cast<int>(how.ratio);
+  p.half_pixel = how.half_pixel;
+  p.average = how.average;
+  p.scale = how.scale;
   return true;
 }
 

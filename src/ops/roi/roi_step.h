@@ -18,7 +18,7 @@ inline Verdict roi_verdict(const PlanRequest& request) {
   if (request.outputs.size() != 1) return Verdict::decline("nothing is read of it");
   cuda::RoiParams params;
   std::string why;
-  return roi_plan(inputs[0], inputs[1], inputs[2], request.outputs[0], node.attrs, params, why) ? Verdict::accept() : Verdict::decline(why);
+  return roi_plan(inputs[0], inputs[1], inputs[2], request.outputs[0], RoiHow(node.attrs), params, why) ? Verdict::accept() : Verdict::decline(why);
 }
 
 inline StepPlan roi_step(const PlanRequest& request, std::string kernel) {

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "ops/scatter/scatter_plan.h"
+#include "plan/extents.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
 
@@ -81,8 +82,8 @@ class ScatterKernel final : public Kernel {
     if (!ops::scatter_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], request.params.get_int("axis", -1),
                            static_cast<ops::Reduction>(reduction), params_, why))
       throw Error(Code::kUnsupported, "a scatter step: " + why);
-    keys_[0] = TensorDesc::row_major(DType::kInt32, {params_.tuples});
-    sorted_[1] = TensorDesc::row_major(DType::kInt64, {params_.tuples});
+    set_row_major(keys_[0], DType::kInt32, {params_.tuples});
+    set_row_major(sorted_[1], DType::kInt64, {params_.tuples});
   }
   BindRequest of_sort(const BindRequest& request) const {
     BindRequest sort{sort_params_, keys_, sorted_, {}, {}, request.symbols, request.threads};

@@ -75,11 +75,15 @@ inline bool scatter_plan(const plan::TensorDesc& data, const plan::TensorDesc& i
   } else {
     if (indices.dims.empty() || indices.dims.back() > static_cast<std::int64_t>(rank)) return refuse("extents that do not fit");
     const auto depth = static_cast<std::size_t>(indices.dims.back());
-    Dims expected(indices.dims.begin(), indices.dims.end() - 1);
+    // Updates have the extents of the tuples, then those of a slice.
+    const std::size_t tuples = indices.dims.size() - 1;
+    bool fits = updates.dims.size() == tuples + rank - depth;
     p.tuples = 1;
-    for (const std::int64_t extent : expected) p.tuples *= extent;
-    expected.insert(expected.end(), data.dims.begin() + static_cast<std::ptrdiff_t>(depth), data.dims.end());
-    if (updates.dims != expected) return refuse("extents that do not fit");
+    for (std::size_t i = 0; fits && i < updates.dims.size(); ++i) {
+      fits = updates.dims[i] == (i < tuples ? indices.dims[i] : data.dims[depth + i - tuples]);
+      if (i < tuples) p.tuples *= updates.dims[i];
+    }
+    if (!fits) return refuse("extents that do not fit");
     p.depth = static_cast<int>(depth);
     p.slices = 1;
     for (std::size_t i = 0; i < rank; ++i) (i < depth ? p.slices : p.inner) *= data.dims[i];
