@@ -151,7 +151,7 @@ inline std::vector<LinearAttentionCase> linear_attention_cases(bool large) {
   add({.batch = 3, .steps = 7, .heads = 3, .group = 2, .keys = 64, .values = 64, .decay_per_key = true, .scale = -2});
   if (large) {
     for (const DType type : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
-      add({.batch = 1, .steps = 1000, .heads = 16, .keys = 128, .values = 128, .type = type});
+      add({.batch = 1, .steps = 300, .heads = 16, .keys = 128, .values = 128, .type = type});
       add({.batch = 4, .steps = 130, .heads = 4, .group = 8, .keys = 64, .values = 192, .decay_per_key = true, .beta_per_head = false, .type = type});
     }
     add({.rule = "linear", .batch = 3, .steps = 257, .heads = 5, .keys = 100, .values = 77});

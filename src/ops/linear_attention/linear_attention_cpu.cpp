@@ -53,45 +53,46 @@ const float* row_of(const LinearRows& r, std::int64_t batch, std::int64_t step, 
   return buffer;
 }
 
+typedef float Four __attribute__((vector_size(16), may_alias));
+constexpr std::int64_t kFours = kColumns / 4;
+
 /// The tile `state` [keys, kColumns] goes on by a step. `written` comes as the value's columns; `sum` is the product with the first query.
 template <bool kGated, bool kDelta>
 void advance(float* state, std::int64_t keys, const float* key, const float* factor, const float* query, float beta, const float* written,
              float* sum) noexcept {
-  float w[kColumns], y[kColumns] = {};
-  std::copy_n(written, kColumns, w);
+  Four w[kFours], y[kFours] = {};
+  for (std::int64_t c = 0; c < kFours; ++c) w[c] = reinterpret_cast<const Four*>(written)[c];
   if constexpr (kDelta) {
-    float known[kColumns] = {};
+    Four known[kFours] = {};
     for (std::int64_t d = 0; d < keys; ++d) {
-      float* const row = state + d * kColumns;
+      Four* const row = reinterpret_cast<Four*>(state + d * kColumns);
       const float k = key[d], f = kGated ? factor[d] : 1.0F;
-      for (std::int64_t c = 0; c < kColumns; ++c) {
-        const float element = kGated ? row[c] * f : row[c];
-        if constexpr (kGated) row[c] = element;
-        known[c] += element * k;
+      for (std::int64_t c = 0; c < kFours; ++c) {
+        if constexpr (kGated) row[c] *= f;
+        known[c] += row[c] * k;
       }
     }
-    for (std::int64_t c = 0; c < kColumns; ++c) w[c] = beta * (w[c] - known[c]);
+    for (std::int64_t c = 0; c < kFours; ++c) w[c] = beta * (w[c] - known[c]);
   }
   for (std::int64_t d = 0; d < keys; ++d) {
-    float* const row = state + d * kColumns;
+    Four* const row = reinterpret_cast<Four*>(state + d * kColumns);
     const float k = key[d], q = query[d], f = kGated && !kDelta ? factor[d] : 1.0F;
-    for (std::int64_t c = 0; c < kColumns; ++c) {
-      const float element = (kGated && !kDelta ? row[c] * f : row[c]) + k * w[c];
+    for (std::int64_t c = 0; c < kFours; ++c) {
+      Four element = row[c];
+      if constexpr (kGated && !kDelta) element *= f;
+      element += k * w[c];
       row[c] = element;
       y[c] += q * element;
     }
   }
-  std::copy_n(y, kColumns, sum);
+  for (std::int64_t c = 0; c < kFours; ++c) reinterpret_cast<Four*>(sum)[c] = y[c];
 }
 
 void multiply(const float* state, std::int64_t keys, const float* query, float* sum) noexcept {
-  float y[kColumns] = {};
-  for (std::int64_t d = 0; d < keys; ++d) {
-    const float* const row = state + d * kColumns;
-    const float q = query[d];
-    for (std::int64_t c = 0; c < kColumns; ++c) y[c] += q * row[c];
-  }
-  std::copy_n(y, kColumns, sum);
+  Four y[kFours] = {};
+  for (std::int64_t d = 0; d < keys; ++d)
+    for (std::int64_t c = 0; c < kFours; ++c) y[c] += query[d] * reinterpret_cast<const Four*>(state + d * kColumns)[c];
+  for (std::int64_t c = 0; c < kFours; ++c) reinterpret_cast<Four*>(sum)[c] = y[c];
 }
 
 class LinearAttentionKernel final : public Kernel {
@@ -167,7 +168,7 @@ class LinearAttentionKernel final : public Kernel {
       const float beta = p.delta ? load(p.beta.data, beta_at, p.beta.type) : 0.0F;
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
         float* const own = state + tile * keys * kColumns;
-        float value[kColumns] = {}, sum[kColumns];
+        alignas(Four) float value[kColumns] = {}, sum[kColumns];
         load_many(p.value.data, batch * p.value.batch + t * p.value.step + (head * p.value_size + first + tile * kColumns) * p.value.along, p.value.along,
                   p.value.type, width(tile), value);
         for (std::int64_t g = 0; g < p.group; ++g) {

@@ -17,11 +17,9 @@ TEST(LinearAttention, IsAsTheReferenceHasIt) {
   }
 }
 
-/// Without batch and columns the state still is what it was, or nothing.
+/// A sequence cut in two, the second part of which begins with the state that the first one left.
 TEST(LinearAttention, StepsOfOneSequenceGoOn) {
   const LinearAttentionCase whole{.batch = 2, .steps = 9, .keys = 24, .values = 20, .decay_per_key = true};
-  LinearAttentionTensors t(whole);
-  // The same by two calls, the second of which has the first one's state.
   LinearAttentionTensors calls(whole);
   std::int64_t done = 0;
   for (const std::int64_t steps : {4, 5}) {
