@@ -56,6 +56,36 @@ void check_inputs(const ir::Graph& graph) {
   }
 }
 
+/// Attributes that only a function's body may have.
+void check_attributes(const ir::Graph& graph) {
+  ir::for_each_node_deep(graph, [](const ir::Node& node) {
+    for (const auto& [name, attribute] : node.attrs)
+      if (!attribute.ref_name.empty())
+        throw Error(Code::kInvalidModel, fmt::format("the attribute '{}' refers to '{}' of a function, but this is none", name, attribute.ref_name))
+            .at_node(node.name, node.op)
+            .with_remedy("Export the model again.");
+  });
+}
+
+/// Extents that are known by now and that no engine can hold.
+void check_sizes(const ir::Graph& graph) {
+  const auto look = [](const ir::Graph& g) {
+    for (const ir::Value* value : g.values()) {
+      const auto dims = value->type.is_tensor() && value->type.shape ? ir::constant_dims(*value->type.shape) : std::nullopt;
+      if (!dims || value->dtype() == DType::kUndefined || value->dtype() == DType::kString) continue;
+      try {
+        if (dtype_bytes(value->dtype(), element_count(*dims)) <= static_cast<std::size_t>(engine::kMaxSlotBytes)) continue;
+      } catch (const Error&) {  // they cannot even be multiplied
+      }
+      throw Error(Code::kInvalidModel, fmt::format("its shape {} is larger than any machine can hold", to_string(*dims))).at_tensor(value->name);
+    }
+  };
+  look(graph);
+  ir::for_each_node_deep(graph, [&](ir::Node& node) {
+    for (const ir::Graph* nested : ir::nested_graphs(node)) look(*nested);
+  });
+}
+
 Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildReport& report) {
   const double started = os::now_seconds();
   Prepared prepared;
@@ -64,6 +94,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   ops::canonicalise_opsets(*prepared.model);
   refuse_unknown_ops(*prepared.model->graph);
   check_inputs(*prepared.model->graph);
+  check_attributes(*prepared.model->graph);
   apply_fixed_shapes(*prepared.model, options.shapes);
   passes::SimplifyOptions simplify;
   simplify.for_running = true;
@@ -72,6 +103,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   simplify.half_in_float = options.device == "cpu";
   simplify.before_pass = [&] { phase.poll(); };
   const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
+  check_sizes(*prepared.model->graph);
   report.nodes_read = simplified.nodes_before;
   report.nodes_simplified = simplified.nodes_after;
   prepared.hints = hint_bindings(*prepared.model->graph, options.shapes);

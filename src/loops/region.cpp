@@ -315,7 +315,7 @@ std::vector<std::string> find_defects(const LoopRegion& region) {
 void check_requirements(const LoopRegion& region, const ir::Bindings& symbols) {
   for (const Requirement& r : region.requirements) {
     const auto extent = r.extent.evaluate(symbols), target = r.target.evaluate(symbols);
-    if (!extent || !target) throw Error(Code::kInternal, fmt::format("a requirement of '{}' has an unbound symbol", r.tensor));
+    if (!extent || !target) throw Error(Code::kCorruptFile, fmt::format("a requirement of '{}' has an unbound symbol", r.tensor));
     if (*extent == *target || *extent == 1) continue;
     throw Error(Code::kInvalidArgument,
                 fmt::format("the extent {} = {} does not broadcast to {} = {}", r.extent.to_string(), *extent, r.target.to_string(), *target))

@@ -3,12 +3,18 @@
 // Evaluation of single nodes.
 #include "ops/evaluate.h"
 
+#include "base/knobs.h"
 #include "ops/expansion.h"
 #include "ops/reference_runner.h"
 #include "ops/registry.h"
 #include "ops/validate.h"
 
 namespace lathe::ops {
+
+std::int64_t most_trips_wanted() {
+  const std::int64_t most = knob_int("LATHE_MAX_TRIPS");
+  return most > 0 ? most : std::numeric_limits<std::int64_t>::max();
+}
 namespace {
 
 class Context final : public RefContext {

@@ -19,11 +19,14 @@ namespace lathe::ops {
 /// Runs nested graphs for control flow.
 using SubgraphRunner = std::function<std::vector<Tensor>(const ir::Graph& graph, std::span<const Tensor> inputs)>;
 
+/// What the knob LATHE_MAX_TRIPS says; no limit at all where it says 0.
+std::int64_t most_trips_wanted();
+
 struct EvaluateOptions {
-  bool oracle = false;                                                 ///< the blocked oracle where the op has one
-  SubgraphRunner run_subgraph;                                         ///< empty: nested graphs may use their inputs and constants only
-  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
-  std::shared_ptr<const void>* kept = nullptr;                         ///< RefContext::kept's place: one per node, of one thread, at unchanging input types
+  bool oracle = false;                            ///< the blocked oracle where the op has one
+  SubgraphRunner run_subgraph;                    ///< empty: nested graphs may use their inputs and constants only
+  std::int64_t most_trips = most_trips_wanted();  ///< loops that would take more fail
+  std::shared_ptr<const void>* kept = nullptr;    ///< RefContext::kept's place: one per node, of one thread, at unchanging input types
 };
 
 /// `inputs` match node.inputs (undefined Tensor = left out); the result matches node.outputs (undefined = left out). Throws

@@ -4,7 +4,6 @@
 // Runs a whole graph by its ops' references or oracles: the truth that engines are held against. One thread, fixed order.
 
 #include <functional>
-#include <limits>
 #include <map>
 #include <span>
 #include <string>
@@ -13,6 +12,7 @@
 
 #include "base/tensor.h"
 #include "ir/graph.h"
+#include "ops/evaluate.h"
 
 namespace lathe::ops {
 
@@ -24,7 +24,7 @@ struct RunnerOptions {
   /// Nodes of the outermost graph that are not evaluated (sampled verification). Their outputs are shown to `observe` undefined, which
   /// may fill them in; what reads an undefined tensor is left out as well.
   std::function<bool(const ir::Node& node)> skip = {};
-  std::int64_t most_trips = std::numeric_limits<std::int64_t>::max();  ///< loops that would take more fail
+  std::int64_t most_trips = most_trips_wanted();  ///< loops that would take more fail
 };
 
 /// Nodes (nested ones too) that no reference can run.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "base/knobs.h"
 #include "base/os.h"
 #include "ops/evaluate.h"
 #include "ops/step_node.h"
@@ -86,7 +85,6 @@ struct DynamicRun::Body {
 };
 
 DynamicRun::DynamicRun(std::shared_ptr<const Engine> engine, DynamicOptions options) : engine_(std::move(engine)), options_(options) {
-  if (const std::int64_t most = knob_int("LATHE_MAX_TRIPS"); most > 0) most_trips_ = most;
   if (const CudaEngine* cuda = engine_->cuda()) device_values_ = DeviceValues::create(cuda->device(), options_.allocator);
   main_ = make_body(engine_->program(), 0);
 }

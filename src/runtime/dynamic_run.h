@@ -6,7 +6,6 @@
 // that planned steps make stay there (device_values.h) until something on the host looks at them.
 
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "base/tensor.h"
+#include "ops/evaluate.h"
 #include "runtime/context.h"
 #include "runtime/device_values.h"
 #include "runtime/engine.h"
@@ -66,7 +66,7 @@ class DynamicRun {
   DynamicOptions options_;
   std::shared_ptr<DeviceValues> device_values_;
   std::unique_ptr<Body> main_;
-  std::int64_t most_trips_ = std::numeric_limits<std::int64_t>::max();  // of a Loop; the knob LATHE_MAX_TRIPS sets fewer
+  std::int64_t most_trips_ = ops::most_trips_wanted();  // of a Loop
   ir::Bindings symbols_;
   bool profiling_ = false;
 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "../gpu/linear_attention_model.h"
 #include "../gpu/recurrent_models.h"
 #include "engine_fixture.h"
 
@@ -70,6 +71,27 @@ TEST_F(NoHostSteps, RecurrentLayers) {
         ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
       }
     }
+}
+
+TEST_F(NoHostSteps, LinearAttention) {
+  for (const char* rule : {"linear", "gated", "delta", "gated_delta"})
+    for (const bool past : {false, true})
+      for (const char* precision : {"fp32", "fp16", "bf16"}) {
+        SCOPED_TRACE(std::string(rule) + (past ? " with a state in " : " in ") + precision);
+        builder::BuildResult built = builder::build_engine(testing_gpu::linear_attention_model(rule, past), options(precision));
+        EXPECT_EQ(steps_by(built.engine, "cuda.linear_attention"), 1);
+        EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+        const auto engine = runtime::Engine::create(std::move(built.engine));
+        runtime::Context context(engine);
+        const std::vector<float> zeros(10000);
+        for (const auto& [batch, steps] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 50}, {2, 0}, {17, 2}, {3, 50}}) {
+          const std::int64_t x[] = {batch, steps, 24}, state[] = {batch, 2, 16, 12};
+          std::vector<runtime::InputView> views{{zeros.data(), DType::kFloat32, x}};
+          if (past) views.push_back({zeros.data(), DType::kFloat32, state});
+          const Status status = context.run(views, {});
+          ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
+        }
+      }
 }
 
 TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {

@@ -170,7 +170,7 @@ class LoopsKernel final : public Kernel {
       dims.clear();
       for (const ir::Dim& dim : buffer.shape) {
         const auto extent = dim.evaluate(request.symbols);
-        if (!extent) throw Error(Code::kInternal, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
+        if (!extent) throw Error(Code::kCorruptFile, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
         dims.push_back(*extent);
       }
       if (buffer.role == Role::kTemporary) {

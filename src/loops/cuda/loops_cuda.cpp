@@ -37,7 +37,7 @@ class LoopsKernel final : public Kernel {
     std::size_t in = 0, out = 0;
     for (const loops::Buffer& buffer : region.buffers) {
       const auto dims = ir::evaluate(buffer.shape, request.symbols);
-      if (!dims) throw Error(Code::kInternal, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
+      if (!dims) throw Error(Code::kCorruptFile, fmt::format("the shape of '{}' has an unbound symbol", buffer.name));
       if (buffer.role == Role::kTemporary) {
         descs.push_back(TensorDesc::row_major(buffer.dtype, *dims));
         places_.push_back({Place::kScratch, scratch_});

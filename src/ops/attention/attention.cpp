@@ -227,7 +227,7 @@ std::span<const OpDef> ops_attention() {
          .expand = attention_expand,
          .doc = "softmax(Q K' + bias) V with heads, groups, caches, masks and windows"},
     };
-    for (auto more : {rotary_ops(), linear_attention_ops()}) list.insert(list.end(), more.begin(), more.end());
+    for (auto more : {rotary_ops(), causal_conv_ops()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return ops;

@@ -11,6 +11,6 @@ namespace lathe::ops {
 
 bool attention_expand(ExpandContext& context);  // attention_expand.cpp
 std::vector<OpDef> rotary_ops();                // rotary.cpp: RotaryEmbedding
-std::vector<OpDef> linear_attention_ops();      // linear_attention.cpp: LinearAttention, CausalConvWithState
+std::vector<OpDef> causal_conv_ops();           // causal_conv.cpp: CausalConvWithState
 
 }  // namespace lathe::ops
