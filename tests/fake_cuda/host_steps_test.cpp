@@ -8,6 +8,7 @@
 #include "../gpu/linear_attention_model.h"
 #include "../gpu/recurrent_models.h"
 #include "engine_fixture.h"
+#include "ops/ml/ml_test_models.h"
 
 namespace lathe {
 namespace {
@@ -92,6 +93,44 @@ TEST_F(NoHostSteps, LinearAttention) {
           ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
         }
       }
+}
+
+/// Behind a product, whose results may be stored in fewer bits, and with a product behind them.
+TEST_F(NoHostSteps, ModelsOfTreesAndSupportVectors) {
+  ops::testing::Random random{3};
+  ir::Attrs trees = ops::testing::forest({40, 5, 8, 3}, "target", random), classes = ops::testing::forest({20, 4, 8, 3}, "class", random);
+  trees.set("n_targets", 3);
+  classes.set("classlabels_int64s", std::vector<std::int64_t>{7, 5, 9});
+  classes.set("post_transform", "SOFTMAX");
+  const ir::Attrs ensemble = ops::testing::ensemble(DType::kFloat32, true, random), vectors = ops::testing::support_vectors(30, 8, random),
+                  voters = ops::testing::support_vectors_of_classes(4, 8, true, random), linear = ops::testing::linear_classes(3, 8, random);
+  for (const char* precision : {"fp32", "fp16", "bf16"}) {
+    SCOPED_TRACE(precision);
+    ModelMaker m(5);
+    ir::Value* in = m.input("x", {ir::Dim::symbol("batch"), 16});
+    ir::Value *x = m.add("MatMul", {in, m.weight({16, 8}, 16)}), *narrow = m.add("MatMul", {in, m.weight({16, 8}, 16)});
+    std::vector<ir::Value*> outputs{m.add("MatMul", {m.add("ai.onnx.ml::TreeEnsembleRegressor", {narrow}, trees), m.weight({3, 5}, 3)}),
+                                    m.add("ai.onnx.ml::TreeEnsemble", {x}, ensemble), m.add("ai.onnx.ml::SVMRegressor", {x}, vectors)};
+    const std::pair<const char*, const ir::Attrs*> classifiers[] = {
+        {"TreeEnsembleClassifier", &classes}, {"SVMClassifier", &voters}, {"SVMClassifier", &linear}};
+    for (const auto& [op, attrs] : classifiers) {
+      const ir::Node* node = m.add_all(std::string("ai.onnx.ml::") + op, {x}, 2, *attrs);
+      outputs.insert(outputs.end(), {node->output(0), node->output(1)});
+    }
+    builder::BuildResult built = builder::build_engine(m.finish(outputs), options(precision));
+    EXPECT_EQ(steps_by(built.engine, "cuda.trees"), 3);
+    EXPECT_EQ(steps_by(built.engine, "cuda.svm"), 3);
+    EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+    const auto engine = runtime::Engine::create(std::move(built.engine));
+    runtime::Context context(engine);
+    for (const std::int64_t batch : {1, 100, 0, 33, 3000}) {
+      const std::vector<float> data(static_cast<std::size_t>(batch * 16), 1);
+      const std::int64_t dims[] = {batch, 16};
+      const runtime::InputView view{data.data(), DType::kFloat32, dims};
+      const Status status = context.run(std::span(&view, 1), {});
+      ASSERT_TRUE(status) << batch << ": " << status.message();
+    }
+  }
 }
 
 TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {

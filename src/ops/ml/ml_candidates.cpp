@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "ops/candidate.h"
+#include "ops/ml/ml_step.h"
 #include "ops/ml/svm.h"
 #include "ops/ml/trees.h"
 
@@ -24,19 +24,14 @@ Tensor table(DType dtype, const Items& items, Get get) {
   return Tensor::from<T>(dtype, {static_cast<std::int64_t>(values.size())}, values);
 }
 
+bool is_score_type(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kFloat64; }
+
 Verdict supports(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
-  const plan::TensorDesc& x = request.inputs[0];
-  if (x.dims.empty() || x.dims.size() > 2) return Verdict::decline("X is no matrix");
-  if (!is_feature_type(x.dtype)) return Verdict::decline("no kernel reads this element type");
-  for (std::size_t i = 0; i < request.region.outputs.size(); ++i) {
-    const DType stored = request.outputs[i].dtype;
-    if (stored == DType::kString) return Verdict::decline("the labels are texts");
-    if (stored != DType::kFloat32 && stored != DType::kFloat64 && stored != DType::kInt64) return Verdict::decline("no kernel writes this element type");
-    if (node.op == "TreeEnsemble" && stored != x.dtype) return Verdict::decline("the values are stored in another type than the input");
-  }
-  if (node.op.ends_with("Classifier") && !node.attrs.get_strings("classlabels_strings").empty()) return Verdict::decline("the labels are texts");
-  return Verdict::accept();
+  for (std::size_t i = 0; i < request.region.outputs.size(); ++i)
+    if (node.op == "TreeEnsemble" && request.outputs[i].dtype != request.inputs[0].dtype)
+      return Verdict::decline("the values are stored in another type than the input");
+  return ml_verdict(request, is_feature_type, is_score_type);
 }
 
 /// Of a classifier the labels and the scores, of the others the scores alone.
@@ -52,12 +47,26 @@ void set_tensors(StepPlan& step, const ir::Node& node) {
 
 std::int64_t row_count(const plan::TensorDesc& x) { return x.dims.size() == 1 ? 1 : x.dims[0]; }
 
-std::vector<StepPlan> plan_trees(const PlanRequest& request) {
+}  // namespace
+
+Verdict ml_verdict(const PlanRequest& request, bool (*reads)(DType), bool (*writes)(DType)) {
+  const ir::Node& node = *request.region.nodes.front();
+  const plan::TensorDesc& x = request.inputs[0];
+  if (x.dims.empty() || x.dims.size() > 2) return Verdict::decline("X is no matrix");
+  if (!reads(x.dtype)) return Verdict::decline("no kernel reads this element type");
+  for (const plan::TensorDesc& stored : request.outputs) {
+    if (stored.dtype == DType::kString) return Verdict::decline("the labels are texts");
+    if (!writes(stored.dtype) && stored.dtype != DType::kInt64) return Verdict::decline("no kernel writes this element type");
+  }
+  if (node.op.ends_with("Classifier") && !node.attrs.get_strings("classlabels_strings").empty()) return Verdict::decline("the labels are texts");
+  return Verdict::accept();
+}
+
+StepPlan trees_step(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   const Trees trees = trees_of(node);
   constexpr DType kIndex = DType::kInt32, kNumber = DType::kFloat64;
   StepPlan step;
-  step.kernel = "cpu.trees";
   ir::Attrs& p = step.params;
   p.set("roots", table<std::int32_t>(kIndex, trees.roots, [](auto r) { return r; }));
   p.set("splits", table<double>(kNumber, trees.nodes, [](const auto& n) { return n.split; }));
@@ -85,15 +94,14 @@ std::vector<StepPlan> plan_trees(const PlanRequest& request) {
   const plan::TensorDesc& x = request.inputs[0];
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements())) + 16.0 * static_cast<double>(trees.nodes.size());
   step.flops = 8.0 * static_cast<double>(row_count(x)) * static_cast<double>(trees.roots.size());
-  return {step};
+  return step;
 }
 
-std::vector<StepPlan> plan_svm(const PlanRequest& request) {
+StepPlan svm_step(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   const bool classifies = node.op == "SVMClassifier";
   const Svm svm = classifies ? svm_of_classifier(node.attrs) : svm_of_regressor(node.attrs);
   StepPlan step;
-  step.kernel = "cpu.svm";
   ir::Attrs& p = step.params;
   p.set("kind", static_cast<std::int64_t>(svm.shape.kind));
   p.set("gamma", static_cast<float>(svm.shape.gamma));
@@ -119,6 +127,20 @@ std::vector<StepPlan> plan_svm(const PlanRequest& request) {
   const std::size_t numbers = svm.vectors.size() + svm.coefficients.size();
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements())) + 8.0 * static_cast<double>(numbers);
   step.flops = 2.0 * static_cast<double>(row_count(x)) * static_cast<double>(numbers);
+  return step;
+}
+
+namespace {
+
+std::vector<StepPlan> plan_trees(const PlanRequest& request) {
+  StepPlan step = trees_step(request);
+  step.kernel = "cpu.trees";
+  return {step};
+}
+
+std::vector<StepPlan> plan_svm(const PlanRequest& request) {
+  StepPlan step = svm_step(request);
+  step.kernel = "cpu.svm";
   return {step};
 }
 

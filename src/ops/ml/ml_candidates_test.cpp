@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ops/evaluate.h"
+#include "ops/ml/ml_test_models.h"
 #include "regions/candidate_test_util.h"
 #include "regions/match.h"
 
@@ -16,104 +17,14 @@ namespace lathe::regions {
 namespace {
 
 using namespace testing;
-
-struct Random {
-  std::uint64_t state;
-  std::int64_t below(std::int64_t n) {
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return static_cast<std::int64_t>(state >> 33) % n;
-  }
-  double number() { return static_cast<double>(below(2001) - 1000) / 250; }
-};
-
-struct Forest {
-  std::int64_t trees = 1, depth = 3, features = 4, targets = 1;
-  std::vector<std::string> modes{"BRANCH_LEQ"};
-  bool missing = false, whole = false;
-};
-
-/// The lists of a random TreeEnsembleClassifier (prefix "class") or -Regressor ("target").
-ir::Attrs forest(const Forest& f, const std::string& prefix, Random& random) {
-  std::vector<std::int64_t> trees, ids, features, yes, no, missing, vote_trees, vote_nodes, vote_ids;
-  std::vector<std::string> modes;
-  std::vector<float> splits, weights;
-  for (std::int64_t tree = 0; tree < f.trees; ++tree) {
-    const std::size_t first = ids.size();
-    const std::function<std::int64_t(std::int64_t)> grow = [&](std::int64_t level) {
-      const std::size_t at = ids.size();
-      const auto id = static_cast<std::int64_t>(at - first);
-      const bool leaf = level == f.depth || (level > 0 && random.below(5) == 0);
-      trees.push_back(tree);
-      ids.push_back(id);
-      features.push_back(leaf ? 0 : random.below(f.features));
-      modes.push_back(leaf ? "LEAF" : f.modes[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(f.modes.size())))]);
-      splits.push_back(leaf ? 0 : static_cast<float>(f.whole ? random.below(5) - 2 : random.number()));
-      missing.push_back(f.missing && !leaf ? random.below(2) : 0);
-      yes.push_back(0);
-      no.push_back(0);
-      if (leaf) {
-        for (std::int64_t vote = random.below(f.targets + 1); vote >= 0; --vote) {
-          vote_trees.push_back(tree);
-          vote_nodes.push_back(id);
-          vote_ids.push_back(random.below(f.targets));
-          weights.push_back(static_cast<float>(random.number()));
-        }
-        return id;
-      }
-      const std::int64_t down = grow(level + 1);
-      yes[at] = down;
-      const std::int64_t other = grow(level + 1);
-      no[at] = other;
-      return id;
-    };
-    grow(0);
-  }
-  ir::Attrs attrs;
-  attrs.set("nodes_treeids", trees);
-  attrs.set("nodes_nodeids", ids);
-  attrs.set("nodes_featureids", features);
-  attrs.set("nodes_modes", modes);
-  attrs.set("nodes_values", splits);
-  attrs.set("nodes_truenodeids", yes);
-  attrs.set("nodes_falsenodeids", no);
-  attrs.set("nodes_missing_value_tracks_true", missing);
-  attrs.set(prefix + "_treeids", vote_trees);
-  attrs.set(prefix + "_nodeids", vote_nodes);
-  attrs.set(prefix + "_ids", vote_ids);
-  attrs.set(prefix + "_weights", weights);
-  return attrs;
-}
-
-Tensor features_of(DType dtype, Dims dims, Random& random) {
-  Tensor x(dtype, std::move(dims));
-  for (std::int64_t i = 0; i < x.size(); ++i) {
-    const std::int64_t draw = random.below(20);
-    if (is_float(dtype)) x.set_from_double(i, draw == 0 ? std::nan("") : draw < 6 ? static_cast<double>(draw - 3) : random.number());
-    else x.set_from_int64(i, random.below(7) - 3);
-  }
-  return x;
-}
+using namespace ops::testing;
 
 /// The node alone in a graph, run both ways at these rows.
 void expect_equal(const std::string& op, ir::Attrs attrs, const Tensor& x, std::int64_t targets, std::int64_t extra, bool labels_used = true) {
-  ir::Graph graph;
-  const bool classifies = op.ends_with("Classifier");
-  ir::Shape shape;
-  ir::Bindings rows{{"n", x.dims()[0]}};
-  if (x.rank() == 2) shape = {ir::Dim::symbol("n"), ir::Dim(x.dims()[1])};
-  else shape = {ir::Dim(x.dims()[0])};
-  ir::Value* in = graph.add_input("x", ir::Type::tensor(x.dtype(), shape));
-  std::vector<std::string> names{"z"};
-  if (classifies) names = {labels_used ? "y" : "", "z"};
-  ir::Node* node = graph.add_node("ai.onnx.ml", op, {in}, names, std::move(attrs));
-  const ir::Dim count = x.rank() == 2 ? ir::Dim::symbol("n") : ir::Dim(1);
-  for (ir::Value* out : node->outputs) {
-    if (!out) continue;
-    if (out->name == "y") out->type = ir::Type::tensor(DType::kInt64, {count});
-    else out->type = ir::Type::tensor(op == "TreeEnsemble" ? x.dtype() : DType::kFloat32, {count, ir::Dim(targets)});
-    graph.add_output(out);
-  }
-  const auto region = make_region("ai.onnx.ml::" + op, {node});
+  const Alone alone(op, std::move(attrs), x.dtype(), x.dims(), targets, labels_used);
+  const ir::Node* node = alone.node;
+  const ops::Region& region = alone.region;
+  const ir::Bindings rows{{"n", x.dims()[0]}};
   RunOptions options;
   options.extra = extra;
   options.threads = 3;
@@ -175,57 +86,14 @@ TEST(Trees, AreTheDefiningLoop) {
 TEST(Trees, OfVersion5) {
   Random random{9};
   for (const DType dtype : {DType::kFloat32, DType::kFloat64})
-    for (int with_members = 0; with_members < 2; ++with_members) {
-      std::vector<std::int64_t> features, yes, no, yes_leaf, no_leaf, missing, targets;
-      std::vector<double> splits, weights, members;
-      std::vector<std::uint8_t> modes;
-      const std::int64_t inner = 15;
-      for (std::int64_t i = 0; i < inner; ++i) {  // one complete tree of depth 4
-        features.push_back(random.below(3));
-        modes.push_back(static_cast<std::uint8_t>(random.below(with_members ? 7 : 6)));
-        if (modes.back() == 6) members.insert(members.end(), {static_cast<double>(random.below(4) - 2), 1, std::nan("")});
-        splits.push_back(static_cast<double>(random.below(5) - 2));
-        missing.push_back(random.below(2));
-        const bool last = 2 * i + 1 >= inner;
-        yes.push_back(last ? 2 * i + 1 - inner : 2 * i + 1);
-        no.push_back(last ? 2 * i + 2 - inner : 2 * i + 2);
-        yes_leaf.push_back(last);
-        no_leaf.push_back(last);
-      }
-      for (int leaf = 0; leaf < 16; ++leaf) {
-        targets.push_back(random.below(2));
-        weights.push_back(random.number());
-      }
-      const auto numbers = [&](const std::vector<double>& v) {
-        Tensor t(dtype, {static_cast<std::int64_t>(v.size())});
-        for (std::size_t i = 0; i < v.size(); ++i) t.set_from_double(static_cast<std::int64_t>(i), v[i]);
-        return t;
-      };
-      ir::Attrs attrs;
-      attrs.set("nodes_featureids", features);
-      attrs.set("nodes_modes", Tensor::from<std::uint8_t>(DType::kUint8, {inner}, modes));
-      attrs.set("nodes_splits", numbers(splits));
-      attrs.set("nodes_truenodeids", yes);
-      attrs.set("nodes_falsenodeids", no);
-      attrs.set("nodes_trueleafs", yes_leaf);
-      attrs.set("nodes_falseleafs", no_leaf);
-      attrs.set("nodes_missing_value_tracks_true", missing);
-      attrs.set("leaf_targetids", targets);
-      attrs.set("leaf_weights", numbers(weights));
-      attrs.set("tree_roots", std::vector<std::int64_t>{0, 1, 2});
-      attrs.set("n_targets", 2);
-      if (!members.empty()) attrs.set("membership_values", numbers(members));
+    for (const bool with_members : {false, true}) {
+      const ir::Attrs attrs = ensemble(dtype, with_members, random);
       expect_equal("TreeEnsemble", attrs, features_of(dtype, {77, 3}, random), 2, 0);
     }
 }
 
 TEST(SupportVectors, AreTheDefiningLoop) {
   Random random{11};
-  const auto floats = [&](std::size_t count) {
-    std::vector<float> v(count);
-    for (float& f : v) f = static_cast<float>(random.number());
-    return v;
-  };
   int number = 0;
   for (const char* kind : {"LINEAR", "POLY", "RBF", "SIGMOID"})
     for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kInt32, DType::kInt64})
@@ -234,45 +102,21 @@ TEST(SupportVectors, AreTheDefiningLoop) {
         ++number;
         const Tensor x = features_of(dtype, {rows, 5}, random);
         const std::int64_t extra = dtype == DType::kFloat32 ? number % 3 : 0;
-        ir::Attrs common;
-        common.set("kernel_type", kind);
-        common.set("kernel_params", std::vector<float>{0.05f, 0.5f, 2.0f});
-        if (number % 2) common.set("post_transform", "LOGISTIC");
-        ir::Attrs regressor = common;
-        regressor.set("coefficients", floats(7));
-        regressor.set("support_vectors", floats(35));
-        regressor.set("rho", floats(1));
-        regressor.set("n_supports", 7);
+        const auto of_kind = [&](ir::Attrs attrs) {
+          attrs.set("kernel_type", kind);
+          if (number % 2) attrs.set("post_transform", "LOGISTIC");
+          return attrs;
+        };
+        ir::Attrs regressor = of_kind(support_vectors(7, 5, random));
         regressor.set("one_class", number % 3 == 0);
         expect_equal("SVMRegressor", regressor, x, 1, extra);
         for (const std::size_t classes : {std::size_t{2}, std::size_t{4}})
           for (const bool probable : {false, true}) {
-            ir::Attrs classifier = common;
             const std::size_t pairs = classes * (classes - 1) / 2;
-            std::vector<std::int64_t> per_class, labels;
-            std::size_t count = 0;
-            for (std::size_t c = 0; c < classes; ++c) {
-              per_class.push_back(1 + random.below(4));
-              labels.push_back(random.below(100));
-              count += static_cast<std::size_t>(per_class.back());
-            }
-            classifier.set("vectors_per_class", per_class);
-            classifier.set("classlabels_ints", labels);
-            classifier.set("coefficients", floats((classes - 1) * count));
-            classifier.set("support_vectors", floats(5 * count));
-            classifier.set("rho", floats(pairs));
-            if (probable) {
-              classifier.set("prob_a", floats(pairs));
-              classifier.set("prob_b", floats(pairs));
-            }
-            expect_equal("SVMClassifier", classifier, x, static_cast<std::int64_t>(probable ? classes : std::max<std::size_t>(pairs, 2)), extra,
-                         number % 3 != 1);
+            expect_equal("SVMClassifier", of_kind(support_vectors_of_classes(classes, 5, probable, random)), x,
+                         static_cast<std::int64_t>(probable ? classes : std::max<std::size_t>(pairs, 2)), extra, number % 3 != 1);
           }
-        ir::Attrs linear = common;
-        linear.set("coefficients", floats(15));
-        linear.set("rho", floats(1));
-        linear.set("classlabels_ints", std::vector<std::int64_t>{3, 2, 1});
-        expect_equal("SVMClassifier", linear, x, 3, extra);
+        expect_equal("SVMClassifier", of_kind(linear_classes(3, 5, random)), x, 3, extra);
       }
 }
 

@@ -8,10 +8,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <optional>
 
 #include "base/thread_pool.h"
 #include "ops/ml/ml_kernels.h"
+#include "ops/ml/tree_tables.h"
 #include "ops/ml/votes.h"
 
 namespace lathe::plan {
@@ -19,14 +19,10 @@ namespace {
 
 using ops::Aggregate;
 using ops::Ballot;
+constexpr auto require = ops::require_of_trees;
 
 constexpr std::int64_t kLanes = 8, kMostRows = 128, kMostSums = std::int64_t{1} << 16;
 
-void require(bool holds, const char* what) {
-  if (!holds) throw Error(Code::kCorruptFile, std::string("a tree ensemble's step with ") + what);
-}
-
-/// `outcomes` has a bit for x < split, x == split, x > split and for neither (NaN): set where the true branch is taken.
 template <class T>
 struct Node {
   T split;
@@ -34,8 +30,7 @@ struct Node {
   std::int32_t yes, no;
 };
 
-constexpr std::uint8_t kLess = 1, kEqual = 2, kGreater = 4, kUnordered = 8, kMember = 16;
-constexpr std::array<std::uint8_t, 7> kOutcomes{kLess | kEqual, kLess, kGreater | kEqual, kGreater, kEqual, kLess | kGreater | kUnordered, kMember};
+constexpr std::uint8_t kUnordered = cuda::kTreesUnordered, kMember = cuda::kTreesMember;
 
 enum class Walk { kLeq, kCompare, kAny };
 
@@ -44,42 +39,23 @@ template <class T>
 struct Table {
   std::vector<Node<T>> nodes;  // inner nodes, then leaves
   std::vector<std::int32_t> features, roots;
-  std::vector<std::uint8_t> outcomes;
+  std::vector<std::uint8_t> outcomes;                      // bits of TreesOutcome: where the true branch is taken
   std::vector<std::int32_t> member_starts, member_counts;  // of inner nodes
   std::vector<T> members;
   std::vector<std::int32_t> vote_starts, vote_targets;  // leaf l has the votes from vote_starts[l] to vote_starts[l + 1]
   std::vector<T> vote_weights;
+  std::vector<double> base;  // rounded too
   std::int32_t inner = 0;
   Walk walk = Walk::kLeq;
 };
 
-std::span<const std::int32_t> indices(const Tensor& t, const char* what) {
-  require(t.dtype() == DType::kInt32 && t.rank() == 1, what);
-  return t.data<std::int32_t>();
-}
-std::span<const double> numbers(const Tensor& t, const char* what) {
-  require(t.dtype() == DType::kFloat64 && t.rank() == 1, what);
-  return t.data<double>();
-}
-
 /// Checks everything that a walk relies on: indices in range, children behind their parents.
 template <class T>
 Table<T> read_table(const ir::Attrs& params, std::int64_t targets) {
-  const auto tensor = [&](const char* name) { return params.get_tensor(name); };
-  const Tensor t_roots = tensor("roots"), t_splits = tensor("splits"), t_features = tensor("features"), t_modes = tensor("modes"), t_yes = tensor("yes"),
-               t_no = tensor("no"), t_member_starts = tensor("member_starts"), t_member_counts = tensor("member_counts"), t_members = tensor("members"),
-               t_leaf_starts = tensor("leaf_starts"), t_leaf_counts = tensor("leaf_counts"), t_targets = tensor("vote_targets"),
-               t_weights = tensor("vote_weights");
-  const auto roots = indices(t_roots, "no roots"), features = indices(t_features, "no features"), modes = indices(t_modes, "no modes");
-  const auto yes = indices(t_yes, "no branches"), no = indices(t_no, "no branches");
-  const auto member_starts = indices(t_member_starts, "no members"), member_counts = indices(t_member_counts, "no members");
-  const auto leaf_starts = indices(t_leaf_starts, "no leaves"), leaf_counts = indices(t_leaf_counts, "no leaves"),
-             vote_targets = indices(t_targets, "no votes");
-  const auto splits = numbers(t_splits, "no splits"), members = numbers(t_members, "no members"), weights = numbers(t_weights, "no votes");
-  const std::size_t inner = splits.size(), leaves = leaf_starts.size();
-  for (const std::size_t n : {features.size(), modes.size(), yes.size(), no.size(), member_starts.size(), member_counts.size()})
-    require(n == inner, "lists of differing lengths");
-  require(leaf_counts.size() == leaves && vote_targets.size() == weights.size(), "lists of differing lengths");
+  const ops::TreeTables from(params);
+  const auto member_starts = from.member_starts, member_counts = from.member_counts, vote_targets = from.vote_targets;
+  const auto members = from.members, weights = from.vote_weights;
+  const std::size_t inner = from.splits.size(), leaves = from.leaf_starts.size();
   require(inner + leaves < (std::size_t{1} << 31), "too many nodes");
 
   Table<T> table;
@@ -91,26 +67,25 @@ Table<T> read_table(const ir::Attrs& params, std::int64_t targets) {
   };
   for (std::size_t i = 0; i < inner; ++i) {
     const auto self = static_cast<std::int64_t>(i);
-    require(features[i] >= 0, "a negative feature");
-    require(modes[i] >= 0 && modes[i] < 16 && (modes[i] & 7) < 7, "an unknown mode");
-    const auto outcomes = static_cast<std::uint8_t>(kOutcomes[static_cast<std::size_t>(modes[i] & 7)] | (modes[i] & 8 ? kUnordered : 0));
+    require(from.features[i] >= 0, "a negative feature");
+    const std::uint8_t outcomes = from.outcomes(i);
     if (outcomes & kMember) {
       table.walk = Walk::kAny;
       require(member_starts[i] >= 0 && member_counts[i] >= 0 &&
                   static_cast<std::size_t>(member_starts[i]) + static_cast<std::size_t>(member_counts[i]) <= members.size(),
               "members out of range");
-    } else if (outcomes != kOutcomes[0] && table.walk == Walk::kLeq) {
+    } else if (outcomes != ops::kBranchOutcomes[0] && table.walk == Walk::kLeq) {
       table.walk = Walk::kCompare;
     }
     table.outcomes.push_back(outcomes);
-    table.nodes.push_back({static_cast<T>(splits[i]), 0, place(yes[i], self), place(no[i], self)});
+    table.nodes.push_back({static_cast<T>(from.splits[i]), 0, place(from.yes[i], self), place(from.no[i], self)});
   }
   for (std::size_t l = 0; l < leaves; ++l) {
     const auto self = static_cast<std::int32_t>(inner + l);
     table.nodes.push_back({T(0), 0, self, self});
     table.outcomes.push_back(0);
-    require(leaf_starts[l] >= 0 && leaf_counts[l] >= 0, "votes out of range");
-    const auto first = static_cast<std::size_t>(leaf_starts[l]), count = static_cast<std::size_t>(leaf_counts[l]);
+    require(from.leaf_starts[l] >= 0 && from.leaf_counts[l] >= 0, "votes out of range");
+    const auto first = static_cast<std::size_t>(from.leaf_starts[l]), count = static_cast<std::size_t>(from.leaf_counts[l]);
     require(first + count <= weights.size(), "votes out of range");
     table.vote_starts.push_back(static_cast<std::int32_t>(table.vote_targets.size()));
     for (std::size_t v = first; v < first + count; ++v) {
@@ -121,11 +96,12 @@ Table<T> read_table(const ir::Attrs& params, std::int64_t targets) {
     require(table.vote_targets.size() < (std::size_t{1} << 31), "too many votes");
   }
   table.vote_starts.push_back(static_cast<std::int32_t>(table.vote_targets.size()));
-  for (const std::int32_t root : roots) table.roots.push_back(place(root, -1));
-  table.features.assign(features.begin(), features.end());
+  for (const std::int32_t root : from.roots) table.roots.push_back(place(root, -1));
+  table.features.assign(from.features.begin(), from.features.end());
   table.member_starts.assign(member_starts.begin(), member_starts.end());
   table.member_counts.assign(member_counts.begin(), member_counts.end());
   for (const double m : members) table.members.push_back(static_cast<T>(m));
+  for (const double b : from.base) table.base.push_back(static_cast<T>(b));
   return table;
 }
 
@@ -140,18 +116,14 @@ class TreesKernel final : public Kernel {
     require(aggregate >= 0 && aggregate <= 3 && transform >= 0 && transform <= 4, "an unknown aggregate or transform");
     aggregate_ = static_cast<Aggregate>(aggregate);
     ballot_.transform = static_cast<ops::PostTransform>(transform);
-    const Tensor base = p.get_tensor("base");
-    const auto values = numbers(base, "no base values");
-    base_.assign(values.begin(), values.end());
-    for (double& b : base_) b = static_cast<T>(b);
-    ballot_.base = base_;
+    ballot_.base = table_.base;
     classifies_ = p.has("labels");
     labels_ = p.get_ints("labels");
     ballot_.single = p.get_int("single", -1);
     ballot_.all_positive = p.get_int("all_positive", 0) != 0;
     const auto size = static_cast<std::size_t>(targets_);
     if (classifies_) require(labels_.size() == size && ballot_.single < 2 && (ballot_.single < 0 || size == 2), "labels that do not fit");
-    require(base_.empty() || base_.size() == size || (ballot_.single >= 0 && base_.size() == 1), "base values that do not fit");
+    require(ballot_.base.empty() || ballot_.base.size() == size || (ballot_.single >= 0 && ballot_.base.size() == 1), "base values that do not fit");
     fit(request);
   }
 
@@ -344,7 +316,6 @@ class TreesKernel final : public Kernel {
 
   std::int64_t targets_;
   Table<T> table_;
-  std::vector<double> base_;
   std::vector<std::int64_t> labels_;
   Ballot ballot_;
   Aggregate aggregate_ = Aggregate::kSum;
