@@ -110,7 +110,7 @@ def test_mutations(tmp_path):
 def test_inputs_found_before():
     """What once crashed, hung or was told badly (tests/mutation_findings)."""
     files = sorted((zoo.ROOT / "tests" / "mutation_findings").iterdir())
-    environment = {**os.environ, "LATHE_CUDA_DRIVER": "none", "LATHE_THREADS": "1"}
+    environment = {**os.environ, "LATHE_CUDA_DRIVER": "none", "LATHE_THREADS": "1", "LATHE_MAX_TRIPS": "1000"}
     done = subprocess.run(
         [sys.executable, zoo.ROOT / "tests" / "mutation_runs.py", *files], env=environment, capture_output=True, text=True, timeout=300, check=False
     )

@@ -352,7 +352,8 @@ class ContextObject {
   /// Outputs are as large as the data make them, and values of any type.
   nb::dict run_values(nb::handle inputs, nb::handle outputs, bool on_device_asked) {
     if (on_device_asked)
-      throw Error(Code::kInvalidArgument, "the outputs of this engine are as large as its data make them, and come to the host").with_remedy("Leave stream and device_outputs out.");
+      throw Error(Code::kInvalidArgument, "the outputs of this engine are as large as its data make them, and come to the host")
+          .with_remedy("Leave stream and device_outputs out.");
     std::vector<Array> kept;
     std::vector<Tensor> given(inputs_.size()), made;
     const plan::Program& program = context_.impl().context.engine().program();
@@ -600,6 +601,8 @@ NB_MODULE(_lathe, m) {
       std::rethrow_exception(pointer);
     } catch (const Error& error) {
       raise_error(error);
+    } catch (const std::bad_alloc&) {
+      raise_error(Error(Code::kOutOfMemory, "there is not enough memory for this").with_remedy("Choose smaller shapes, or a machine with more memory."));
     }
   });
   m.def("version", [] { return std::string(version()); });

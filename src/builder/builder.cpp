@@ -20,6 +20,7 @@
 #include "builder/native.h"
 #include "builder/progress.h"
 #include "builder/verified.h"
+#include "engine/semantic_verifier.h"
 #include "ops/candidate.h"
 #include "ops/import.h"
 #include "ops/nearest_ops.h"

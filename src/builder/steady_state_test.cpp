@@ -98,7 +98,10 @@ std::shared_ptr<ir::Model> every_kernel() {
   ir::Value* aligned = m.add("RoiAlign", {joined, rois, m.ints({0, 0})}, with({{"output_height", 2}, {"output_width", 3}, {"mode", "avg"}}));
   ir::Value* nowhere = m.add("Cast", {m.add("Less", {embedded, m.floats({-1e30F})})}, with({{"to", static_cast<std::int64_t>(DType::kInt64)}}));
   ir::Value* scattered = m.add("ScatterElements", {embedded, nowhere, embedded}, with({{"axis", 0}}));
-  return m.finish({scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted, votes, margin, aligned, scattered});
+  ir::Node* recurrent =
+      m.add_all("LinearAttention", {sequence, sequence, sequence}, 2, with({{"q_num_heads", 2}, {"kv_num_heads", 2}, {"update_rule", "linear"}}));
+  return m.finish({recurrent->output(0), recurrent->output(1), scores, joined, sequence, lstm->output(0), largest->output(0), largest->output(1), counted,
+                   votes, margin, aligned, scattered});
 }
 
 /// x [n, 8] -> what NonZero and NonMaxSuppression are made of. Places behind the counts hold anything, so they are covered.
