@@ -81,10 +81,15 @@ class NmsKernel final : public Kernel {
     auto* entries = reinterpret_cast<Entry*>(scratch);
     auto* boxes = reinterpret_cast<ops::Box*>(entries + p.count);
     std::int64_t left = 0, count = 0;
-    for (int i = 0; i < p.count; ++i) {
-      const float score = load(io.inputs[1], row + i * p.score_along, types_[1]);
-      if (given(4) ? score > least : score == score) entries[left++] = {score, i};
-    }
+    const auto enter = [&](const auto& score_of) {
+      const bool by_score = given(4);
+      for (int i = 0; i < p.count; ++i) {
+        const float score = score_of(i);
+        if (by_score ? score > least : score == score) entries[left++] = {score, i};
+      }
+    };
+    if (types_[1] == DType::kFloat32 && p.score_along == 1) enter([scores = static_cast<const float*>(io.inputs[1]) + row](int i) { return scores[i]; });
+    else enter([&](int i) { return load(io.inputs[1], row + i * p.score_along, types_[1]); });
     // Sorted in growing pieces: often the first few boxes are all that is asked for.
     const auto before = [](const Entry& a, const Entry& b) { return a.score > b.score || (a.score == b.score && a.box < b.box); };
     std::int64_t sorted = 0;

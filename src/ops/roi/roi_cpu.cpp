@@ -129,9 +129,11 @@ class RoiKernel final : public Kernel {
       const std::int64_t map = image * p.x_step[0] + c * p.x_step[1], out = region * p.y_step[0] + c * p.y_step[1];
       if (types_[0] == DType::kFloat32) {
         const float* pixels = static_cast<const float*>(io.inputs[0]) + map;
-        one_channel(io, grid, out, [pixels](std::int64_t offset) { return pixels[offset]; });
+        const auto pixel = [pixels](std::int64_t offset) { return pixels[offset]; };
+        if (high == 2 && wide == 2 && p.average) one_channel<2>(io, grid, out, pixel);
+        else one_channel<0>(io, grid, out, pixel);
       } else {
-        one_channel(io, grid, out, [&](std::int64_t offset) { return load(io.inputs[0], map + offset, types_[0]); });
+        one_channel<0>(io, grid, out, [&](std::int64_t offset) { return load(io.inputs[0], map + offset, types_[0]); });
       }
     }
   }
@@ -143,24 +145,27 @@ class RoiKernel final : public Kernel {
     float count;
   };
 
-  template <class Pixel>
+  /// `kSamples` a bin along each axis, averaged; 0: what the grid and the parameters say.
+  template <int kSamples, class Pixel>
   void one_channel(const KernelIo& io, const Grid& grid, std::int64_t out, const Pixel& pixel) const noexcept {
     const cuda::RoiParams& p = p_;
+    const int high = kSamples > 0 ? kSamples : grid.high, wide = kSamples > 0 ? kSamples : grid.wide;
+    const bool average = kSamples > 0 || p.average;
     for (int row = 0; row < p.rows; ++row)
       for (int column = 0; column < p.columns; ++column) {
-        const Place *y = grid.down + static_cast<std::ptrdiff_t>(row) * grid.high, *first = grid.across + static_cast<std::ptrdiff_t>(column) * grid.wide;
-        float sum = 0, largest = grid.high > 0 && grid.wide > 0 ? -std::numeric_limits<float>::infinity() : 0;
-        for (int i = 0; i < grid.high; ++i, ++y) {
+        const Place *y = grid.down + static_cast<std::ptrdiff_t>(row) * high, *first = grid.across + static_cast<std::ptrdiff_t>(column) * wide;
+        float sum = 0, largest = high > 0 && wide > 0 ? -std::numeric_limits<float>::infinity() : 0;
+        for (int i = 0; i < high; ++i, ++y) {
           const Place* x = first;
-          for (int j = 0; j < grid.wide; ++j, ++x) {
+          for (int j = 0; j < wide; ++j, ++x) {
             const float parts[] = {y->low_weight * x->low_weight * pixel(y->low + x->low), y->low_weight * x->high_weight * pixel(y->low + x->high),
                                    y->high_weight * x->low_weight * pixel(y->high + x->low), y->high_weight * x->high_weight * pixel(y->high + x->high)};
             sum += (parts[0] + parts[1]) + (parts[2] + parts[3]);
-            if (!p.average)
+            if (!average)
               for (const float part : parts) largest = std::max(largest, part);
           }
         }
-        store(io.outputs[0], out + row * p.y_step[2] + column * p.y_step[3], types_[2], p.average ? sum / grid.count : largest);
+        store(io.outputs[0], out + row * p.y_step[2] + column * p.y_step[3], types_[2], average ? sum / grid.count : largest);
       }
   }
 

@@ -128,6 +128,13 @@ class ScatterKernel final : public Kernel {
     if (!ops::scatter_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], request.params.get_int("axis", -1),
                            static_cast<ops::Reduction>(reduction), p_, why))
       throw Error(Code::kUnsupported, "a scatter step: " + why);
+    // Dense, and all other axes as long as the data's: places need no taking apart.
+    direct_ = p_.axis >= 0 && p_.from.dense && p_.to.dense && p_.at.dense && p_.brought.dense;
+    inner_ = 1;
+    for (int axis = 0; axis < p_.from.axes; ++axis) {
+      if (axis != p_.axis) direct_ = direct_ && p_.at.extent[axis] == p_.from.extent[axis];
+      if (axis > p_.axis) inner_ *= p_.from.extent[axis];
+    }
   }
 
   void copy(const KernelIo& io) const noexcept {
@@ -179,6 +186,16 @@ class ScatterKernel final : public Kernel {
       return true;
     }
     bool all = true;
+    if (direct_) {
+      const std::int64_t extent = p.from.extent[p.axis], inner = inner_, outer = row / (p.at.extent[p.axis] * inner);
+      for (std::int64_t i = first; i < last; ++i) {
+        const std::int64_t index =
+            checked(p.wide ? static_cast<const std::int64_t*>(io.inputs[1])[row + i] : static_cast<const std::int32_t*>(io.inputs[1])[row + i], extent);
+        if (index < 0) all = false;
+        else apply<From>(io, (outer * extent + index) * inner + i, row + i);
+      }
+      return all;
+    }
     for (std::int64_t i = first; i < last; ++i) {
       const std::int64_t index = checked(index_at(io, row + i), p.from.extent[p.axis]);
       if (index < 0) {
@@ -232,6 +249,8 @@ class ScatterKernel final : public Kernel {
   }
 
   cuda::ScatterParams p_;
+  bool direct_ = false;
+  std::int64_t inner_ = 1;  ///< elements of the data behind the axis
 };
 
 std::unique_ptr<Kernel> bind_scatter(const BindRequest& request) { return std::make_unique<ScatterKernel>(request); }
