@@ -60,6 +60,21 @@ TEST(Extents, APartThatLivesInsideTheConcat) {
   expect_refusals(built(model, "x", {1, 3, 8, 8}), {1, 3, 8, 8}, {{1, 3, 7, 8}, {1, 3, 10, 8}, {1, 3, 1, 8}});
 }
 
+TEST(Extents, AReshapeToSizesThatTheModelKeeps) {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {ir::Dim::symbol("n"), ir::Dim::symbol("t"), 4});
+  const auto model = m.finish({m.add("Reshape", {m.add("Relu", {x}), m.ints({17, 8, 1})})});
+  const auto engine = built(model, "x", {2, 17, 4});
+  expect_refusals(engine, {2, 17, 4}, {{2, 5, 4}, {1, 17, 4}, {1, 1, 4}});
+  runtime::Context context(engine);
+  const std::vector<float> data(16);
+  const std::int64_t dims[] = {1, 4, 4};
+  const InputView view{data.data(), DType::kFloat32, dims};
+  const std::string text(context.run(std::span(&view, 1), {}).message());
+  EXPECT_NE(text.find("a reshape between the shapes 17x8x1 and 1x4x4 would change the number of elements"), std::string::npos) << text;
+  EXPECT_NE(text.find("export it with these axes free"), std::string::npos) << text;
+}
+
 TEST(Extents, TheDepthOfAProduct) {
   test::ModelMaker m;
   ir::Value* x = m.input("x", {4, ir::Dim::symbol("k")});

@@ -194,7 +194,15 @@ void ShapeProgram::resolve(const ir::Bindings& bindings, std::vector<ResolvedSlo
     out.root = from.root;
     out.offset = from.offset;
     if (slot.alias_axis < 0) {
-      if (from.desc.elements() != out.desc.elements()) throw corrupt(i, "is a view of a tensor with another number of elements");
+      if (from.desc.elements() != out.desc.elements()) {
+        const auto fixed = [](const Slot& of) { return ir::constant_dims(of.shape).has_value(); };
+        if (fixed(slot) && fixed(program_.slots[static_cast<std::size_t>(slot.parent)]))
+          throw corrupt(i, "is a view of a tensor with another number of elements");
+        throw Error(Code::kInvalidArgument,
+                    fmt::format("a reshape between the shapes {} and {} would change the number of elements", to_string(from.desc.dims), to_string(dims)))
+            .at_tensor(slot.name)
+            .with_remedy("The model keeps sizes that it was exported with: give those (--shapes), or export it with these axes free.");
+      }
       strides_in_order(dims, slot.order, out.desc.strides);
       continue;
     }

@@ -118,7 +118,10 @@ TEST(ResolveSlots, RefusesWhatDoesNotFit) {
   // Where a symbol stands the caller's shapes may be at fault, and a part that is too short is none either.
   for (const std::int64_t rows : {2, 4})
     EXPECT_NE(refused_slots([&](Program& p) { p.slots[1].shape[0] = rows; }, three, Code::kInvalidArgument).find("do not fit each other"), std::string::npos);
-  EXPECT_NE(refused_slots([](Program& p) { p.slots[1].alias_axis = -1; }, three, Code::kCorruptFile).find("number of elements"), std::string::npos);
+  EXPECT_NE(refused_slots([](Program& p) { p.slots[1].alias_axis = -1; }, three, Code::kInvalidArgument).find("number of elements"), std::string::npos);
+  EXPECT_NE(refused_slots([](Program& p) { p.slots[0].shape[0] = p.slots[1].shape[0] = 3, p.slots[1].alias_axis = -1; }, three, Code::kCorruptFile)
+                .find("number of elements"),
+            std::string::npos);
   EXPECT_NE(refused_slots([](Program& p) { p.slots[1].parent = 1; }, three, Code::kCorruptFile).find("alias of itself"), std::string::npos);
   EXPECT_NE(refused_slots([](Program& p) { p.slots[0].shape[1] = Dim::symbol("n") - 4; }, three, Code::kInvalidArgument).find("too small"), std::string::npos);
   EXPECT_NE(refused_slots(nothing, {{"n", std::int64_t{1} << 40}}, Code::kInvalidArgument).find("too large"), std::string::npos);
