@@ -5,8 +5,8 @@
 
 #include <array>
 
-#include "ops/candidate.h"
 #include "ops/linear_attention/linear_attention_plan.h"
+#include "ops/node_descs.h"
 
 namespace lathe::ops {
 
@@ -16,15 +16,7 @@ struct LinearTensors {
 };
 
 inline LinearTensors linear_attention_tensors(const PlanRequest& request) {
-  const ir::Node& node = *request.region.nodes.front();
-  LinearTensors tensors;
-  for (std::size_t i = 0; i < kLinearInputs; ++i)
-    for (std::size_t r = 0; node.input(i) && r < request.region.inputs.size(); ++r)
-      if (node.input(i) == request.region.inputs[r]) tensors.inputs[i] = request.inputs[r];
-  for (std::size_t i = 0; i < kLinearOutputs; ++i)
-    for (std::size_t r = 0; node.output(i) && r < request.region.outputs.size(); ++r)
-      if (node.output(i) == request.region.outputs[r]) tensors.outputs[i] = request.outputs[r];
-  return tensors;
+  return {node_input_descs<kLinearInputs>(request), node_output_descs<kLinearOutputs>(request)};
 }
 
 /// Why no kernel could run it; `params` as the plan makes them.

@@ -5,18 +5,15 @@
 
 #include <array>
 
-#include "ops/candidate.h"
 #include "ops/nms/nms_plan.h"
+#include "ops/node_descs.h"
 
 namespace lathe::ops {
 
 /// Why no kernel could run it; `stored` says of an element type whether boxes, scores and thresholds may have it.
 inline Verdict nms_verdict(const PlanRequest& request, bool (*stored)(DType)) {
   const ir::Node& node = *request.region.nodes.front();
-  std::array<plan::TensorDesc, kNmsInputs> inputs;
-  for (std::size_t i = 0; i < kNmsInputs; ++i)
-    for (std::size_t r = 0; node.input(i) && r < request.region.inputs.size(); ++r)
-      if (node.input(i) == request.region.inputs[r]) inputs[i] = request.inputs[r];
+  const auto inputs = node_input_descs<kNmsInputs>(request);
   for (const std::size_t i : {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{4}})
     if (nms_is_given(inputs[i]) && !stored(inputs[i].dtype)) return Verdict::decline("no kernel reads this element type");
   const Dims& scores = inputs[1].dims;

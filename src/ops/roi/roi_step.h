@@ -3,18 +3,15 @@
 #pragma once
 // What the candidates of RoiAlign have in common.
 
-#include "ops/candidate.h"
 #include "ops/expand_util.h"
+#include "ops/node_descs.h"
 #include "ops/roi/roi_plan.h"
 
 namespace lathe::ops {
 
 inline Verdict roi_verdict(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
-  std::array<plan::TensorDesc, 3> inputs;
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    for (std::size_t r = 0; r < request.region.inputs.size(); ++r)
-      if (node.input(i) == request.region.inputs[r]) inputs[i] = request.inputs[r];
+  const auto inputs = node_input_descs<3>(request);
   if (request.outputs.size() != 1) return Verdict::decline("nothing is read of it");
   cuda::RoiParams params;
   std::string why;

@@ -3,7 +3,7 @@
 #pragma once
 // What the candidates of ScatterElements and ScatterND have in common.
 
-#include "ops/candidate.h"
+#include "ops/node_descs.h"
 #include "ops/scatter/scatter_plan.h"
 
 namespace lathe::ops {
@@ -17,10 +17,7 @@ inline std::int64_t scatter_axis(const ir::Node& node, std::size_t rank) {
 
 inline Verdict scatter_verdict(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
-  std::array<plan::TensorDesc, 3> inputs;
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    for (std::size_t r = 0; r < request.region.inputs.size(); ++r)
-      if (node.input(i) == request.region.inputs[r]) inputs[i] = request.inputs[r];
+  const auto inputs = node_input_descs<3>(request);
   const auto reduction = reduction_of(node.attrs);
   if (!reduction) return Verdict::decline("an unknown reduction");
   if (request.outputs.size() != 1) return Verdict::decline("nothing is read of it");

@@ -4,27 +4,17 @@
 
 #include <array>
 
-#include "ops/candidate.h"
+#include "ops/node_descs.h"
 #include "ops/topk/topk_plan.h"
 #include "regions/cuda_params.h"
 
 namespace lathe::ops {
 namespace {
 
-/// What the region sees of the node's results; the others are not made.
-std::array<plan::TensorDesc, 2> results_of(const PlanRequest& request) {
-  const ir::Node& node = *request.region.nodes.front();
-  std::array<plan::TensorDesc, 2> results;
-  for (std::size_t i = 0; i < request.region.outputs.size(); ++i)
-    for (std::size_t r = 0; r < 2; ++r)
-      if (request.region.outputs[i] == node.output(r)) results[r] = request.outputs[i];
-  return results;
-}
-
 Verdict supports(const PlanRequest& request) {
   const ir::Node& node = *request.region.nodes.front();
   const plan::TensorDesc& x = request.inputs[0];
-  const auto [values, indices] = results_of(request);
+  const auto [values, indices] = node_output_descs<2>(request);
   if (values.dtype == DType::kUndefined && indices.dtype == DType::kUndefined) return Verdict::decline("nothing is read of it");
   const auto rank = static_cast<std::int64_t>(x.dims.size());
   const std::int64_t axis = node.attrs.get_int("axis", -1);
@@ -42,7 +32,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   step.params.set("axis", node.attrs.get_int("axis", -1));
   step.params.set("largest", node.attrs.get_int("largest", 1));
   step.inputs = {node.input(0)};
-  const auto results = results_of(request);
+  const auto results = node_output_descs<2>(request);
   for (std::size_t i = 0; i < 2; ++i) step.outputs.push_back(results[i].dtype == DType::kUndefined ? nullptr : node.output(i));
   const plan::TensorDesc& x = request.inputs[0];
   step.bytes = static_cast<double>(dtype_bytes(x.dtype, x.elements()));
