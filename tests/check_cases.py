@@ -291,6 +291,11 @@ def left_out_input(m):
     node(m, "add").input[0] = ""
 
 
+@case("input-count")
+def blank_variadic_member(m):
+    add(m, "SequenceConstruct", ["x", ""], ["blank_list"], name="own")
+
+
 @case("output-count")
 def too_many_outputs(m):
     node(m, "relu").output.append("more")

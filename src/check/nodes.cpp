@@ -172,6 +172,13 @@ void StructureChecks::check_signature(NodeTree& node, GraphTree& graph, const Pl
         findings_.add(code, &graph, &node, {}, fmt::format("its {} '{}' (number {}) is left out, but {} requires it", what, formals[i].name, i, signature));
   };
   count(node.record.inputs, schema.inputs, "input-count", "input", nullptr);
+  // Only inputs that are declared optional may be left blank, and the members of a variadic input are not. (Blank outputs there are results nobody wants.)
+  for (std::size_t i = schema.inputs.empty() ? 0 : schema.inputs.size() - 1; i < node.record.inputs.size(); ++i)
+    if (node.record.inputs[i].empty() && !schema.inputs.empty() && schema.inputs.back().option == FormalOption::kVariadic)
+      findings_
+          .add("input-count", &graph, &node, {},
+               fmt::format("a member of its input '{}' (input {}) is left out, which {} does not allow", schema.inputs.back().name, i, signature))
+          .spec = "IR.md#variadic-inputs-and-outputs";
   count(node.record.outputs, schema.outputs, "output-count", "output", &version->output_counts);
   for (const AttributeTree& attribute : node.attributes) {
     const onnx::AttributeRecord& a = attribute.record;
