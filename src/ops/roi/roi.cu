@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// RoiAlign: a block for a region and a few channels, a thread for a bin. Places are computed in double precision, as the reference does, once for all
-// channels of the block. A region of an image that is not there reads nothing.
+// RoiAlign: a block for a region and a few channels, a thread for a bin. Places are computed in double precision and rounded as the reference rounds them
+// (no product is fused with a sum: a sample at the border of the map would fall beyond it), once for all channels of the block. A region of an image that
+// is not there reads nothing.
 //! limits roi_align: registers 64, shared 0, spill 8
 
 #include "backend/cuda/kernels/ptx.cuh"
@@ -36,7 +37,7 @@ __device__ inline void align(const RoiParams& p) {
   const bool is_there = image >= 0 && image < p.images;
   double box[4];
   for (int side = 0; side < 4; ++side)
-    box[side] = static_cast<double>(load_element(p.rois, region * p.roi_step[0] + side * p.roi_step[1], p.roi_type)) * p.scale - (p.half_pixel ? 0.5 : 0.0);
+    box[side] = __dadd_rn(__dmul_rn(load_element(p.rois, region * p.roi_step[0] + side * p.roi_step[1], p.roi_type), p.scale), p.half_pixel ? -0.5 : 0.0);
   double width = box[2] - box[0], height = box[3] - box[1];
   if (!p.half_pixel) width = width > 1 ? width : 1, height = height > 1 ? height : 1;
   const double bin_height = height / p.rows, bin_width = width / p.columns;
@@ -46,11 +47,11 @@ __device__ inline void align(const RoiParams& p) {
     const int row = bin / p.columns, column = bin - row * p.columns;
     float result[kRoiChannels] = {};
     for (int i = 0; i < high && is_there; ++i) {
-      const double at_y = box[1] + (row + (i + 0.5) / high) * bin_height;
+      const double at_y = __dadd_rn(box[1], __dmul_rn(row + (i + 0.5) / high, bin_height));
       const bool inside_y = at_y >= -1 && at_y <= p.height;
       const RoiPlace y = place_at(inside_y ? at_y : 0, p.height);
       for (int j = 0; j < wide; ++j) {
-        const double at_x = box[0] + (column + (j + 0.5) / wide) * bin_width;
+        const double at_x = __dadd_rn(box[0], __dmul_rn(column + (j + 0.5) / wide, bin_width));
         const bool inside = inside_y && at_x >= -1 && at_x <= p.width;
         const RoiPlace x = place_at(inside ? at_x : 0, p.width);
         // Outside the first pixel counts nothing.
