@@ -28,7 +28,7 @@ using loops::cpu::TileMemory;
 constexpr std::int64_t kSerialWork = 16384;  // points x instructions below which waking threads costs more than it brings
 constexpr std::int64_t kGrain = 32768;       // the same per task group
 constexpr std::size_t kRawBytes = static_cast<std::size_t>(loops::cpu::kTilePoints) * 8;
-constexpr std::size_t kMaxBuffers = 64;
+constexpr std::size_t kMaxBuffers = 256;
 
 std::size_t align(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 

@@ -294,27 +294,40 @@ bool has_vectors(const Wave& wave) {
 Emitted emit(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const ir::Bindings& symbols, const EmitOptions& options) {
   Emitted emitted;
   std::pmr::monotonic_buffer_resource memory;
-  const std::vector<Wave> waves = schedule(region, buffers, symbols, options, &memory);
+  std::vector<Wave> waves = schedule(region, buffers, symbols, options, &memory);
   const bool wide = std::any_of(waves.begin(), waves.end(), [&](const Wave& wave) { return needs_wide(wave, buffers); });
   if (!waves.empty()) emitted.source = wide ? "typedef long long idx;\n" : "typedef int idx;\n";
-  for (std::size_t w = 0; w < waves.size(); ++w) {
+  std::vector<Wave> rest(std::make_move_iterator(waves.rbegin()), std::make_move_iterator(waves.rend()));  // the next one last
+  while (!rest.empty()) {
+    Wave wave = std::move(rest.back());
+    rest.pop_back();
     Launch launch;
-    launch.kernel = fmt::format("{}{}", options.prefix, w);
-    launch.blocks = blocks_of(waves[w]);
-    KernelWriter writer(region, buffers, waves[w], wide);
-    emitted.source += writer.write(launch.kernel);
+    launch.kernel = fmt::format("{}{}", options.prefix, emitted.launches.size());
+    launch.blocks = blocks_of(wave);
+    KernelWriter writer(region, buffers, wave, wide);
+    std::string source = writer.write(launch.kernel);
     launch.pointers = writer.pointers();
     launch.parameters = writer.bytes();
     launch.alignment = writer.alignment();
-    if (has_vectors(waves[w])) {
-      const Wave plain = without_vectors(waves[w], options);
+    if (has_vectors(wave)) {
+      const Wave plain = without_vectors(wave, options);
       launch.unaligned_kernel = launch.kernel + "s";
       launch.unaligned_blocks = blocks_of(plain);
       KernelWriter single(region, buffers, plain, wide);
-      emitted.source += single.write(launch.unaligned_kernel);
+      source += single.write(launch.unaligned_kernel);
       launch.unaligned_parameters = single.bytes();
       if (single.pointers() != launch.pointers) throw Error(Code::kInternal, "the two forms of a kernel take different buffers");
     }
+    if (std::max(launch.parameters.size(), launch.unaligned_parameters.size()) > kMaxParameterBytes) {
+      if (wave.size() == 1) throw Error(Code::kUnsupported, "a fused region with more parameters than a kernel takes");
+      // Its parts do not wait for each other: they may as well come one half after the other.
+      const auto middle = wave.begin() + static_cast<std::ptrdiff_t>(wave.size() / 2);
+      rest.emplace_back(std::make_move_iterator(middle), std::make_move_iterator(wave.end()));
+      wave.erase(middle, wave.end());
+      rest.push_back(std::move(wave));
+      continue;
+    }
+    emitted.source += source;
     emitted.launches.push_back(std::move(launch));
   }
   return emitted;

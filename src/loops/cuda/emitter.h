@@ -22,7 +22,8 @@ struct EmitOptions {
   std::string prefix = "k";             ///< of kernel names
 };
 
-inline constexpr int kThreads = 256;  ///< of a block, in every kernel
+inline constexpr int kThreads = 256;                     ///< of a block, in every kernel
+inline constexpr std::size_t kMaxParameterBytes = 4096;  ///< of a kernel, on every architecture
 
 struct Launch {
   std::string kernel;  ///< its name in the source
@@ -43,7 +44,7 @@ struct Emitted {
 };
 
 /// `buffers`: how each buffer of the region lies in memory (temporaries: dense). Throws Error(kUnsupported) for what has no CUDA form
-/// (types without one, more than 16 loops).
+/// (types without one, more than 16 loops, one stage of more tensors than a kernel takes).
 Emitted emit(const LoopRegion& region, std::span<const plan::TensorDesc> buffers, const ir::Bindings& symbols, const EmitOptions& options);
 
 /// What every source needs in front: types, conversions and functions with the meaning of the region language's operators.

@@ -19,10 +19,8 @@ namespace {
 using loops::BufferId;
 using loops::LoopRegion;
 using loops::Role;
+using loops::cuda::kMaxParameterBytes;
 using loops::cuda::Launch;
-
-constexpr std::size_t kMaxParameterBytes = 4096;  // of a kernel, on every architecture
-constexpr std::size_t kMaxBuffers = 64;
 
 std::size_t align(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -31,7 +29,6 @@ class LoopsKernel final : public Kernel {
   LoopsKernel(const LoopRegion& region, std::span<const TensorDesc> inputs, std::span<const TensorDesc> outputs, const BindRequest& request) {
     if (!request.device) throw Error(Code::kInternal, "a CUDA kernel was bound without a device");
     auto& device = *static_cast<cuda::Device*>(request.device);
-    if (region.buffers.size() > kMaxBuffers) throw Error(Code::kUnsupported, fmt::format("a region of more than {} buffers", kMaxBuffers));
     loops::check_requirements(region, request.symbols);
     std::vector<TensorDesc> descs;
     std::size_t in = 0, out = 0;
@@ -61,8 +58,6 @@ class LoopsKernel final : public Kernel {
     if (emitted.launches.empty()) return;
     module_ = device.compiled_module(std::string(loops::cuda::device_prelude()) + emitted.source);
     for (Launch& launch : emitted.launches) {
-      if (std::max(launch.parameters.size(), launch.unaligned_parameters.size()) > kMaxParameterBytes)
-        throw Error(Code::kUnsupported, "a fused region with more parameters than a kernel takes");
       Ready ready;
       ready.function = module_->function(launch.kernel.c_str());
       if (!launch.unaligned_kernel.empty()) ready.unaligned = module_->function(launch.unaligned_kernel.c_str());
@@ -79,7 +74,7 @@ class LoopsKernel final : public Kernel {
     for (const Ready& ready : launches_) {
       const Launch& launch = ready.launch;
       alignas(16) std::array<std::byte, kMaxParameterBytes> parameters;
-      std::array<const void*, kMaxBuffers> pointers;
+      std::array<const void*, kMaxParameterBytes / sizeof(void*)> pointers;
       bool aligned = true;
       for (std::size_t i = 0; i < launch.pointers.size(); ++i) {
         pointers[i] = pointer(io, launch.pointers[i]);
