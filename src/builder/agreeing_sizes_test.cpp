@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "builder/builder.h"
+#include "builder/hints.h"
 #include "ir/text.h"
 #include "ops/infer.h"
 #include "ops/import.h"
@@ -59,6 +60,19 @@ TEST(AgreeingSizes, AModelOfThemIsVerified) {
   const BuildResult result = build_engine(model, options);
   EXPECT_TRUE(result.report.verify.passed) << result.report.verify.summary;
   EXPECT_NE(result.report.verify.summary.find("2 shape sets"), std::string::npos) << result.report.verify.summary;
+}
+
+TEST(BindUnknown, TakesTheExtentThatAProductOrASumNeeds) {
+  const auto graph = ir::parse_graph(R"(graph g(a: float[2, s, q], b: float[2, r, 8], c: float[r, t], d: float[u, t]) -> (y, z, w) {
+  y = MatMul(a, b)
+  z = Add(c, d)
+  w = Relu(d)
+}
+)");
+  ops::infer_graph(*graph);
+  ir::Bindings bindings{{"s", 9}, {"q", 5}};
+  bind_unknown(*graph, {"q", "r", "s", "t", "u"}, 16, bindings);
+  EXPECT_EQ(bindings, (ir::Bindings{{"q", 5}, {"r", 5}, {"s", 9}, {"t", 16}, {"u", 5}}));
 }
 
 }  // namespace

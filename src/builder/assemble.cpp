@@ -142,8 +142,7 @@ class Assembly {
 
   ir::Bindings hints_of(const ir::Graph& graph) const {
     ir::Bindings hints = hints_;
-    if (cut_)
-      for (const std::string& symbol : input_symbols(graph)) hints.emplace(symbol, kUnknownExtent);
+    if (cut_) bind_unknown(graph, input_symbols(graph), kUnknownExtent, hints);
     return hints;
   }
 

@@ -47,7 +47,50 @@ void for_each_symbol(const ir::Graph& graph, F&& f) {
   }
 }
 
+constexpr std::string_view kBroadcasting[] = {"Add", "And", "Div",   "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod",
+                                              "Mul", "Or",  "PRelu", "Pow",   "Sub",     "Where",          "Xor"};
+
+/// Symbols that are one extent wherever the graph can run.
+std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& graph) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  const auto equal = [&](const ir::Dim& a, const ir::Dim& b) {
+    if (a.is_symbol() && b.is_symbol() && a.symbol_name() != b.symbol_name()) pairs.emplace_back(a.symbol_name(), b.symbol_name());
+  };
+  for (const ir::Node* node : graph.nodes()) {
+    if (!node->domain.empty()) continue;
+    std::vector<const ir::Shape*> shapes;
+    for (const ir::Value* input : node->inputs)
+      if (input && input->type.is_tensor() && input->has_shape()) shapes.push_back(&input->shape());
+    if (node->op == "MatMul" && shapes.size() == 2 && !shapes[0]->empty() && shapes[1]->size() > 1) {
+      equal(shapes[0]->back(), (*shapes[1])[shapes[1]->size() - 2]);
+    } else if (std::find(std::begin(kBroadcasting), std::end(kBroadcasting), node->op) != std::end(kBroadcasting)) {
+      for (std::size_t i = 1; i < shapes.size(); ++i)
+        for (std::size_t axis = 1; axis <= std::min(shapes[0]->size(), shapes[i]->size()); ++axis)
+          equal((*shapes[0])[shapes[0]->size() - axis], (*shapes[i])[shapes[i]->size() - axis]);
+    }
+  }
+  return pairs;
+}
+
 }  // namespace
+
+void bind_unknown(const ir::Graph& graph, const std::set<std::string>& symbols, std::int64_t otherwise, ir::Bindings& bindings) {
+  const auto pairs = equal_symbols(graph);
+  const auto spread = [&] {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const auto& [a, b] : pairs) {
+        if (bindings.contains(a) == bindings.contains(b)) continue;
+        if (bindings.contains(a)) bindings.emplace(b, bindings.at(a));
+        else bindings.emplace(a, bindings.at(b));
+        changed = true;
+      }
+    }
+  };
+  spread();
+  for (const std::string& symbol : symbols)
+    if (bindings.emplace(symbol, otherwise).second) spread();
+}
 
 std::pair<std::string, ShapeRange> parse_shape_option(std::string_view text) {
   // The input's name may hold colons ("input:0"): shapes are the trailing parts that start with a digit.

@@ -4,6 +4,7 @@
 // Shape hints: --shape options, and the concrete extents at which regions are timed and engines verified.
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ namespace lathe::builder {
 ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes);
 /// The same with every free symbol moved to another, odd value (for verification); empty when no symbol is free.
 ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints);
+/// Gives every symbol of `symbols` that `bindings` lacks the extent of one that it must equal in `graph` (what a product sums over has one extent in both
+/// operands; what meets element by element is taken for equal), else `otherwise`.
+void bind_unknown(const ir::Graph& graph, const std::set<std::string>& symbols, std::int64_t otherwise, ir::Bindings& bindings);
 /// Fixes input extents whose range is one value: renames symbols to constants. Throws Error(kInvalidArgument) naming the input.
 void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange>& shapes);
 /// One entry per symbol with its range.

@@ -168,9 +168,11 @@ class Cutter {
       if (inside.find(symbol)) continue;
       const std::vector<SymbolSource>* sources = scope_.find(symbol);
       if (!sources) continue;
-      // A source that this graph has when the node runs.
-      const auto here = std::find_if(sources->begin(), sources->end(), [&](const SymbolSource& source) { return !source.value->is_constant(); });
-      if (here == sources->end()) continue;
+      // A source that this graph has when the node runs: an axis, since an element may be negative and then tells islands nothing.
+      const SymbolSource* here = nullptr;
+      for (const SymbolSource& source : *sources)
+        if (!source.value->is_constant() && (!here || (here->place < 0 && source.place >= 0))) here = &source;
+      if (!here) continue;
       captures.push_back(here->value);
       inside.add(here->value);
     }

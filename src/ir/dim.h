@@ -50,6 +50,8 @@ class Dim {
   /// Lower bound when every symbol is at least 1 (nullopt: unknown). Used to drop max(0, x) and to tell "is it 1?".
   std::optional<std::int64_t> lower_bound() const;
   std::optional<std::int64_t> upper_bound() const;
+  /// Lower bound where every symbol is known to be an extent: also one that stands for data ("?N") is then at least 0.
+  std::optional<std::int64_t> lower_bound_of_extents() const;
 
   /// Value under `bindings`; nullopt when a symbol is unbound or a division by zero occurs.
   std::optional<std::int64_t> evaluate(const Bindings& bindings) const;

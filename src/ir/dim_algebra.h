@@ -53,7 +53,8 @@ struct DimAlgebra {
   static Dim floordiv_constant(Dim a, std::int64_t k);
   static Dim floordiv_symbolic(Dim a, Dim b);
   static Dim extremum(AtomKind kind, const Dim& a, const Dim& b);
-  static Interval interval(const Dim& dim);
+  /// `data`: what a symbol may be that stands for data.
+  static Interval interval(const Dim& dim, const Interval& data = {});
 };
 
 /// Below zero when `a` comes first in canonical order.

@@ -43,9 +43,9 @@ Interval times(const Interval& x, const Interval& y) {
   return result;
 }
 
-Interval atom_interval(const Atom& atom) {
-  if (atom.kind == AtomKind::kSymbol) return atom.name.starts_with('?') ? Interval{} : Interval{1, std::nullopt};
-  const Interval a = DimAlgebra::interval(atom.a), b = DimAlgebra::interval(atom.b);
+Interval atom_interval(const Atom& atom, const Interval& data) {
+  if (atom.kind == AtomKind::kSymbol) return atom.name.starts_with('?') ? data : Interval{1, std::nullopt};
+  const Interval a = DimAlgebra::interval(atom.a, data), b = DimAlgebra::interval(atom.b, data);
   Interval result;
   switch (atom.kind) {
     case AtomKind::kFloorDiv:
@@ -72,12 +72,12 @@ Interval intersect(const Interval& x, const Interval& y) {
 
 }  // namespace
 
-Interval DimAlgebra::interval(const Dim& dim) {
+Interval DimAlgebra::interval(const Dim& dim, const Interval& data) {
   const Terms terms = terms_of(dim);
   Interval sum{0, 0};
   for (const Term& term : terms) {
     Interval value{1, 1};
-    for (const AtomPtr& atom : term.atoms) value = times(value, atom_interval(*atom));
+    for (const AtomPtr& atom : term.atoms) value = times(value, atom_interval(*atom, data));
     value = scale(value, term.factor);
     sum = {add(sum.low, value.low), add(sum.high, value.high)};
   }
@@ -89,7 +89,7 @@ Interval DimAlgebra::interval(const Dim& dim) {
     if (k <= 0 || term.factor % k != 0) continue;
     const std::int64_t m = term.factor / k;
     const Dim without = dim - from_term(term) + term.atoms[0]->a * Dim(m);
-    const Interval other = interval(without), remainder = scale({0, k - 1}, -m);
+    const Interval other = interval(without, data), remainder = scale({0, k - 1}, -m);
     return intersect(sum, {add(other.low, remainder.low), add(other.high, remainder.high)});
   }
   return sum;
@@ -97,6 +97,7 @@ Interval DimAlgebra::interval(const Dim& dim) {
 
 std::optional<std::int64_t> Dim::lower_bound() const { return DimAlgebra::interval(*this).low; }
 std::optional<std::int64_t> Dim::upper_bound() const { return DimAlgebra::interval(*this).high; }
+std::optional<std::int64_t> Dim::lower_bound_of_extents() const { return DimAlgebra::interval(*this, {0, std::nullopt}).low; }
 
 // min(min(a, b), c) in any nesting and order becomes one sorted chain; an argument that another one dominates is dropped.
 namespace {

@@ -88,6 +88,14 @@ TEST(Dim, BoundsAssumePositiveSymbols) {
   EXPECT_FALSE((h - w).lower_bound());
 }
 
+TEST(Dim, ExtentsOfDataAreAtLeastNothing) {
+  EXPECT_FALSE(Dim::parse("?0 + 1").lower_bound());
+  EXPECT_EQ(Dim::parse("?0 + 1").lower_bound_of_extents(), 1);
+  EXPECT_EQ(Dim::parse("min(?0, 300)*n").lower_bound_of_extents(), 0);
+  EXPECT_EQ(Dim::parse("n + floordiv(?0, 2)").lower_bound_of_extents(), 1);
+  EXPECT_FALSE(Dim::parse("5 - ?0").lower_bound_of_extents());
+}
+
 TEST(Dim, MinAndMax) {
   const Dim h = S("h"), w = S("w"), data = S("?1");
   EXPECT_EQ(Dim::max(0, h), h);

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "lathe/status.h"
+#include "ops/shape_util.h"
 #include "ops/test_graphs.h"
 
 namespace lathe::ops {
@@ -128,8 +129,68 @@ TEST(Infer, BroadcastOfSymbols) {
   EXPECT_EQ(result("a: float[n], b: float[m]", "y = Add(a, b)"), "float[max(m, n)]");
   // A table sliced to a length: the cap does not bite where the sum is valid.
   EXPECT_EQ(result("a: float[n], t: float[512]", "s = Shape(a)\nzero: int64[1] = const {0}\nb = Slice(t, zero, s)\ny = Add(a, b)"), "float[n]");
+  // Any function of n alone that is 1 where n is: above that only n itself broadcasts with it.
+  EXPECT_EQ(result("a: float[n], t: float[512]",
+                   "s = Shape(a)\ntwo: int64[1] = const {2}\none: int64[1] = const {1}\nzero: int64[1] = const {0}\n"
+                   "m = Mul(s, two)\nl = Sub(m, one)\nd = Div(l, two)\ne = Add(d, one)\nb = Slice(t, zero, e)\ny = Add(b, a)"),
+            "float[n]");
   // One of them may be empty: with n = 1 so is the sum.
-  EXPECT_EQ(result("a: float[n]", "two: int64[1] = const {2}\nend: int64[1] = const {99999}\nb = Slice(a, two, end)\ny = Add(a, b)"), "float[?0]");
+  EXPECT_EQ(result("a: float[n]", "two: int64[1] = const {2}\nend: int64[1] = const {99999}\nb = Slice(a, two, end)\ny = Add(a, b)"),
+            "float[max(-min(2, n) + min(99999, n), n)*min(1, max(-min(2, n) + min(99999, n), 0))]");
+}
+
+TEST(Infer, TheCommonExtentIsRightForEveryTwoThatBroadcast) {
+  const auto extent = [](const std::string& text) { return ir::Dim::parse(text); };
+  const auto never = []() -> ir::Dim { throw std::logic_error("an extent of its own"); };
+  const std::string texts[] = {"n", "m", "n + 1", "2*n - 1", "?0", "max(n - 2, 0)", "min(n, 3)", "max(0, 3 - n)", "n*m", "floordiv(n, 2)", "?0 + ?1", "4"};
+  for (const std::string& a : texts)
+    for (const std::string& b : texts) {
+      const auto common = broadcast_extent(extent(a), extent(b), never);
+      ASSERT_TRUE(common) << a << ", " << b;
+      for (std::int64_t n = 1; n < 6; ++n)
+        for (std::int64_t m = 1; m < 6; ++m)
+          for (std::int64_t zero = 0; zero < 4; ++zero)
+            for (std::int64_t one = 0; one < 4; ++one) {
+              const ir::Bindings at{{"n", n}, {"m", m}, {"?0", zero}, {"?1", one}};
+              const std::int64_t x = *extent(a).evaluate(at), y = *extent(b).evaluate(at);
+              if (x != y && x != 1 && y != 1) continue;  // refused by what computes it
+              ASSERT_EQ(common->evaluate(at), x == 1 ? y : x) << a << ", " << b << ": " << common->to_string();
+            }
+    }
+}
+
+TEST(Infer, SliceOfAPositionWhoseSignTheRunTells) {
+  // Positions around the middle of a table, as relative positions of a sequence take them.
+  const auto graph = inferred(R"(graph g(x: float[n, 3], t: float[9, 3]) -> (y) {
+    s = Shape(x)
+    zero: int64[1] = const {0}
+    one: int64[1] = const {1}
+    five: int64[1] = const {5}
+    n = Slice(s, zero, one)
+    begin = Sub(five, n)
+    end = Add(five, n)
+    y = Slice(t, begin, end)
+  })");
+  const ir::Dim extent = ir::Dim::parse(type_of(*graph, "y").substr(6, type_of(*graph, "y").rfind(", ") - 6));
+  for (std::int64_t n = 1; n < 20; ++n) {
+    const std::int64_t begin = 5 - n < 0 ? std::max<std::int64_t>(14 - n, 0) : 5 - n, end = std::min<std::int64_t>(5 + n, 9);
+    EXPECT_EQ(extent.evaluate({{"n", n}}), std::max<std::int64_t>(end - begin, 0)) << n;
+  }
+}
+
+TEST(Infer, AnExtentOfDataIsNeverNegative) {
+  // What an exporter writes for expand(-1, 4): an extent that only data tell is no -1.
+  const auto graph = inferred(R"(graph g(x: float[n]) -> (y) {
+    i = NonZero(x)
+    s = Shape(i)
+    minus: int64[2] = const {-1, -1}
+    ones: int64[2] = const {1, 1}
+    e = Equal(s, minus)
+    w = Where(e, ones, s)
+    z: float[1] = const {0}
+    y = Expand(z, w)
+  })");
+  EXPECT_EQ(type_of(*graph, "y"), "float[1, ?0]");
 }
 
 TEST(Infer, ConvolutionAndPoolingOfSymbols) {

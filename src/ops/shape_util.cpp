@@ -3,6 +3,7 @@
 #include "ops/shape_util.h"
 
 #include <algorithm>
+#include <set>
 
 namespace lathe::ops {
 
@@ -68,21 +69,42 @@ bool is_capped(const Dim& a, const Dim& b) {
   return cap && *cap >= 1 && Dim::min(b, Dim(*cap)) == a;
 }
 
+/// Is the common extent of the plain symbol `a` and `b` always `a`? So it is where `b` depends on that symbol alone and is 1 where the symbol is:
+/// above 1 only that symbol's own extent broadcasts with it, beside 1 or the same.
+bool decides(const Dim& a, const Dim& b) {
+  if (!a.is_symbol()) return false;
+  std::set<std::string> symbols;
+  b.collect_symbols(symbols);
+  return symbols.size() == 1 && symbols.contains(a.symbol_name()) && b.evaluate({{a.symbol_name(), 1}}) == 1;
+}
+
+/// Expressions beyond this many letters do not grow further: a chain of broadcasts would double them each time.
+constexpr std::size_t kMostText = 400;
+std::size_t text_length(const Dim& dim) { return dim.to_string().size(); }
+
 }  // namespace
 
-Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b) {
+std::optional<Dim> broadcast_extent(const Dim& a, const Dim& b, const std::function<Dim()>& unknown) {
   if (a == b || is_one(b)) return a;
   if (is_one(a)) return b;
-  if (a.is_constant() && b.is_constant()) ctx.fail("extents " + a.to_string() + " and " + b.to_string() + " do not broadcast");
+  if (a.is_constant() && b.is_constant()) return std::nullopt;
   if (a.is_constant()) return a;  // a number other than 1: the other side is 1 or the same
   if (b.is_constant()) return b;
-  if (a.lower_bound().value_or(0) > 1) return a;
-  if (b.lower_bound().value_or(0) > 1) return b;
-  if (is_capped(a, b)) return b;
-  if (is_capped(b, a)) return a;
-  // Equal, or one of them is 1: the larger. Whoever computes the broadcast holds the extents of a run against this.
-  if (a.lower_bound().value_or(0) >= 1 && b.lower_bound().value_or(0) >= 1) return Dim::max(a, b);
-  return ctx.fresh_symbol();
+  const auto at_least = [](const Dim& e, std::int64_t limit) { return e.lower_bound().value_or(limit - 1) >= limit; };
+  if (at_least(a, 2) || decides(a, b) || is_capped(b, a)) return a;
+  if (at_least(b, 2) || decides(b, a) || is_capped(a, b)) return b;
+  // Equal, or one of them is 1: the larger, unless one is 0, beside which 1 is no larger. Whoever computes the broadcast holds the extents of a run
+  // against this.
+  const bool some_a = at_least(a, 1), some_b = at_least(b, 1);
+  if ((some_a && some_b) || !unknown) return Dim::max(a, b);
+  if (text_length(a) + text_length(b) > kMostText) return unknown();
+  return Dim::max(a, b) * Dim::min(some_a ? b : some_b ? a : Dim::min(a, b), Dim(1));
+}
+
+Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b) {
+  const auto dim = broadcast_extent(a, b, [&] { return ctx.fresh_symbol(); });
+  if (!dim) ctx.fail("extents " + a.to_string() + " and " + b.to_string() + " do not broadcast");
+  return *dim;
 }
 
 Shape broadcast_shape(InferContext& ctx, const Shape& a, const Shape& b) {

@@ -3,6 +3,7 @@
 #pragma once
 // What the shape rules of several op families share.
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -26,8 +27,11 @@ inline constexpr std::size_t kMostAxes = 1024;
 /// `rank` fresh symbols; fails above kMostAxes.
 Shape fresh_shape(InferContext& ctx, std::size_t rank);
 bool is_one(const Dim& dim);
-/// Dimension of the common shape of two broadcast extents; fails when they are different numbers other than 1. Unknown against
-/// unknown: a symbol that may be 1 gives a fresh one.
+/// The common extent of two that broadcast, an expression that is right for every two that do: whoever computes the broadcast refuses others.
+/// nullopt: two different numbers other than 1. `unknown` gives an extent where the expression would be too long; without it the larger one is taken,
+/// as is right for extents of which none is 0.
+std::optional<Dim> broadcast_extent(const Dim& a, const Dim& b, const std::function<Dim()>& unknown);
+/// The same as a dimension of an op's result; fails where there is none.
 Dim broadcast_dim(InferContext& ctx, const Dim& a, const Dim& b);
 Shape broadcast_shape(InferContext& ctx, const Shape& a, const Shape& b);
 /// The usual rule: output 0 has input 0's type, shape and content.

@@ -8,6 +8,7 @@
 
 #include "loops/scalar.h"
 #include "ops/pointwise/row.h"
+#include "ops/shape_util.h"
 
 namespace lathe::ops::pointwise {
 namespace {
@@ -22,6 +23,7 @@ struct DimBackEnd {
   const Row& row;
   const Attrs& attrs;
   std::function<const Value*(const std::string&)> input;  ///< nullptr: left out
+  InferContext* context = nullptr;
 
   Value number(double v) {
     const auto whole = static_cast<std::int64_t>(v);
@@ -99,12 +101,12 @@ struct DimBackEnd {
   Value select(const Value&, const Value& a, const Value& b) { return a && b && *a == *b ? a : std::nullopt; }
 
  private:
-  static bool at_least(const Dim& a, std::int64_t limit) {
-    const auto bound = a.lower_bound();
+  bool at_least(const Dim& a, std::int64_t limit) const {
+    const auto bound = context->is_extent(a) ? a.lower_bound_of_extents() : a.lower_bound();
     return bound && *bound >= limit;
   }
   /// a - b >= margin, or its negation, when the bounds tell.
-  static Value compare(const Dim& a, const Dim& b, std::int64_t margin) {
+  Value compare(const Dim& a, const Dim& b, std::int64_t margin) const {
     if (at_least(a - b, margin)) return Dim(1);
     if (at_least(b - a, 1 - margin)) return Dim(0);
     return std::nullopt;
@@ -148,7 +150,7 @@ void propagate(InferContext& context, const Row& row, const Shape& out, DType re
     if (operands[i].content) any = true;
   }
   if (!any) return;
-  DimBackEnd back_end{row, context.attrs(), {}};
+  DimBackEnd back_end{row, context.attrs(), {}, &context};
   std::vector<Dim> content;
   bool some_known = false;
   for (std::size_t e = 0; e < count; ++e) {
@@ -191,20 +193,9 @@ bool broadcast(const Shape& a, const Shape& b, Shape& out, const std::function<D
     const Dim one = 1;
     const Dim& x = d + a.size() >= rank ? a[d + a.size() - rank] : one;
     const Dim& y = d + b.size() >= rank ? b[d + b.size() - rank] : one;
-    if (x == y || y == one) {
-      result[d] = x;
-    } else if (x == one) {
-      result[d] = y;
-    } else if (x.constant() && y.constant()) {
-      return false;
-    } else if (x.constant() || y.constant()) {
-      result[d] = x.constant() ? x : y;  // the other is 1 or the same
-    } else {
-      // One of them may be 1 at run time. An extent that is certainly above 1 decides, else the larger one does unless one may be 0.
-      const auto at_least = [](const Dim& e, std::int64_t limit) { return e.lower_bound().value_or(limit - 1) >= limit; };
-      if (at_least(x, 2) || at_least(y, 2)) result[d] = at_least(x, 2) ? x : y;
-      else result[d] = (at_least(x, 1) && at_least(y, 1)) || !unknown ? Dim::max(x, y) : unknown();
-    }
+    const auto common = broadcast_extent(x, y, unknown);
+    if (!common) return false;
+    result[d] = *common;
   }
   out = std::move(result);
   return true;

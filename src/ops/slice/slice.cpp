@@ -26,9 +26,10 @@ struct Window {
 /// An end at or beyond this means "to the end", whatever the extent (exporters write INT32_MAX or INT64_MAX).
 constexpr std::int64_t kToTheEnd = 0x7fffffff;
 
-/// A position clamped to [0, extent] for forward steps; nullopt when its sign is unknown.
-std::optional<Dim> clamp_position(const Dim& position, const Dim& extent) {
+/// A position clamped to [0, extent] for forward steps.
+Dim clamp_position(const Dim& position, const Dim& extent) {
   if (const auto p = position.constant()) {
+    if (*p == 0) return 0;
     if (*p >= kToTheEnd) return extent;
     if (const auto e = extent.constant()) return Dim(std::clamp<std::int64_t>(*p < 0 ? *p + *e : *p, 0, *e));
     if (*p < 0) return Dim::max(extent + position, Dim(0));
@@ -36,16 +37,18 @@ std::optional<Dim> clamp_position(const Dim& position, const Dim& extent) {
   }
   if (position == extent) return extent;
   if (position.lower_bound().value_or(-1) >= 0) return Dim::min(position, extent);
-  return std::nullopt;
+  // Only the run tells on which side of zero it lies: 1 where it counts from the end.
+  const Dim from_end = Dim::min(Dim(1), Dim::max(Dim(0) - position, Dim(0)));
+  return Dim::min(Dim::max(position + extent * from_end, Dim(0)), extent);
 }
 
 std::optional<Window> window(const Dim& start, const Dim& end, std::int64_t step, const Dim& extent) {
   if (step > 0) {
-    const auto first = clamp_position(start, extent), last = clamp_position(end, extent);
-    if (!first || !last) return std::nullopt;
-    const Dim length = *last - *first;
-    const Dim some = length.lower_bound().value_or(-1) >= 0 ? length : Dim::max(length, Dim(0));
-    return Window{*first, step == 1 ? some : Dim::ceildiv(some, Dim(step)), step};
+    const Dim first = clamp_position(start, extent), last = clamp_position(end, extent), length = last - first;
+    // Neither position is below zero or beyond the extent, whatever the bounds of expressions tell.
+    const bool never_negative = first == Dim(0) || last == extent || length.lower_bound().value_or(-1) >= 0;
+    const Dim some = never_negative ? length : Dim::max(length, Dim(0));
+    return Window{first, step == 1 ? some : Dim::ceildiv(some, Dim(step)), step};
   }
   const auto s = start.constant(), e = end.constant(), n = extent.constant();
   if (s && e && n) {
