@@ -108,6 +108,7 @@ class Assembly {
       section.device = "cuda:" + info.arch_name();
       section.description = fmt::format("{}, {} multiprocessors", info.name, info.multiprocessors);
       section.program = whole_program([&](const ir::Graph& graph) { return gpu_program(graph, tuner); });
+      if (cut_) add_host_ops(section.program);
     } else {
       section.device = "cpu";
       const cpu::CpuFeatures features{options_.cpu_features};
@@ -163,6 +164,24 @@ class Assembly {
       report_.regions.push_back(region.report);
       if (region.on_host) report_.host_steps.push_back(region.report.label);
     }
+  }
+
+  /// Nodes of a dynamic program that their definitions run. Control flow, sequences and extents are the host's anywhere: only what computes on tensors
+  /// counts as a step away from the GPU.
+  void add_host_ops(const plan::Program& program) {
+    const auto is_whole = [&](plan::SlotId at) {
+      const auto* type = at < 0 ? nullptr : &program.slots[static_cast<std::size_t>(at)].type;
+      return type && *type && !(*type)->is_tensor();
+    };
+    for (const plan::Step& step : program.steps) {
+      if (step.kind != plan::StepKind::kHostOp || !step.regions.empty()) continue;
+      const std::string op = step.params.get_string("op", "");
+      if (op == "Constant" || op == "Identity" || op == "Shape" || op == "Size") continue;
+      if (std::any_of(step.inputs.begin(), step.inputs.end(), is_whole) || std::any_of(step.outputs.begin(), step.outputs.end(), is_whole)) continue;
+      report_.host_steps.push_back(step.label);
+    }
+    for (const plan::Program& sub : program.subprograms)
+      if (sub.dynamic) add_host_ops(sub);
   }
 
   /// Of the CPU's section.

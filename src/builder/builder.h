@@ -96,7 +96,7 @@ struct InRunReport {
 struct BuildReport {
   std::size_t nodes_read = 0, nodes_simplified = 0, steps = 0;
   std::vector<RegionReport> regions;
-  std::vector<std::string> host_steps;  ///< regions of a GPU's program that run on the CPU between copies
+  std::vector<std::string> host_steps;  ///< regions of a GPU's program that run on the CPU between copies, and nodes of a dynamic one that do
   double simplify_seconds = 0, tune_seconds = 0, total_seconds = 0;
   std::int64_t timed = 0, cache_hits = 0;
   bool budget_exhausted = false;

@@ -161,6 +161,8 @@ class Cutter {
   void add_symbol_captures(const ir::Graph& nested, std::vector<const ir::Value*>& captures) const {
     Symbols wanted;
     shape_symbols(nested, wanted);
+    for (const ir::Value* value : captures)
+      if (is_plain(value)) collect(value->shape(), wanted);
     Scope inside;
     for (const ir::Value* input : nested.inputs()) inside.add(input);
     for (const ir::Value* value : captures) inside.add(value);

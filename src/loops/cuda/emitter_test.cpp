@@ -3,6 +3,8 @@
 // Random regions through the CUDA emitter, run on the CPU (host_emulation.h) and held against the interpreter; and all of them through
 // NVRTC where it is installed, since only it knows the device's rules.
 
+#include <fmt/format.h>
+
 #include "backend/cuda/nvrtc.h"
 #include "base/sanitizers.h"
 #include "loops/cpu/random_regions.h"
@@ -136,6 +138,40 @@ TEST(CudaEmitter, NormalisationIsOneLaunch) {
   const Emitted emitted = emit(region, std::vector{x, x, row, row}, {{"rows", 197}}, {});
   ASSERT_EQ(emitted.launches.size(), 1u);
   EXPECT_EQ(emitted.launches[0].blocks, 197u);
+}
+
+/// A Concat of `parts` tensors of different lengths along the first axis.
+EmitterCase wide_concat(int parts) {
+  std::string buffers, stages;
+  EmitterCase c;
+  std::int64_t total = 0;
+  for (int i = 0; i < parts; ++i) {
+    const std::int64_t length = i % 5;
+    buffers += fmt::format("  ${} input \"p{}\": float[{}, 3]\n", i, i, length);
+    stages += fmt::format("  stage ({}, 3) ${}[add(i0, {}), i1] = ${}[i0, i1]\n", length, parts, total, i);
+    Tensor part(DType::kFloat32, {length, 3});
+    for (std::int64_t k = 0; k < part.size(); ++k) part.set_from_double(k, static_cast<double>(100 * i + k));
+    c.ins.push_back(plan::TensorDesc::row_major(DType::kFloat32, part.dims()));
+    c.inputs.push_back(std::move(part));
+    total += length;
+  }
+  c.region = parse_region(fmt::format("region {{\n{}  ${} output \"y\": float[{}, 3]\n{}}}", buffers, parts, total, stages));
+  c.outs = {plan::TensorDesc::row_major(DType::kFloat32, {total, 3})};
+  return c;
+}
+
+TEST(CudaEmitter, ALaunchOfTooManyParametersIsCut) {
+#if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
+  GTEST_SKIP() << "sanitizers do not follow fibers";
+#endif
+  const Prepared p = prepare(wide_concat(300), "wide");
+  EXPECT_GT(p.emitted.launches.size(), 1u);
+  for (const Launch& launch : p.emitted.launches) EXPECT_LE(launch.parameters.size(), kMaxParameterBytes);
+  testing::HostModule module;
+  module.add(p.emitted);
+  ASSERT_NO_THROW(module.compile());
+  run_and_compare(p, module, true, "300 parts");
+  EXPECT_EQ(prepare(wide_concat(8), "narrow").emitted.launches.size(), 1u);
 }
 
 }  // namespace
