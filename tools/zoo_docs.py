@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page docs/zoo.md, from what `make zoo` left in bench/results/zoo_*.json (tests/zoo_sweep.py); part of tools/make_docs.py."""
 
+import collections
 import json
 from pathlib import Path
 
@@ -52,6 +53,32 @@ def table(results):
     return "\n".join(lines)
 
 
+def gpu_section(path):
+    """The same files built for a GPU (bench/gpu/zoo.py): how many were verified, and every model of which a step runs on the host."""
+    record = json.loads(path.read_text())
+    device = next(line.split(":", 1)[1][1:].strip() for line in record["devices"] if line.startswith("cuda:0"))
+    builds = [(name, precision, r) for name, m in sorted(record["models"].items()) for precision, r in sorted(m.items())]
+    precisions = ", ".join(
+        f"{sum(p == precision and r['ok'] for _, p, r in builds)} in {precision}" for precision in sorted({p for _, p, _ in builds}, reverse=True)
+    )
+    lines = [
+        f"## {device}",
+        "",
+        f"{record['date']}, `{record['command']}`: {len(record['models'])} models; built and verified on the device, every tensor that an engine stores against the reference: "
+        f"{precisions}. Control flow and sequences are the host's; steps that compute there:",
+        "",
+        "| model | precision | steps | on the host |",
+        "| --- | --- | ---: | --- |",
+    ]
+    for name, precision, r in builds:
+        if r.get("host_steps"):
+            counts = collections.Counter(step.split()[0] for step in r["host_steps"])
+            lines.append(f"| {name} | {precision} | {r['steps']} | {', '.join(f'{op} ({n})' if n > 1 else op for op, n in sorted(counts.items()))} |")
+    lines += [f"| {name} | {precision} | | **not built**: {r.get('error') or r.get('verified')} |" for name, precision, r in builds if not r["ok"]]
+    return "\n".join([*lines, "", "Every other model: none."])
+
+
 def page():
     tables = [table(json.loads(path.read_text())) for path in sorted(RESULTS.glob("zoo_*.json"))]
-    return "\n\n".join([HEAD, *(tables or ["No sweep is committed yet."])]) + "\n"
+    gpus = [gpu_section(path) for path in sorted(RESULTS.glob("*-zoo.json"))]
+    return "\n\n".join([HEAD, *(tables or ["No sweep is committed yet."]), *gpus]) + "\n"

@@ -226,8 +226,8 @@ class Verifier {
       for (const plan::SlotId id : step.outputs) {
         if (id < 0) continue;
         const plan::Slot& slot = program.slots[static_cast<std::size_t>(id)];
-        if (slot.name.empty()) continue;
-        note(slot, step.label);
+        if (!slot.name.empty()) note(slot, step.label);
+        // A copy without a name counts too: what a product of float32 tensors reads in a narrower type.
         if (slot.dtype != DType::kBFloat16 && slot.dtype != DType::kFloat16) continue;
         narrow_ = true;
         narrow_type_ = slot.dtype;
