@@ -25,6 +25,8 @@ using Dims = std::vector<std::int64_t>;
 std::int64_t element_count(const Dims& dims);
 std::string to_string(const Dims& dims);  ///< "1x3x640x640"; "scalar" for rank 0
 
+class Tensor;
+
 /// Bytes on a device, of which the host gets a copy when it looks at them.
 class RemoteBytes {
  public:
@@ -35,12 +37,17 @@ class RemoteBytes {
   virtual const void* address() const noexcept = 0;  ///< on the device
   /// The copy, made by the first call. Throws Error.
   virtual const std::byte* fetched() = 0;
+  /// `rows` runs of `bytes` bytes each, whose beginnings lie a pitch apart.
   struct Piece {
-    const RemoteBytes* from;  ///< of the same device
-    std::size_t offset, bytes;
+    std::shared_ptr<const RemoteBytes> from;  ///< of the same device
+    std::size_t offset, pitch;                ///< there
+    std::size_t to, to_pitch;                 ///< in what they are copied to
+    std::size_t bytes, rows;
   };
-  /// New bytes on the device: the pieces, one behind the other. Throws Error.
-  virtual std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) const = 0;
+  /// New bytes on the device, which the pieces fill. Throws Error.
+  virtual std::shared_ptr<RemoteBytes> gathered(std::size_t bytes, std::span<const Piece> pieces) const = 0;
+  /// The bytes of a tensor of the host's on the same device. Throws Error.
+  virtual std::shared_ptr<RemoteBytes> brought(const Tensor& tensor) const = 0;
 };
 
 class Tensor {
@@ -83,6 +90,9 @@ class Tensor {
   const std::byte* raw() const { return data_ || !remote_ ? data_ : remote_->fetched(); }
   /// The bytes on a device; nullptr where there are none.
   RemoteBytes* remote_bytes() const noexcept { return remote_.get(); }
+  std::shared_ptr<const RemoteBytes> shared_remote_bytes() const noexcept { return remote_; }
+  /// Are the bytes there without a fetch?
+  bool is_on_host() const noexcept { return data_ || !remote_; }
   /// The same tensor, whose bytes `bytes` holds as well.
   Tensor with_remote(std::shared_ptr<RemoteBytes> bytes) const;
   Tensor local() const;  ///< the same with its bytes, or those of its items, on the host and nowhere else

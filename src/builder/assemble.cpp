@@ -166,6 +166,11 @@ class Assembly {
     }
   }
 
+  /// What a dynamic program's values need not leave the device for: it makes constants, asks for extents, or cuts and joins where they lie
+  /// (ops/control/join.h).
+  static constexpr std::string_view kMoved[] = {"Concat", "Constant", "ConstantOfShape", "Flatten", "Identity", "Reshape",
+                                                "Shape",  "Size",     "Slice",           "Split",   "Squeeze",  "Unsqueeze"};
+
   /// Nodes of a dynamic program that their definitions run. Control flow, sequences and extents are the host's anywhere: only what computes on tensors
   /// counts as a step away from the GPU.
   void add_host_ops(const plan::Program& program) {
@@ -176,7 +181,7 @@ class Assembly {
     for (const plan::Step& step : program.steps) {
       if (step.kind != plan::StepKind::kHostOp || !step.regions.empty()) continue;
       const std::string op = step.params.get_string("op", "");
-      if (op == "Constant" || op == "Identity" || op == "Shape" || op == "Size") continue;
+      if (std::find(std::begin(kMoved), std::end(kMoved), op) != std::end(kMoved)) continue;
       if (std::any_of(step.inputs.begin(), step.inputs.end(), is_whole) || std::any_of(step.outputs.begin(), step.outputs.end(), is_whole)) continue;
       report_.host_steps.push_back(step.label);
     }

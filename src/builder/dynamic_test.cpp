@@ -129,6 +129,31 @@ TEST(Dynamic, AnExtentThatAnElementTells) {
   expect_equal(model, {{floats({4}, {1, 2, 3, 4}), k(1)}, {floats({4}, {1, 2, 3, 4}), k(3)}, {floats({2}, {1, 2}), k(0)}});
 }
 
+TEST(Dynamic, SizesThatTheDataTellAreExtents) {
+  const auto model = model_of(R"(graph g(x: float[1, 1, 4, 6], hw: float[2]) -> (y, z) {
+  fixed: int64[2] = const {1, 1}
+  one: int64[1] = const {1}
+  some = Cast(hw) {to=7}
+  sizes = Concat(fixed, some) {axis=0}
+  wide = Resize(x, _, _, sizes) {mode="linear"}
+  y = Relu(wide)
+  first = ReduceMin(some) {keepdims=1}
+  least = Max(first, one)
+  square = Concat(fixed, least, least) {axis=0}
+  same = Resize(x, _, _, square) {mode="linear"}
+  z = Relu(same)
+}
+)");
+  const CutGraph cut = cut_graph(*model->graph);
+  ASSERT_EQ(cut.pieces.size(), 2U);
+  EXPECT_TRUE(cut.pieces[1].island) << "the resize is planned";
+  std::vector<float> image(24);
+  for (std::size_t i = 0; i < image.size(); ++i) image[i] = static_cast<float>(i % 7) - 3;
+  expect_equal(model, {{floats({1, 1, 4, 6}, image), floats({2}, {8, 5})},
+                       {floats({1, 1, 4, 6}, image), floats({2}, {2, 13})},
+                       {floats({1, 1, 4, 6}, image), floats({2}, {3, 0})}});
+}
+
 TEST(Dynamic, InputsPassThroughAndOutputsRepeat) {
   const auto model = model_of(R"(graph g(x: float[n]) -> (a, b, places) {
   a = Identity(x)

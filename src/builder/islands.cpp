@@ -99,8 +99,21 @@ class Cutter {
     return made < 0 ? 0 : made % 2 == 0 ? made + 2 : made + 1;
   }
 
+  /// Extents of an output that an element of an input is: where the element is an expression of what may be negative, the extent has a symbol of its own,
+  /// which that element tells.
+  void add_told_extents(const ir::Node& node) {
+    const ir::Value *sizes = node.is("Resize") ? node.input(3) : nullptr, *output = node.output();
+    if (!sizes || sizes->is_constant() || !output || node.attrs.has("axes") || node.attrs.get_string("keep_aspect_ratio_policy", "stretch") != "stretch")
+      return;
+    if (!sizes->has_shape() || sizes->shape() != ir::Shape{static_cast<std::int64_t>(output->shape().size())}) return;
+    for (std::size_t k = 0; k < output->shape().size(); ++k)
+      if (const Dim& dim = output->shape()[k]; dim.is_symbol() && !scope_.find(dim.symbol_name()))
+        scope_.sources[dim.symbol_name()].push_back({sizes, -1 - static_cast<std::int64_t>(k)});
+  }
+
   /// False when a symbol of its shapes cannot be known before it runs.
   bool place_in_island(const ir::Node& node) {
+    add_told_extents(node);
     int time = 0;
     Symbols symbols, extents;
     const auto note = [&](const ir::Shape& shape) {

@@ -45,20 +45,28 @@ class DeviceValues::Bytes final : public RemoteBytes {
     }
     return host_.raw();
   }
-  std::shared_ptr<RemoteBytes> gathered(std::span<const Piece> pieces) const override {
-    std::size_t all = 0;
-    for (const Piece& piece : pieces) all += piece.bytes;
-    auto made = std::make_shared<Bytes>(pool_, all);
+  std::shared_ptr<RemoteBytes> gathered(std::size_t bytes, std::span<const Piece> pieces) const override {
+    auto made = std::make_shared<Bytes>(pool_, bytes);
     const cuda::Current current(*pool_->device_);
     const cuda::Driver& driver = pool_->device_->driver();
-    cuda::DevicePointer at = cuda::address_of(made->data());
     for (const Piece& piece : pieces) {
-      driver.require(driver.copy_on_device(at, cuda::address_of(piece.from->address()) + piece.offset, piece.bytes, pool_->stream()),
-                     "cuMemcpyDtoDAsync of a part of a value");
-      at += piece.bytes;
+      const cuda::DevicePointer from = cuda::address_of(piece.from->address()) + piece.offset, to = cuda::address_of(made->data()) + piece.to;
+      if (piece.rows == 1) {
+        driver.require(driver.copy_on_device(to, from, piece.bytes, pool_->stream()), "cuMemcpyDtoDAsync of a part of a value");
+        continue;
+      }
+      cuda::RowsCopy copy;
+      copy.from = from;
+      copy.from_pitch = piece.pitch;
+      copy.to = to;
+      copy.to_pitch = piece.to_pitch;
+      copy.bytes = piece.bytes;
+      copy.rows = piece.rows;
+      driver.require(driver.copy_rows_on_device(&copy, pool_->stream()), "cuMemcpy2DAsync of a part of a value");
     }
     return made;
   }
+  std::shared_ptr<RemoteBytes> brought(const Tensor& tensor) const override { return pool_->uploaded(tensor); }
   void* data() const noexcept { return data_; }
 
  private:
@@ -126,14 +134,15 @@ Tensor DeviceValues::make(DType dtype, const Dims& dims) {
   return Tensor::remote(dtype, dims, std::make_shared<Bytes>(shared_from_this(), dtype_bytes(dtype, element_count(dims))));
 }
 
-Tensor DeviceValues::bring(const Tensor& value) {
-  if (value.remote_bytes()) return value;
+std::shared_ptr<RemoteBytes> DeviceValues::uploaded(const Tensor& value) {
   auto bytes = std::make_shared<Bytes>(shared_from_this(), value.bytes());
   const cuda::Current current(*device_);
   const cuda::Driver& driver = device_->driver();
   driver.require(driver.copy_to_device(cuda::address_of(bytes->data()), value.raw(), value.bytes(), stream()), "cuMemcpyHtoDAsync of a value");
-  return value.with_remote(std::move(bytes));
+  return bytes;
 }
+
+Tensor DeviceValues::bring(const Tensor& value) { return value.remote_bytes() ? value : value.with_remote(uploaded(value)); }
 
 Tensor DeviceValues::wrap(DType dtype, const Dims& dims, const void* address) {
   return Tensor::remote(dtype, dims, std::make_shared<Bytes>(shared_from_this(), dtype_bytes(dtype, element_count(dims)), const_cast<void*>(address)));

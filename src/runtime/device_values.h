@@ -44,6 +44,7 @@ class DeviceValues : public std::enable_shared_from_this<DeviceValues> {
   class Bytes;
   DeviceValues(std::shared_ptr<cuda::Device> device, Allocator* allocator);
   Status synchronize() const noexcept;
+  std::shared_ptr<RemoteBytes> uploaded(const Tensor& value);
   void* take(std::size_t& bytes);
   void give(void* data, std::size_t bytes) noexcept;
   void trim(std::size_t most) noexcept;

@@ -346,6 +346,22 @@ FAKE cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, std::size_t byte
   std::memmove(real_of(to), real_of(from), bytes);
   return kSuccess;
 }
+FAKE cuMemcpy2DAsync_v2(const RowsCopy* copy, StreamHandle stream) {
+  Call call("cuMemcpy2DAsync");
+  if (!call) return call.result();
+  if (const Result r = call.use_stream(stream)) return r;
+  if (copy->from_memory != kMemoryTypeDevice || copy->to_memory != kMemoryTypeDevice) return call.wrong("not from the device to the device");
+  if (copy->from_x || copy->from_y || copy->to_x || copy->to_y) return call.wrong("Lathe puts offsets into the pointers");
+  constexpr std::size_t kLargestPitch = 0x7fffffff;
+  if (copy->bytes > copy->from_pitch || copy->bytes > copy->to_pitch || copy->from_pitch > kLargestPitch || copy->to_pitch > kLargestPitch)
+    return call.wrong("no such pitch");
+  if (copy->rows == 0 || copy->bytes == 0) return kSuccess;
+  if (!call.covers(copy->from, (copy->rows - 1) * copy->from_pitch + copy->bytes) || !call.covers(copy->to, (copy->rows - 1) * copy->to_pitch + copy->bytes))
+    return call.wrong("source or target is not inside one block");
+  for (std::size_t row = 0; row < copy->rows; ++row)
+    std::memmove(real_of(copy->to + row * copy->to_pitch), real_of(copy->from + row * copy->from_pitch), copy->bytes);
+  return kSuccess;
+}
 FAKE cuMemsetD8Async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) {
   Call call("cuMemsetD8Async");
   if (!call) return call.result();

@@ -72,6 +72,24 @@ struct LaunchSpec {
 };
 static_assert(sizeof(LaunchSpec) == 56, "as the driver lays it out");
 
+/// What cuMemcpy2DAsync takes: rows of bytes from and to memory of the device, whose beginnings lie a pitch apart.
+struct RowsCopy {
+  std::size_t from_x = 0, from_y = 0;
+  unsigned from_memory = kMemoryTypeDevice;
+  const void* from_host = nullptr;
+  DevicePointer from = 0;
+  void* from_array = nullptr;
+  std::size_t from_pitch = 0;
+  std::size_t to_x = 0, to_y = 0;
+  unsigned to_memory = kMemoryTypeDevice;
+  void* to_host = nullptr;
+  DevicePointer to = 0;
+  void* to_array = nullptr;
+  std::size_t to_pitch = 0;
+  std::size_t bytes = 0, rows = 0;
+};
+static_assert(sizeof(RowsCopy) == 128, "as the driver lays it out");
+
 // X(member, symbol, parameters)
 #define LATHE_CUDA_DRIVER(X)                                                                               \
   X(init, "cuInit", (unsigned))                                                                            \
@@ -98,6 +116,7 @@ static_assert(sizeof(LaunchSpec) == 56, "as the driver lays it out");
   X(copy_to_device, "cuMemcpyHtoDAsync_v2", (DevicePointer, const void*, std::size_t, StreamHandle))       \
   X(copy_to_host, "cuMemcpyDtoHAsync_v2", (void*, DevicePointer, std::size_t, StreamHandle))               \
   X(copy_on_device, "cuMemcpyDtoDAsync_v2", (DevicePointer, DevicePointer, std::size_t, StreamHandle))     \
+  X(copy_rows_on_device, "cuMemcpy2DAsync_v2", (const RowsCopy*, StreamHandle))                            \
   X(fill_bytes, "cuMemsetD8Async", (DevicePointer, unsigned char, std::size_t, StreamHandle))              \
   X(stream_create, "cuStreamCreate", (StreamHandle*, unsigned))                                            \
   X(stream_destroy, "cuStreamDestroy_v2", (StreamHandle))                                                  \

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Concat and Split: tensors joined along an axis, and cut again.
 #include <algorithm>
-#include <cstring>
 
 #include "loops/builder.h"
+#include "ops/control/join.h"
 #include "ops/infer.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -79,34 +79,16 @@ void concat_reference(RefContext& ctx) {
   const std::int64_t axis = ref_axis(ctx, ctx.attrs().get_int("axis", 0), first.rank());
   Dims dims = first.dims();
   dims[static_cast<std::size_t>(axis)] = 0;
-  std::vector<std::int64_t> starts;
+  std::vector<Tensor> parts;
   for (std::size_t i = 0; i < ctx.input_count(); ++i) {
     const Tensor& t = ctx.input(i);
     Dims others = t.dims();
     if (others.size() == dims.size()) others[static_cast<std::size_t>(axis)] = dims[static_cast<std::size_t>(axis)];
     if (others != dims) ctx.fail("cannot join " + lathe::to_string(t.dims()) + " to " + lathe::to_string(first.dims()));
-    starts.push_back(dims[static_cast<std::size_t>(axis)]);
     dims[static_cast<std::size_t>(axis)] += t.dims()[static_cast<std::size_t>(axis)];
+    parts.push_back(t);
   }
-  Tensor out = Tensor::to_be_filled(first.dtype(), dims);
-  const AxisView whole = around_axis(dims, axis);
-  const bool bytes_move = first.dtype() != DType::kString && dtype_bits(first.dtype()) % 8 == 0;
-  const auto width = static_cast<std::int64_t>(dtype_bytes(first.dtype(), 1));
-  std::byte* data = bytes_move && out.size() ? out.mutable_raw() : nullptr;
-  for (std::size_t i = 0; i < ctx.input_count(); ++i) {
-    const Tensor& t = ctx.input(i);
-    const AxisView part = around_axis(t.dims(), axis);
-    const std::int64_t run = part.extent * part.inner;
-    for (std::int64_t o = 0; o < part.outer; ++o) {
-      const std::int64_t to = o * whole.extent * whole.inner + starts[i] * whole.inner, from = o * run;
-      if (bytes_move) {
-        if (run) std::memcpy(data + to * width, t.raw() + from * width, static_cast<std::size_t>(run * width));
-      } else {
-        for (std::int64_t k = 0; k < run; ++k) copy_element(out, to + k, t, from + k);
-      }
-    }
-  }
-  ctx.set_output(0, std::move(out));
+  ctx.set_output(0, joined(parts, axis, dims));
 }
 
 bool concat_lower(const Node& node, loops::RegionBuilder& builder) {
@@ -227,7 +209,8 @@ void split_reference(RefContext& ctx) {
     Dims dims = in.dims();
     dims[static_cast<std::size_t>(axis)] = size;
     const std::int64_t run = size * view.inner;
-    ctx.set_output(i, remap(in, dims, [&](std::int64_t k) { return k / run * view.extent * view.inner + start * view.inner + k % run; }));
+    if (is_worth_keeping_remote(in)) ctx.set_output(i, take_along(in, axis, start, size));
+    else ctx.set_output(i, remap(in, dims, [&](std::int64_t k) { return k / run * view.extent * view.inner + start * view.inner + k % run; }));
     start += size;
   }
 }

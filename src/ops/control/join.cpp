@@ -11,10 +11,13 @@
 namespace lathe::ops {
 namespace {
 
+/// Do the bytes of elements lie side by side, each on its own?
+bool has_whole_bytes(DType dtype) { return dtype != DType::kString && dtype_bits(dtype) % 8 == 0; }
+
 /// dst[to, to + count) = src[from, from + count), elements of one dtype.
 void copy_run(Tensor& dst, std::int64_t to, const Tensor& src, std::int64_t from, std::int64_t count) {
   if (count == 0) return;
-  if (dst.dtype() == DType::kString || dtype_bits(dst.dtype()) % 8 != 0) {
+  if (!has_whole_bytes(dst.dtype())) {
     for (std::int64_t i = 0; i < count; ++i) copy_element(dst, to + i, src, from + i);
     return;
   }
@@ -22,31 +25,77 @@ void copy_run(Tensor& dst, std::int64_t to, const Tensor& src, std::int64_t from
   std::memcpy(dst.mutable_raw() + to * width, src.raw() + from * width, static_cast<std::size_t>(count * width));
 }
 
-/// Parts of tensors that lie on a device are put together there. More pieces than that are quicker through the host.
-constexpr std::int64_t kMostPieces = 256;
+/// Calls of the driver; more pieces than that are quicker through the host, and so is what it fetches in the time of a call.
+constexpr std::size_t kMostPieces = 256, kSmallBytes = 4096;
+/// Of the driver's copies of rows.
+constexpr std::size_t kLargestPitch = 0x7fffffff;
 
-/// Collects pieces while they all lie on a device.
-class RemotePieces {
+/// Copies one range of an axis of tensors on a device into one of another: undefined where the host has to do it.
+class RemoteJoin {
  public:
-  explicit RemotePieces(DType dtype) : here_(dtype != DType::kString && dtype_bits(dtype) % 8 == 0) {}
-  void add(const Tensor& tensor, std::int64_t first, std::int64_t count) {
-    if (count == 0 || !here_) return;
-    here_ = tensor.remote_bytes() != nullptr;
-    const std::size_t width = dtype_bytes(tensor.dtype(), 1);
-    if (here_) pieces_.push_back({tensor.remote_bytes(), static_cast<std::size_t>(first) * width, static_cast<std::size_t>(count) * width});
+  RemoteJoin(DType dtype, Dims dims, std::int64_t axis)
+      : dtype_(dtype), dims_(std::move(dims)), whole_(around_axis(dims_, axis)), width_(static_cast<std::int64_t>(dtype_bytes(dtype, 1))) {}
+  /// Elements [begin, begin + count) of the axis of `from`, which has `extent` of them, to `to` and on.
+  void add(std::shared_ptr<const RemoteBytes> from, std::int64_t extent, std::int64_t begin, std::int64_t count, std::int64_t to) {
+    if (count == 0 || whole_.outer == 0 || whole_.inner == 0) return;
+    const auto bytes = [&](std::int64_t elements) { return static_cast<std::size_t>(elements * whole_.inner * width_); };
+    pieces_.push_back({std::move(from), bytes(begin), bytes(extent), bytes(to), bytes(whole_.extent), bytes(count), static_cast<std::size_t>(whole_.outer)});
+    fits_ &= whole_.outer == 1 || std::max(pieces_.back().pitch, pieces_.back().to_pitch) <= kLargestPitch;
   }
-  /// Undefined where the host has to do it.
-  Tensor made(DType dtype, const Dims& dims) const {
-    if (!here_ || pieces_.empty() || pieces_.size() > static_cast<std::size_t>(kMostPieces)) return {};
-    return Tensor::remote(dtype, dims, pieces_.front().from->gathered(pieces_));
+  Tensor made() const {
+    if (pieces_.empty() || pieces_.size() > kMostPieces || !fits_) return {};
+    return Tensor::remote(dtype_, dims_, pieces_.front().from->gathered(dtype_bytes(dtype_, element_count(dims_)), pieces_));
   }
 
  private:
-  bool here_;
+  DType dtype_;
+  Dims dims_;
+  AxisView whole_;
+  std::int64_t width_;
   std::vector<RemoteBytes::Piece> pieces_;
+  bool fits_ = true;
 };
 
+/// Parts on a device are put together there. Where some are the host's, these follow unless all is small.
+Tensor joined_remotely(const std::vector<Tensor>& parts, std::int64_t axis, const Dims& dims) {
+  const DType dtype = parts.front().dtype();
+  if (!has_whole_bytes(dtype)) return {};
+  const RemoteBytes* somewhere = nullptr;
+  bool all = true;
+  for (const Tensor& part : parts) {
+    if (part.size() == 0) continue;
+    if (part.remote_bytes()) somewhere = part.remote_bytes();
+    else all = false;
+  }
+  if (!somewhere || parts.size() > kMostPieces || (!all && dtype_bytes(dtype, element_count(dims)) <= kSmallBytes)) return {};
+  RemoteJoin join(dtype, dims, axis);
+  std::int64_t to = 0;
+  for (const Tensor& part : parts) {
+    const std::int64_t extent = part.dims()[static_cast<std::size_t>(axis)];
+    if (part.size() > 0) join.add(part.remote_bytes() ? part.shared_remote_bytes() : somewhere->brought(part), extent, 0, extent, to);
+    to += extent;
+  }
+  return join.made();
+}
+
 }  // namespace
+
+bool is_worth_keeping_remote(const Tensor& tensor) { return !tensor.is_on_host() && tensor.bytes() > kSmallBytes && has_whole_bytes(tensor.dtype()); }
+
+Tensor joined(const std::vector<Tensor>& parts, std::int64_t axis, const Dims& dims) {
+  if (Tensor made = joined_remotely(parts, axis, dims); made.defined()) return made;
+  const DType dtype = parts.front().dtype();
+  Tensor out = has_whole_bytes(dtype) ? Tensor::to_be_filled(dtype, dims) : Tensor(dtype, dims);
+  if (out.size() == 0) return out;
+  const AxisView whole = around_axis(dims, axis);
+  std::int64_t start = 0;
+  for (const Tensor& part : parts) {
+    const std::int64_t extent = part.dims()[static_cast<std::size_t>(axis)], run = extent * whole.inner;
+    for (std::int64_t o = 0; o < whole.outer; ++o) copy_run(out, (o * whole.extent + start) * whole.inner, part, o * run, run);
+    start += extent;
+  }
+  return out;
+}
 
 Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::int64_t axis) {
   if (parts.empty()) ctx.fail("joins no tensors");
@@ -62,22 +111,7 @@ Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::
     }
     if (__builtin_add_overflow(dims[at], part.dims()[at], &dims[at])) ctx.fail("joins more than any machine can hold");
   }
-  const AxisView whole = around_axis(dims, axis);
-  if (whole.outer * static_cast<std::int64_t>(parts.size()) <= kMostPieces) {
-    RemotePieces pieces(parts.front().dtype());
-    for (std::int64_t o = 0; o < whole.outer; ++o)
-      for (const Tensor& part : parts) pieces.add(part, o * part.dims()[at] * whole.inner, part.dims()[at] * whole.inner);
-    if (Tensor made = pieces.made(parts.front().dtype(), dims); made.defined()) return made;
-  }
-  Tensor out(parts.front().dtype(), dims);
-  if (out.size() == 0) return out;
-  std::int64_t start = 0;
-  for (const Tensor& part : parts) {
-    const std::int64_t run = part.dims()[at] * whole.inner;
-    for (std::int64_t o = 0; o < whole.outer; ++o) copy_run(out, (o * whole.extent + start) * whole.inner, part, o * run, run);
-    start += part.dims()[at];
-  }
-  return out;
+  return joined(parts, axis, dims);
 }
 
 Tensor stack_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::int64_t axis) {
@@ -100,10 +134,10 @@ Tensor take_along(const Tensor& tensor, std::int64_t axis, std::int64_t begin, s
   const AxisView whole = around_axis(dims, axis);
   dims[at] = count;
   const std::int64_t run = count * whole.inner;
-  if (tensor.remote_bytes() && whole.outer <= kMostPieces) {
-    RemotePieces pieces(tensor.dtype());
-    for (std::int64_t o = 0; o < whole.outer; ++o) pieces.add(tensor, (o * whole.extent + begin) * whole.inner, run);
-    if (Tensor made = pieces.made(tensor.dtype(), dims); made.defined()) return made;
+  if (tensor.remote_bytes() && has_whole_bytes(tensor.dtype())) {
+    RemoteJoin join(tensor.dtype(), dims, axis);
+    join.add(tensor.shared_remote_bytes(), whole.extent, begin, count, 0);
+    if (Tensor made = join.made(); made.defined()) return made;
   }
   Tensor out(tensor.dtype(), dims);
   if (out.size() == 0) return out;

@@ -9,6 +9,10 @@
 
 namespace lathe::ops {
 
+/// Is a tensor on a device, and more than what the host fetches as quickly as the device is told to move it?
+bool is_worth_keeping_remote(const Tensor& tensor);
+/// The tensors next to each other along `axis`, as a tensor of `dims`. Preconditions: they fit, of one type, at least one.
+Tensor joined(const std::vector<Tensor>& parts, std::int64_t axis, const Dims& dims);
 /// The tensors next to each other along `axis` (in [0, rank)). Fails at the node where type or other extents differ, or there is none.
 Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::int64_t axis);
 /// The tensors along a new `axis` (in [0, rank]).

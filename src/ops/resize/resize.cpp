@@ -78,7 +78,8 @@ void resize_infer(InferContext& ctx) {
       if (sizes && sizes->size() != axes.size()) ctx.fail(fmt::format("'sizes' has {} elements for {} axes", sizes->size(), axes.size()));
       for (std::size_t i = 0; i < axes.size(); ++i) {
         Dim& extent = shape[static_cast<std::size_t>(axes[i])];
-        if (mode.aspect == "stretch" && sizes && ctx.is_extent((*sizes)[i])) {
+        // A size that only the run tells is an extent from here on: the run is refused where it is none.
+        if (mode.aspect == "stretch" && sizes && (ctx.is_extent((*sizes)[i]) || (*sizes)[i].is_symbol())) {
           extent = (*sizes)[i];
         } else {
           extent = ctx.fresh_symbol();

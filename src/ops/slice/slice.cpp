@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "loops/builder.h"
+#include "ops/control/join.h"
 #include "ops/infer.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -143,15 +144,18 @@ void slice_reference(RefContext& ctx) {
   const Dims strides = strides_of(in.dims());
   Dims dims = in.dims(), step = strides;
   std::int64_t offset = 0;
+  // What lies on a device is cut there, an axis at a time.
+  Tensor part = is_worth_keeping_remote(in) && std::all_of(p->steps.begin(), p->steps.end(), [](std::int64_t s) { return s == 1; }) ? in : Tensor();
   for (std::size_t i = 0; i < p->axes.size(); ++i) {
     const auto axis = static_cast<std::size_t>(p->axes[i]);
     if (p->steps[i] == 0) ctx.fail("step 0 on axis " + std::to_string(axis));
     const auto w = window(p->starts[i], p->ends[i], p->steps[i], Dim(in.dims()[axis]));
+    if (part.defined()) part = take_along(part, p->axes[i], *w->start.constant(), *w->count.constant());
     dims[axis] = *w->count.constant();
     offset += *w->start.constant() * strides[axis];
     step[axis] = strides[axis] * p->steps[i];
   }
-  ctx.set_output(0, strided(in, std::move(dims), std::move(step), offset));
+  ctx.set_output(0, part.defined() ? std::move(part) : strided(in, std::move(dims), std::move(step), offset));
 }
 
 bool slice_lower(const Node& node, loops::RegionBuilder& builder) {
