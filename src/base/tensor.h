@@ -35,7 +35,7 @@ class RemoteBytes {
   RemoteBytes& operator=(const RemoteBytes&) = delete;
   virtual ~RemoteBytes() = default;
   virtual const void* address() const noexcept = 0;  ///< on the device
-  /// The copy, made by the first call. Throws Error.
+  /// The copy, made by the first call, from whichever thread. Throws Error.
   virtual const std::byte* fetched() = 0;
   /// `rows` runs of `bytes` bytes each, whose beginnings lie a pitch apart.
   struct Piece {

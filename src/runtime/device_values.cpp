@@ -7,8 +7,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <iterator>
+#include <mutex>
 #include <vector>
 
 namespace lathe::runtime {
@@ -35,14 +37,15 @@ class DeviceValues::Bytes final : public RemoteBytes {
   }
   const void* address() const noexcept override { return data_; }
   const std::byte* fetched() override {
-    if (!host_.defined()) {
-      Tensor host = Tensor::to_be_filled(DType::kUint8, {static_cast<std::int64_t>(bytes_)});
-      const cuda::Current current(*pool_->device_);
-      const cuda::Driver& driver = pool_->device_->driver();
-      driver.require(driver.copy_to_host(host.mutable_raw(), cuda::address_of(data_), bytes_, pool_->stream()), "cuMemcpyDtoHAsync of a value");
-      pool_->wait();
-      host_ = std::move(host);
-    }
+    if (const std::byte* there = fetched_.load(std::memory_order_acquire)) return there;
+    const std::lock_guard lock(fetching_);  // the threads of one operation may all look at once
+    if (const std::byte* there = fetched_.load(std::memory_order_relaxed)) return there;
+    host_ = Tensor::to_be_filled(DType::kUint8, {static_cast<std::int64_t>(bytes_)});
+    const cuda::Current current(*pool_->device_);
+    const cuda::Driver& driver = pool_->device_->driver();
+    driver.require(driver.copy_to_host(host_.mutable_raw(), cuda::address_of(data_), bytes_, pool_->stream()), "cuMemcpyDtoHAsync of a value");
+    pool_->wait();
+    fetched_.store(host_.raw(), std::memory_order_release);
     return host_.raw();
   }
   std::shared_ptr<RemoteBytes> gathered(std::size_t bytes, std::span<const Piece> pieces) const override {
@@ -73,7 +76,9 @@ class DeviceValues::Bytes final : public RemoteBytes {
   std::shared_ptr<DeviceValues> pool_;
   void* data_ = nullptr;
   std::size_t bytes_ = 0, taken_ = 0;
+  std::mutex fetching_;
   Tensor host_;
+  std::atomic<const std::byte*> fetched_ = nullptr;
 };
 
 std::shared_ptr<DeviceValues> DeviceValues::create(std::shared_ptr<cuda::Device> device, Allocator* allocator) {

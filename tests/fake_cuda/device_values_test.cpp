@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Values that lie on a device are cut and joined there: without a fetch, and to the same elements as on the host.
 
+#include <atomic>
+#include <thread>
+
 #include "backend/cuda/device.h"
 #include "engine_fixture.h"
 #include "ops/control/join.h"
@@ -57,6 +60,23 @@ TEST_F(RemoteTensors, AreCutAndJoinedWhereTheyLie) {
         const Tensor own = ops::take_along(here, axis, begin, count);
         EXPECT_TRUE(joined.same_bytes(ops::joined({own, here, own}, axis, longer)));
       }
+}
+
+TEST_F(RemoteTensors, ManyThreadsMayBeTheFirstToLook) {
+  const Tensor here = numbers(DType::kFloat32, {300, 100});
+  for (int round = 0; round < 20; ++round) {
+    const Tensor there = away(here);
+    fake_cuda_reset();
+    std::atomic<std::int64_t> wrong = 0;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t)
+      threads.emplace_back([&] {
+        for (std::int64_t i = 0; i < there.size(); ++i) wrong += there.as_double(i) != here.as_double(i);
+      });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong.load(), 0);
+    EXPECT_EQ(fake_cuda_calls("cuMemcpyDtoHAsync"), 1u) << "one fetch for all";
+  }
 }
 
 TEST_F(RemoteTensors, PartsOfTheHostFollowUnlessAllIsSmall) {
