@@ -379,7 +379,12 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     const ops::Formal* formal = ops::Schema::formal_at(version.schema().inputs, i);
     if (formal && formal->option == ops::FormalOption::kSingle && scope.absent.contains(input))
       return rule_broken(input, fmt::format("it requires '{}', which the function's call leaves out", input));
-    if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope)) {
+    // A slice is inferred from its bounds once all of them are constants: before, none is looked at.
+    const auto is_known = [&](const std::string& name) {
+      return name.empty() || scope.initializers.contains(name) || constant(name, scope).defined() || is_external(name, scope);
+    };
+    const bool read = node.record.op != "Slice" || std::all_of(node.record.inputs.begin() + 1, node.record.inputs.end(), is_known);
+    if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope) && read) {
       findings_.add("external-shape", scope.graph, &node, input, fmt::format("shapes depend on '{}', whose data are in another file", input));
       return std::nullopt;
     }
