@@ -11,6 +11,7 @@
 #include <set>
 
 #include "builder/random_inputs.h"
+#include "ops/pointwise/row.h"
 
 namespace lathe::builder {
 namespace {
@@ -47,8 +48,10 @@ void for_each_symbol(const ir::Graph& graph, F&& f) {
   }
 }
 
-constexpr std::string_view kBroadcasting[] = {"Add", "And", "Div",   "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod",
-                                              "Mul", "Or",  "PRelu", "Pow",   "Sub",     "Where",          "Xor"};
+bool broadcasts(const ir::Node& node) {
+  const auto rows = ops::pointwise::all_rows();
+  return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.name == node.op; });
+}
 
 /// Symbols that are one extent wherever the graph can run.
 std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& graph) {
@@ -63,7 +66,7 @@ std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& 
       if (input && input->type.is_tensor() && input->has_shape()) shapes.push_back(&input->shape());
     if (node->op == "MatMul" && shapes.size() == 2 && !shapes[0]->empty() && shapes[1]->size() > 1) {
       equal(shapes[0]->back(), (*shapes[1])[shapes[1]->size() - 2]);
-    } else if (std::find(std::begin(kBroadcasting), std::end(kBroadcasting), node->op) != std::end(kBroadcasting)) {
+    } else if (broadcasts(*node)) {
       for (std::size_t i = 1; i < shapes.size(); ++i)
         for (std::size_t axis = 1; axis <= std::min(shapes[0]->size(), shapes[i]->size()); ++axis)
           equal((*shapes[0])[shapes[0]->size() - axis], (*shapes[i])[shapes[i]->size() - axis]);

@@ -373,18 +373,19 @@ std::optional<std::vector<ir::Type>> Inference::by_rule(const NodeTree& node, co
     findings_.add("shape-rule", scope.graph, &node, tensor, std::move(what));
     return std::nullopt;
   };
+  // A slice is inferred from its bounds once all of them are constants: before, none is looked at.
+  const auto bounds_are_constants = [&] {
+    return std::all_of(node.record.inputs.begin() + 1, node.record.inputs.end(), [&](const std::string& name) {
+      return name.empty() || scope.initializers.contains(name) || constant(name, scope).defined() || is_external(name, scope);
+    });
+  };
   const Proxy* proxy = node.domain.empty() ? proxy_of(node.record.op) : nullptr;
   for (std::size_t i = 0; i < node.record.inputs.size(); ++i) {
     const std::string& input = node.record.inputs[i];
     const ops::Formal* formal = ops::Schema::formal_at(version.schema().inputs, i);
     if (formal && formal->option == ops::FormalOption::kSingle && scope.absent.contains(input))
       return rule_broken(input, fmt::format("it requires '{}', which the function's call leaves out", input));
-    // A slice is inferred from its bounds once all of them are constants: before, none is looked at.
-    const auto is_known = [&](const std::string& name) {
-      return name.empty() || scope.initializers.contains(name) || constant(name, scope).defined() || is_external(name, scope);
-    };
-    const bool read = node.record.op != "Slice" || std::all_of(node.record.inputs.begin() + 1, node.record.inputs.end(), is_known);
-    if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope) && read) {
+    if (node.domain.empty() && decides_shapes(node.record.op, i) && is_external(input, scope) && (node.record.op != "Slice" || bounds_are_constants())) {
       findings_.add("external-shape", scope.graph, &node, input, fmt::format("shapes depend on '{}', whose data are in another file", input));
       return std::nullopt;
     }

@@ -75,20 +75,10 @@ void concat_infer(InferContext& ctx) {
 }
 
 void concat_reference(RefContext& ctx) {
-  const Tensor& first = ctx.input(0);
-  const std::int64_t axis = ref_axis(ctx, ctx.attrs().get_int("axis", 0), first.rank());
-  Dims dims = first.dims();
-  dims[static_cast<std::size_t>(axis)] = 0;
+  const std::int64_t axis = ref_axis(ctx, ctx.attrs().get_int("axis", 0), ctx.input(0).rank());
   std::vector<Tensor> parts;
-  for (std::size_t i = 0; i < ctx.input_count(); ++i) {
-    const Tensor& t = ctx.input(i);
-    Dims others = t.dims();
-    if (others.size() == dims.size()) others[static_cast<std::size_t>(axis)] = dims[static_cast<std::size_t>(axis)];
-    if (others != dims) ctx.fail("cannot join " + lathe::to_string(t.dims()) + " to " + lathe::to_string(first.dims()));
-    dims[static_cast<std::size_t>(axis)] += t.dims()[static_cast<std::size_t>(axis)];
-    parts.push_back(t);
-  }
-  ctx.set_output(0, joined(parts, axis, dims));
+  for (std::size_t i = 0; i < ctx.input_count(); ++i) parts.push_back(ctx.input(i));
+  ctx.set_output(0, join_along(ctx, parts, axis));
 }
 
 bool concat_lower(const Node& node, loops::RegionBuilder& builder) {

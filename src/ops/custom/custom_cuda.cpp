@@ -145,8 +145,8 @@ class CustomCudaKernel final : public Kernel {
 
   Status run(const KernelIo& io) const noexcept override {
     if (blocks_ == 0) return Status::ok();
-    std::array<const void*, kMaxParameterBytes / sizeof(void*)>
-        pointers{};  // no stale addresses behind them, which a driver that checks would take for parameters
+    // Nothing stale lies behind the pointers, which a driver that checks would take for parameters.
+    std::array<const void*, kMaxParameterBytes / sizeof(void*)> pointers{};
     std::array<void*, kMaxParameterBytes / sizeof(void*) + 1> arguments;
     std::size_t count = 0;
     for (std::size_t i = 0; i < inputs_; ++i) pointers[count++] = i < given_ ? io.inputs[i] : nullptr;
