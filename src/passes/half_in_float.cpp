@@ -117,10 +117,15 @@ class Widening {
 
   bool is_made(const Value* value) const { return made_.count(value) > 0; }
 
-  /// Rounded values that nobody reads go, and their names with them: the wide ones equal them up to the rounding alone.
+  /// Rounded values that nobody reads go. The wide ones take their names: they equal them up to the rounding, and verification looks for them by these.
   void finish() {
-    for (Value* narrow : narrowed_)
-      if (narrow->uses.empty() && !narrow->is_graph_output()) graph_.erase(narrow->producer);
+    for (Value* narrow : narrowed_) {
+      if (!narrow->uses.empty() || narrow->is_graph_output()) continue;
+      const std::string name = narrow->name;
+      Value* const wide = wide_.at(narrow);
+      graph_.erase(narrow->producer);
+      graph_.rename(wide, name);
+    }
   }
 
   Graph& graph_;
