@@ -30,7 +30,8 @@ WAYS = MODELLED | TIMED
 # The one that is built with verification in any case, so that each tensor that it stores is held against the oracle.
 VERIFIED = (0, "fast")
 # Outputs that need not meet the tolerance: {(model, output): (limit with exact, limit without, cause)}. At most three.
-EXCEPTIONS = {}
+_DPT = "ONNX Runtime itself is 3e-5 from double precision here, Lathe 6e-6"
+EXCEPTIONS = {("hf_dpt", "1028"): (5e-5, 2e-4, _DPT), ("hf_dpt.dynamo", "squeeze"): (5e-5, 2e-4, _DPT)}
 
 
 def session(model):
@@ -68,7 +69,9 @@ def share(differences, want):
 
 
 def moved(other, want):
-    """How far another input moves an output, as a share of its scale."""
+    """How far another input moves an output, as a share of its scale; infinitely when it gets another shape."""
+    if other.shape != want.shape:
+        return float("inf")
     if not np.issubdtype(want.dtype, np.floating):
         return float("inf") if not np.array_equal(other, want) else 0.0
     both = np.isfinite(want) & np.isfinite(other)

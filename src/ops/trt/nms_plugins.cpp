@@ -15,6 +15,7 @@
 #include "ops/ref_util.h"
 #include "ops/shape_util.h"
 #include "ops/trt/trt.h"
+#include "ops/trt/trt_nms_plan.h"
 
 namespace lathe::ops {
 namespace {
@@ -81,14 +82,30 @@ struct Problem {
 };
 
 struct Found {
-  double score = 0;
+  double key = 0;  // what is sorted by: the score, or what it is the sigmoid of
   std::int64_t index = 0, label = 0;
   Box box{};
+  std::size_t place = 0;
 };
 
-/// Falling score; equal ones as they came.
-void sort_by_score(std::vector<Found>& found) {
-  std::stable_sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.score > b.score; });
+/// The first `most` by falling score; equal ones as they came.
+void sort_by_score(std::vector<Found>& found, std::int64_t most) {
+  for (std::size_t i = 0; i < found.size(); ++i) found[i].place = i;
+  const auto before = [](const Found& a, const Found& b) { return a.key != b.key ? a.key > b.key : a.place < b.place; };
+  if (found.size() > static_cast<std::size_t>(most)) {
+    std::nth_element(found.begin(), found.begin() + most, found.end(), before);
+    found.resize(static_cast<std::size_t>(most));
+  }
+  std::sort(found.begin(), found.end(), before);
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+TrtNmsHow how_of(const RefContext& ctx, bool efficient) {
+  const TrtNmsHow how(ctx.attrs(), efficient);
+  if (how.rows < 1 || how.rows > kMostRows) ctx.fail("asks for " + std::to_string(how.rows) + " boxes an image");
+  if (how.each < 1) ctx.fail("topK is " + std::to_string(how.each));
+  return how;
 }
 
 /// The outputs, filled image by image.
@@ -102,11 +119,11 @@ class Rows {
     classes_.assign(n, empty_class);
   }
   bool full(std::int64_t image) const { return static_cast<std::int64_t>(counts_[static_cast<std::size_t>(image)]) >= rows_; }
-  void add(std::int64_t image, const Found& f, bool clip) {
+  void add(std::int64_t image, const Found& f, const TrtNmsHow& how) {
     double& count = counts_[static_cast<std::size_t>(image)];
     const auto at = static_cast<std::size_t>(image * rows_) + static_cast<std::size_t>(count);
-    for (std::size_t i = 0; i < 4; ++i) boxes_[at * 4 + i] = clip ? std::clamp(f.box.a[i], 0.0, 1.0) : f.box.a[i];
-    scores_[at] = f.score;
+    for (std::size_t i = 0; i < 4; ++i) boxes_[at * 4 + i] = how.clip ? std::clamp(f.box.a[i], 0.0, 1.0) : f.box.a[i];
+    scores_[at] = how.sigmoid ? sigmoid(f.key) : f.key;
     classes_[at] = static_cast<double>(f.label);
     ++count;
   }
@@ -171,38 +188,31 @@ Box corners_of(Box box) {
 }
 
 void efficient_reference(RefContext& ctx) {
-  constexpr std::size_t kMostCandidates = 4096;
-  const Attrs& attrs = ctx.attrs();
+  const TrtNmsHow how = how_of(ctx, true);
   const Problem p(ctx);
   const Anchors anchors(ctx, p);
-  const std::int64_t rows = attrs.get_int("max_output_boxes", 100), background = attrs.get_int("background_class", -1);
-  if (rows < 1 || rows > kMostRows) ctx.fail("asks for " + std::to_string(rows) + " boxes an image");
-  const auto least = static_cast<double>(attrs.get_float("score_threshold", 0.25f)), iou = static_cast<double>(attrs.get_float("iou_threshold", 0.5f));
-  const bool sigmoid = attrs.get_int("score_activation", 0) != 0, agnostic = attrs.get_int("class_agnostic", 0) != 0;
-  const bool centre = attrs.get_int("box_coding", 0) == 1, clip = attrs.get_int("clip_boxes", 0) != 0;
-  Rows out(p, rows, 0);
+  Rows out(p, how.rows, 0);
   for (std::int64_t image = 0; image < p.images; ++image) {
     std::vector<Found> found;
     for (std::int64_t i = 0; i < p.count; ++i)
       for (std::int64_t c = 0; c < p.classes; ++c) {
-        if (c == background) continue;
-        const double raw = p.score(image, i, c), score = sigmoid ? 1 / (1 + std::exp(-raw)) : raw;
-        if (score >= least) found.push_back({score, i, c});
+        if (c == how.background) continue;
+        const double raw = p.score(image, i, c);
+        if ((how.sigmoid ? sigmoid(raw) : raw) >= how.least) found.push_back({raw, i, c});
       }
-    sort_by_score(found);
-    if (found.size() > kMostCandidates) found.resize(kMostCandidates);
+    sort_by_score(found, how.each);
     for (Found& f : found) {
-      f.box = anchors.decoded(p, image, f.index, p.box(image, f.index, f.label), centre);
-      if (centre) f.box = corners_of(f.box);
+      f.box = anchors.decoded(p, image, f.index, p.box(image, f.index, f.label), how.centre);
+      if (how.centre) f.box = corners_of(f.box);
     }
     std::vector<const Found*> taken;
     for (const Found& f : found) {
       if (out.full(image)) break;
-      const bool dropped =
-          std::any_of(taken.begin(), taken.end(), [&](const Found* t) { return (agnostic || t->label == f.label) && overlap(f.box, t->box, 0, 0) >= iou; });
+      const bool dropped = std::any_of(taken.begin(), taken.end(),
+                                       [&](const Found* t) { return (how.agnostic || t->label == f.label) && overlap(f.box, t->box, 0, 0) >= how.iou; });
       if (dropped) continue;
       taken.push_back(&f);
-      out.add(image, f, clip);
+      out.add(image, f, how);
     }
   }
   out.finish(ctx, DType::kInt32);
@@ -213,38 +223,29 @@ void efficient_reference(RefContext& ctx) {
 void batched_infer(InferContext& ctx) { nms_infer(ctx, ctx.attrs().get_int("keepTopK", 0), ctx.dtype(0)); }
 
 void batched_reference(RefContext& ctx) {
-  const Attrs& attrs = ctx.attrs();
+  const TrtNmsHow how = how_of(ctx, false);
   const Problem p(ctx);
-  const std::int64_t rows = attrs.get_int("keepTopK", 0), each = attrs.get_int("topK", 0), background = attrs.get_int("backgroundLabelId", -1);
-  if (rows < 1 || rows > kMostRows) ctx.fail("asks for " + std::to_string(rows) + " boxes an image");
-  if (each < 1) ctx.fail("topK is " + std::to_string(each));
-  if (const std::int64_t classes = attrs.get_int("numClasses", p.classes); classes != p.classes)
+  if (const std::int64_t classes = ctx.attrs().get_int("numClasses", p.classes); classes != p.classes)
     ctx.fail("numClasses is " + std::to_string(classes) + ", scores are of " + std::to_string(p.classes));
-  const auto least = static_cast<double>(attrs.get_float("scoreThreshold", 0)), iou = static_cast<double>(attrs.get_float("iouThreshold", 0.5f));
-  // Of boxes in pixels a side of two pixels counts both.
-  const bool normalised = attrs.get_int("isNormalized", 1) != 0, caffe = attrs.get_int("caffeSemantics", 1) != 0;
-  const double more = normalised ? 0 : 1, more_common = normalised || !caffe ? 0 : 1;
-  const bool clip = attrs.get_int("clipBoxes", 1) != 0;
-  Rows out(p, rows, -1);
+  Rows out(p, how.rows, -1);
   for (std::int64_t image = 0; image < p.images; ++image) {
     std::vector<Found> all;
     for (std::int64_t c = 0; c < p.classes; ++c) {
-      if (c == background) continue;
+      if (c == how.background) continue;
       std::vector<Found> found;
       for (std::int64_t i = 0; i < p.count; ++i)
-        if (const double score = p.score(image, i, c); score > least) found.push_back({score, i, c, p.box(image, i, c)});
-      sort_by_score(found);
-      if (found.size() > static_cast<std::size_t>(each)) found.resize(static_cast<std::size_t>(each));
+        if (const double score = p.score(image, i, c); score > how.least) found.push_back({score, i, c, p.box(image, i, c)});
+      sort_by_score(found, how.each);
       const std::size_t first = all.size();
       for (const Found& f : found) {
         const auto of_class = all.begin() + static_cast<std::ptrdiff_t>(first);
-        if (std::none_of(of_class, all.end(), [&](const Found& t) { return overlap(f.box, t.box, more_common, more) > iou; })) all.push_back(f);
+        if (std::none_of(of_class, all.end(), [&](const Found& t) { return overlap(f.box, t.box, how.more_common, how.more) > how.iou; })) all.push_back(f);
       }
     }
-    sort_by_score(all);
+    sort_by_score(all, how.rows);
     for (const Found& f : all) {
       if (out.full(image)) break;
-      out.add(image, f, clip);
+      out.add(image, f, how);
     }
   }
   out.finish(ctx, ctx.input(0).dtype());
