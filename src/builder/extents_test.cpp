@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "builder/builder.h"
+#include "builder/hints.h"
 #include "builder/test_models.h"
+#include "ops/infer.h"
 #include "runtime/context.h"
 
 namespace lathe::builder {
@@ -87,6 +89,36 @@ TEST(Extents, TheChannelsOfAConvolution) {
   ir::Value* x = m.input("x", {1, ir::Dim::symbol("c"), 6, 6});
   const auto model = m.finish({m.conv(x, 4, 8, 3)});
   expect_refusals(built(model, "x", {1, 4, 6, 6}), {1, 4, 6, 6}, {{1, 3, 6, 6}, {1, 5, 6, 6}});
+}
+
+/// Attention over pixels: its scores grow with the fourth power of a picture's side.
+std::shared_ptr<ir::Model> pixel_attention() {
+  test::ModelMaker m;
+  ir::Value* x = m.input("x", {ir::Dim::symbol("n"), 8, ir::Dim::symbol("h"), ir::Dim::symbol("w")});
+  ir::Value* rows = m.add("Reshape", {x, m.ints({0, 8, -1})});
+  ir::Attrs perm;
+  perm.set("perm", std::vector<std::int64_t>{0, 2, 1});
+  return m.finish({m.add("Softmax", {m.add("MatMul", {m.add("Transpose", {rows}, perm), rows})})});
+}
+
+TEST(Hints, PicturesAreSmallerWhereATensorWouldBecomeHuge) {
+  const auto model = pixel_attention();
+  ops::infer_graph(*model->graph);
+  const ir::Bindings hints = hint_bindings(*model->graph, {});
+  EXPECT_EQ(hints, (ir::Bindings{{"n", 1}, {"h", 64}, {"w", 64}}));
+  EXPECT_EQ(odd_bindings(*model->graph, {}, hints), (ir::Bindings{{"n", 3}, {"h", 32}, {"w", 64}}));
+  // What was asked for is taken.
+  const std::map<std::string, ShapeRange> given{{"x", {{1, 8, 16, 16}, {1, 8, 128, 128}, {1, 8, 128, 128}}}};
+  EXPECT_EQ(hint_bindings(*model->graph, given), (ir::Bindings{{"n", 1}, {"h", 128}, {"w", 128}}));
+}
+
+TEST(Hints, PicturesAreOfAHundredAndTwentyEightElsewhere) {
+  test::ModelMaker m;
+  const auto model = m.finish({m.conv(m.input("x", {ir::Dim::symbol("n"), 3, ir::Dim::symbol("h"), ir::Dim::symbol("w")}), 3, 64, 3)});
+  ops::infer_graph(*model->graph);
+  const ir::Bindings hints = hint_bindings(*model->graph, {});
+  EXPECT_EQ(hints, (ir::Bindings{{"n", 1}, {"h", 128}, {"w", 128}}));
+  EXPECT_EQ(odd_bindings(*model->graph, {}, hints), (ir::Bindings{{"n", 3}, {"h", 160}, {"w", 192}}));
 }
 
 }  // namespace

@@ -53,6 +53,35 @@ bool broadcasts(const ir::Node& node) {
   return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.name == node.op; });
 }
 
+/// Pictures that a tensor beyond this follows from (an attention's scores grow with the square of the pixels) are more than was likely meant.
+constexpr double kLargestTensor = 256.0 * 1024 * 1024;
+
+/// Bytes of the largest tensor whose extents these sizes tell.
+double largest_tensor(const ir::Graph& graph, const ir::Bindings& bindings) {
+  double largest = 0;
+  for (const ir::Node* node : graph.nodes())
+    for (const ir::Value* value : node->outputs) {
+      const auto dims = value && value->type.is_tensor() && value->has_shape() ? ir::evaluate(value->shape(), bindings) : std::nullopt;
+      if (!dims) continue;
+      double bytes = std::max(dtype_bits(value->dtype()), 8) / 8.0;
+      for (const std::int64_t extent : *dims) bytes *= static_cast<double>(extent);
+      largest = std::max(largest, bytes);
+    }
+  return largest;
+}
+
+/// Extents of pictures that nobody gave: {symbol: axis}.
+std::map<std::string, std::size_t> free_pixels(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes) {
+  std::map<std::string, std::size_t> pixels;
+  std::set<std::string> given;
+  for_each_symbol(graph, [&](const ir::Value& input, std::size_t axis, const std::string& symbol) {
+    if (range_for(shapes, input)) given.insert(symbol);
+    else if (input.shape().size() >= 4 && axis >= 2) pixels.emplace(symbol, axis);
+  });
+  for (const std::string& symbol : given) pixels.erase(symbol);
+  return pixels;
+}
+
 /// Symbols that are one extent wherever the graph can run.
 std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& graph) {
   std::vector<std::pair<std::string, std::string>> pairs;
@@ -188,6 +217,10 @@ ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, S
     // The bytes of an encoded picture: enough for one.
     bindings.emplace(symbol, decoder_of(input) ? 4096 : axis == 0 ? 1 : image_like ? 128 : 16);
   });
+  // Detectors and U-shaped networks need multiples of their total stride: not below 32.
+  const auto pixels = free_pixels(graph, shapes);
+  for (std::int64_t extent = 64; !pixels.empty() && extent >= 32 && largest_tensor(graph, bindings) > kLargestTensor; extent /= 2)
+    for (const auto& [symbol, axis] : pixels) bindings.insert_or_assign(symbol, extent);
   return bindings;
 }
 
@@ -207,6 +240,9 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
     odd.insert_or_assign(symbol, other);
   });
   if (!moved) odd.clear();
+  // Where larger pictures are too large, another number of them.
+  if (const auto pixels = free_pixels(graph, shapes); !pixels.empty() && largest_tensor(graph, odd) > kLargestTensor)
+    for (const auto& [symbol, axis] : pixels) odd.insert_or_assign(symbol, hints.at(symbol) / (axis % 2 == 0 ? 2 : 1));
   return odd;
 }
 

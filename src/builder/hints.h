@@ -15,7 +15,7 @@
 namespace lathe::builder {
 
 /// Values of every symbol of the graph's inputs at the hint shapes: from `opt` where given, else 1 for the first axis and a size that
-/// the model accepts for others.
+/// the model accepts for others, of pictures 128 unless some tensor then becomes huge.
 ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes);
 /// The same with every free symbol moved to another, odd value (for verification); empty when no symbol is free.
 ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes, const ir::Bindings& hints);
