@@ -31,7 +31,12 @@ WAYS = MODELLED | TIMED
 VERIFIED = (0, "fast")
 # Outputs that need not meet the tolerance: {(model, output): (limit with exact, limit without, cause)}. At most three.
 _DPT = "ONNX Runtime itself is 3e-5 from double precision here, Lathe 6e-6"
-EXCEPTIONS = {("hf_dpt", "1028"): (5e-5, 2e-4, _DPT), ("hf_dpt.dynamo", "squeeze"): (5e-5, 2e-4, _DPT)}
+_SSD = "ONNX Runtime itself is 7e-5 from double precision here, Lathe 2e-5; more at other weights"
+EXCEPTIONS = {
+    ("hf_dpt", "1028"): (5e-5, 2e-4, _DPT),
+    ("hf_dpt.dynamo", "squeeze"): (5e-5, 2e-4, _DPT),
+    ("ssd300_vgg16", "part 0"): (3e-4, 3e-4, _SSD),
+}
 
 
 def session(model):
@@ -180,6 +185,11 @@ def verified(path, arguments):
     return engine, {"count": len(tensors), "error": worst, "failed": ""}
 
 
+def is_met(share, error):
+    """Whether an output that another input moves by a share was met so much more closely that it was no accident: equal steps of a quantised file."""
+    return error is not None and share > 0 and share >= SENSITIVE * error
+
+
 def defects(name, way, result):
     """What is wrong with a result, as texts."""
     found = []
@@ -188,7 +198,7 @@ def defects(name, way, result):
         limit = limit_of(name, output, exact)
         if not error <= limit:
             found.append(f"{output}: error {error:.2e} of its scale, allowed {limit:.0e}")
-    insensitive = [o for o, share in result["moved"].items() if share < SENSITIVE * tolerance(name, exact)]
+    insensitive = [o for o, share in result["moved"].items() if share < SENSITIVE * tolerance(name, exact) and not is_met(share, result["errors"].get(o))]
     inner = result.get("regions")
     if inner and inner["failed"]:
         found.append(f"region outputs: {inner['failed']}")
