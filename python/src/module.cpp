@@ -207,7 +207,7 @@ class ContextObject {
     if (!use && given_stream) throw Error(Code::kInvalidArgument, "a stream was given, and the engine runs on the CPU").with_remedy("Leave stream out.");
     if (!use && device_outputs)
       throw Error(Code::kInvalidArgument, "device_outputs was asked for, and the engine runs on the CPU").with_remedy("Leave device_outputs out.");
-    if (context_.impl().context.engine().program().dynamic) return run_values(inputs, outputs, given_stream || device_outputs);
+    if (context_.impl().context.engine().program().dynamic) return run_values(inputs, outputs, use, given_stream, device_outputs);
     std::vector<Array> in = gather(inputs, use);
     std::vector<ConstTensorView> in_views;
     std::vector<std::vector<std::int64_t>> shapes;
@@ -349,43 +349,81 @@ class ContextObject {
     return ordinal.has_value();
   }
 
-  /// Outputs are as large as the data make them, and values of any type.
-  nb::dict run_values(nb::handle inputs, nb::handle outputs, bool on_device_asked) {
-    if (on_device_asked)
-      throw Error(Code::kInvalidArgument, "the outputs of this engine are as large as its data make them, and come to the host")
-          .with_remedy("Leave stream and device_outputs out.");
+  /// Outputs are as large as the data make them, and values of any type. On a GPU tensors come and go there, too.
+  nb::dict run_values(nb::handle inputs, nb::handle outputs, const std::optional<DeviceUse>& use, cuda::StreamHandle stream, bool device_outputs) {
+    runtime::Context& context = context_.impl().context;
+    const plan::Program& program = context.engine().program();
     std::vector<Array> kept;
     std::vector<Tensor> given(inputs_.size()), made;
-    const plan::Program& program = context_.impl().context.engine().program();
     for_each_input(inputs, [&](nb::handle value, std::size_t i) {
-      const plan::Slot& slot = program.slots[static_cast<std::size_t>(program.inputs[i].slot)];
-      given[i] = value_of(value, slot.value_type(), inputs_[i], kept);
+      const ir::Type& type = program.slots[static_cast<std::size_t>(program.inputs[i].slot)].value_type();
+      const std::string what = "input '" + inputs_[i].name + "'";
+      if (!on_device(value, use, what)) {
+        given[i] = value_of(value, type, inputs_[i], kept);
+        return;
+      }
+      const ir::Type& tensor = type.kind == ir::TypeKind::kOptional && type.element ? *type.element : type;
+      if (!tensor.is_tensor()) throw Error(Code::kInvalidArgument, what + " is no tensor, and was given an array on a GPU").at_tensor(inputs_[i].name);
+      Array array = device_array(value, *use, false, what);
+      if (array.dtype == DType::kUint16 && tensor.dtype == DType::kBFloat16) array.dtype = DType::kBFloat16;
+      if (array.dtype != tensor.dtype)
+        throw Error(Code::kInvalidArgument, what + " has type " + numpy_name(array.dtype) + ", expected " + numpy_name(tensor.dtype))
+            .at_tensor(inputs_[i].name);
+      given[i] = element_count(array.shape) > 0 ? context.device_value(array.dtype, array.shape, array.data) : Tensor(array.dtype, array.shape);
+      kept.push_back(std::move(array));
     });
     for (std::size_t i = 0; i < given.size(); ++i)
       if (!given[i].defined() && !inputs_[i].type.starts_with("optional("))
         throw Error(Code::kInvalidArgument, "the input '" + inputs_[i].name + "' was not given");
-    Status status;
-    {
-      nb::gil_scoped_release released;
-      status = context_.impl().context.run_values(given, made);
-    }
-    check(status);
-    std::vector<nb::object> results;
-    for (const Tensor& value : made) results.push_back(object_of(value));
+    // Where outputs are wanted: in arrays of the caller's, here or there, or in new ones there.
+    std::vector<std::optional<Array>> here(outputs_.size()), there(outputs_.size());
+    std::vector<std::optional<DeviceArray>> fresh(outputs_.size());
+    std::vector<nb::object> results(outputs_.size());
     if (!outputs.is_none()) {
       if (!PyDict_Check(outputs.ptr())) throw Error(Code::kInvalidArgument, "outputs are given as {name: array}");
       for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
         const std::size_t i = index_of("output", key, outputs_);
-        const Array target = write_array(value, outputs_[i].name);
-        if (!made[i].is_tensor() || target.dtype != made[i].dtype() || target.shape != made[i].dims())
-          throw Error(Code::kInvalidArgument, "output '" + outputs_[i].name + "' was given an array of another type or shape than this run makes, " +
-                                                  (made[i].is_tensor() ? numpy_name(made[i].dtype()) + " " + to_string(made[i].dims()) : "which is no tensor"));
-        if (made[i].bytes() > 0) std::memcpy(target.data, made[i].raw(), made[i].bytes());
+        const std::string what = "output '" + outputs_[i].name + "'";
+        if (on_device(value, use, what)) there[i] = device_array(value, *use, true, what);
+        else here[i] = write_array(value, outputs_[i].name);
         results[i] = nb::borrow(value);
       }
     }
+    const auto require_fit = [&](std::size_t i, Array& target, DType dtype, const Dims& dims) {
+      if (target.dtype == DType::kUint16 && dtype == DType::kBFloat16) target.dtype = dtype;
+      if (target.dtype != dtype || target.shape != dims)
+        throw Error(Code::kInvalidArgument, "output '" + outputs_[i].name + "' was given an array of another type or shape than this run makes, " +
+                                                (dtype == DType::kUndefined ? "which is no tensor" : numpy_name(dtype) + " " + to_string(dims)));
+    };
+    runtime::ValueRun how;
+    how.stream = stream;
+    how.place = [&](std::size_t i, DType dtype, const Dims& dims) -> void* {
+      if (there[i]) {
+        require_fit(i, *there[i], dtype, dims);
+        return there[i]->data;
+      }
+      if (!device_outputs || here[i]) return nullptr;
+      fresh[i] = DeviceArray::make(*use, dtype, dims);
+      return fresh[i]->memory->data();
+    };
+    Status status;
+    {
+      nb::gil_scoped_release released;
+      status = context.run_values(given, made, how);
+    }
+    check(status);
     nb::dict named;
-    for (std::size_t i = 0; i < outputs_.size(); ++i) named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = results[i];
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      if (fresh[i]) results[i] = nb::cast(std::move(*fresh[i]));
+      const bool tensor = made[i].is_tensor();
+      if (there[i] && made[i].defined()) require_fit(i, *there[i], DType::kUndefined, {});  // a value without a place: texts, a sequence
+      if (here[i]) {
+        require_fit(i, *here[i], tensor ? made[i].dtype() : DType::kUndefined, tensor ? made[i].dims() : Dims());
+        if (made[i].bytes() > 0) std::memcpy(here[i]->data, made[i].raw(), made[i].bytes());
+      }
+      if (!results[i].is_valid()) results[i] = object_of(made[i]);
+      named[nb::str(outputs_[i].name.c_str(), outputs_[i].name.size())] = results[i];
+    }
     return named;
   }
 
@@ -578,7 +616,7 @@ constexpr const char* kRunDoc =
     "outputs: {name: array} to write in place, of the output's shape and dtype, in the host's memory or the GPU's; what is not named is new.\n"
     "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
     "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
-    "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays.\n\n"
+    "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays; sequences, maps and texts come to the host.\n\n"
     "What is no tensor of numbers (``IoInfo.type``): texts are arrays of str, sequences lists, maps dicts, an optional that holds nothing None.\n"
     "bfloat16 comes as uint16 of the same bits where NumPy has no such type (package ml_dtypes). Raises Error with code \"invalid_argument\" for\n"
     "arrays that do not fit, \"out_of_memory\", \"machine\".";

@@ -232,7 +232,10 @@ Specialisation* Context::find_or_make(Status& status) noexcept try {
 }
 
 std::int64_t Context::graph_runs() const noexcept { return cuda_ ? cuda_->graph_runs() : 0; }
-void* Context::stream() const noexcept { return cuda_ ? cuda_->stream() : nullptr; }
+void* Context::stream() const noexcept {
+  if (dynamic_ && dynamic_->device_values()) return dynamic_->device_values()->stream();
+  return cuda_ ? cuda_->stream() : nullptr;
+}
 
 Status Context::prepare(std::span<const Dims> input_dims) noexcept {
   if (dynamic_) return Status::ok();  // what its parts see, only the data tell
@@ -330,10 +333,12 @@ Status Context::run(std::span<const InputView> inputs, std::span<const OutputVie
 }
 
 /// Runs, and brings the results where they are to be: into the caller's memory on a GPU, else to the host.
-Status Context::run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs) noexcept try {
+Status Context::run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs, const ValueRun& how) noexcept try {
   const plan::Program& program = engine_->program();
   const double begin = profiling_ ? os::now_seconds() : 0;
   DeviceValues* const there = dynamic_->device_values().get();
+  if (how.stream && !there) return {Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU"};
+  if (how.stream) there->follow(static_cast<cuda::StreamHandle>(how.stream));
   std::vector<void*>& on_device = memory_->tensors.outputs;
   std::fill(on_device.begin(), on_device.end(), nullptr);
   dynamic_outputs_.clear();
@@ -347,6 +352,13 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
       if (there && value.bytes() > 0 && there->is_here(outputs[i].data)) {
         there->copy(value, outputs[i].data);
         on_device[i] = outputs[i].data;
+        continue;
+      }
+    }
+    if (there && how.place && value.is_tensor() && value.dtype() != DType::kString) {
+      if (void* const to = how.place(i, value.dtype(), value.dims())) {
+        if (value.bytes() > 0) there->copy(value, to);
+        on_device[i] = to;
         continue;
       }
     }
@@ -373,21 +385,26 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
   return {Code::kInternal, error.what()};
 }
 
-Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept try {
+Status Context::run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs, const ValueRun& how) noexcept try {
   if (!dynamic_) return {Code::kInvalidArgument, "the engine's inputs and outputs are tensors: run it with views of them"};
-  if (const Status status = run_program(inputs, {}); !status) return status;
+  if (const Status status = run_program(inputs, {}, how); !status) return status;
   outputs = dynamic_outputs_;
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (memory_->tensors.outputs[i]) outputs[i] = Tensor();
   return Status::ok();
 } catch (const std::bad_alloc&) {
   return {Code::kOutOfMemory, "there is not enough memory for this run"};
 }
 
+Tensor Context::device_value(DType dtype, const Dims& dims, const void* address) {
+  if (!dynamic_ || !dynamic_->device_values()) throw Error(Code::kInvalidArgument, "the engine runs on the CPU");
+  return dynamic_->device_values()->wrap(dtype, dims, address);
+}
+
 Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept try {
   const plan::Program& program = engine_->program();
   DeviceValues* const there = dynamic_->device_values().get();
-  if (stream && !there) return {Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU"};
   if (const Status counts = check_counts(program, inputs.size(), outputs.size()); !counts) return counts;
-  if (stream) there->follow(static_cast<cuda::StreamHandle>(stream));
   std::vector<Tensor> given;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const InputView& view = inputs[i];
@@ -402,7 +419,7 @@ Status Context::run_dynamic(std::span<const InputView> inputs, std::span<const O
     const bool on_device = there && bytes > 0 && there->is_here(view.data);
     given.push_back(on_device ? there->wrap(view.dtype, dims, view.data) : Tensor::view(view.dtype, dims, view.data, bytes, nullptr));
   }
-  if (const Status status = run_program(given, outputs); !status) return status;
+  if (const Status status = run_program(given, outputs, {.stream = stream, .place = {}}); !status) return status;
   for (std::size_t i = 0; i < dynamic_outputs_.size(); ++i) {
     Tensor& value = dynamic_outputs_[i];
     if (memory_->tensors.outputs[i]) continue;

@@ -47,6 +47,14 @@ struct RunTimes {
   bool replayed = false;        ///< the last of them was one replay of a CUDA graph
 };
 
+/// How Context::run_values takes its values and leaves them.
+struct ValueRun {
+  void* stream = nullptr;  ///< of the GPU: what it has under way is done before
+  /// Where on the GPU an output of this type and these extents goes, whole; nullptr: it comes to the host. Asked once for each tensor of numbers, when
+  /// the run has made it. May throw Error.
+  std::function<void*(std::size_t output, DType dtype, const Dims& dims)> place;
+};
+
 class CudaRun;
 class DynamicRun;
 class Specialisation;
@@ -66,8 +74,11 @@ class Context {
   Status run(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream = nullptr) noexcept;
   /// Output of the last run, in the host's memory unless the caller gave it memory on the device. Empty where it is no tensor of numbers.
   InputView output(std::size_t index) const noexcept;
-  /// Of an engine whose program is dynamic: values of any form, whole. `outputs` takes those of the run.
-  Status run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs) noexcept;
+  /// Of an engine whose program is dynamic: values of any form, whole. `outputs` takes those of the run, but for those that `how` has a place for. The run
+  /// is over when it returns.
+  Status run_values(std::span<const Tensor> inputs, std::vector<Tensor>& outputs, const ValueRun& how = {}) noexcept;
+  /// An input for run_values in memory of its GPU, which outlives the run. Precondition: `address` lies there. Throws Error(kInvalidArgument) on the CPU.
+  Tensor device_value(DType dtype, const Dims& dims, const void* address);
   /// Type and extents of an output at the shapes that were prepared or run last; precondition: some were, and the program is not dynamic.
   const plan::TensorDesc& output_desc(std::size_t index) const noexcept;
 
@@ -95,7 +106,7 @@ class Context {
   void make_room(const Specialisation& spec);
   Status run_on_cuda(Specialisation& spec, std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
-  Status run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs) noexcept;
+  Status run_program(std::span<const Tensor> inputs, std::span<const OutputView> outputs, const ValueRun& how) noexcept;
   Status run_dynamic(std::span<const InputView> inputs, std::span<const OutputView> outputs, void* stream) noexcept;
 
   std::shared_ptr<const Engine> engine_;

@@ -9,6 +9,7 @@ import os
 import threading
 
 import numpy as np
+import onnx
 import pytest
 
 import lathe
@@ -401,6 +402,79 @@ def test_wrong_outputs_and_options(engine):
     with pytest.raises(lathe.Error, match="device_outputs"):
         on_cpu.run([X], device_outputs=True)
     np.testing.assert_array_equal(on_cpu.run([X])["y"], models.relu_add_answer(X))
+
+
+@pytest.fixture(scope="module")
+def dynamic():
+    """A program that only its data end: where(flag, relu(x), -x) as a choice between two graphs, and a sequence."""
+
+    def branch(name, op):
+        made = onnx.helper.make_tensor_value_info(f"{name}_out", 1, ["n", 4])
+        return onnx.helper.make_graph([onnx.helper.make_node(op, ["x"], [f"{name}_out"])], name, [], [made])
+
+    choice = onnx.helper.make_node("If", ["flag"], ["y"], then_branch=branch("then", "Relu"), else_branch=branch("other", "Neg"))
+    both = onnx.helper.make_node("SequenceConstruct", ["y", "x"], ["both"])
+    inputs = [onnx.helper.make_tensor_value_info("x", 1, ["n", 4]), onnx.helper.make_tensor_value_info("flag", 9, [])]
+    outputs = [
+        onnx.helper.make_tensor_value_info("y", 1, ["n", 4]),
+        onnx.helper.make_tensor_sequence_value_info("both", 1, None),
+    ]
+    graph = onnx.helper.make_graph([choice, both], "choice", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    engine = lathe.build(model.SerializeToString(), device="cuda", **QUICK)
+    assert engine.section.startswith("cuda:sm_90"), engine.section
+    assert "if " in engine.to_text().lower()
+    return engine
+
+
+FLAG = np.array(True)
+
+
+def test_outputs_that_data_shape_stay_on_the_device(dynamic):
+    before, x = live(), Tensor(X)
+    driver.fake_cuda_reset()
+    out = dynamic.create_context().run({"x": x, "flag": FLAG}, device_outputs=True)
+    assert isinstance(out["y"], lathe.DeviceArray) and out["y"].shape == (2, 4) and out["y"].dtype == "float32"
+    assert launched_with(x.pointer) >= 1
+    # What is no tensor comes to the host: two arrays of eight numbers.
+    assert [a.shape for a in out["both"]] == [(2, 4), (2, 4)] and isinstance(out["both"][0], np.ndarray)
+    assert out["y"].numpy().shape == (2, 4)
+    assert Tensor.lent == Tensor.given_back
+    del out, x
+    assert live().bytes <= before.bytes + 4096
+
+
+def test_outputs_that_data_shape_go_where_they_are_wanted(dynamic):
+    x, y, stream = Tensor(X), Tensor(X), new_stream()
+    driver.fake_cuda_reset()
+    assert dynamic.run([x, FLAG], {"y": y})["y"] is y
+    assert calls("cuMemcpyDtoDAsync") >= 1
+    host = np.zeros((2, 4), np.float32)
+    assert dynamic.run([X, FLAG], {"y": host}, device_outputs=True)["y"] is host
+    driver.fake_cuda_reset()
+    out = dynamic.run([x, FLAG], stream=stream, device_outputs=True)
+    assert isinstance(out["y"], lathe.DeviceArray) and calls("cuStreamSynchronize") >= 2
+    assert x.streams[-1] == stream  # what the lender has under way is waited for there
+
+
+def test_wrong_arrays_for_what_data_shape(dynamic):
+    x = Tensor(X)
+    for inputs, outputs, words in (
+        ([x, FLAG], {"y": Tensor(X[:1])}, r"output 'y'.*this run makes, float32 2x4"),
+        ([x, FLAG], {"y": Tensor(X.astype(np.float16))}, "output 'y'"),
+        ([x, FLAG], {"both": Tensor(X)}, "'both'.*which is no tensor"),
+        ([Tensor(X.astype(np.float16)), FLAG], None, "input 'x' has type float16, expected float32"),
+        ([Tensor(X, place=(2, 3)), FLAG], None, "cuda:3"),
+    ):
+        with pytest.raises(lathe.Error, match=words):
+            dynamic.run(inputs, outputs)
+    assert dynamic.run([x, FLAG])["y"].shape == (2, 4)
+    context = dynamic.create_context()
+    context.run([x, FLAG], device_outputs=True)
+    driver.fake_cuda_fail(b"cuMemAlloc", 1, 2)
+    with pytest.raises(lathe.Error, match="out of memory"):
+        context.run([x, FLAG], device_outputs=True)
+    context.run([x, FLAG], device_outputs=True)
 
 
 def test_extents_of_one_and_none_have_any_strides(engine):
