@@ -68,6 +68,8 @@ class Assembly {
     options_.threads = pool_.size();
     options_.cpu_features = options.cpu_features & cpu::cpu_features().mask;
     if (!is_static(graph_)) cut_ = cut_graph(graph_);
+    draws_on_gpu_ = options.device_handle && has_draws_for_gpu(graph_);
+    if (draws_on_gpu_ && !is_static(graph_, Draws::kPlannedOnGpu)) gpu_cut_ = cut_graph(graph_, Draws::kPlannedOnGpu);
   }
 
   engine::EngineData run() {
@@ -107,8 +109,10 @@ class Assembly {
       const cuda::DeviceInfo& info = static_cast<const cuda::Device*>(options_.device_handle)->info();
       section.device = "cuda:" + info.arch_name();
       section.description = fmt::format("{}, {} multiprocessors", info.name, info.multiprocessors);
+      if (draws_on_gpu_) std::swap(cut_, gpu_cut_);
       section.program = whole_program([&](const ir::Graph& graph) { return gpu_program(graph, tuner); });
       if (cut_) add_host_ops(section.program);
+      if (draws_on_gpu_) std::swap(cut_, gpu_cut_);
     } else {
       section.device = "cpu";
       const cpu::CpuFeatures features{options_.cpu_features};
@@ -327,6 +331,8 @@ class Assembly {
   std::vector<bool> used_;
   ir::Bindings hints_;
   std::optional<CutGraph> cut_;
+  bool draws_on_gpu_ = false;  // the graph has random numbers, for which a GPU has kernels: it is cut another way there, or not at all
+  std::optional<CutGraph> gpu_cut_;
 };
 
 }  // namespace

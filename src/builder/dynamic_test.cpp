@@ -110,6 +110,21 @@ TEST(Dynamic, TheCutKeepsWorkTogether) {
   EXPECT_GE(cut.pieces[2].island->node_count(), 4U);
 }
 
+TEST(Dynamic, RandomNumbersArePlannedForAGpuAlone) {
+  const auto model = model_of(R"(graph g(x: float[n, 4]) -> (y) {
+  wide = Exp(x)
+  noise = RandomNormalLike(wide)
+  y = Add(wide, noise)
+}
+)");
+  EXPECT_TRUE(has_draws_for_gpu(*model->graph));
+  EXPECT_FALSE(is_static(*model->graph));
+  EXPECT_TRUE(is_static(*model->graph, Draws::kPlannedOnGpu));
+  EXPECT_EQ(cut_graph(*model->graph).pieces.size(), 3U);
+  EXPECT_EQ(cut_graph(*model->graph, Draws::kPlannedOnGpu).pieces.size(), 1U);
+  EXPECT_FALSE(has_draws_for_gpu(*model_of(kPositive)->graph));
+}
+
 TEST(Dynamic, AnExtentThatAnElementTells) {
   // The second island's extents are an element of a tensor that the first one makes: a carrier brings it.
   const auto model = model_of(R"(graph g(x: float[n], k: int64[1]) -> (y, z) {

@@ -14,6 +14,7 @@
 #include <unordered_set>
 
 #include "lathe/status.h"
+#include "ops/candidate.h"
 #include "ops/registry.h"
 
 namespace lathe::builder {
@@ -32,9 +33,15 @@ bool is_plain(const ir::Value* value) {
          value->dtype() != DType::kComplex64 && value->dtype() != DType::kComplex128;
 }
 
-bool can_be_planned(const ir::Node& node) {
+bool draws_on_gpu(const ir::Node& node) {
+  if (ops::is_deterministic(node)) return false;
+  const auto candidates = ops::candidates_for(ops::full_name(node.domain, node.op));
+  return std::any_of(candidates.begin(), candidates.end(), [](const ops::Candidate* candidate) { return candidate->name.starts_with("cuda."); });
+}
+
+bool can_be_planned(const ir::Node& node, Draws draws) {
   if (!ir::nested_graphs(node).empty()) return false;
-  if (!ops::is_deterministic(node)) return false;
+  if (!ops::is_deterministic(node) && !(draws == Draws::kPlannedOnGpu && draws_on_gpu(node))) return false;
   const auto plain = [](const ir::Value* value) { return !value || is_plain(value); };
   return std::all_of(node.inputs.begin(), node.inputs.end(), plain) && std::all_of(node.outputs.begin(), node.outputs.end(), plain);
 }
@@ -71,7 +78,7 @@ void shape_symbols(const ir::Graph& graph, Symbols& into) {
 
 class Cutter {
  public:
-  Cutter(const ir::Graph& graph, std::vector<const ir::Value*> captures) : graph_(graph) {
+  Cutter(const ir::Graph& graph, std::vector<const ir::Value*> captures, Draws draws) : graph_(graph), draws_(draws) {
     cut_.graph = &graph;
     cut_.captures = std::move(captures);
     for (const ir::Value* input : graph.inputs()) scope_.add(input);
@@ -80,7 +87,7 @@ class Cutter {
 
   CutGraph run() {
     graph_.for_each([&](const ir::Node& node) {
-      if (can_be_planned(node) && place_in_island(node)) return;
+      if (can_be_planned(node, draws_) && place_in_island(node)) return;
       place_alone(node);
     });
     build();
@@ -162,7 +169,7 @@ class Cutter {
         wait_for(value);
         read_alone_.insert(value);
       }
-      piece.bodies.push_back(Cutter(*nested, std::move(captures)).run());
+      piece.bodies.push_back(Cutter(*nested, std::move(captures), draws_).run());
     }
     for (const ir::Value* input : node.inputs)
       if (input) read_alone_.insert(input);
@@ -306,6 +313,7 @@ class Cutter {
   }
 
   const ir::Graph& graph_;
+  const Draws draws_;
   Scope scope_;
   CutGraph cut_;
   std::unordered_map<const ir::Value*, int> made_at_;
@@ -318,7 +326,13 @@ class Cutter {
 
 }  // namespace
 
-bool is_static(const ir::Graph& graph) {
+bool has_draws_for_gpu(const ir::Graph& graph) {
+  bool found = false;
+  ir::for_each_node_deep(graph, [&](const ir::Node& node) { found |= draws_on_gpu(node); });
+  return found;
+}
+
+bool is_static(const ir::Graph& graph, Draws draws) {
   Symbols bound;
   for (const ir::Value* input : graph.inputs()) {
     if (!is_plain(input)) return false;
@@ -328,7 +342,7 @@ bool is_static(const ir::Graph& graph) {
   bool whole = true;
   graph.for_each([&](const ir::Node& node) {
     if (!whole) return;
-    whole = can_be_planned(node);
+    whole = can_be_planned(node, draws);
     if (!whole) return;
     Symbols used;
     for (const ir::Value* output : node.outputs)
@@ -338,6 +352,6 @@ bool is_static(const ir::Graph& graph) {
   return whole;
 }
 
-CutGraph cut_graph(const ir::Graph& graph) { return Cutter(graph, {}).run(); }
+CutGraph cut_graph(const ir::Graph& graph, Draws draws) { return Cutter(graph, {}, draws).run(); }
 
 }  // namespace lathe::builder

@@ -41,10 +41,15 @@ struct CutGraph {
   std::vector<Piece> pieces;               ///< in the order of execution
 };
 
+/// Nodes that give other results at each run (random numbers) are run by their definitions, unless a GPU that is planned for has kernels for them.
+enum class Draws : std::uint8_t { kAlone, kPlannedOnGpu };
+/// Does the graph, or one nested in it, have such a node with kernels for a GPU? Else both ways are the same.
+bool has_draws_for_gpu(const ir::Graph& graph);
+
 /// Can every shape of the graph be told from its inputs' shapes, and every node be planned? Then it needs no cutting.
-bool is_static(const ir::Graph& graph);
+bool is_static(const ir::Graph& graph, Draws draws = Draws::kAlone);
 
 /// The graph must be simplified, with types and contents inferred, and outlive the result.
-CutGraph cut_graph(const ir::Graph& graph);
+CutGraph cut_graph(const ir::Graph& graph, Draws draws = Draws::kAlone);
 
 }  // namespace lathe::builder

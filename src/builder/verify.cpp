@@ -331,6 +331,8 @@ class Verifier {
       return tensor.is_tensor() && tensor.dtype() != value.dtype() ? tensor.cast(value.dtype()) : tensor;
     };
 
+    // Random numbers are the engine's own in any case.
+    const auto is_forced = [&](const ir::Value& value) { return forced || (value.producer && !ops::is_deterministic(*value.producer)); };
     const auto take_engine_tensor = [&](const ir::Value& value, Tensor& tensor) {
       if (Tensor actual = engine_tensor(value); actual.defined() || !left_out.empty()) tensor = std::move(actual);
     };
@@ -348,7 +350,7 @@ class Verifier {
         if (std::any_of(value.uses.begin(), value.uses.end(), [](const ir::Use& use) { return use.node && is_contraction(*use.node); }))
           round_to_tf32(tensor, value.is_constant());
         if (!value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name) && tensor.defined()) rounded[value.name] = tensor;
-        if (forced && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) take_engine_tensor(value, tensor);
+        if (is_forced(value) && !value.is_constant() && value.graph == model_->graph.get() && stored_.count(value.name)) take_engine_tensor(value, tensor);
       };
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     } else if (narrow_) {
@@ -369,7 +371,7 @@ class Verifier {
         }
         if (tensor.defined() && found->second.dtype == narrow_type_) round_to(tensor, narrow_type_);
         if (tensor.defined()) rounded[value.name] = tensor;
-        if (forced) take_engine_tensor(value, tensor);
+        if (is_forced(value)) take_engine_tensor(value, tensor);
       };
       ops::ReferenceRunner(*model_->graph, runner).run(inputs);
     }

@@ -199,6 +199,55 @@ TEST_F(NoHostSteps, WhatOnlyTheDataCount) {
   }
 }
 
+/// A CPU runs them by their definitions, between planned steps; for a GPU they are planned, so that a model of fixed extents is one program.
+TEST_F(NoHostSteps, RandomNumbers) {
+  for (const char* precision : {"fp32", "fp16", "bf16"})
+    for (const bool seeded : {false, true}) {
+      SCOPED_TRACE(std::string(precision) + (seeded ? ", seeded" : ""));
+      ModelMaker m(9);
+      ir::Attrs attrs, shaped;
+      if (seeded) attrs.set("seed", 3.0F);
+      shaped = attrs;
+      shaped.set("shape", std::vector<std::int64_t>{7, 48});
+      ir::Value *in = m.input("x", {ir::Dim::symbol("batch"), 32}), *x = m.add("MatMul", {in, m.weight({32, 48}, 32)});
+      ir::Value* noise = m.add("Add", {m.add("RandomNormalLike", {x}, attrs), m.add("RandomUniformLike", {x}, attrs)});
+      ir::Value* y = m.add("MatMul", {m.add("Mul", {noise, m.add("Bernoulli", {m.add("Sigmoid", {x})}, attrs)}), m.weight({48, 16}, 48)});
+      ir::Value* fixed = m.add("Add", {m.add("RandomNormal", {}, shaped), m.add("RandomUniform", {}, shaped)});
+      builder::BuildResult built = builder::build_engine(m.finish({m.add("Multinomial", {y}, attrs), fixed, y}), options(precision));
+      EXPECT_EQ(steps_by(built.engine, "cuda.random"), 6);
+      EXPECT_FALSE(built.engine.sections[0].program.dynamic);
+      EXPECT_TRUE(built.engine.sections[1].program.dynamic);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      for (const std::int64_t batch : {1, 100, 0, 33, 3000, 100, 100}) {
+        const std::vector<float> data(static_cast<std::size_t>(batch * 32), 1);
+        const std::int64_t dims[] = {batch, 32};
+        const runtime::InputView view{data.data(), DType::kFloat32, dims};
+        const Status status = context.run(std::span(&view, 1), {});
+        ASSERT_TRUE(status) << batch << ": " << status.message();
+      }
+    }
+}
+
+TEST_F(NoHostSteps, RandomNumbersOfWhatOnlyTheDataCount) {
+  ModelMaker m(6);
+  ir::Value* x = m.input("x", {ir::Dim::symbol("rows"), 64});
+  ir::Value* noise = m.add("RandomNormalLike", {m.add("Cast", {m.add("NonZero", {m.add("Relu", {x})})}, [] {
+                             ir::Attrs to;
+                             to.set("to", static_cast<std::int64_t>(DType::kFloat32));
+                             return to;
+                           }())});
+  builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {noise})}), options());
+  int found = 0;
+  for (const plan::Step& step : built.engine.sections[0].program.steps)
+    EXPECT_EQ(static_cast<int>(step.kind), static_cast<int>(plan::StepKind::kCall)) << step.label;
+  for (const plan::Program& island : built.engine.sections[0].program.subprograms)
+    for (const plan::Step& step : island.steps) found += step.kernel == "cuda.random";
+  EXPECT_EQ(found, 1);
+  EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+}
+
 TEST_F(NoHostSteps, BoxesThatOverlap) {
   ModelMaker m(7);
   const ir::Dim boxes = ir::Dim::symbol("boxes");

@@ -40,6 +40,15 @@ std::shared_ptr<ir::Model> topk_model() {
   return m.finish({top->output(0), top->output(1)});
 }
 
+std::shared_ptr<ir::Model> random_model() {
+  builder::test::ModelMaker m(5);
+  ir::Attrs seed;
+  seed.set("seed", 3.0F);
+  ir::Value* x = m.add("Relu", {m.input("x", {ir::Dim::symbol("batch"), 300})});
+  return m.finish(
+      {m.add("Add", {m.add("RandomNormalLike", {x}, seed), m.add("Bernoulli", {m.add("RandomUniformLike", {x})}, seed)}), m.add("Multinomial", {x}, seed)});
+}
+
 std::shared_ptr<ir::Model> recurrent(bool given) {
   testing_gpu::Layer layer;
   layer.op = given ? "GRU" : "LSTM";
@@ -156,6 +165,7 @@ class Strangers : public FakeEngine {
 TEST_F(Strangers, AttentionRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.attention"), 100); }
 TEST_F(Strangers, RowNormRefusesDamagedParameters) { EXPECT_GT(refused(norm_model(), "cuda.row_norm"), 5); }
 TEST_F(Strangers, TopKRefusesDamagedParameters) { EXPECT_GT(refused(topk_model(), "cuda.topk"), 3); }
+TEST_F(Strangers, RandomNumbersRefuseDamagedParameters) { EXPECT_GT(refused(random_model(), "cuda.random"), 20); }
 TEST_F(Strangers, RecurrentLayersRefuseDamagedParameters) {
   for (const bool given : {false, true}) EXPECT_GT(refused(recurrent(given), "cuda.rnn"), 20);
 }
@@ -194,6 +204,7 @@ TEST_F(Strangers, AnyPlanOfALargeProductIsLaunchedWithinLimits) {
 TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
   for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model(), topk_model(), recurrent(false), recurrent(true)})
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
+  EXPECT_GT(with_other_tensors(random_model(), 0), 20);
 }
 
 TEST_F(Strangers, NormsOfNoRowsRun) {

@@ -160,6 +160,17 @@ inline int atomicMax(int* at, int value) {
   *at = std::max(old, value);
   return old;
 }
+inline unsigned long long atomicAdd(unsigned long long* at, unsigned long long value) {
+  const unsigned long long old = *at;
+  *at += value;
+  return old;
+}
+inline void sincospi(double x, double* sine, double* cosine) { *sine = std::sin(M_PI * x), *cosine = std::cos(M_PI * x); }
+inline void sincospif(float x, float* sine, float* cosine) {
+  double s, c;
+  sincospi(static_cast<double>(x), &s, &c);
+  *sine = static_cast<float>(s), *cosine = static_cast<float>(c);
+}
 inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }

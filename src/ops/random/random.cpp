@@ -5,23 +5,17 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/random/stream.h"
-#include "ops/ref_util.h"
+#include "ops/random/draws.h"
 #include "ops/registry_internal.h"
 #include "ops/shape_util.h"
 
 namespace lathe::ops {
 namespace {
 
-/// Of the seed, which the format makes a float, the integer part counts, modulo 2^32. NaN is no seed.
 RandomStream stream_of(const RefContext& ctx) {
-  if (!ctx.attrs().has("seed")) return RandomStream::fresh();
-  const auto seed = static_cast<double>(ctx.attrs().get_float("seed", 0));
-  if (std::isnan(seed)) return RandomStream::fresh();
-  if (std::isinf(seed)) ctx.fail("the seed is infinite");
-  double rest = std::fmod(std::trunc(seed), 4294967296.0);
-  if (rest < 0) rest += 4294967296.0;
-  return RandomStream(static_cast<std::uint32_t>(rest));
+  if (has_infinite_seed(ctx.attrs())) ctx.fail("the seed is infinite");
+  const auto seed = seed_of(ctx.attrs());
+  return seed ? RandomStream(*seed) : RandomStream::fresh();
 }
 
 /// The attribute dtype, or `otherwise` without it; kUndefined when it is no type of the format's.
@@ -58,30 +52,15 @@ void shaped_infer(InferContext& ctx) {
 
 void like_infer(InferContext& ctx) { set_like_input(ctx, drawn_dtype(ctx, ctx.dtype(0))); }
 
-using Draw = double (RandomStream::*)();
-
-/// draw * scale + offset: each step is computed in float32, or double for double, and rounded to the result's type.
-Tensor draw_tensor(const RefContext& ctx, DType dtype, Dims dims, Draw draw, double scale, double offset) {
+Tensor draw_tensor(const RefContext& ctx, Dims dims, const Drawing& drawing) {
   RandomStream stream = stream_of(ctx);
-  Tensor out(dtype, std::move(dims));
-  const auto rounded = [dtype](double value) { return dtype == DType::kFloat64 ? value : round_as(dtype, static_cast<float>(value)); };
-  for (std::int64_t i = 0; i < out.size(); ++i) {
-    const double value = round_as(dtype, (stream.*draw)());
-    out.set_from_double(i, rounded(rounded(value * scale) + offset));
-  }
+  Tensor out(drawing.dtype, std::move(dims));
+  for (std::int64_t i = 0; i < out.size(); ++i) out.set_from_double(i, drawing.next(stream));
   return out;
 }
 
-Tensor normal_tensor(const RefContext& ctx, DType dtype, Dims dims) {
-  const Attrs& attrs = ctx.attrs();
-  return draw_tensor(ctx, dtype, std::move(dims), &RandomStream::normal, static_cast<double>(attrs.get_float("scale", 1)),
-                     static_cast<double>(attrs.get_float("mean", 0)));
-}
-
-Tensor uniform_tensor(const RefContext& ctx, DType dtype, Dims dims) {
-  const float low = ctx.attrs().get_float("low", 0), high = ctx.attrs().get_float("high", 1);
-  return draw_tensor(ctx, dtype, std::move(dims), &RandomStream::uniform, static_cast<double>(high - low), static_cast<double>(low));
-}
+Tensor normal_tensor(const RefContext& ctx, DType dtype, Dims dims) { return draw_tensor(ctx, std::move(dims), Drawing::normal_of(ctx.attrs(), dtype)); }
+Tensor uniform_tensor(const RefContext& ctx, DType dtype, Dims dims) { return draw_tensor(ctx, std::move(dims), Drawing::uniform_of(ctx.attrs(), dtype)); }
 
 using Make = Tensor (*)(const RefContext&, DType, Dims);
 
