@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// cuda.nonzero, cuda.nms and cuda.scatter on a GPU, exactly, and cuda.roi_align, closely, as the references have it. Compiled for the driver that checks calls
-// too, where nothing is compared.
+// cuda.nonzero, cuda.nms, cuda.scatter and cuda.max_roi_pool on a GPU, exactly, and cuda.roi_align, closely, as the references have it.
+// Compiled for the driver that checks calls too, where nothing is compared.
 
 #include "counted_cases.h"
 #include "kernel_runner.h"
@@ -88,6 +88,26 @@ TEST(GpuRoiAlign, AlignsAsTheReferenceDoes) {
     step.kernel = "cuda.roi_align";
     step.params = t.params;
     step.inputs = {&t.x, &t.rois, &t.batch};
+    step.outputs = {&t.y};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuMaxRoiPool, PoolsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::MaxRoiCase& c : testing_gpu::max_roi_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::MaxRoiTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.max_roi_pool";
+    step.params = t.params;
+    step.inputs = {&t.x, &t.rois};
     step.outputs = {&t.y};
     runner.run(step, [&] {
       if (kComputes) t.compare();
