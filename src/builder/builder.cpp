@@ -102,6 +102,7 @@ Prepared prepare(const ir::Model& model, const BuildOptions& options, BuildRepor
   simplify.fast_whole_products =
       options.device == "cpu" && cpu::includes(cpu::CpuFeatures{options.cpu_features & cpu::cpu_features().mask}.isa(), cpu::Isa::kAvx512Bf16);
   simplify.half_in_float = options.device == "cpu";
+  simplify.for_gpu = options.device != "cpu";
   simplify.before_pass = [&] { phase.poll(); };
   const passes::SimplifyReport simplified = passes::simplify(*prepared.model, simplify);
   check_sizes(*prepared.model->graph);

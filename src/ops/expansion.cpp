@@ -126,8 +126,9 @@ void ExpandContext::replace(std::size_t index, Value* value) {
 
 void ExpandContext::fail(std::string message) const { throw node_error(node, std::move(message)); }
 
-bool expand_node(ir::Node& node) {
-  const OpDef* op = find_op(node.domain, node.op);
+namespace {
+
+bool expand_as(const OpDef* op, ir::Node& node) {
   if (!op || !op->expand) return false;
   ir::Graph& graph = *node.graph;
   ExpandContext context{graph, node};
@@ -135,6 +136,12 @@ bool expand_node(ir::Node& node) {
   graph.erase(&node);
   return true;
 }
+
+}  // namespace
+
+bool expand_node(ir::Node& node) { return expand_as(find_op(node.domain, node.op), node); }
+
+bool expand_node_for_gpu(ir::Node& node) { return node.domain.empty() && expand_as(find_op(kOwnDomain, node.op), node); }
 
 std::vector<Tensor> evaluate_expanded(const ir::Node& node, std::span<const Tensor> inputs, const EvaluateOptions& options) {
   Alone alone;

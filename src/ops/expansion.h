@@ -13,6 +13,8 @@ namespace lathe::ops {
 
 /// Replaces the node by what its op expands to and erases it; false: this instance stays. (An `expand` decides before it adds nodes.)
 bool expand_node(ir::Node& node);
+/// The same in a graph that is made for a GPU, for ops of the format that only there gain from it: the op of lathe.internal with the same name says how.
+bool expand_node_for_gpu(ir::Node& node);
 
 /// Evaluates a node whose op has `expand` but no reference: a graph of the node alone, in which every input is a constant, is expanded,
 /// inferred and run. The result matches node.outputs.

@@ -4,7 +4,8 @@
 //
 //   com.microsoft::BiasGelu(a, b)   ->   Gelu(Add(a, b))
 //
-// An instance whose expansion needs more than is known (a rank, a constant) stays, and may go in a later round.
+// An instance whose expansion needs more than is known (a rank, a constant) stays, and may go in a later round. Some become parts only where the
+// graph is made for a GPU (SimplifyOptions::for_gpu).
 
 #include "ops/expansion.h"
 #include "passes/pass.h"
@@ -15,7 +16,7 @@ int expand_compositions(ir::Graph& graph, PassContext& context) {
   int rewrites = 0;
   if (!context.options.for_running) return 0;  // a model that is written keeps its operators
   graph.for_each([&](ir::Node& node) {
-    if (ops::expand_node(node)) ++rewrites;
+    if (ops::expand_node(node) || (context.options.for_gpu && ops::expand_node_for_gpu(node))) ++rewrites;
   });
   return rewrites;
 }

@@ -74,6 +74,8 @@ void read_option(RewriteCase& test, const std::string& text) {
     test.options.for_running = words[2] == "1";
   } else if (is({"set", "fast_whole_products"}, 3)) {
     test.options.fast_whole_products = words[2] == "1";
+  } else if (is({"set", "for_gpu"}, 3)) {
+    test.options.for_gpu = words[2] == "1";
   } else if (is({"set", "half_in_float"}, 3)) {
     test.options.half_in_float = words[2] == "1";
   } else if (is({"set", "growth_budget_bytes"}, 3)) {

@@ -43,6 +43,7 @@ struct SimplifyOptions {
   /// operands become scaled products of whole numbers.
   bool fast_whole_products = false;
   bool half_in_float = false;  ///< nodes of float16 compute in float32: to be run on a CPU
+  bool for_gpu = false;        ///< as `for_running`, on a GPU: ops that only there gain from it become compositions as well
 };
 
 struct PassCount {

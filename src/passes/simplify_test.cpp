@@ -248,5 +248,20 @@ TEST(SetInputShapes, RefusesWhatDisagrees) {
   EXPECT_EQ(refusal({{"m", {3, 3}}, {"e", {6, 3}}}), "accepted");
 }
 
+TEST(Simplify, SlicesAreSortedOnAGpuAlone) {
+  const auto has = [](bool for_running, bool for_gpu, const char* op) {
+    const auto model = parse_model("graph g(x: float[n, 3]) -> (y) {\n  y = Unique(x) {axis=0}\n}\n");
+    SimplifyOptions options;
+    options.for_running = for_running;
+    options.for_gpu = for_gpu;
+    simplify(*model, options);
+    const auto nodes = model->graph->nodes();
+    return std::any_of(nodes.begin(), nodes.end(), [&](const Node* node) { return node->op == op; });
+  };
+  EXPECT_TRUE(has(true, true, "SortedSlices") && !has(true, true, "Unique"));
+  EXPECT_TRUE(has(true, false, "Unique") && !has(true, false, "SortedSlices"));
+  EXPECT_TRUE(has(false, true, "Unique") && !has(false, true, "SortedSlices")) << "a model that is written keeps its operators";
+}
+
 }  // namespace
 }  // namespace lathe::passes

@@ -1,12 +1,13 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// cuda.nonzero, cuda.nms and cuda.scatter on a GPU, exactly, and cuda.roi_align, closely, as the references have it. Compiled for the driver that checks calls
-// too, where nothing is compared.
+// cuda.nonzero, cuda.nms, cuda.scatter, cuda.sorted_slices and cuda.max_roi_pool on a GPU, exactly, and cuda.roi_align, closely, as the references have it.
+// Compiled for the driver that checks calls too, where nothing is compared.
 
 #include "counted_cases.h"
 #include "kernel_runner.h"
 #include "roi_cases.h"
 #include "scatter_cases.h"
+#include "slices_cases.h"
 #ifdef LATHE_FAKE_CUDA
 #include "fake_cuda.h"
 #endif
@@ -89,6 +90,46 @@ TEST(GpuRoiAlign, AlignsAsTheReferenceDoes) {
     step.params = t.params;
     step.inputs = {&t.x, &t.rois, &t.batch};
     step.outputs = {&t.y};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuMaxRoiPool, PoolsAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::MaxRoiCase& c : testing_gpu::max_roi_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::MaxRoiTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.max_roi_pool";
+    step.params = t.params;
+    step.inputs = {&t.x, &t.rois};
+    step.outputs = {&t.y};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+TEST(GpuSlices, SortAsTheReferenceDoes) {
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::SlicesCase& c : testing_gpu::slices_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::SlicesTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.sorted_slices";
+    step.params = t.params;
+    step.inputs = {&t.x};
+    step.outputs = {&t.order, &t.begins};
     runner.run(step, [&] {
       if (kComputes) t.compare();
     });

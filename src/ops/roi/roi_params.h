@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Parameters of the RoiAlign kernels, shared by host and device code: read by NVRTC too, so it includes nothing.
+// Parameters of the kernels of RoiAlign and MaxRoiPool, shared by host and device code: read by NVRTC too, so it includes nothing.
 
 namespace lathe::cuda {
 
-constexpr int kRoiChannels = 8;  ///< of a block: places and weights are computed once for so many
+constexpr int kRoiChannels = 8;  ///< of a block: RoiAlign computes places and weights once for so many
 
 struct RoiParams {
   const void *x = nullptr, *rois = nullptr;
-  const long long* batch = nullptr;
+  const long long* batch = nullptr;  ///< RoiAlign
   void* y = nullptr;
   int x_type = 0, roi_type = 0, y_type = 0;  ///< ElementType
   // Steps in elements: image or region, channel, row, column.

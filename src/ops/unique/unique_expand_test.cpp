@@ -51,6 +51,28 @@ TEST(UniqueExpansion, GivesWhatTheReferenceGives) {
       }
 }
 
+TEST(UniqueExpansion, SlicesForAGpuAreWhatTheReferenceGives) {
+  constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kFloat64, DType::kInt8, DType::kInt64, DType::kUint64, DType::kBool};
+  for (const DType type : kTypes)
+    for (const int sorted : {0, 1})
+      for (const int axis : {0, 1, -1})
+        for (const std::int64_t rows : {0, 1, 40}) {
+          SCOPED_TRACE(std::string(dtype_name(type)) + " rows " + std::to_string(rows) + " axis " + std::to_string(axis) + (sorted ? " sorted" : ""));
+          const auto graph = parsed("graph g(x: " + std::string(dtype_name(type)) + "[n, 2, 3]) -> (y, i, v, c) {\n  y, i, v, c = Unique(x) {sorted=" +
+                                    std::to_string(sorted) + ", axis=" + std::to_string(axis) + "}\n}\n");
+          const Tensor x = many_equal(type, {rows, 2, 3});
+          const auto expected = ReferenceRunner(*graph).run(std::span(&x, 1));
+          EXPECT_FALSE(expand_node(*graph->outputs()[0]->producer)) << "on a CPU it stays";
+          ASSERT_TRUE(expand_node_for_gpu(*graph->outputs()[0]->producer));
+          infer_graph(*graph);
+          const auto actual = ReferenceRunner(*graph).run(std::span(&x, 1));
+          for (std::size_t o = 0; o < expected.size(); ++o)
+            EXPECT_TRUE(actual[o].same_bytes(expected[o]))
+                << "output " << o << ": " << to_string(actual[o].dims()) << " instead of " << to_string(expected[o].dims());
+          if (HasFailure()) return;
+        }
+}
+
 TEST(UniqueExpansion, WhatIsLeftAlone) {
   for (const char* text : {"graph g(x: float[n, 3]) -> (y) {\n  y = Unique(x) {axis=0}\n}\n", "graph g(x: string[n]) -> (y) {\n  y = Unique(x)\n}\n",
                            "graph g(x: float) -> (y) {\n  y = Unique(x)\n}\n"}) {
