@@ -38,6 +38,22 @@ def relu_add_answer(x):
     return np.maximum(x, 0) + np.array([1, 2, 3, 4], np.float32)
 
 
+def choice():
+    """(y, both): y = relu(x) if flag else -x, and the sequence of y and x: what only a run decides."""
+
+    def branch(name, op):
+        return helper.make_graph([helper.make_node(op, ["x"], [name])], name, [], [helper.make_tensor_value_info(name, 1, ["n", 4])])
+
+    nodes = [
+        helper.make_node("If", ["flag"], ["y"], then_branch=branch("then", "Relu"), else_branch=branch("other", "Neg")),
+        helper.make_node("SequenceConstruct", ["y", "x"], ["both"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", 1, ["n", 4]), helper.make_tensor_value_info("flag", 9, [])]
+    outputs = [helper.make_tensor_value_info("y", 1, ["n", 4]), helper.make_tensor_sequence_value_info("both", 1, None)]
+    graph = helper.make_graph(nodes, "choice", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def two_in_two_out():
     """ "sum/out:0" = left + right and "index" = ArgMax(left) for float[batch, 3] each: names as exporters make them, two types."""
     return make(

@@ -113,6 +113,15 @@ def test_profile(shelf):
     assert done.returncode == 0 and "as one CUDA graph" in done.stdout and "lost" in done.stdout, done.stdout + done.stderr
 
 
+def test_outputs_that_data_shape_are_measured(shelf):
+    models.save(models.choice(), shelf / "choice.onnx")
+    done = run(shelf, "build", "choice.onnx", "-o", "choice.engine", *BUILD)
+    assert done.returncode == 0, done.stderr
+    for command in ("profile", "bench"):
+        done = run(shelf, command, "choice.engine", "--time", "0.1s", "--json")
+        assert done.returncode == 0 and json.loads(done.stdout), done.stderr
+
+
 def test_trtexec_and_onnx2trt_take_the_gpu(shelf):
     assert run(shelf, "install-shims", "bin").returncode == 0
     build = ["--onnx=m.onnx", "--fp16", "--shapes=x:2x4", "--saveEngine=t.engine", "--budget=0", "--no-verify"]

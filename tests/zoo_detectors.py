@@ -15,7 +15,7 @@ import zoo_accuracy
 import zoo_inputs
 
 # Of torchvision's detectors those that need it; at most eight.
-DETECTORS = ("retinanet_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
+DETECTORS = ("maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
 # What makes an order, or a number of rows, of numbers.
 ORDERS = {"TopK", "NonMaxSuppression", "NonZero", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 COMPUTES = {"Conv", "ConvTranspose", "Gemm", "MatMul"}

@@ -121,5 +121,17 @@ TEST(Hints, PicturesAreOfAHundredAndTwentyEightElsewhere) {
   EXPECT_EQ(odd_bindings(*model->graph, {}, hints), (ir::Bindings{{"n", 3}, {"h", 160}, {"w", 192}}));
 }
 
+TEST(RandomInputs, RegionsNameAnImageThatIsThere) {
+  test::ModelMaker m;
+  ir::Value *x = m.input("x", {2, 4, 20, 20}), *regions = m.input("regions", {7, 5});
+  ir::Attrs attrs;
+  attrs.set("pooled_shape", std::vector<std::int64_t>{3, 2});
+  BuildOptions options;
+  options.budget_seconds = 0;
+  options.use_cache = false;
+  const BuildResult result = build_engine(m.finish({m.add("MaxRoiPool", {x, regions}, attrs)}), options);
+  EXPECT_TRUE(result.report.verify.ran && result.report.verify.passed) << result.report.verify.summary;
+}
+
 }  // namespace
 }  // namespace lathe::builder

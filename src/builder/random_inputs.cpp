@@ -94,6 +94,13 @@ Tensor random_value(const ir::Type& type, const ir::Bindings& bindings, std::uin
   return random_tensor(type.dtype, dims, seed);
 }
 
+/// Regions of MaxRoiPool, [number of the image, corners]: a random number is no image's.
+void name_images(Tensor& value, const ir::Value& input) {
+  const auto pools = [](const ir::Use& use) { return use.node && use.node->is("MaxRoiPool") && use.index == 1; };
+  if (value.rank() != 2 || value.dims()[1] != 5 || std::none_of(input.uses.begin(), input.uses.end(), pools)) return;
+  for (std::int64_t row = 0; row < value.dims()[0]; ++row) value.set_from_double(row * 5, 0);
+}
+
 }  // namespace
 
 const ir::Node* decoder_of(const ir::Value& input) {
@@ -111,6 +118,7 @@ std::map<std::string, Tensor> random_inputs(const ir::Graph& graph, const ir::Bi
     value = input->type.is_tensor() ? random_tensor(input->dtype(), concrete_dims(*input, bindings), at) : random_value(input->type, bindings, at);
     const ir::Node* decoder = value.dtype() == DType::kUint8 && value.rank() == 1 ? decoder_of(*input) : nullptr;
     if (decoder) make_picture(value, *decoder);
+    if (value.is_tensor()) name_images(value, *input);
   }
   return inputs;
 }

@@ -59,15 +59,24 @@ struct SplitRun::Impl {
       std::memcpy(in.back().host.data(), view.data, bytes);
       view.data = in.back().device.data();
     }
-    require(context.prepare(shapes));
+    copy_in();
+    // Only a run tells the extents that follow from data.
+    const bool dynamic = engine.impl()->engine->program().dynamic;
+    require(dynamic ? context.run(inputs, {}, stream->handle()) : context.prepare(shapes));
     for (std::size_t i = 0; i < output_types.size(); ++i) {
       const ConstTensorView view = context.output(i);
       output_shapes.emplace_back(view.shape.begin(), view.shape.end());
-      out.emplace_back(device, bytes_of(output_types[i], view.shape));
+      out.emplace_back(device, is_tensor(view) ? bytes_of(output_types[i], view.shape) : 0);
     }
-    for (std::size_t i = 0; i < output_types.size(); ++i) output_views.push_back({out[i].device.data(), output_types[i], output_shapes[i]});
-    copy_in();
+    // Sequences and texts come to the host.
+    for (std::size_t i = 0; i < output_types.size(); ++i) {
+      const bool there = is_tensor(context.output(i)) && out[i].device.bytes() > 0;
+      output_views.push_back(there ? TensorView{out[i].device.data(), output_types[i], output_shapes[i]} : TensorView{});
+    }
   }
+
+  /// Of a dynamic engine what is no tensor of numbers has no view.
+  static bool is_tensor(const ConstTensorView& view) { return view.dtype != DType::kUndefined; }
 
   void copy_in() {
     for (const Pair& pair : in)

@@ -9,7 +9,6 @@ import os
 import threading
 
 import numpy as np
-import onnx
 import pytest
 
 import lathe
@@ -406,22 +405,7 @@ def test_wrong_outputs_and_options(engine):
 
 @pytest.fixture(scope="module")
 def dynamic():
-    """A program that only its data end: where(flag, relu(x), -x) as a choice between two graphs, and a sequence."""
-
-    def branch(name, op):
-        made = onnx.helper.make_tensor_value_info(f"{name}_out", 1, ["n", 4])
-        return onnx.helper.make_graph([onnx.helper.make_node(op, ["x"], [f"{name}_out"])], name, [], [made])
-
-    choice = onnx.helper.make_node("If", ["flag"], ["y"], then_branch=branch("then", "Relu"), else_branch=branch("other", "Neg"))
-    both = onnx.helper.make_node("SequenceConstruct", ["y", "x"], ["both"])
-    inputs = [onnx.helper.make_tensor_value_info("x", 1, ["n", 4]), onnx.helper.make_tensor_value_info("flag", 9, [])]
-    outputs = [
-        onnx.helper.make_tensor_value_info("y", 1, ["n", 4]),
-        onnx.helper.make_tensor_sequence_value_info("both", 1, None),
-    ]
-    graph = onnx.helper.make_graph([choice, both], "choice", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    engine = lathe.build(model.SerializeToString(), device="cuda", **QUICK)
+    engine = lathe.build(models.choice(), device="cuda", **QUICK)
     assert engine.section.startswith("cuda:sm_90"), engine.section
     assert "if " in engine.to_text().lower()
     return engine
