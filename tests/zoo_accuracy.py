@@ -19,6 +19,9 @@ import zoo_inputs
 # by us; where an integer of a quantised file is rounded the other way, what follows moves by a step.
 TOLERANCE = {True: 2e-5, False: 2e-4}
 COARSE = {"fp16_": 4e-3, "q_": 4e-2}
+# Parts of detectors that are cut (zoo_detectors.py): boxes are exponentials of products, and ONNX Runtime and Lathe are each up to 3e-4 of their scale from
+# double precision.
+PARTS = 5e-4
 # Another input must move each output by so many tolerances, or inner tensors are compared as well.
 SENSITIVE = 100
 WEIGHT_SEEDS = (0, 1)
@@ -31,11 +34,9 @@ WAYS = MODELLED | TIMED
 VERIFIED = (0, "fast")
 # Outputs that need not meet the tolerance: {(model, output): (limit with exact, limit without, cause)}. At most three.
 _DPT = "ONNX Runtime itself is 3e-5 from double precision here, Lathe 6e-6"
-_SSD = "ONNX Runtime itself is 7e-5 from double precision here, Lathe 2e-5; more at other weights"
 EXCEPTIONS = {
     ("hf_dpt", "1028"): (5e-5, 2e-4, _DPT),
     ("hf_dpt.dynamo", "squeeze"): (5e-5, 2e-4, _DPT),
-    ("ssd300_vgg16", "part 0"): (3e-4, 3e-4, _SSD),
 }
 
 
@@ -52,6 +53,8 @@ def tolerance(name, exact):
 
 
 def limit_of(name, output, exact):
+    if output.startswith("part "):
+        return PARTS
     return EXCEPTIONS[name, output][0 if exact else 1] if (name, output) in EXCEPTIONS else tolerance(name, exact)
 
 
