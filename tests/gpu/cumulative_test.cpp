@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// cuda.cumulative on a GPU, exactly as the references have it. Compiled for the driver that checks calls too, where nothing is compared.
+
+#include "cumulative_cases.h"
+#include "kernel_runner.h"
+#ifdef LATHE_FAKE_CUDA
+#include "fake_cuda.h"
+#endif
+
+namespace lathe {
+namespace {
+
+TEST(GpuCumulative, AddsAsTheReferencesDo) {
+#ifdef LATHE_FAKE_CUDA
+  constexpr bool kComputes = false;
+#else
+  constexpr bool kComputes = true;
+#endif
+  testing_gpu::KernelRunner runner(cuda::Device::open(0));
+  for (const testing_gpu::CumulativeCase& c : testing_gpu::cumulative_cases(kComputes)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::CumulativeTensors t(c);
+    testing_gpu::KernelRunner::Step step;
+    step.kernel = "cuda.cumulative";
+    step.params = t.params;
+    step.inputs = {&t.x};
+    step.outputs = {&t.y};
+    // Also from other extents: rows of one piece where these have several, or the other way round.
+    step.moves = true;
+    Dims other = c.dims;
+    std::int64_t& extent = other[static_cast<std::size_t>(c.axis < 0 ? c.axis + static_cast<std::int64_t>(other.size()) : c.axis)];
+    extent = extent > 2048 ? 5 : 4100;
+    step.other_inputs = {plan::TensorDesc::row_major(c.type, other)};
+    step.other_outputs = {plan::TensorDesc::row_major(t.y.desc.dtype, other)};
+    runner.run(step, [&] {
+      if (kComputes) t.compare();
+    });
+    if (HasFailure()) return;
+  }
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: Lathe contributors
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of CumSum and CumProd, as they are, on the CPU, against the ops' references.
+
+#include "../gpu/cumulative_cases.h"
+#include "host_cuda.h"
+
+#undef __shared__
+#define __shared__ static
+#include "ops/reduce/cumulative.cu"
+
+namespace lathe {
+namespace {
+
+TEST(CumulativeKernels, AddAsTheReferencesDo) {
+  for (const testing_gpu::CumulativeCase& c : testing_gpu::cumulative_cases(false)) {
+    SCOPED_TRACE(c.describe());
+    testing_gpu::CumulativeTensors t(c);
+    ops::CumulativePlan plan;
+    std::string why;
+    ASSERT_TRUE(ops::cumulative_plan(t.x.desc, t.y.desc, c.axis, plan, why)) << why;
+    std::vector<unsigned long long> totals(plan.scratch_bytes() / 8 + 1, 0xA5A5A5A5u);
+    cuda::CumulativeParams p = plan.params;
+    p.product = c.product, p.exclusive = c.exclusive, p.reverse = c.reverse;
+    p.x = t.x.data();
+    p.y = t.y.data();
+    p.totals = totals.data();
+    const auto launch = [&](auto kernel) { return host_cuda::launch(plan.grid, 1, 1, cuda::kCumulativeThreads, [&] { kernel(p); }); };
+    if (plan.grid > 0 && p.pieces > 1) {
+      ASSERT_EQ(launch(plan.whole ? cumulative_totals_whole : cumulative_totals_float), "");
+    }
+    if (plan.grid > 0) {
+      ASSERT_EQ(launch(plan.whole ? cumulative_elements_whole : cumulative_elements_float), "");
+    }
+    ASSERT_EQ(totals.back(), 0xA5A5A5A5u) << "written behind the workspace";
+    t.compare();
+    if (HasFailure()) return;
+  }
+}
+
+TEST(CumulativeKernels, NonsenseIsRefused) {
+  const auto refuses = [](DType type, Dims x, DType y_type, Dims y, std::int64_t axis) {
+    ops::CumulativePlan plan;
+    std::string why;
+    return !ops::cumulative_plan(plan::TensorDesc::row_major(type, std::move(x)), plan::TensorDesc::row_major(y_type, std::move(y)), axis, plan, why) &&
+           !why.empty();
+  };
+  constexpr DType kF = DType::kFloat32;
+  EXPECT_FALSE(refuses(kF, {3, 5}, kF, {3, 5}, -2));
+  EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, 2));
+  EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, -3));
+  EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 6}, 0));
+  EXPECT_TRUE(refuses(kF, {3, 5}, DType::kInt32, {3, 5}, 0));
+  EXPECT_TRUE(refuses(DType::kInt64, {3, 5}, DType::kInt32, {3, 5}, 0));
+  EXPECT_TRUE(refuses(DType::kInt8, {3, 5}, DType::kInt8, {3, 5}, 0));
+  EXPECT_TRUE(refuses(kF, {}, kF, {}, 0));
+  EXPECT_TRUE(refuses(kF, {std::int64_t{1} << 31, std::int64_t{1} << 31, 1}, kF, {std::int64_t{1} << 31, std::int64_t{1} << 31, 1}, 2));
+}
+
+}  // namespace
+}  // namespace lathe
