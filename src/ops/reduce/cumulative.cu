@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CumSum and CumProd: a block for each piece of a row. Of a row with several pieces their totals come first; then each block takes those before its own, and
 // goes through its elements. Floating-point numbers are added in double precision, as by the definition; integers wrap.
-//! limits cumulative_*: registers 64, shared 4096, spill 0
+//! limits cumulative_*: registers 64, shared 4096, spill 8
 
 #include "backend/cuda/kernels/ptx.cuh"
 #include "ops/reduce/cumulative_params.h"
