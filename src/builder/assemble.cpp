@@ -170,10 +170,10 @@ class Assembly {
     }
   }
 
-  /// What a dynamic program's values need not leave the device for: it makes constants, asks for extents, or cuts and joins where they lie
+  /// What a dynamic program's values need not leave the device for: it makes constants, asks for extents, or cuts, repeats and joins where they lie
   /// (ops/control/join.h).
-  static constexpr std::string_view kMoved[] = {"Concat", "Constant", "ConstantOfShape", "Flatten", "Identity", "Reshape",
-                                                "Shape",  "Size",     "Slice",           "Split",   "Squeeze",  "Unsqueeze"};
+  static constexpr std::string_view kMoved[] = {"Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Identity", "Reshape",
+                                                "Shape",  "Size",     "Slice",           "Split",  "Squeeze", "Unsqueeze"};
 
   /// Nodes of a dynamic program that their definitions run. Control flow, sequences and extents are the host's anywhere: only what computes on tensors
   /// counts as a step away from the GPU.

@@ -62,6 +62,23 @@ TEST_F(RemoteTensors, AreCutAndJoinedWhereTheyLie) {
       }
 }
 
+TEST_F(RemoteTensors, AreRepeatedWhereTheyLie) {
+  for (const Dims& dims : {Dims{1, 50, 60}, Dims{50, 1, 60}, Dims{50, 60, 1}})
+    for (const std::int64_t count : {0, 1, 2, 3, 7, 255, 256, 257, 700}) {
+      const std::int64_t axis = std::find(dims.begin(), dims.end(), 1) - dims.begin();
+      SCOPED_TRACE(to_string(dims) + " times " + std::to_string(count));
+      const Tensor here = numbers(DType::kFloat32, dims), repeated = ops::repeated_along(away(here), axis, count);
+      EXPECT_EQ(repeated.is_on_host(), count == 0);
+      const std::vector<Tensor> parts(static_cast<std::size_t>(count), here);
+      Dims longer = dims;
+      longer[static_cast<std::size_t>(axis)] = count;
+      ASSERT_EQ(repeated.dims(), longer);
+      if (count > 0) {
+        EXPECT_TRUE(repeated.same_bytes(ops::joined(parts, axis, longer)));
+      }
+    }
+}
+
 TEST_F(RemoteTensors, ManyThreadsMayBeTheFirstToLook) {
   const Tensor here = numbers(DType::kFloat32, {300, 100});
   for (int round = 0; round < 20; ++round) {
@@ -113,6 +130,7 @@ TEST_F(RemoteTensors, NodesThatOnlyMoveLeaveThemThere) {
   check(graph.add_node("", "Concat", {x, y}, {"both"}, axis), {here, one});
   check(graph.add_node("", "Split", {x, input("s", vector({30, 40}))}, {"left", "right"}, axis), {here, vector({30, 40})});
   check(graph.add_node("", "Unsqueeze", {x, a}, {"wide"}), {here, vector({1, 2})});
+  check(graph.add_node("", "Expand", {x, input("f", vector({3, 1, 1, 60, 70}))}, {"more"}), {here, vector({3, 1, 1, 1, 1})});
   // Every second element is no range: the host does it.
   const ir::Node* steps = graph.add_node("", "Slice", {x, b, e, a, input("t", vector({2, 1}))}, {"some"});
   EXPECT_TRUE(ops::evaluate_node(*steps, std::vector<Tensor>{there, vector({5, -60}), vector({1000, -2}), vector({1, 2}), vector({2, 1})})[0].is_on_host());

@@ -145,6 +145,21 @@ Tensor take_along(const Tensor& tensor, std::int64_t axis, std::int64_t begin, s
   return out;
 }
 
+Tensor repeated_along(const Tensor& tensor, std::int64_t axis, std::int64_t count) {
+  const auto at = static_cast<std::size_t>(axis);
+  // In rounds, each of as many pieces as are told the driver at once.
+  Tensor whole = take_along(tensor, axis, 0, std::min<std::int64_t>(count, 1));
+  while (whole.dims()[at] < count) {
+    const std::int64_t have = whole.dims()[at], times = std::min<std::int64_t>(count / have, kMostPieces - 1), rest = std::min(count - times * have, have);
+    std::vector<Tensor> parts(static_cast<std::size_t>(times), whole);
+    if (rest > 0) parts.push_back(take_along(whole, axis, 0, rest));
+    Dims dims = whole.dims();
+    dims[at] = times * have + rest;
+    whole = joined(parts, axis, dims);
+  }
+  return whole;
+}
+
 Tensor take_one(const Tensor& tensor, std::int64_t axis, std::int64_t at) {
   Tensor out = take_along(tensor, axis, at, 1);
   Dims dims = out.dims();

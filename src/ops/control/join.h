@@ -19,7 +19,9 @@ Tensor join_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::
 Tensor stack_along(const RefContext& ctx, const std::vector<Tensor>& parts, std::int64_t axis);
 /// Elements [begin, begin + count) of an axis.
 Tensor take_along(const Tensor& tensor, std::int64_t axis, std::int64_t begin, std::int64_t count);
-/// The same without the axis of one element that is left.
+/// The tensor's only element of an axis `count` times.
+Tensor repeated_along(const Tensor& tensor, std::int64_t axis, std::int64_t count);
+/// One element of an axis, without the axis.
 Tensor take_one(const Tensor& tensor, std::int64_t axis, std::int64_t at);
 /// What no trip at all stacks along `axis` as the node's output `output`: the other extents are those of `element`, the type of one part,
 /// by the extents of the node's inputs; 0 where these do not tell.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "loops/builder.h"
+#include "ops/control/join.h"
 #include "ops/infer.h"
 #include "ops/ref_util.h"
 #include "ops/registry_internal.h"
@@ -56,6 +57,16 @@ void expand_reference(RefContext& ctx) {
     if (b < 0 || (a != b && a != 1 && b != 1)) ctx.fail("cannot expand " + lathe::to_string(in.dims()) + " to " + lathe::to_string(target));
     dims[at] = a == 1 ? b : a;
     if (a != 1) step[at] = strides[in.dims().size() - 1 - k];
+  }
+  if (is_worth_keeping_remote(in)) {
+    Dims widened(rank - in.dims().size(), 1);
+    widened.insert(widened.end(), in.dims().begin(), in.dims().end());
+    Tensor out = in.reshaped(std::move(widened));
+    // From the last axis on: what is repeated then is whole runs.
+    for (std::size_t axis = rank; axis-- > 0;)
+      if (out.dims()[axis] != dims[axis]) out = repeated_along(out, static_cast<std::int64_t>(axis), dims[axis]);
+    ctx.set_output(0, std::move(out));
+    return;
   }
   ctx.set_output(0, strided(in, std::move(dims), std::move(step)));
 }
