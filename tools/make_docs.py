@@ -39,6 +39,11 @@ def cell(text):
     return text.replace("|", "\\|")
 
 
+def replaced(op):
+    """Is the operator replaced by others: by its own definition, or by the pass quantised-products, which looks at the weights."""
+    return op["expands"] or op["name"] in ("QLinearConv", "QLinearMatMul")
+
+
 def ops_page():
     ops = ask("ops")
     lines = [
@@ -57,8 +62,19 @@ def ops_page():
         name = f"{op['domain']}::{op['name']}" if op["domain"] else op["name"]
         versions = ", ".join(map(str, op["versions"]))
         # A build without oneDNN's headers lacks its candidates; the page is the same for all builds.
-        candidates = ", ".join(["its parts"] * op["expands"] + [f"`{c}`" for c in op["candidates"] if not c.endswith(".onednn")]) or "through an upgrade"
+        candidates = ", ".join(["its parts"] * replaced(op) + [f"`{c}`" for c in op["candidates"] if not c.endswith(".onednn")]) or "through an upgrade"
         lines.append(f"| {name} | {versions} | {candidates} | {cell(op['doc'])} |")
+    # By name alone: three domains carry TensorRT's.
+    left = {op["name"] for op in ops if op["candidates"] and not replaced(op) and not any(c.startswith("cuda.") for c in op["candidates"])}
+    lines += [
+        "",
+        "## Without a kernel on GPUs",
+        "",
+        "What is neither replaced nor has a candidate on GPUs. Control flow, sequences, optionals, maps and texts are the host's in any engine (their tensors stay on the GPU), constants are made",
+        "when an engine is built, and anchors and mel weights follow from attributes and sizes.",
+        "",
+        ", ".join(f"`{name}`" for name in sorted(left)) + ".",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -395,12 +395,15 @@ class ContextObject {
         throw Error(Code::kInvalidArgument, "output '" + outputs_[i].name + "' was given an array of another type or shape than this run makes, " +
                                                 (dtype == DType::kUndefined ? "which is no tensor" : numpy_name(dtype) + " " + to_string(dims)));
     };
+    std::vector<bool> placed(outputs_.size(), false);
     runtime::ValueRun how;
     how.stream = stream;
     how.place = [&](std::size_t i, DType dtype, const Dims& dims) -> void* {
       if (there[i]) {
         require_fit(i, *there[i], dtype, dims);
-        return there[i]->data;
+        placed[i] = true;
+        static std::byte nothing;  // an array without elements may lie nowhere
+        return there[i]->data ? there[i]->data : &nothing;
       }
       if (!device_outputs || here[i]) return nullptr;
       fresh[i] = DeviceArray::make(*use, dtype, dims);
@@ -416,7 +419,7 @@ class ContextObject {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       if (fresh[i]) results[i] = nb::cast(std::move(*fresh[i]));
       const bool tensor = made[i].is_tensor();
-      if (there[i] && made[i].defined()) require_fit(i, *there[i], DType::kUndefined, {});  // a value without a place: texts, a sequence
+      if (there[i] && !placed[i]) require_fit(i, *there[i], DType::kUndefined, {});  // a value without a place: texts, a sequence
       if (here[i]) {
         require_fit(i, *here[i], tensor ? made[i].dtype() : DType::kUndefined, tensor ? made[i].dims() : Dims());
         if (made[i].bytes() > 0) std::memcpy(here[i]->data, made[i].raw(), made[i].bytes());
@@ -615,7 +618,9 @@ constexpr const char* kRunDoc =
     "    else ``__cuda_array_interface__``) as they lie, on its GPU; others are brought there from the host's memory.\n"
     "outputs: {name: array} to write in place, of the output's shape and dtype, in the host's memory or the GPU's; what is not named is new.\n"
     "stream: of the engine's GPU, a handle (0: the default stream) or an object of PyTorch's or CuPy's. With every array on the device the call\n"
-    "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, a finished run.\n"
+    "    returns when the work is enqueued: outputs are ready, and inputs may be changed or dropped, in the stream's order. Without it, and of an engine with "
+    "control flow\n"
+    "    or extents that only data tell, a finished run.\n"
     "device_outputs: new outputs are DeviceArrays in the GPU's memory, not NumPy arrays; sequences, maps and texts come to the host.\n\n"
     "What is no tensor of numbers (``IoInfo.type``): texts are arrays of str, sequences lists, maps dicts, an optional that holds nothing None.\n"
     "bfloat16 comes as uint16 of the same bits where NumPy has no such type (package ml_dtypes). Raises Error with code \"invalid_argument\" for\n"

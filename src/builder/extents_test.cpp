@@ -114,7 +114,9 @@ TEST(Hints, PicturesAreSmallerWhereATensorWouldBecomeHuge) {
 
 TEST(Hints, PicturesAreOfAHundredAndTwentyEightElsewhere) {
   test::ModelMaker m;
-  const auto model = m.finish({m.conv(m.input("x", {ir::Dim::symbol("n"), 3, ir::Dim::symbol("h"), ir::Dim::symbol("w")}), 3, 64, 3)});
+  // A large tensor that no picture makes larger.
+  ir::Value* table = m.add("Transpose", {m.input("table", {20000, 4096})});
+  const auto model = m.finish({m.conv(m.input("x", {ir::Dim::symbol("n"), 3, ir::Dim::symbol("h"), ir::Dim::symbol("w")}), 3, 64, 3), table});
   ops::infer_graph(*model->graph);
   const ir::Bindings hints = hint_bindings(*model->graph, {});
   EXPECT_EQ(hints, (ir::Bindings{{"n", 1}, {"h", 128}, {"w", 128}}));

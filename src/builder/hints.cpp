@@ -56,13 +56,16 @@ bool broadcasts(const ir::Node& node) {
 /// Pictures that a tensor beyond this follows from (an attention's scores grow with the square of the pixels) are more than was likely meant.
 constexpr double kLargestTensor = 256.0 * 1024 * 1024;
 
-/// Bytes of the largest tensor whose extents these sizes tell.
-double largest_tensor(const ir::Graph& graph, const ir::Bindings& bindings) {
+/// Bytes of the largest tensor whose extents these sizes tell, and some of `symbols`.
+double largest_tensor(const ir::Graph& graph, const ir::Bindings& bindings, const std::map<std::string, std::size_t>& symbols) {
   double largest = 0;
   for (const ir::Node* node : graph.nodes())
     for (const ir::Value* value : node->outputs) {
       const auto dims = value && value->type.is_tensor() && value->has_shape() ? ir::evaluate(value->shape(), bindings) : std::nullopt;
-      if (!dims) continue;
+      std::set<std::string> used;
+      if (dims)
+        for (const ir::Dim& dim : value->shape()) dim.collect_symbols(used);
+      if (std::none_of(used.begin(), used.end(), [&](const std::string& symbol) { return symbols.contains(symbol); })) continue;
       double bytes = std::max(dtype_bits(value->dtype()), 8) / 8.0;
       for (const std::int64_t extent : *dims) bytes *= static_cast<double>(extent);
       largest = std::max(largest, bytes);
@@ -219,7 +222,7 @@ ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, S
   });
   // Detectors and U-shaped networks need multiples of their total stride: not below 32.
   const auto pixels = free_pixels(graph, shapes);
-  for (std::int64_t extent = 64; !pixels.empty() && extent >= 32 && largest_tensor(graph, bindings) > kLargestTensor; extent /= 2)
+  for (std::int64_t extent = 64; extent >= 32 && largest_tensor(graph, bindings, pixels) > kLargestTensor; extent /= 2)
     for (const auto& [symbol, axis] : pixels) bindings.insert_or_assign(symbol, extent);
   return bindings;
 }
@@ -241,8 +244,8 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
   });
   if (!moved) odd.clear();
   // Where larger pictures are too large, another number of them.
-  if (const auto pixels = free_pixels(graph, shapes); !pixels.empty() && largest_tensor(graph, odd) > kLargestTensor)
-    for (const auto& [symbol, axis] : pixels) odd.insert_or_assign(symbol, hints.at(symbol) / (axis % 2 == 0 ? 2 : 1));
+  if (const auto pixels = free_pixels(graph, shapes); largest_tensor(graph, odd, pixels) > kLargestTensor)
+    for (const auto& [symbol, axis] : pixels) odd.insert_or_assign(symbol, std::max<std::int64_t>(hints.at(symbol) / (axis % 2 == 0 ? 2 : 1), 32));
   return odd;
 }
 

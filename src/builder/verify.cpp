@@ -133,14 +133,12 @@ bool quantises(const ir::Node& node) {
 /// The part of a quantised tensor's elements that may be one step off, and the largest step as a part of the tensor's scale.
 constexpr double kStepShare = 2e-3, kDequantisedShare = 0.25, kStep = 1.0 / 64;
 
-/// Two steps of a tensor that was just dequantised, by the largest of its scales, and what rounding adds to them; 0 of any other. Two: its region may
+/// Two steps of a tensor that was just dequantised by one scale, and what rounding adds to them; 0 of any other. Two: its region may
 /// have rounded to steps inside as well (x * sigmoid(x) of quantised files).
 double dequantised_steps(const ir::Value& value) {
   const ir::Value* scales = value.producer && value.producer->is("DequantizeLinear") ? value.producer->input(1) : nullptr;
-  if (!scales || !scales->is_constant()) return 0;
-  double largest = 0;
-  for (std::int64_t i = 0; i < scales->constant.size(); ++i) largest = std::max(largest, scales->constant.as_double(i));
-  return 2 * largest * (1 + 1e-5);
+  if (!scales || !scales->is_constant() || scales->constant.size() != 1) return 0;
+  return 2 * scales->constant.as_double(0) * (1 + 1e-5);
 }
 
 /// What the engine stores under the model's tensor names.

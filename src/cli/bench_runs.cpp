@@ -61,7 +61,7 @@ struct SplitRun::Impl {
     }
     copy_in();
     // Only a run tells the extents that follow from data.
-    const bool dynamic = engine.impl()->engine->program().dynamic;
+    dynamic = engine.impl()->engine->program().dynamic;
     require(dynamic ? context.run(inputs, {}, stream->handle()) : context.prepare(shapes));
     for (std::size_t i = 0; i < output_types.size(); ++i) {
       const ConstTensorView view = context.output(i);
@@ -96,7 +96,7 @@ struct SplitRun::Impl {
   Context context;
   std::vector<ConstTensorView> inputs;
   std::vector<DType> output_types;
-  bool transfers;
+  bool transfers, dynamic = false;
   // Of an engine on a GPU:
   std::shared_ptr<cuda::Device> device;
   std::unique_ptr<cuda::Stream> stream;
@@ -124,7 +124,12 @@ SplitRun::Moments SplitRun::once() {
     impl.copy_in();
     moments.copied_in = os::now_seconds();
   }
-  require(impl.context.run(impl.inputs, impl.output_views, impl.stream->handle()));
+  Status status = impl.context.run(impl.inputs, impl.output_views, impl.stream->handle());
+  if (status.code() == Code::kInvalidArgument && impl.dynamic && !impl.output_views.empty()) {
+    impl.output_views.clear();  // outputs of another size at each run come to the host
+    status = impl.context.run(impl.inputs, impl.output_views, impl.stream->handle());
+  }
+  require(status);
   moments.enqueued = os::now_seconds();
   require(impl.stream->synchronize());
   moments.computed = moments.copied_out = os::now_seconds();

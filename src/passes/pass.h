@@ -35,6 +35,7 @@ int quantised_products(ir::Graph& graph, PassContext& context);
 int half_in_float(ir::Graph& graph, PassContext& context);
 int inline_branches(ir::Graph& graph, PassContext& context);
 int hoist_invariants(ir::Graph& graph, PassContext& context);
+int growing_states(ir::Graph& graph, PassContext& context);
 int batch_scans(ir::Graph& graph, PassContext& context);
 int known_contents(ir::Graph& graph, PassContext& context);
 int fold(ir::Graph& graph, PassContext& context);

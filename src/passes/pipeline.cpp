@@ -15,6 +15,7 @@ constexpr Pass kPipeline[] = {
     {"half-in-float", "nodes of float16 compute in float32", half_in_float},
     {"inline-branches", "If with a known condition becomes its branch, a Loop of few trips its body", inline_branches},
     {"hoist-invariants", "what every trip of a Loop or Scan would compute again is computed once, in front of it", hoist_invariants},
+    {"growing-states", "a state of a Loop that every trip appends to becomes a scan output", growing_states},
     {"batch-scans", "a Scan whose trips do not depend on each other runs once on all slices", batch_scans},
     // What is known becomes constant; shape arithmetic dies here.
     {"known-contents", "integer tensors whose elements shape inference knows become constants", known_contents},

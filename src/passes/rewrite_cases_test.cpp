@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <cctype>
 #include <cmath>
 #include <fstream>
 #include <random>
@@ -249,7 +251,19 @@ std::string comparable_text(const Graph& graph) {
   for (std::size_t i = 0; i < constants.size(); ++i) constants[i]->graph->rename(constants[i], copy->unique_name(fmt::format("k{:03}", i)));
   ir::PrintOptions options;
   options.sources = false;
-  std::istringstream in(ir::print(*copy, options));
+  // Fresh symbols have numbers of how many there were before them: here of their first appearance.
+  std::string printed;
+  std::map<std::string, std::string> fresh;
+  const std::string raw = ir::print(*copy, options);
+  for (std::size_t at = 0; at < raw.size();) {
+    std::size_t end = at + 1;
+    if (raw[at] == '?')
+      while (end < raw.size() && std::isdigit(static_cast<unsigned char>(raw[end]))) ++end;
+    const std::string piece = raw.substr(at, end - at);
+    printed += end - at > 1 ? fresh.emplace(piece, fmt::format("?{}", fresh.size())).first->second : piece;
+    at = end;
+  }
+  std::istringstream in(printed);
   // Constants print in the order of their making; here by name.
   std::string text;
   std::vector<std::string> block;

@@ -339,6 +339,13 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
   DeviceValues* const there = dynamic_->device_values().get();
   if (how.stream && !there) return {Code::kInvalidArgument, "a stream was given, but the engine runs on the CPU"};
   if (how.stream) there->follow(static_cast<cuda::StreamHandle>(how.stream));
+  // However it ends: what is under way reads and writes the caller's memory.
+  struct Settled {
+    const DeviceValues* there;
+    ~Settled() {
+      if (there) there->settle();
+    }
+  } settled{there};
   std::vector<void*>& on_device = memory_->tensors.outputs;
   std::fill(on_device.begin(), on_device.end(), nullptr);
   dynamic_outputs_.clear();
@@ -352,6 +359,7 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
       if (there && value.bytes() > 0 && there->is_here(outputs[i].data)) {
         there->copy(value, outputs[i].data);
         on_device[i] = outputs[i].data;
+        value = there->wrap(value.dtype(), value.dims(), outputs[i].data);
         continue;
       }
     }
@@ -359,12 +367,14 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
       if (void* const to = how.place(i, value.dtype(), value.dims())) {
         if (value.bytes() > 0) there->copy(value, to);
         on_device[i] = to;
+        value = there->wrap(value.dtype(), value.dims(), to);
         continue;
       }
     }
     value = value.local();
   }
   if (there) there->wait();
+  settled.there = nullptr;
   dynamic_outputs_ = std::move(made);
   if (profiling_) {
     times_.whole.seconds += os::now_seconds() - begin;

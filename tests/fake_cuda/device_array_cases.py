@@ -441,6 +441,13 @@ def test_outputs_that_data_shape_go_where_they_are_wanted(dynamic):
     assert x.streams[-1] == stream  # what the lender has under way is waited for there
 
 
+def test_arrays_without_elements_for_what_data_shape(dynamic):
+    none = np.zeros((0, 4), np.float32)
+    nowhere = Interface(none, data=(0, False))
+    assert dynamic.run([none, FLAG], {"y": nowhere})["y"] is nowhere
+    assert dynamic.run([Interface(none, data=(0, False)), FLAG], device_outputs=True)["y"].shape == (0, 4)
+
+
 def test_wrong_arrays_for_what_data_shape(dynamic):
     x = Tensor(X)
     for inputs, outputs, words in (

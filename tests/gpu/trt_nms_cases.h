@@ -131,6 +131,7 @@ inline std::vector<TrtNmsCase> trt_nms_cases(bool large) {
             {.images = 2, .boxes = 130, .rows = 70, .anchors = anchors, .sigmoid = agnostic, .agnostic = agnostic, .centre = centre, .clip = centre});
   for (const float iou : {-0.5F, 0.0F, 0.25F, 0.999F, 1.0F})
     for (const bool efficient : {true, false}) cases.push_back({.efficient = efficient, .boxes = 90, .rows = 200, .iou = iou});
+  cases.push_back({.boxes = 90, .rows = 300, .sigmoid = true, .least = 0.0F, .iou = 0.9F});  // -inf is the score 0
   for (const float least : {-10.0F, 0.0F, 0.96F, 5.0F})
     for (const bool efficient : {true, false}) cases.push_back({.efficient = efficient, .boxes = 90, .rows = 200, .least = least});
   for (const bool efficient : {true, false}) {

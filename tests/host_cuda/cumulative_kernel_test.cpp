@@ -18,7 +18,7 @@ TEST(CumulativeKernels, AddAsTheReferencesDo) {
     testing_gpu::CumulativeTensors t(c);
     ops::CumulativePlan plan;
     std::string why;
-    ASSERT_TRUE(ops::cumulative_plan(t.x.desc, t.y.desc, c.axis, plan, why)) << why;
+    ASSERT_TRUE(ops::cumulative_plan(t.x.desc, t.y.desc, c.axis, c.product, plan, why)) << why;
     std::vector<unsigned long long> totals(plan.scratch_bytes() / 8 + 1, 0xA5A5A5A5u);
     cuda::CumulativeParams p = plan.params;
     p.product = c.product, p.exclusive = c.exclusive, p.reverse = c.reverse;
@@ -39,14 +39,17 @@ TEST(CumulativeKernels, AddAsTheReferencesDo) {
 }
 
 TEST(CumulativeKernels, NonsenseIsRefused) {
-  const auto refuses = [](DType type, Dims x, DType y_type, Dims y, std::int64_t axis) {
+  const auto refuses = [](DType type, Dims x, DType y_type, Dims y, std::int64_t axis, bool product = false) {
     ops::CumulativePlan plan;
     std::string why;
-    return !ops::cumulative_plan(plan::TensorDesc::row_major(type, std::move(x)), plan::TensorDesc::row_major(y_type, std::move(y)), axis, plan, why) &&
+    return !ops::cumulative_plan(plan::TensorDesc::row_major(type, std::move(x)), plan::TensorDesc::row_major(y_type, std::move(y)), axis, product, plan,
+                                 why) &&
            !why.empty();
   };
   constexpr DType kF = DType::kFloat32;
   EXPECT_FALSE(refuses(kF, {3, 5}, kF, {3, 5}, -2));
+  EXPECT_FALSE(refuses(DType::kInt32, {3, 5}, DType::kInt32, {3, 5}, 0, true));
+  EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, 0, true));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, 2));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, -3));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 6}, 0));

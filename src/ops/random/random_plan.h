@@ -58,7 +58,7 @@ inline bool random_how(const ir::Attrs& params, RandomHow& how, std::string& why
 }
 
 /// Numbers of a seed that a kernel keeps: of so many a model may make use, and so many an engine file may ask for.
-inline constexpr std::int64_t kMostSeeded = std::int64_t{1} << 26, kMostSeededEver = std::int64_t{1} << 30;
+inline constexpr std::int64_t kMostSeeded = std::int64_t{1} << 24, kMostSeededEver = std::int64_t{1} << 26;
 
 /// All but addresses and the key. False, and in `why` the reason, when no kernel can run it.
 inline bool random_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs, const RandomHow& how, cuda::RandomParams& p,

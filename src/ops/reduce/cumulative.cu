@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CumSum and CumProd: a block for each piece of a row. Of a row with several pieces their totals come first; then each block takes those before its own, and
 // goes through its elements. Floating-point numbers are added in double precision, as by the definition; integers wrap.
+// Products are of integers: one of floating-point numbers is not made of its parts, which may be infinite where the whole is not.
 //! limits cumulative_*: registers 64, shared 4096, spill 8
 
 #include "backend/cuda/kernels/ptx.cuh"

@@ -34,7 +34,7 @@ struct CumulativePlan {
 };
 
 /// False, and in `why` the reason, when no kernel can run it. `axis` counts from the front, or from behind where it is negative.
-inline bool cumulative_plan(const plan::TensorDesc& x, const plan::TensorDesc& y, std::int64_t axis, CumulativePlan& into, std::string& why) {
+inline bool cumulative_plan(const plan::TensorDesc& x, const plan::TensorDesc& y, std::int64_t axis, bool product, CumulativePlan& into, std::string& why) {
   const auto refuse = [&](const char* reason) {
     why = reason;
     return false;
@@ -44,6 +44,7 @@ inline bool cumulative_plan(const plan::TensorDesc& x, const plan::TensorDesc& y
   const auto type = cumulative_type(x.dtype), y_type = cumulative_type(y.dtype);
   if (!type || !y_type) return refuse("no kernel reads this element type");
   into.whole = *type >= cuda::kCumulativeInt32;
+  if (product && !into.whole) return refuse("a product of floating-point numbers");
   if (*type != *y_type && (into.whole || *y_type >= cuda::kCumulativeInt32)) return refuse("a result of another type");
   const auto rank = static_cast<std::int64_t>(x.dims.size());
   if (axis < -rank || axis >= rank) return refuse("an axis outside of its input");

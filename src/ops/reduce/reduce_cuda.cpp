@@ -28,7 +28,7 @@ class CumulativeKernel final : public Kernel {
     cuda::CumulativeParams p = plan_.params;
     p.x = io.inputs[0];
     p.y = io.outputs[0];
-    p.totals = io.scratch;
+    p.totals = p.pieces > 1 ? io.scratch : nullptr;
     cuda::LaunchShape shape;
     shape.grid_x = plan_.grid;
     shape.block = cuda::kCumulativeThreads;
@@ -43,7 +43,7 @@ class CumulativeKernel final : public Kernel {
   void fit(const BindRequest& request) {
     if (request.inputs.size() != 1 || request.outputs.size() != 1) throw Error(Code::kCorruptFile, "a CumSum step with the wrong number of tensors");
     std::string why;
-    if (!ops::cumulative_plan(request.inputs[0], request.outputs[0], request.params.get_int("axis", 0), plan_, why))
+    if (!ops::cumulative_plan(request.inputs[0], request.outputs[0], request.params.get_int("axis", 0), request.params.get_int("product", 0) != 0, plan_, why))
       throw Error(Code::kUnsupported, "a CumSum step: " + why);
     plan_.params.product = request.params.get_int("product", 0) != 0;
     plan_.params.exclusive = request.params.get_int("exclusive", 0) != 0;

@@ -33,10 +33,11 @@ Verdict supports(const PlanRequest& request) {
   const auto axis = axis_of(node);
   const plan::TensorDesc* x = data_of(request);
   if (!axis) return Verdict::decline("an axis known at run time only");
+  if (node.is("CumProd") && x && is_float(x->dtype)) return Verdict::decline("a product of a part may be infinite where the whole is not");
   if (!x || request.outputs.size() != 1) return Verdict::decline("nothing is read of it");
   CumulativePlan plan;
   std::string why;
-  if (!cumulative_plan(*x, request.outputs[0], *axis, plan, why)) return Verdict::decline(why);
+  if (!cumulative_plan(*x, request.outputs[0], *axis, node.is("CumProd"), plan, why)) return Verdict::decline(why);
   const ir::Shape& shape = node.input(0)->shape();
   if (shape[static_cast<std::size_t>(*axis < 0 ? *axis + static_cast<std::int64_t>(shape.size()) : *axis)].constant().value_or(kShort + 1) <= kShort)
     return Verdict::decline("a short axis is an expression");

@@ -50,7 +50,8 @@ inline bool roi_extents(const plan::TensorDesc& x, const plan::TensorDesc& rois,
   if (!plan::has_extents(y, {rois.dims[0], x.dims[1], how.rows, how.columns})) return refuse("a result of other extents");
   for (const std::int64_t extent : x.dims)
     if (extent > kMost) return refuse("more elements than the kernels count");
-  if (rois.dims[0] > kMost || how.rows < 0 || how.columns < 0 || how.rows > 65535 || how.columns > 65535 || how.ratio < 0 || how.ratio > 65535)
+  if (rois.dims[0] > kMost || how.rows < 0 || how.columns < 0 || how.rows > 65535 || how.columns > 65535 || how.ratio < 0 || how.ratio > 65535 ||
+      how.rows * how.columns > (std::int64_t{1} << 27))
     return refuse("more bins or samples than the kernels count");
   for (std::size_t i = 0; i < 4; ++i) p.x_step[i] = x.strides[i], p.y_step[i] = y.strides[i];
   p.roi_step[0] = rois.strides[0], p.roi_step[1] = rois.strides[1];

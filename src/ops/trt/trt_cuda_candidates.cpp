@@ -20,6 +20,8 @@ Verdict supports(const PlanRequest& request) {
     if (desc->dtype != DType::kUndefined && !regions::cuda_element(desc->dtype)) return Verdict::decline(std::string(regions::kNoCudaElement));
   if (!is_efficient(node) && outputs[3].dtype != DType::kUndefined && !regions::cuda_element(outputs[3].dtype))
     return Verdict::decline(std::string(regions::kNoCudaElement));
+  if (const auto& scores = inputs[1].dims; scores.size() == 3 && node.attrs.get_int("numClasses", scores[2]) != scores[2])
+    return Verdict::decline("another number of classes than the attribute says");
   TrtNmsPlan plan;
   std::string why;
   if (!trt_nms_plan(inputs, outputs, TrtNmsHow(node.attrs, is_efficient(node)), plan, why)) return Verdict::decline(why);

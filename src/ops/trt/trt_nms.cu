@@ -38,7 +38,8 @@ __device__ inline void trt_nms_scores(const TrtNmsParams& p) {
     const float raw = load_element(p.scores, image * p.score_image + at.box * p.score_row + at.label * p.score_class, p.score_type);
     const double score = p.sigmoid ? trt_sigmoid(static_cast<double>(raw)) : static_cast<double>(raw);
     const bool counts = at.label != p.background && (p.efficient ? score >= p.least : score > p.least);
-    p.keys[static_cast<long long>(item) * size + i] = counts ? raw : __uint_as_float(0xff800000u);
+    // -inf, which a sigmoid may have been made of, is no candidate's: the lowest number is.
+    p.keys[static_cast<long long>(item) * size + i] = counts ? fmaxf(raw, -3.402823466e38f) : __uint_as_float(0xff800000u);
   }
 }
 
