@@ -66,7 +66,12 @@ bool rewrite(Graph& graph, Node& loop, Graph& body, std::size_t state) {
   joined->name = loop.name;
   joined->sources = loop.sources;
   joined->outputs[0]->type = all->type;
+  const std::string name = all->name;
   graph.replace_all_uses(all, joined->outputs[0]);
+  if (joined->outputs[0]->name != name) {  // what was an output has its name already
+    graph.rename(all, graph.unique_name(name + "_empty"));
+    graph.rename(joined->outputs[0], name);
+  }
   return true;
 }
 
