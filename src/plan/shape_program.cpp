@@ -107,7 +107,7 @@ void ShapeProgram::classify(const ir::Bindings& bindings, ShapeClass& into) cons
   for (const SymbolHint& hint : hints_) into.push_back(symbol_range(bindings.at(hint.symbol), hint));
 }
 
-bool ShapeProgram::widen(const ir::Bindings& bindings, ShapeClass& ranges) const {
+bool ShapeProgram::widen(const ir::Bindings& bindings, const ir::Bindings* last, ShapeClass& ranges) const {
   const auto margin = [](const SymbolRange& range) { return (range.high - range.low) / 8; };
   const auto several = [](const SymbolRange& range) { return range.high > range.low; };
   bool entered = false;
@@ -122,6 +122,13 @@ bool ShapeProgram::widen(const ir::Bindings& bindings, ShapeClass& ranges) const
     if (most <= ranges[i].high) continue;
     ranges[i].high = std::min(most, ranges[i].high * 2);
     widened = true;
+  }
+  constexpr std::int64_t kShort = 16;
+  for (std::size_t i = 0; widened && last && i < ranges.size(); ++i) {
+    const std::int64_t value = bindings.at(symbols_[i]);
+    if (!several(ranges[i]) || last->at(symbols_[i]) != value - 1) continue;  // a batch stays as it is
+    const std::int64_t most = hints_[i].max >= 0 ? std::min(hints_[i].max, kShort) : kShort;
+    ranges[i].high = std::max(ranges[i].high, most);
   }
   return widened;
 }

@@ -39,8 +39,9 @@ class ShapeProgram {
   void classify(const ir::Bindings& bindings, ShapeClass& into) const;
   /// Extents that grow side by side (a cache, and the mask over it and the new token) cross a power of two a few steps apart, which would make two
   /// classes of every one: where one has just entered its range and others stand at the end of theirs, these get the next range as well.
-  /// True when it did.
-  bool widen(const ir::Bindings& bindings, ShapeClass& ranges) const;
+  /// Where they do so a step behind `last`, the shapes before (nullptr: there were none), short ones get all of the first sixteen: a loop that begins
+  /// with nothing would make a class of every power of two. True when it did.
+  bool widen(const ir::Bindings& bindings, const ir::Bindings* last, ShapeClass& ranges) const;
 
   /// All slots under `bindings`. Throws Error: kInvalidArgument when the extents are too small or too large, kCorruptFile on a program
   /// whose aliases do not fit (an unverified file).

@@ -171,7 +171,7 @@ void Context::make_room(const Specialisation& spec) {
 }
 
 Specialisation* Context::make_specialisation() {
-  const bool widened = query_->shapes.widen(query_->bindings, query_->shape_class);
+  const bool widened = query_->shapes.widen(query_->bindings, specialisations_.empty() ? nullptr : &specialisations_.front()->bindings(), query_->shape_class);
   const auto make = [&](bool at_largest) {
     auto spec =
         std::make_unique<Specialisation>(*engine_, query_->shapes, query_->shape_class, query_->bindings, SpecialisationOptions{keep_, at_largest, widened});

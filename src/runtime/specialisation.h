@@ -56,6 +56,8 @@ class Specialisation {
   const plan::ShapeClass& shape_class() const noexcept { return class_; }
   /// Do the extents lie in its class? Of a widened one, which overlaps others.
   bool covers(const ir::Bindings& bindings) const;
+  /// What its symbols are at the moment.
+  const ir::Bindings& bindings() const noexcept { return bindings_; }
   const SpecialisationOptions& options() const noexcept { return options_; }
   bool stands_at(std::span<const plan::Extents> inputs) const noexcept;
   /// Allocates nothing while the class' memory suffices and every kernel moves. Throws Error, and is then good for destruction only.
