@@ -111,3 +111,8 @@ def test_the_comparison_sees_an_error():
     assert not zoo_accuracy.defects("m", "exact", still | {"regions": {"count": 9, "error": 1e-6, "failed": ""}})
     assert zoo_accuracy.defects("m", "exact", still | {"regions": {"count": 0, "error": float("inf"), "failed": "tensor t differs"}})
     assert zoo_accuracy.defects("m", "exact", still | {"regions": {"count": 1, "error": 1e-6, "failed": ""}})
+    # Of a quantised file equal steps are enough, those that are one off are not.
+    equal = still | {"errors": {"y": 0.0}, "regions": {"count": 1, "error": 1e-6, "failed": ""}}
+    assert not zoo_accuracy.defects("q_m", "exact", equal) and zoo_accuracy.defects("m", "exact", equal)
+    assert zoo_accuracy.defects("q_m", "exact", equal | {"errors": {"y": 1e-3}})
+    assert zoo_accuracy.defects("q_m", "exact", equal | {"moved": {"y": 0.0}})

@@ -15,10 +15,10 @@ struct MatrixParams {
   const void* x = nullptr;
   void* y = nullptr;
   int type = 0, y_type = 0;
-  int n = 0;  ///< rows and columns
+  int n = 0, padding = 0;  ///< rows and columns
   // Matrices: the axes of the batch, outermost first; steps in elements. Of Det's result a matrix is one element.
   long long items = 0;
-  int axes = 0;
+  int axes = 0, padding_behind = 0;
   long long extent[kMatrixAxes] = {}, x_step[kMatrixAxes] = {}, y_step[kMatrixAxes] = {};
   long long x_row = 0, x_column = 1, y_row = 0, y_column = 1;
   /// What is eliminated, of each block, row by row: the matrix, and of Inverse beside it what becomes the inverse. Null: in shared memory.

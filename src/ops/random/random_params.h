@@ -29,6 +29,7 @@ struct RandomParams {
   int x_type = kRandomFloat32, y_type = kRandomFloat32;
   double scale = 1, offset = 0;
   int seeded = 0;
+  int padding = 0;  ///< the padding: it is read as well, by drivers that look for addresses
   // Without a seed: a word of 32 bits each, so that no pair of them looks like an address.
   unsigned long long key[2] = {};
   unsigned long long* runs = nullptr;  ///< how many there have been, of all that use the key
@@ -39,7 +40,7 @@ struct RandomParams {
   long long count = 0;  ///< elements of the result
   // The result's axes and the input's, outermost first, neighbours joined where both allow it; steps in elements. Of Multinomial: rows and draws, rows and
   // classes.
-  int axes = 0;
+  int axes = 0, padding_behind = 0;
   long long extent[kRandomAxes] = {}, x_step[kRandomAxes] = {}, y_step[kRandomAxes] = {};
   long long classes = 0, draws = 0;
 };

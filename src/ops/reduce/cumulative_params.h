@@ -29,7 +29,7 @@ struct CumulativeParams {
   int axes = 0;  ///< of the rows
   long long extent[kCumulativeAxes] = {}, x_step[kCumulativeAxes] = {}, y_step[kCumulativeAxes] = {};
   long long count = 0, x_along = 1, y_along = 1;  ///< elements of a row
-  int pieces = 1;                                 ///< of a row, a block for each
+  int pieces = 1, padding = 0;                    ///< of a row, a block for each
 };
 
 }  // namespace lathe::cuda

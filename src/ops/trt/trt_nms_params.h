@@ -10,7 +10,7 @@ constexpr int kTrtNmsThreads = 256;
 
 struct TrtNmsParams {
   const void *boxes = nullptr, *scores = nullptr, *anchors = nullptr;
-  int box_type = 0, score_type = 0, anchor_type = 0;                  ///< ElementType
+  int box_type = 0, score_type = 0, anchor_type = 0, padding = 0;     ///< ElementType
   long long box_image = 0, box_row = 0, box_class = 0, box_side = 1;  ///< steps in elements; classes that share boxes: 0
   long long score_image = 0, score_row = 0, score_class = 1;
   long long anchor_image = 0, anchor_row = 0, anchor_side = 1;  ///< images that share anchors: 0
@@ -25,8 +25,8 @@ struct TrtNmsParams {
   float* taken_keys = nullptr;                           ///< [images, groups, room]: -inf behind the last one
   const long long* best = nullptr;                       ///< [images, found]: places among an image's taken ones by falling key; null: they lie so
   int* counts_out = nullptr;
-  void *boxes_out = nullptr, *scores_out = nullptr, *classes_out = nullptr;  ///< null where left out
-  int box_out_type = 0, score_out_type = 0, class_out_type = 0;              ///< the classes' of BatchedNMS_TRT; EfficientNMS_TRT's are int32
+  void *boxes_out = nullptr, *scores_out = nullptr, *classes_out = nullptr;          ///< null where left out
+  int box_out_type = 0, score_out_type = 0, class_out_type = 0, padding_behind = 0;  ///< the classes' of BatchedNMS_TRT; EfficientNMS_TRT's are int32
   long long count_out_image = 1, box_out_image = 0, box_out_row = 4, box_out_side = 1;
   long long score_out_image = 0, score_out_row = 1, class_out_image = 0, class_out_row = 1;
 };

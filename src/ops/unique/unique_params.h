@@ -15,12 +15,12 @@ struct SliceParams {
   int count = 0;  ///< slices
   long long slice_step = 0;
   // A slice: its axes, outermost first; steps in elements. `lines`: how often it walks along the last.
-  int axes = 1;
+  int axes = 1, padding = 0;
   long long extent[kSliceAxes] = {1}, step[kSliceAxes] = {}, lines = 1;
   // One level: runs of `run` sorted places, two by two into one.
   const int* from = nullptr;
   int* to = nullptr;
-  int run = 0;
+  int run = 0, padding_behind = 0;
   long long* order = nullptr;
   unsigned char* begins = nullptr;
   long long order_step = 1, begin_step = 1;
