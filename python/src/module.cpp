@@ -227,8 +227,7 @@ class ContextObject {
       for (const auto& [key, value] : nb::cast<nb::dict>(outputs)) {
         const std::size_t i = index_of("output", key, outputs_);
         const std::string what = "output '" + outputs_[i].name + "'";
-        out[i] = on_device(value, use, what) ? device_array(value, *use, true, what) : write_array(value, outputs_[i].name);
-        if (out[i].dtype == DType::kUint16 && outputs_[i].dtype == DType::kBFloat16) out[i].dtype = DType::kBFloat16;
+        out[i] = as_stored(on_device(value, use, what) ? device_array(value, *use, true, what) : write_array(value, outputs_[i].name), outputs_[i].dtype);
         results[i] = nb::borrow(value);
       }
     }
@@ -349,6 +348,12 @@ class ContextObject {
     return ordinal.has_value();
   }
 
+  /// Words of 16 bits are bfloat16 where that is wanted: what has no such type lends and takes them so.
+  static Array as_stored(Array array, DType wanted) {
+    if (array.dtype == DType::kUint16 && wanted == DType::kBFloat16) array.dtype = wanted;
+    return array;
+  }
+
   /// Outputs are as large as the data make them, and values of any type. On a GPU tensors come and go there, too.
   nb::dict run_values(nb::handle inputs, nb::handle outputs, const std::optional<DeviceUse>& use, cuda::StreamHandle stream, bool device_outputs) {
     runtime::Context& context = context_.impl().context;
@@ -364,8 +369,7 @@ class ContextObject {
       }
       const ir::Type& tensor = type.kind == ir::TypeKind::kOptional && type.element ? *type.element : type;
       if (!tensor.is_tensor()) throw Error(Code::kInvalidArgument, what + " is no tensor, and was given an array on a GPU").at_tensor(inputs_[i].name);
-      Array array = device_array(value, *use, false, what);
-      if (array.dtype == DType::kUint16 && tensor.dtype == DType::kBFloat16) array.dtype = DType::kBFloat16;
+      Array array = as_stored(device_array(value, *use, false, what), tensor.dtype);
       if (array.dtype != tensor.dtype)
         throw Error(Code::kInvalidArgument, what + " has type " + numpy_name(array.dtype) + ", expected " + numpy_name(tensor.dtype))
             .at_tensor(inputs_[i].name);
@@ -389,9 +393,9 @@ class ContextObject {
         results[i] = nb::borrow(value);
       }
     }
-    const auto require_fit = [&](std::size_t i, Array& target, DType dtype, const Dims& dims) {
-      if (target.dtype == DType::kUint16 && dtype == DType::kBFloat16) target.dtype = dtype;
-      if (target.dtype != dtype || target.shape != dims)
+    const auto require_fit = [&](std::size_t i, const Array& target, DType dtype, const Dims& dims) {
+      const bool words = target.dtype == DType::kUint16 && dtype == DType::kBFloat16;
+      if ((target.dtype != dtype && !words) || target.shape != dims)
         throw Error(Code::kInvalidArgument, "output '" + outputs_[i].name + "' was given an array of another type or shape than this run makes, " +
                                                 (dtype == DType::kUndefined ? "which is no tensor" : numpy_name(dtype) + " " + to_string(dims)));
     };
@@ -438,8 +442,7 @@ class ContextObject {
       if (!on_device(value, use, what)) {
         arrays[i] = read_array(value, inputs_[i].dtype, inputs_[i].name);
       } else {
-        arrays[i] = device_array(value, *use, false, what);
-        if (arrays[i].dtype == DType::kUint16 && inputs_[i].dtype == DType::kBFloat16) arrays[i].dtype = DType::kBFloat16;
+        arrays[i] = as_stored(device_array(value, *use, false, what), inputs_[i].dtype);
       }
       given[i] = true;
     };

@@ -73,13 +73,15 @@ double largest_tensor(const ir::Graph& graph, const ir::Bindings& bindings, cons
   return largest;
 }
 
+bool is_pixel(const ir::Value& input, std::size_t axis) { return input.shape().size() >= 4 && axis >= 2; }
+
 /// Extents of pictures that nobody gave: {symbol: axis}.
 std::map<std::string, std::size_t> free_pixels(const ir::Graph& graph, const std::map<std::string, ShapeRange>& shapes) {
   std::map<std::string, std::size_t> pixels;
   std::set<std::string> given;
   for_each_symbol(graph, [&](const ir::Value& input, std::size_t axis, const std::string& symbol) {
     if (range_for(shapes, input)) given.insert(symbol);
-    else if (input.shape().size() >= 4 && axis >= 2) pixels.emplace(symbol, axis);
+    else if (is_pixel(input, axis)) pixels.emplace(symbol, axis);
   });
   for (const std::string& symbol : given) pixels.erase(symbol);
   return pixels;
@@ -216,9 +218,8 @@ ir::Bindings hint_bindings(const ir::Graph& graph, const std::map<std::string, S
       return;
     }
     // Image-like extents need room for strided stages; sequence-like ones do not mind.
-    const bool image_like = input.shape().size() >= 4 && axis >= 2;
     // The bytes of an encoded picture: enough for one.
-    bindings.emplace(symbol, decoder_of(input) ? 4096 : axis == 0 ? 1 : image_like ? 128 : 16);
+    bindings.emplace(symbol, decoder_of(input) ? 4096 : axis == 0 ? 1 : is_pixel(input, axis) ? 128 : 16);
   });
   // Detectors and U-shaped networks need multiples of their total stride: not below 32.
   const auto pixels = free_pixels(graph, shapes);
@@ -235,9 +236,8 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
     const ShapeRange* range = range_for(shapes, input);
     const std::int64_t low = range ? range->min[axis] : 1;
     const std::int64_t high = range ? range->max[axis] : std::int64_t{1} << 30;
-    const bool image_like = input.shape().size() >= 4 && axis >= 2;
     // Detectors and U-shaped networks need multiples of their total stride, so image extents move by 32.
-    const std::int64_t step = image_like ? (axis % 2 == 0 ? 32 : 64) : axis == 0 ? 2 : 3;
+    const std::int64_t step = is_pixel(input, axis) ? (axis % 2 == 0 ? 32 : 64) : axis == 0 ? 2 : 3;
     const std::int64_t other = value + step <= high ? value + step : value - step >= low ? value - step : value;
     moved |= other != value;
     odd.insert_or_assign(symbol, other);

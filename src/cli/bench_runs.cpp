@@ -66,17 +66,12 @@ struct SplitRun::Impl {
     for (std::size_t i = 0; i < output_types.size(); ++i) {
       const ConstTensorView view = context.output(i);
       output_shapes.emplace_back(view.shape.begin(), view.shape.end());
-      out.emplace_back(device, is_tensor(view) ? bytes_of(output_types[i], view.shape) : 0);
+      // Of a dynamic engine, sequences and texts have no view: they come to the host.
+      out.emplace_back(device, view.dtype == DType::kUndefined ? 0 : bytes_of(output_types[i], view.shape));
     }
-    // Sequences and texts come to the host.
-    for (std::size_t i = 0; i < output_types.size(); ++i) {
-      const bool there = is_tensor(context.output(i)) && out[i].device.bytes() > 0;
-      output_views.push_back(there ? TensorView{out[i].device.data(), output_types[i], output_shapes[i]} : TensorView{});
-    }
+    for (std::size_t i = 0; i < output_types.size(); ++i)
+      output_views.push_back(out[i].device.bytes() > 0 ? TensorView{out[i].device.data(), output_types[i], output_shapes[i]} : TensorView{});
   }
-
-  /// Of a dynamic engine what is no tensor of numbers has no view.
-  static bool is_tensor(const ConstTensorView& view) { return view.dtype != DType::kUndefined; }
 
   void copy_in() {
     for (const Pair& pair : in)

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// States of loops that only grow (growing_states.cpp). Not among the text cases: extents that change from trip to trip have new names in every inference.
+// States of loops that only grow (growing_states.cpp), beside its text cases: loops of any number of trips, and what must stay.
 
 #include <gtest/gtest.h>
 

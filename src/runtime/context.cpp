@@ -352,24 +352,20 @@ Status Context::run_program(std::span<const Tensor> inputs, std::span<const Outp
   std::vector<Tensor> made = dynamic_->run(inputs);
   for (std::size_t i = 0; i < made.size(); ++i) {
     Tensor& value = made[i];
+    const bool has_numbers = value.is_tensor() && value.dtype() != DType::kString;
+    void* to = nullptr;  // on the device
     if (i < outputs.size() && outputs[i].data) {
-      if (!value.is_tensor() || value.dtype() == DType::kString)
-        return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
+      if (!has_numbers) return {Code::kInvalidArgument, fmt::format("output '{}' is no tensor of numbers: take it as a value", program.outputs[i].name)};
       if (const Status status = check_output(program.outputs[i].name, outputs[i], value.dtype(), value.dims()); !status) return status;
-      if (there && value.bytes() > 0 && there->is_here(outputs[i].data)) {
-        there->copy(value, outputs[i].data);
-        on_device[i] = outputs[i].data;
-        value = there->wrap(value.dtype(), value.dims(), outputs[i].data);
-        continue;
-      }
+      if (there && value.bytes() > 0 && there->is_here(outputs[i].data)) to = outputs[i].data;
+    } else if (there && how.place && has_numbers) {
+      to = how.place(i, value.dtype(), value.dims());
     }
-    if (there && how.place && value.is_tensor() && value.dtype() != DType::kString) {
-      if (void* const to = how.place(i, value.dtype(), value.dims())) {
-        if (value.bytes() > 0) there->copy(value, to);
-        on_device[i] = to;
-        value = there->wrap(value.dtype(), value.dims(), to);
-        continue;
-      }
+    if (to) {
+      if (value.bytes() > 0) there->copy(value, to);
+      on_device[i] = to;
+      value = there->wrap(value.dtype(), value.dims(), to);
+      continue;
     }
     value = value.local();
   }

@@ -4,23 +4,14 @@
 
 #include "cumulative_cases.h"
 #include "kernel_runner.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
+using testing_gpu::kComputes;
+
 TEST(GpuCumulative, AddsAsTheReferencesDo) {
-#ifdef LATHE_FAKE_CUDA
-  constexpr bool kComputes = false;
-#else
-  constexpr bool kComputes = true;
-#endif
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::CumulativeCase& c : testing_gpu::cumulative_cases(kComputes)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::CumulativeTensors t(c);
+  testing_gpu::run_cases<testing_gpu::CumulativeTensors>(testing_gpu::cumulative_cases(kComputes), [](const auto& c, auto& t) {
     testing_gpu::KernelRunner::Step step;
     step.kernel = "cuda.cumulative";
     step.params = t.params;
@@ -33,14 +24,8 @@ TEST(GpuCumulative, AddsAsTheReferencesDo) {
     extent = extent > 2048 ? 5 : 4100;
     step.other_inputs = {plan::TensorDesc::row_major(c.type, other)};
     step.other_outputs = {plan::TensorDesc::row_major(t.y.desc.dtype, other)};
-    runner.run(step, [&] {
-      if (kComputes) t.compare();
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+    return step;
+  });
 }
 
 }  // namespace

@@ -7,8 +7,24 @@
 #include "backend/cuda/memory.h"
 #include "backend/cuda/stream.h"
 #include "kernel_cases.h"
+#ifdef LATHE_FAKE_CUDA
+#include "fake_cuda.h"
+#endif
 
 namespace lathe::testing_gpu {
+
+/// The driver that checks calls computes nothing: then nothing is compared.
+#ifdef LATHE_FAKE_CUDA
+inline constexpr bool kComputes = false;
+#else
+inline constexpr bool kComputes = true;
+#endif
+
+inline void expect_right_calls() {
+#ifdef LATHE_FAKE_CUDA
+  EXPECT_STREQ(fake_cuda_violations(), "");
+#endif
+}
 
 class KernelRunner {
  public:
@@ -110,5 +126,25 @@ class KernelRunner {
   cuda::Current current_;
   cuda::Stream stream_;
 };
+
+/// Each case up to the first that fails: its tensors, the step that `step_of(case, tensors)` says, run in every way. `compare(case, tensors)` is asked
+/// where the device computes.
+template <class Tensors, class Case, class StepOf, class Compare>
+void run_cases(const std::vector<Case>& cases, StepOf step_of, Compare compare) {
+  KernelRunner runner(cuda::Device::open(0));
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.describe());
+    Tensors t(c);
+    runner.run(step_of(c, t), [&] {
+      if (kComputes) compare(c, t);
+    });
+    if (testing::Test::HasFailure()) return;
+  }
+  expect_right_calls();
+}
+template <class Tensors, class Case, class StepOf>
+void run_cases(const std::vector<Case>& cases, StepOf step_of) {
+  run_cases<Tensors>(cases, step_of, [](const Case&, Tensors& t) { t.compare(); });
+}
 
 }  // namespace lathe::testing_gpu

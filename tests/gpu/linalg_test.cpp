@@ -4,24 +4,14 @@
 
 #include "kernel_runner.h"
 #include "linalg_cases.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
-#ifdef LATHE_FAKE_CUDA
-constexpr bool kComputes = false;
-#else
-constexpr bool kComputes = true;
-#endif
+using testing_gpu::kComputes;
 
 TEST(GpuMatrices, AreEliminatedAsTheReferenceDoesIt) {
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::MatrixCase& c : testing_gpu::matrix_cases(kComputes)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::MatrixTensors t(c);
+  testing_gpu::run_cases<testing_gpu::MatrixTensors>(testing_gpu::matrix_cases(kComputes), [](const auto& c, auto& t) {
     testing_gpu::KernelRunner::Step step;
     step.kernel = c.inverse ? "cuda.inverse" : "cuda.det";
     step.inputs = {&t.x};
@@ -34,14 +24,8 @@ TEST(GpuMatrices, AreEliminatedAsTheReferenceDoesIt) {
     step.other_inputs = {plan::TensorDesc::row_major(c.type, other)};
     if (!c.inverse) other.resize(other.size() - 2);
     step.other_outputs = {plan::TensorDesc::row_major(t.y.desc.dtype, other)};
-    runner.run(step, [&] {
-      if (kComputes) t.compare();
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+    return step;
+  });
 }
 
 }  // namespace

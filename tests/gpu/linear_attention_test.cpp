@@ -6,24 +6,14 @@
 #include "linear_attention_cases.h"
 #include "linear_attention_model.h"
 #include "verified_build.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
-#ifdef LATHE_FAKE_CUDA
-constexpr bool kComputes = false;
-#else
-constexpr bool kComputes = true;
-#endif
+using testing_gpu::kComputes;
 
 TEST(GpuLinearAttention, ComputesWhatTheReferenceDoes) {
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::LinearAttentionCase& c : testing_gpu::linear_attention_cases(kComputes)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::LinearAttentionTensors t(c);
+  testing_gpu::run_cases<testing_gpu::LinearAttentionTensors>(testing_gpu::linear_attention_cases(kComputes), [](const auto& c, auto& t) {
     testing_gpu::KernelRunner::Step step;
     step.kernel = "cuda.linear_attention";
     step.params = t.params;
@@ -36,14 +26,8 @@ TEST(GpuLinearAttention, ComputesWhatTheReferenceDoes) {
     step.moves = true;
     step.other_inputs = other.descs(false);
     step.other_outputs = other.descs(true);
-    runner.run(step, [&] {
-      if (kComputes) t.compare();
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+    return step;
+  });
 }
 
 #ifndef LATHE_FAKE_CUDA

@@ -10,18 +10,11 @@
 #include "kernel_runner.h"
 #include "random_cases.h"
 #include "verified_build.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
-#ifdef LATHE_FAKE_CUDA
-constexpr bool kComputes = false;
-#else
-constexpr bool kComputes = true;
-#endif
+using testing_gpu::kComputes;
 
 testing_gpu::KernelRunner::Step step_of(testing_gpu::RandomTensors& t) {
   testing_gpu::KernelRunner::Step step;
@@ -44,38 +37,25 @@ void move_from_more(testing_gpu::KernelRunner::Step& step) {
 }
 
 TEST(GpuRandom, SeedsGiveWhatTheReferencesDo) {
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::RandomCase& c : testing_gpu::seeded_cases(kComputes)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::RandomTensors t(c);
+  testing_gpu::run_cases<testing_gpu::RandomTensors>(testing_gpu::seeded_cases(kComputes), [](const auto& c, auto& t) {
     testing_gpu::KernelRunner::Step step = step_of(t);
     if (!c.dims.empty()) move_from_more(step);
-    runner.run(step, [&] {
-      if (kComputes) t.compare();
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+    return step;
+  });
 }
 
 TEST(GpuRandom, WithoutASeedTheDistributionIsRight) {
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::RandomCase& c : testing_gpu::unseeded_cases(kComputes)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::RandomTensors t(c);
-    testing_gpu::KernelRunner::Step step = step_of(t);
-    move_from_more(step);
-    runner.run(step, [&] {
-      if (kComputes) t.judge(t.y.read());
-      EXPECT_TRUE(!kComputes || t.y.is_intact()) << "bytes beside the result were written";
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+  testing_gpu::run_cases<testing_gpu::RandomTensors>(
+      testing_gpu::unseeded_cases(kComputes),
+      [](const auto&, auto& t) {
+        testing_gpu::KernelRunner::Step step = step_of(t);
+        move_from_more(step);
+        return step;
+      },
+      [](const auto&, auto& t) {
+        t.judge(t.y.read());
+        EXPECT_TRUE(t.y.is_intact()) << "bytes beside the result were written";
+      });
 }
 
 /// One bound kernel on two streams at once, by launches and by a replayed graph.
@@ -120,9 +100,7 @@ TEST(GpuRandom, NoTwoRunsAreAlike) {
     }
   }
   EXPECT_TRUE(!kComputes || all.size() == runs) << all.size() << " different ones of " << runs;
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+  testing_gpu::expect_right_calls();
 }
 
 #ifndef LATHE_FAKE_CUDA

@@ -9,18 +9,11 @@
 #include "recurrent_models.h"
 #include "rnn_cases.h"
 #include "verified_build.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
-#ifdef LATHE_FAKE_CUDA
-constexpr bool kComputes = false;
-#else
-constexpr bool kComputes = true;
-#endif
+using testing_gpu::kComputes;
 
 TEST(GpuRnn, ComputesWhatTheReferencesDo) {
   testing_gpu::KernelRunner runner(cuda::Device::open(0));
@@ -83,9 +76,7 @@ TEST(GpuRnn, ComputesWhatTheReferencesDo) {
       if (HasFailure()) return;
     }
   }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+  testing_gpu::expect_right_calls();
 }
 
 #ifndef LATHE_FAKE_CUDA

@@ -6,24 +6,12 @@
 #include "builder/test_models.h"
 #include "kernel_runner.h"
 #include "verified_build.h"
-#ifdef LATHE_FAKE_CUDA
-#include "fake_cuda.h"
-#endif
 
 namespace lathe {
 namespace {
 
-#ifdef LATHE_FAKE_CUDA
-constexpr bool kComputes = false;
-#else
-constexpr bool kComputes = true;
-#endif
-
 TEST(GpuTopK, SelectsAsTheReferenceDoes) {
-  testing_gpu::KernelRunner runner(cuda::Device::open(0));
-  for (const testing_gpu::TopKCase& c : testing_gpu::topk_cases(true)) {
-    SCOPED_TRACE(c.describe());
-    testing_gpu::TopKTensors t(c);
+  testing_gpu::run_cases<testing_gpu::TopKTensors>(testing_gpu::topk_cases(true), [](const auto& c, auto& t) {
     testing_gpu::KernelRunner::Step step;
     step.kernel = "cuda.topk";
     step.params.set("axis", c.axis);
@@ -40,14 +28,8 @@ TEST(GpuTopK, SelectsAsTheReferenceDoes) {
     for (const auto* out : {&t.values, &t.indices})
       step.other_outputs.push_back(out->desc.dtype == DType::kUndefined ? plan::TensorDesc()
                                                                         : testing_gpu::rows_desc(out->desc.dtype, other.result_dims(), c.extra));
-    runner.run(step, [&] {
-      if (kComputes) t.compare();
-    });
-    if (HasFailure()) return;
-  }
-#ifdef LATHE_FAKE_CUDA
-  EXPECT_STREQ(fake_cuda_violations(), "");
-#endif
+    return step;
+  });
 }
 
 #ifndef LATHE_FAKE_CUDA

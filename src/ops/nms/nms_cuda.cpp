@@ -5,6 +5,7 @@
 #include <array>
 
 #include "ops/nms/nms_plan.h"
+#include "ops/topk/topk_sort.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
 
@@ -14,18 +15,16 @@ namespace {
 class NmsKernel final : public Kernel {
  public:
   explicit NmsKernel(const BindRequest& request) : device_(regions::need_device(request.device)) {
-    sort_params_.set("axis", std::int64_t{2});
-    sort_params_.set("largest", std::int64_t{1});
     fit(request);
-    sort_ = find_kernel("cuda.topk")->bind(of_sort(request));
+    sort_.bind(request, request.inputs[1], plan_.order);
     take_ = device_.builtin_function("nms", "nms_take");
     write_ = device_.builtin_function("nms", "nms_write");
   }
   bool rebind(const BindRequest& request) noexcept override {
-    return fits([&] { fit(request); }) && sort_->rebind(of_sort(request));
+    return fits([&] { fit(request); }) && sort_.rebind(request, request.inputs[1], plan_.order);
   }
   std::size_t scratch_bytes() const noexcept override {
-    return up(plan_.order_bytes()) + up(plan_.corner_bytes()) + up(plan_.taken_bytes()) + up(plan_.count_bytes()) + sort_->scratch_bytes();
+    return up(plan_.order_bytes()) + up(plan_.corner_bytes()) + up(plan_.taken_bytes()) + up(plan_.count_bytes()) + sort_.scratch_bytes();
   }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -54,8 +53,7 @@ class NmsKernel final : public Kernel {
     shape.overlaps = device_.info().major >= 9;
     const auto stream = static_cast<cuda::StreamHandle>(io.stream);
     if (plan_.items > 0) {
-      void* const sorted[] = {nullptr, order};
-      if (const Status status = sort_->run({&io.inputs[1], sorted, at, nullptr, io.stream}); !status) return status;
+      if (const Status status = sort_.run(io, io.inputs[1], order, at); !status) return status;
       if (const Status status = take_.launch_with(stream, shape, p); !status) return status;
     }
     shape.grid_x = std::max(shape.grid_x, 1u);  // the count is written even where there is nothing to count
@@ -73,23 +71,12 @@ class NmsKernel final : public Kernel {
     cuda::NmsParams& p = plan_.params;
     const auto type = [&](std::size_t i) { return given_[i] ? static_cast<int>(regions::need_cuda_element(request.inputs[i].dtype)) : 0; };
     p.box_type = type(0), p.score_type = type(1), p.iou_type = type(3), p.least_type = type(4);
-    sort_inputs_[0] = request.inputs[1];
-    sort_outputs_[1] = plan_.order;
-  }
-  BindRequest of_sort(const BindRequest& request) const {
-    BindRequest sort{sort_params_, sort_inputs_, sort_outputs_, {}, {}, request.symbols, request.threads};
-    sort.memory = request.memory;
-    sort.device = request.device;
-    return sort;
   }
 
   cuda::Device& device_;
   ops::NmsPlan plan_;
   std::array<bool, ops::kNmsInputs> given_{};
-  ir::Attrs sort_params_;
-  std::array<TensorDesc, 1> sort_inputs_;
-  std::array<TensorDesc, 2> sort_outputs_;
-  std::unique_ptr<Kernel> sort_;
+  TopKSort sort_{2, true};
   cuda::Function take_, write_;
 };
 

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "ops/scatter/scatter_plan.h"
+#include "ops/topk/topk_sort.h"
 #include "plan/extents.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
@@ -16,10 +17,8 @@ namespace {
 class ScatterKernel final : public Kernel {
  public:
   explicit ScatterKernel(const BindRequest& request) : device_(regions::need_device(request.device)) {
-    sort_params_.set("axis", std::int64_t{0});
-    sort_params_.set("largest", std::int64_t{0});
     fit(request);
-    if (params_.reduction != cuda::kScatterNone) sort_ = find_kernel("cuda.topk")->bind(of_sort(request));
+    if (params_.reduction != cuda::kScatterNone) sort_.bind(request, keys_, sorted_);
     const auto function = [&](const char* name) { return device_.builtin_function("scatter", name); };
     clear_ = function("scatter_clear");
     mark_ = function("scatter_mark");
@@ -27,11 +26,11 @@ class ScatterKernel final : public Kernel {
     combine_ = function("scatter_combine");
   }
   bool rebind(const BindRequest& request) noexcept override {
-    return fits([&] { fit(request); }) && (!sort_ || sort_->rebind(of_sort(request)));
+    return fits([&] { fit(request); }) && (!sort_.is_bound() || sort_.rebind(request, keys_, sorted_));
   }
   std::size_t scratch_bytes() const noexcept override {
-    if (!sort_) return bytes_of(params_.slices, sizeof(int));
-    return bytes_of(params_.tuples, sizeof(int)) + bytes_of(params_.tuples, sizeof(std::int64_t)) + sort_->scratch_bytes();
+    if (!sort_.is_bound()) return bytes_of(params_.slices, sizeof(int));
+    return bytes_of(params_.tuples, sizeof(int)) + bytes_of(params_.tuples, sizeof(std::int64_t)) + sort_.scratch_bytes();
   }
 
   Status run(const KernelIo& io) const noexcept override {
@@ -43,7 +42,7 @@ class ScatterKernel final : public Kernel {
     auto* const scratch = static_cast<std::byte*>(io.scratch);
     const bool any = p.tuples > 0 && p.slices > 0;
     if (!any) return launch(fill_, p.slices * p.inner, p, io);
-    if (!sort_) {
+    if (!sort_.is_bound()) {
       p.owner = reinterpret_cast<int*>(scratch);
       if (const Status status = launch(clear_, p.slices, p, io); !status) return status;
       if (const Status status = launch(mark_, p.tuples, p, io); !status) return status;
@@ -53,10 +52,8 @@ class ScatterKernel final : public Kernel {
     void* const order = scratch + bytes_of(p.tuples, sizeof(int));
     p.order = static_cast<const long long*>(order);
     if (const Status status = launch(mark_, p.tuples, p, io); !status) return status;
-    const void* const keys[] = {p.targets};
-    void* const sorted[] = {nullptr, order};
     void* const rest = static_cast<std::byte*>(order) + bytes_of(p.tuples, sizeof(std::int64_t));
-    if (const Status status = sort_->run({keys, sorted, rest, nullptr, io.stream}); !status) return status;
+    if (const Status status = sort_.run(io, p.targets, order, rest); !status) return status;
     if (const Status status = launch(fill_, p.slices * p.inner, p, io); !status) return status;
     return launch(combine_, p.tuples * p.inner, p, io);
   }
@@ -82,22 +79,14 @@ class ScatterKernel final : public Kernel {
     if (!ops::scatter_plan(request.inputs[0], request.inputs[1], request.inputs[2], request.outputs[0], request.params.get_int("axis", -1),
                            static_cast<ops::Reduction>(reduction), params_, why))
       throw Error(Code::kUnsupported, "a scatter step: " + why);
-    set_row_major(keys_[0], DType::kInt32, {params_.tuples});
-    set_row_major(sorted_[1], DType::kInt64, {params_.tuples});
-  }
-  BindRequest of_sort(const BindRequest& request) const {
-    BindRequest sort{sort_params_, keys_, sorted_, {}, {}, request.symbols, request.threads};
-    sort.memory = request.memory;
-    sort.device = request.device;
-    return sort;
+    set_row_major(keys_, DType::kInt32, {params_.tuples});
+    set_row_major(sorted_, DType::kInt64, {params_.tuples});
   }
 
   cuda::Device& device_;
   cuda::ScatterParams params_;
-  ir::Attrs sort_params_;
-  std::array<TensorDesc, 1> keys_;
-  std::array<TensorDesc, 2> sorted_;
-  std::unique_ptr<Kernel> sort_;  ///< where updates are combined
+  TensorDesc keys_, sorted_;
+  TopKSort sort_{0, false};  ///< bound where updates are combined
   cuda::Function clear_, mark_, fill_, combine_;
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "ops/topk/topk_plan.h"
+#include "ops/topk/topk_sort.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
 
@@ -82,6 +83,32 @@ std::unique_ptr<Kernel> bind_topk(const BindRequest& request) { return std::make
 constexpr std::array<KernelType, 1> kKernels{{{"cuda.topk", bind_topk, ""}}};
 
 }  // namespace
+
+TopKSort::TopKSort(std::int64_t axis, bool largest) {
+  params_.set("axis", axis);
+  params_.set("largest", largest);
+}
+
+void TopKSort::bind(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) { kernel_ = bind_topk(request_of(request, keys, places)); }
+
+bool TopKSort::rebind(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) noexcept {
+  bool moved = false;
+  return fits([&] { moved = kernel_->rebind(request_of(request, keys, places)); }) && moved;
+}
+
+Status TopKSort::run(const KernelIo& io, const void* keys, void* places, void* scratch) const noexcept {
+  void* const out[] = {nullptr, places};
+  return kernel_->run({&keys, out, scratch, nullptr, io.stream});
+}
+
+BindRequest TopKSort::request_of(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) {
+  inputs_[0] = keys;
+  outputs_[1] = places;
+  BindRequest sort{params_, inputs_, outputs_, {}, {}, request.symbols, request.threads};
+  sort.memory = request.memory;
+  sort.device = request.device;
+  return sort;
+}
 
 KernelSet kernels_topk_cuda() { return {kKernels, {}}; }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "ops/topk/topk_sort.h"
 #include "ops/trt/trt_nms_plan.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
@@ -11,42 +12,13 @@
 namespace lathe::plan {
 namespace {
 
-/// A descending sort of the last axis by "cuda.topk": keys in, places out.
-class Sort {
- public:
-  explicit Sort(std::int64_t axis) {
-    params_.set("axis", axis);
-    params_.set("largest", std::int64_t{1});
-  }
-  void bind(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) {
-    kernel_ = find_kernel("cuda.topk")->bind(made(request, keys, places));
-  }
-  bool rebind(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) noexcept { return kernel_->rebind(made(request, keys, places)); }
-  std::size_t scratch_bytes() const noexcept { return kernel_->scratch_bytes(); }
-  Status run(const KernelIo& io, const void* keys, void* places, void* scratch) const noexcept {
-    void* const out[] = {nullptr, places};
-    return kernel_->run({&keys, out, scratch, nullptr, io.stream});
-  }
-
- private:
-  BindRequest made(const BindRequest& request, const TensorDesc& keys, const TensorDesc& places) {
-    inputs_[0] = keys;
-    outputs_[1] = places;
-    BindRequest sort{params_, inputs_, outputs_, {}, {}, request.symbols, request.threads};
-    sort.memory = request.memory;
-    sort.device = request.device;
-    return sort;
-  }
-  ir::Attrs params_;
-  std::array<TensorDesc, 1> inputs_;
-  std::array<TensorDesc, 2> outputs_;
-  std::unique_ptr<Kernel> kernel_;
-};
-
 class TrtNmsKernel final : public Kernel {
  public:
   explicit TrtNmsKernel(const BindRequest& request)
-      : device_(regions::need_device(request.device)), how_(request.params, request.params.get_int("efficient", 0) != 0), candidates_(2), taken_(1) {
+      : device_(regions::need_device(request.device)),
+        how_(request.params, request.params.get_int("efficient", 0) != 0),
+        candidates_(2, true),
+        taken_(1, true) {
     fit(request);
     candidates_.bind(request, plan_.keys, plan_.order);
     taken_.bind(request, plan_.taken_keys, plan_.best);
@@ -126,7 +98,7 @@ class TrtNmsKernel final : public Kernel {
   cuda::Device& device_;
   ops::TrtNmsHow how_;
   ops::TrtNmsPlan plan_;
-  Sort candidates_, taken_;
+  TopKSort candidates_, taken_;
   cuda::Function scores_, take_, write_;
 };
 
