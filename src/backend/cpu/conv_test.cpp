@@ -183,6 +183,8 @@ std::vector<ConvProblem> shapes() {
       problem(4, 3, 160, 64, 3, 1, 1),
       problem(13, 14, 256, 20, 3, 1, 1),
       problem(2, 2, 512, 40, 1),
+      problem(2, 3, 1100, 17, 1),       // sums long enough to be cut: along the channels,
+      problem(3, 4, 600, 24, 3, 1, 1),  // within a tap
       problem(3, 3, 16, 16, 3, 1, 0),
   };
   ConvProblem p = problem(9, 12, 19, 21, 3, 1, 2);  // dilation, uneven pads, batch

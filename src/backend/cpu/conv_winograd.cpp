@@ -152,7 +152,7 @@ void run_conv_winograd(const ConvProblem& p, const ConvPlan& plan, const Epilogu
             const std::int64_t now = units - unit < kernels.max_units ? units - unit : kernels.max_units;
             a.w = w_panel + plane * s.cin * one * 4 + unit * a.w_unit;
             a.acc = sums + plane * s.m_plane + t * width + unit * 16;
-            kernels.f32[now][rows](a);
+            run_tiles(kernels.f32[now][rows], a);
           }
           t += a.tiles * rows;
         }

@@ -33,7 +33,7 @@ struct TileArgs {
   std::int64_t outer_stride, inner_stride;  ///< bytes
   float* acc;                               ///< [rows][acc_stride floats]
   std::int64_t acc_stride;
-  bool accumulate;  ///< start from acc instead of zero
+  bool accumulate;  ///< add the sums to acc instead of storing them
   std::int64_t tiles = 1;
   std::int64_t tile_step = 0;  ///< bytes of A from a tile to the next; their sums follow each other in acc
 };

@@ -88,18 +88,10 @@ void tile(const TileArgs& t) {
   float* out = t.acc;
   for (std::int64_t left = t.tiles; left > 0; --left, a += t.tile_step, out += kRows * t.acc_stride) {
     V acc[kRows][kN];
-    if (t.accumulate) {
 #pragma GCC unroll 16
-      for (int m = 0; m < kRows; ++m) {
+    for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
-        for (int n = 0; n < kN; ++n) acc[m][n] = load(out + m * t.acc_stride + n * kVec);
-      }
-    } else {
-#pragma GCC unroll 16
-      for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 8
-        for (int n = 0; n < kN; ++n) acc[m][n] = set1(0.0f);
-      }
+      for (int n = 0; n < kN; ++n) acc[m][n] = set1(0.0f);
     }
     const char* w = t.w;
     for (std::int64_t o = 0; o < t.outer; ++o) {
@@ -117,6 +109,13 @@ void tile(const TileArgs& t) {
           q += 4;
           w += ws;
         } while (p != end);
+      }
+    }
+    if (t.accumulate) {
+#pragma GCC unroll 16
+      for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+        for (int n = 0; n < kN; ++n) acc[m][n] = acc[m][n] + load(out + m * t.acc_stride + n * kVec);
       }
     }
 #pragma GCC unroll 16

@@ -2,10 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cpu/tile_grid.h"
 
+#include <algorithm>
+
 namespace lathe::cpu {
 namespace {
 
 constexpr std::int64_t kBatchPixels = 4 * kMaxTileRows;  // sums that wait for one call of the epilogue
+
+/// `all` cut into as few parts of at most `most` as can be, of about one size.
+std::int64_t even(std::int64_t all, std::int64_t most) { return ceil_div(all, ceil_div(all, most)); }
 
 // The grid's cut into tiles: rows are cut evenly; where two rows fit one tile, they are paired.
 struct Cut {
@@ -58,6 +63,31 @@ void prefetch_rows(const char* p, std::int64_t pixels, std::int64_t stride, std:
 }
 
 }  // namespace
+
+void run_tiles_in_pieces(TileFn tile, const TileArgs& whole) noexcept {
+  TileArgs t = whole;
+  const std::int64_t plane = whole.inner * whole.k;
+  // Pieces of whole outer segments where one is short enough, else of inner ones, else of steps; all of about the same length.
+  const std::int64_t fits = kChainSteps / std::max<std::int64_t>(plane, 1), inside = kChainSteps / whole.k;
+  const std::int64_t outer = fits > 0 ? even(whole.outer, fits) : 1;
+  const std::int64_t inner = fits > 0 ? whole.inner : inside > 0 ? even(whole.inner, inside) : 1;
+  const std::int64_t k = fits > 0 || inside > 0 ? whole.k : even(whole.k, kChainSteps);
+  for (std::int64_t o = 0; o < whole.outer; o += outer) {
+    t.outer = std::min(outer, whole.outer - o);
+    for (std::int64_t i = 0; i < whole.inner; i += inner) {
+      t.inner = std::min(inner, whole.inner - i);
+      for (std::int64_t at = 0; at < whole.k; at += k) {
+        t.k = std::min(k, whole.k - at);
+        const std::int64_t a = o * whole.outer_stride + i * whole.inner_stride + at * 4;
+        t.a0 = whole.a0 + a;
+        t.a1 = whole.a1 + a;
+        t.w = whole.w + ((o * whole.inner + i) * whole.k + at) * whole.w_stride;
+        tile(t);
+        t.accumulate = true;
+      }
+    }
+  }
+}
 
 std::int64_t tile_grid_acc_bytes(std::int64_t pixels, std::int64_t chunks) noexcept {
   // A batch of tiles, or with chunks all of them; a tile may be paired rows, hence the slack of one tile.
@@ -120,7 +150,7 @@ void run_tile_grid(const KernelTable& kernels, const TileGrid& g) noexcept {
             const std::int64_t in_tile = units - unit < kernels.max_units ? units - unit : kernels.max_units;
             t.w = w_row + unit * t.w_unit;
             t.acc = acc + (pair ? 0 : col - stored) * width + unit * 16;
-            tiles[in_tile][pixels](t);
+            run_tiles(tiles[in_tile][pixels], t);
           }
           col += now * wide;
           if (pair) {  // one tile across

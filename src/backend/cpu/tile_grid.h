@@ -28,6 +28,19 @@ inline std::int64_t panels_side_by_side(const KernelTable& kernels, std::int64_t
   return panel < 16 * kernels.max_units ? 16 * kernels.max_units / panel : 1;
 }
 
+/// Calls a register tile, with long sums cut: a chain of float32 additions errs with its length, so every few hundred steps the sums so far are added to
+/// `acc` and a new chain begins (two-level summation, as in Castaldo, Whaley and Chronopoulos, "Reducing floating point error in dot product using the
+/// superblock family of algorithms", 2008). The weights of a piece also stay in the first-level cache while `tiles` pass.
+inline constexpr std::int64_t kChainSteps = 512;
+void run_tiles_in_pieces(TileFn tile, const TileArgs& args) noexcept;
+inline void run_tiles(TileFn tile, const TileArgs& args) noexcept {
+  if (args.outer * args.inner * args.k <= kChainSteps) {
+    tile(args);
+  } else {
+    run_tiles_in_pieces(tile, args);
+  }
+}
+
 /// A grid of rows x cols pixels. Byte strides throughout.
 struct TileGrid {
   const char* a;  ///< first pixel, first k step of chunk 0
