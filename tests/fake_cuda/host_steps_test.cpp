@@ -133,6 +133,37 @@ TEST_F(NoHostSteps, ModelsOfTreesAndSupportVectors) {
   }
 }
 
+TEST_F(NoHostSteps, CountsOfNGrams) {
+  ir::Attrs attrs;
+  attrs.set("mode", "TFIDF");
+  attrs.set("min_gram_length", 1);
+  attrs.set("max_gram_length", 2);
+  attrs.set("max_skip_count", 3);
+  attrs.set("ngram_counts", std::vector<std::int64_t>{0, 3});
+  attrs.set("ngram_indexes", std::vector<std::int64_t>{4, 0, 1, 1, 7});
+  attrs.set("pool_int64s", std::vector<std::int64_t>{7, 5, 9, 5, 7, 9, 9});
+  attrs.set("weights", std::vector<float>{1, 2, 3, 4, 5});
+  for (const char* precision : {"fp32", "fp16", "bf16"})
+    for (const DType type : {DType::kInt32, DType::kInt64}) {
+      SCOPED_TRACE(std::string(precision) + " " + std::string(dtype_name(type)));
+      ModelMaker m(5);
+      ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), ir::Dim::symbol("tokens")}, type);
+      ir::Value* y = m.add("TfIdfVectorizer", {x}, attrs);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add("MatMul", {y, m.weight({8, 5}, 8)}), y}), options(precision));
+      EXPECT_EQ(steps_by(built.engine, "cuda.tfidf"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      const std::vector<std::int64_t> data(100000, 5);
+      for (const auto& [batch, tokens] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 500}, {0, 5}, {2, 0}, {70000, 1}, {3, 500}}) {
+        const std::int64_t dims[] = {batch, tokens};
+        const runtime::InputView view{data.data(), type, dims};
+        const Status status = context.run(std::span(&view, 1), {});
+        ASSERT_TRUE(status) << batch << "x" << tokens << ": " << status.message();
+      }
+    }
+}
+
 TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {
   for (const char* precision : {"fp32", "tf32", "fp16", "bf16"}) {
     ModelMaker m(4);
