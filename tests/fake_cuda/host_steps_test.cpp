@@ -74,6 +74,42 @@ TEST_F(NoHostSteps, RecurrentLayers) {
     }
 }
 
+TEST_F(NoHostSteps, RecurrentLayersOfFloat64) {
+  for (const char* op : {"LSTM", "GRU", "RNN"})
+    for (const bool given : {false, true}) {
+      SCOPED_TRACE(std::string(op) + (given ? " of weights that are no constants" : ""));
+      const bool lstm = op == std::string("LSTM");
+      const std::int64_t rows = 20 * (lstm ? 4 : op[0] == 'G' ? 3 : 1);
+      ModelMaker m(4);
+      // Inputs are declared in the order of the views below.
+      ir::Value* x = m.input("x", {ir::Dim::symbol("steps"), ir::Dim::symbol("batch"), 24}, DType::kFloat64);
+      const auto weight = [&](const char* name, Dims dims) {
+        return given ? m.input(name, ir::Shape(dims.begin(), dims.end()), DType::kFloat64) : m.constant(Tensor(DType::kFloat64, std::move(dims)));
+      };
+      std::vector<ir::Value*> inputs{m.add("Tanh", {x}), weight("w", {2, rows, 24}), weight("r", {2, rows, 20}), weight("b", {2, 2 * rows})};
+      if (lstm) inputs.insert(inputs.end(), {nullptr, nullptr, nullptr, weight("p", {2, 60})});
+      ir::Attrs attrs;
+      attrs.set("direction", "bidirectional");
+      attrs.set("hidden_size", std::int64_t{20});
+      ir::Node* node = m.add_all(op, inputs, 2, attrs);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {node->output(0)}), node->output(1)}), options("fp32"));
+      EXPECT_EQ(steps_by(built.engine, "cuda.rnn"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      const std::vector<double> zeros(100000);
+      for (const auto& [batch, steps] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 50}, {2, 0}, {17, 2}, {3, 50}}) {
+        std::vector<Dims> dims{{steps, batch, 24}};
+        if (given) dims.insert(dims.end(), {{2, rows, 24}, {2, rows, 20}, {2, 2 * rows}});
+        if (given && lstm) dims.push_back({2, 60});
+        std::vector<runtime::InputView> views;
+        for (const Dims& each : dims) views.push_back({zeros.data(), DType::kFloat64, each});
+        const Status status = context.run(views, {});
+        ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
+      }
+    }
+}
+
 TEST_F(NoHostSteps, LinearAttention) {
   for (const char* rule : {"linear", "gated", "delta", "gated_delta"})
     for (const bool past : {false, true})
