@@ -200,6 +200,28 @@ TEST_F(NoHostSteps, CountsOfNGrams) {
     }
 }
 
+TEST_F(NoHostSteps, LongRunningSumsAndProducts) {
+  for (const char* op : {"CumSum", "CumProd"})
+    for (const DType type :
+         {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64}) {
+      SCOPED_TRACE(std::string(op) + " of " + std::string(dtype_name(type)));
+      ModelMaker m(5);
+      ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 100000}, type);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add(op, {x, m.ints({1})})}), options("fp32"));
+      EXPECT_EQ(steps_by(built.engine, "cuda.cumulative"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      for (const std::int64_t batch : {1, 3, 0, 2}) {
+        const std::vector<std::byte> data(static_cast<std::size_t>(batch) * 800000);
+        const std::int64_t dims[] = {batch, 100000};
+        const runtime::InputView view{data.data(), type, dims};
+        const Status status = context.run(std::span(&view, 1), {});
+        ASSERT_TRUE(status) << batch << ": " << status.message();
+      }
+    }
+}
+
 TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {
   for (const char* precision : {"fp32", "tf32", "fp16", "bf16"}) {
     ModelMaker m(4);
