@@ -74,6 +74,42 @@ TEST_F(NoHostSteps, RecurrentLayers) {
     }
 }
 
+TEST_F(NoHostSteps, RecurrentLayersOfFloat64) {
+  for (const char* op : {"LSTM", "GRU", "RNN"})
+    for (const bool given : {false, true}) {
+      SCOPED_TRACE(std::string(op) + (given ? " of weights that are no constants" : ""));
+      const bool lstm = op == std::string("LSTM");
+      const std::int64_t rows = 20 * (lstm ? 4 : op[0] == 'G' ? 3 : 1);
+      ModelMaker m(4);
+      // Inputs are declared in the order of the views below.
+      ir::Value* x = m.input("x", {ir::Dim::symbol("steps"), ir::Dim::symbol("batch"), 24}, DType::kFloat64);
+      const auto weight = [&](const char* name, Dims dims) {
+        return given ? m.input(name, ir::Shape(dims.begin(), dims.end()), DType::kFloat64) : m.constant(Tensor(DType::kFloat64, std::move(dims)));
+      };
+      std::vector<ir::Value*> inputs{m.add("Tanh", {x}), weight("w", {2, rows, 24}), weight("r", {2, rows, 20}), weight("b", {2, 2 * rows})};
+      if (lstm) inputs.insert(inputs.end(), {nullptr, nullptr, nullptr, weight("p", {2, 60})});
+      ir::Attrs attrs;
+      attrs.set("direction", "bidirectional");
+      attrs.set("hidden_size", std::int64_t{20});
+      ir::Node* node = m.add_all(op, inputs, 2, attrs);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {node->output(0)}), node->output(1)}), options("fp32"));
+      EXPECT_EQ(steps_by(built.engine, "cuda.rnn"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      const std::vector<double> zeros(100000);
+      for (const auto& [batch, steps] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 50}, {2, 0}, {17, 2}, {3, 50}}) {
+        std::vector<Dims> dims{{steps, batch, 24}};
+        if (given) dims.insert(dims.end(), {{2, rows, 24}, {2, rows, 20}, {2, 2 * rows}});
+        if (given && lstm) dims.push_back({2, 60});
+        std::vector<runtime::InputView> views;
+        for (const Dims& each : dims) views.push_back({zeros.data(), DType::kFloat64, each});
+        const Status status = context.run(views, {});
+        ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
+      }
+    }
+}
+
 TEST_F(NoHostSteps, LinearAttention) {
   for (const char* rule : {"linear", "gated", "delta", "gated_delta"})
     for (const bool past : {false, true})
@@ -131,6 +167,59 @@ TEST_F(NoHostSteps, ModelsOfTreesAndSupportVectors) {
       ASSERT_TRUE(status) << batch << ": " << status.message();
     }
   }
+}
+
+TEST_F(NoHostSteps, CountsOfNGrams) {
+  ir::Attrs attrs;
+  attrs.set("mode", "TFIDF");
+  attrs.set("min_gram_length", 1);
+  attrs.set("max_gram_length", 2);
+  attrs.set("max_skip_count", 3);
+  attrs.set("ngram_counts", std::vector<std::int64_t>{0, 3});
+  attrs.set("ngram_indexes", std::vector<std::int64_t>{4, 0, 1, 1, 7});
+  attrs.set("pool_int64s", std::vector<std::int64_t>{7, 5, 9, 5, 7, 9, 9});
+  attrs.set("weights", std::vector<float>{1, 2, 3, 4, 5});
+  for (const char* precision : {"fp32", "fp16", "bf16"})
+    for (const DType type : {DType::kInt32, DType::kInt64}) {
+      SCOPED_TRACE(std::string(precision) + " " + std::string(dtype_name(type)));
+      ModelMaker m(5);
+      ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), ir::Dim::symbol("tokens")}, type);
+      ir::Value* y = m.add("TfIdfVectorizer", {x}, attrs);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add("MatMul", {y, m.weight({8, 5}, 8)}), y}), options(precision));
+      EXPECT_EQ(steps_by(built.engine, "cuda.tfidf"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      const std::vector<std::int64_t> data(100000, 5);
+      for (const auto& [batch, tokens] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {3, 500}, {0, 5}, {2, 0}, {70000, 1}, {3, 500}}) {
+        const std::int64_t dims[] = {batch, tokens};
+        const runtime::InputView view{data.data(), type, dims};
+        const Status status = context.run(std::span(&view, 1), {});
+        ASSERT_TRUE(status) << batch << "x" << tokens << ": " << status.message();
+      }
+    }
+}
+
+TEST_F(NoHostSteps, LongRunningSumsAndProducts) {
+  for (const char* op : {"CumSum", "CumProd"})
+    for (const DType type :
+         {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16, DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64}) {
+      SCOPED_TRACE(std::string(op) + " of " + std::string(dtype_name(type)));
+      ModelMaker m(5);
+      ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 100000}, type);
+      builder::BuildResult built = builder::build_engine(m.finish({m.add(op, {x, m.ints({1})})}), options("fp32"));
+      EXPECT_EQ(steps_by(built.engine, "cuda.cumulative"), 1);
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+      const auto engine = runtime::Engine::create(std::move(built.engine));
+      runtime::Context context(engine);
+      for (const std::int64_t batch : {1, 3, 0, 2}) {
+        const std::vector<std::byte> data(static_cast<std::size_t>(batch) * 800000);
+        const std::int64_t dims[] = {batch, 100000};
+        const runtime::InputView view{data.data(), type, dims};
+        const Status status = context.run(std::span(&view, 1), {});
+        ASSERT_TRUE(status) << batch << ": " << status.message();
+      }
+    }
 }
 
 TEST_F(NoHostSteps, ProductsWithAConstantOnTheLeft) {

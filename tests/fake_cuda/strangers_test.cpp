@@ -58,19 +58,55 @@ std::shared_ptr<ir::Model> recurrent(bool given) {
   return testing_gpu::recurrent_model(layer);
 }
 
+std::shared_ptr<ir::Model> recurrent_of_float64() {
+  builder::test::ModelMaker m(5);
+  const auto weight = [&](Dims dims) { return m.constant(Tensor(DType::kFloat64, std::move(dims))); };
+  ir::Value* x = m.input("x", {ir::Dim::symbol("steps"), ir::Dim::symbol("batch"), 16}, DType::kFloat64);
+  ir::Attrs attrs;
+  attrs.set("hidden_size", std::int64_t{20});
+  ir::Node* node = m.add_all("GRU", {x, weight({1, 60, 16}), weight({1, 60, 20}), weight({1, 120})}, 2, attrs);
+  return m.finish({node->output(0), node->output(1)});
+}
+
+/// Two lists of n-grams: a step may be given the other one.
+std::shared_ptr<ir::Model> n_grams() {
+  builder::test::ModelMaker m(5);
+  std::vector<ir::Value*> outputs;
+  ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 30}, DType::kInt32);
+  for (const std::int64_t least : {1, 2}) {
+    ir::Attrs attrs;
+    attrs.set("mode", "TFIDF");
+    attrs.set("min_gram_length", least);
+    attrs.set("max_gram_length", 2);
+    attrs.set("max_skip_count", 3);
+    attrs.set("ngram_counts", std::vector<std::int64_t>{0, 2});
+    attrs.set("ngram_indexes", std::vector<std::int64_t>{5, 0, 4 + least});
+    attrs.set("pool_int64s", std::vector<std::int64_t>{0, 5, 0, 0});
+    outputs.push_back(m.add("TfIdfVectorizer", {x}, attrs));
+  }
+  return m.finish(outputs);
+}
+
+std::shared_ptr<ir::Model> running_product() {
+  builder::test::ModelMaker m(5);
+  return m.finish({m.add("CumProd", {m.input("x", {ir::Dim::symbol("batch"), 70000}), m.ints({1})})});
+}
+
 /// All inputs zero, of this batch.
 Status run_zeros(runtime::Context& context, const plan::Program& program, std::int64_t batch, std::int64_t others = 5) {
-  std::vector<std::vector<float>> tensors;
+  std::vector<std::vector<std::byte>> tensors;
+  std::vector<DType> types;
   std::vector<Dims> dims;
   for (const plan::Io& io : program.inputs) {
     dims.push_back(*ir::evaluate(program.slots[static_cast<std::size_t>(io.slot)].shape,
                                  {{"batch", batch}, {"others", others}, {"steps", 4}, {"height", 32}, {"width", 40}}));
     std::int64_t elements = 1;
     for (const std::int64_t extent : dims.back()) elements *= extent;
-    tensors.emplace_back(static_cast<std::size_t>(elements), 0.0F);
+    types.push_back(program.slots[static_cast<std::size_t>(io.slot)].dtype);
+    tensors.emplace_back(dtype_bytes(types.back(), elements));
   }
   std::vector<runtime::InputView> views;
-  for (std::size_t i = 0; i < tensors.size(); ++i) views.push_back({tensors[i].data(), DType::kFloat32, dims[i]});
+  for (std::size_t i = 0; i < tensors.size(); ++i) views.push_back({tensors[i].data(), types[i], dims[i]});
   return context.run(views, {});
 }
 
@@ -168,7 +204,9 @@ TEST_F(Strangers, TopKRefusesDamagedParameters) { EXPECT_GT(refused(topk_model()
 TEST_F(Strangers, RandomNumbersRefuseDamagedParameters) { EXPECT_GT(refused(random_model(), "cuda.random"), 20); }
 TEST_F(Strangers, RecurrentLayersRefuseDamagedParameters) {
   for (const bool given : {false, true}) EXPECT_GT(refused(recurrent(given), "cuda.rnn"), 20);
+  EXPECT_GT(refused(recurrent_of_float64(), "cuda.rnn"), 20);
 }
+TEST_F(Strangers, RunningProductsRefuseDamagedParameters) { EXPECT_GT(refused(running_product(), "cuda.cumulative"), 5); }
 TEST_F(Strangers, MatMulRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.matmul"), 100); }
 
 TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
@@ -205,6 +243,7 @@ TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
   for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model(), topk_model(), recurrent(false), recurrent(true)})
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
   EXPECT_GT(with_other_tensors(random_model(), 0), 20);
+  for (const auto& model : {recurrent_of_float64(), n_grams(), running_product()}) EXPECT_GT(with_other_tensors(model, 0), 20);
 }
 
 TEST_F(Strangers, NormsOfNoRowsRun) {

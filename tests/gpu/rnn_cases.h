@@ -53,6 +53,7 @@ struct RnnTensors {
   }
 
   explicit RnnTensors(const RnnCase& the_case) : c(the_case) {
+    const bool wide = c.x == DType::kFloat64;  // then all is
     const std::int64_t d = c.directions(), rows = c.gates() * c.hidden;
     const Dims state = c.batch_first ? Dims{c.batch, d, c.hidden} : Dims{d, c.batch, c.hidden};
     const int weight = c.hidden > 300 ? 2 : 8;
@@ -69,6 +70,12 @@ struct RnnTensors {
     if (c.initial && c.is_lstm()) all[6] = numbers(state, 6, 64);
     if (c.peephole) all[7] = numbers({d, 3 * c.hidden}, 7, 32);
 
+    // Numbers that float32 does not hold, too.
+    for (Tensor& tensor : all) {
+      if (!wide || !tensor.defined() || tensor.dtype() != DType::kFloat32) continue;
+      tensor = tensor.cast(DType::kFloat64);
+      for (double& value : tensor.mutable_data<double>()) value *= 1 + 1.0 / 1048583;
+    }
     ir::Attrs attrs;
     attrs.set("direction", c.direction);
     attrs.set("hidden_size", c.hidden);
@@ -113,10 +120,10 @@ struct RnnTensors {
       const Tensor& source = all[weights[i]];
       const bool is_given = c.given && source.defined();
       ways.push_back(is_given ? 2 : i == 3 && !source.defined() ? 0 : 1);
-      if (is_given) inputs[regions::kRnnW + i] = place(source, i == 3 ? DType::kFloat32 : c.x);
+      if (is_given) inputs[regions::kRnnW + i] = place(source, i == 3 && !wide ? DType::kFloat32 : c.x);
       if (ways.back() != 1) continue;
       ir::Attrs pack = params;
-      pack.set("weight_type", std::int64_t{c.x == DType::kFloat32 ? 0 : c.x == DType::kFloat16 ? 1 : 2});
+      pack.set("weight_type", std::int64_t{*regions::rnn_element(c.x)});
       const char* name = i < 2 ? "cuda.rnn.pack_rows" : i == 2 ? "cuda.rnn.pack_bias" : "cuda.rnn.pack_peephole";
       packed.push_back(plan::find_pack_function(name)->pack(pack, std::span(&source, 1)));
     }
@@ -144,7 +151,11 @@ struct RnnTensors {
         if (!(error <= worst)) worst = error, at = e;
       }
       const DType type = got.dtype();
-      EXPECT_LE(worst, scale * (type == DType::kBFloat16 ? 4e-3 : type == DType::kFloat16 ? 5e-4 : 1e-5)) << "output " << i << ", element " << at;
+      EXPECT_LE(worst, scale * (type == DType::kBFloat16  ? 4e-3
+                                : type == DType::kFloat16 ? 5e-4
+                                : type == DType::kFloat64 ? 1e-13
+                                                          : 1e-5))
+          << "output " << i << ", element " << at;
       EXPECT_TRUE(outputs[i].is_intact()) << "bytes beside output " << i << " were written";
     }
   }
@@ -192,6 +203,34 @@ inline std::vector<RnnCase> rnn_cases(bool large) {
            .outputs = 3,
            .extra = 8});
     }
+  // In float64 all that the format has once more, a little of each.
+  constexpr DType kWide = DType::kFloat64;
+  for (const char* op : {"LSTM", "GRU", "RNN"})
+    for (const char* direction : {"forward", "reverse", "bidirectional"})
+      for (const bool other : {false, true})
+        add({.op = op,
+             .direction = direction,
+             .steps = 5,
+             .batch = other ? 1 : 9,
+             .bias = !other,
+             .lengths = !other,
+             .initial = other,
+             .batch_first = other,
+             .linear = other,
+             .peephole = op == std::string("LSTM"),
+             .given = other == (direction == std::string("reverse")),
+             .clip = other ? 0.5F : -1.0F,
+             .x = kWide,
+             .y = kWide,
+             .state = kWide,
+             .outputs = other ? 6u : 7u,
+             .extra = other ? 3 : 0,
+             .shift = other ? 1u : 0u});
+  for (const std::string& f : functions) add({.op = "RNN", .steps = 2, .activations = {f}, .x = kWide, .y = kWide, .state = kWide});
+  add({.steps = 0, .x = kWide, .y = kWide, .state = kWide});
+  add({.op = "GRU", .in = 0, .x = kWide, .y = kWide, .state = kWide});
+  add({.direction = "bidirectional", .steps = 9, .batch = 5, .in = 40, .hidden = 65, .coupled = true, .x = kWide, .y = kWide, .state = kWide});
+  add({.op = "GRU", .steps = 13, .batch = 3, .in = 37, .hidden = 70, .linear = true, .given = true, .x = kWide, .y = kWide, .state = kWide, .extra = 1});
   // What may be left out, and what is empty.
   for (const unsigned outputs : {1u, 2u, 4u, 6u, 5u}) add({.outputs = outputs});
   for (const char* op : {"LSTM", "GRU", "RNN"}) {
@@ -214,6 +253,8 @@ inline std::vector<RnnCase> rnn_cases(bool large) {
     add({.op = "GRU", .steps = 33, .batch = 64, .in = 100, .hidden = 300, .batch_first = true, .x = DType::kBFloat16, .y = DType::kBFloat16});
     add({.op = "RNN", .steps = 1000, .batch = 2, .in = 31, .hidden = 127});
     add({.steps = 1, .batch = 4097, .in = 33, .hidden = 17});
+    add({.direction = "bidirectional", .steps = 50, .batch = 4, .in = 257, .hidden = 256, .lengths = true, .x = kWide, .y = kWide, .state = kWide});
+    add({.op = "GRU", .steps = 33, .batch = 33, .in = 100, .hidden = 300, .x = kWide, .y = kWide, .state = kWide});
   }
   return cases;
 }

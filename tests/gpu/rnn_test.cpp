@@ -53,7 +53,7 @@ TEST(GpuRnn, ComputesWhatTheReferencesDo) {
     };
     runner.run(step, compare);
     if (HasFailure()) return;
-    if (c.given || c.in == 0 || c.batch == 0) continue;
+    if (c.given || c.in == 0 || c.batch == 0 || c.x == DType::kFloat64) continue;
     // The projection as a product.
     const auto product = regions::product_of(*regions::cuda_element(c.x), false);
     regions::RnnPlan plan;

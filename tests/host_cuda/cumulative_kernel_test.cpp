@@ -8,6 +8,7 @@
 #undef __shared__
 #define __shared__ static
 #include "ops/reduce/cumulative.cu"
+#include "ops/reduce/cumulative_product.cu"
 
 namespace lathe {
 namespace {
@@ -25,12 +26,22 @@ TEST(CumulativeKernels, AddAsTheReferencesDo) {
     p.x = t.x.data();
     p.y = t.y.data();
     p.totals = totals.data();
-    const auto launch = [&](auto kernel) { return host_cuda::launch(plan.grid, 1, 1, cuda::kCumulativeThreads, [&] { kernel(p); }); };
-    if (plan.grid > 0 && p.pieces > 1) {
-      ASSERT_EQ(launch(plan.whole ? cumulative_totals_whole : cumulative_totals_float), "");
-    }
-    if (plan.grid > 0) {
-      ASSERT_EQ(launch(plan.whole ? cumulative_elements_whole : cumulative_elements_float), "");
+    const auto kernel_of = [](std::string_view name) {
+      for (const auto& [known, kernel] : {std::pair<std::string_view, void (*)(cuda::CumulativeParams)>{"cumulative_totals_whole", cumulative_totals_whole},
+                                          {"cumulative_totals_float", cumulative_totals_float},
+                                          {"cumulative_elements_whole", cumulative_elements_whole},
+                                          {"cumulative_elements_float", cumulative_elements_float},
+                                          {"cumulative_product_parts", cumulative_product_parts},
+                                          {"cumulative_product_bases", cumulative_product_bases},
+                                          {"cumulative_product_elements", cumulative_product_elements}})
+        if (known == name) return kernel;
+      return static_cast<void (*)(cuda::CumulativeParams)>(nullptr);
+    };
+    const auto launches = ops::cumulative_launches(plan.whole, plan.scaled);
+    for (std::size_t i = plan.scratch_bytes() > 0 ? 0 : launches.size() - 1; i < launches.size() && plan.grid > 0; ++i) {
+      const auto kernel = kernel_of(launches[i].kernel);
+      ASSERT_TRUE(kernel);
+      ASSERT_EQ(host_cuda::launch(launches[i].by_rows ? plan.rows() : plan.grid, 1, 1, cuda::kCumulativeThreads, [&] { kernel(p); }), "");
     }
     ASSERT_EQ(totals.back(), 0xA5A5A5A5u) << "written behind the workspace";
     t.compare();
@@ -49,7 +60,8 @@ TEST(CumulativeKernels, NonsenseIsRefused) {
   constexpr DType kF = DType::kFloat32;
   EXPECT_FALSE(refuses(kF, {3, 5}, kF, {3, 5}, -2));
   EXPECT_FALSE(refuses(DType::kInt32, {3, 5}, DType::kInt32, {3, 5}, 0, true));
-  EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, 0, true));
+  EXPECT_FALSE(refuses(kF, {3, 5}, kF, {3, 5}, 0, true));
+  EXPECT_TRUE(refuses(kF, {3, 5}, DType::kInt32, {3, 5}, 0, true));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, 2));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 5}, -3));
   EXPECT_TRUE(refuses(kF, {3, 5}, kF, {3, 6}, 0));

@@ -43,7 +43,7 @@ inline unsigned current = 0;
 inline std::string wrong;
 inline void (*entry)(void*) = nullptr;
 inline void* argument = nullptr;
-inline float exchanged[1024];
+inline double exchanged[1024];
 inline bool voted[1024];
 
 inline void fail(const char* why) {
@@ -138,11 +138,12 @@ using std::min;
 
 inline void __syncthreads() { host_cuda::wait_at(host_cuda::State::kAtBlock); }
 inline void __syncwarp() { host_cuda::wait_at(host_cuda::State::kAtWarp); }
-inline float __shfl_xor_sync(unsigned, float value, int apart) {
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int apart) {
   const unsigned own = host_cuda::current;
-  host_cuda::exchanged[own] = value;
+  host_cuda::exchanged[own] = static_cast<double>(value);
   __syncwarp();
-  const float other = host_cuda::exchanged[own ^ static_cast<unsigned>(apart)];
+  const auto other = static_cast<T>(host_cuda::exchanged[own ^ static_cast<unsigned>(apart)]);
   __syncwarp();
   return other;
 }

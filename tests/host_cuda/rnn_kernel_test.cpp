@@ -9,35 +9,40 @@
 #undef __shared__
 #define __shared__ static
 #include "regions/rnn/rnn.cu"
+#include "regions/rnn/rnn_double.cu"
 
 namespace lathe {
 namespace {
 
 using regions::RnnKernelKind;
 
+#define LATHE_KERNEL(name)                       \
+  if (kernel == "rnn_" #name) return rnn_##name; \
+  if (kernel == "rnn_double_" #name) return rnn_double_##name
+#define LATHE_STEP(part)         \
+  LATHE_KERNEL(step_##part##_1); \
+  LATHE_KERNEL(step_##part##_n)
 template <class Params>
-void (*kernel_of(std::string_view name))(const Params) {
+void (*kernel_of(std::string_view kernel))(const Params) {
   if constexpr (std::is_same_v<Params, cuda::RnnParams>) {
-#define LATHE_STEP(part)                                          \
-  if (name == "rnn_step_" #part "_1") return rnn_step_##part##_1; \
-  if (name == "rnn_step_" #part "_8") return rnn_step_##part##_8
     LATHE_STEP(lstm);
     LATHE_STEP(gru_linear);
     LATHE_STEP(gru_gates);
     LATHE_STEP(gru_candidate);
     LATHE_STEP(plain);
-#undef LATHE_STEP
-    if (name == "rnn_begin") return rnn_begin;
+    LATHE_KERNEL(begin);
   } else if constexpr (std::is_same_v<Params, cuda::RnnProjectParams>) {
-    if (name == "rnn_project_rows") return rnn_project_rows;
-    if (name == "rnn_project_tiles") return rnn_project_tiles;
+    LATHE_KERNEL(project_rows);
+    LATHE_KERNEL(project_tiles);
   } else if constexpr (std::is_same_v<Params, cuda::RnnPackParams>) {
-    if (name == "rnn_pack") return rnn_pack;
-  } else if (name == "rnn_bias") {
-    return rnn_bias;
+    LATHE_KERNEL(pack);
+  } else {
+    LATHE_KERNEL(bias);
   }
   return nullptr;
 }
+#undef LATHE_STEP
+#undef LATHE_KERNEL
 
 TEST(RnnKernels, ComputeWhatTheReferencesDo) {
 #if LATHE_ADDRESS_SANITIZER || LATHE_THREAD_SANITIZER
@@ -80,7 +85,7 @@ TEST(RnnKernels, ComputeWhatTheReferencesDo) {
     const auto behind = static_cast<std::size_t>(static_cast<std::byte*>(at.scratch) - scratch.data()) + plan.scratch;
     if (!plan.empty()) {
       ASSERT_TRUE(regions::rnn_launches(plan, at, [&](RnnKernelKind kind, const regions::RnnGrid& grid, const auto& params) {
-        const auto name = regions::rnn_kernel_name(kind);
+        const auto name = regions::rnn_kernel_name(kind, plan.wide());
         const auto kernel = kernel_of<std::decay_t<decltype(params)>>(name);
         const std::string wrong = kernel ? host_cuda::launch(grid.x, grid.y, grid.z, grid.block, [&] { kernel(params); }) : "no such kernel";
         EXPECT_EQ(wrong, "") << name;
@@ -90,6 +95,23 @@ TEST(RnnKernels, ComputeWhatTheReferencesDo) {
     for (std::size_t i = behind; i < scratch.size(); ++i) ASSERT_EQ(scratch[i], std::byte{0xFF}) << "written behind the workspace";
     t.compare();
     if (HasFailure()) return;
+  }
+}
+
+TEST(RnnKernels, ComputeInOneTypeWhereItIsFloat64) {
+  using testing_gpu::RnnCase;
+  constexpr DType kWide = DType::kFloat64, kOther = DType::kFloat32;
+  for (const RnnCase& c : {RnnCase{.x = kWide, .y = kOther, .state = kWide}, RnnCase{.x = kWide, .y = kWide, .state = kOther}, RnnCase{.x = kOther, .y = kWide},
+                           RnnCase{.x = DType::kFloat16, .state = kWide}}) {
+    SCOPED_TRACE(c.describe());
+    const testing_gpu::RnnTensors t(c);
+    regions::RnnPlan plan;
+    std::string why;
+    plan.spec = *regions::rnn_spec(c.op, t.params, why);
+    plan.weights = {regions::RnnWeight::kPacked, regions::RnnWeight::kPacked, regions::RnnWeight::kPacked, regions::RnnWeight::kNone};
+    const auto ins = t.descs(false), outs = t.descs(true);
+    EXPECT_FALSE(regions::rnn_plan(ins, outs, c.in, c.hidden, plan, why));
+    EXPECT_NE(why, "");
   }
 }
 

@@ -8,6 +8,8 @@ namespace lathe::cuda {
 constexpr int kCumulativeThreads = 256, kCumulativeEach = 8;  ///< elements of a thread, one behind the other
 constexpr int kCumulativePiece = kCumulativeThreads * kCumulativeEach, kCumulativeAxes = 6;
 
+constexpr int kCumulativePartBytes = 48, kCumulativeBaseBytes = 16;  ///< what cumulative_product.cu keeps of a piece
+
 /// The first three are ElementType's.
 enum CumulativeType : int {
   kCumulativeFloat32,
@@ -23,7 +25,7 @@ enum CumulativeType : int {
 struct CumulativeParams {
   const void* x = nullptr;
   void* y = nullptr;
-  void* totals = nullptr;  ///< [rows, pieces] of double, or of 64 bits
+  void* totals = nullptr;  ///< [rows, pieces] of double, or of 64 bits; of a product of floating-point numbers of parts, and behind them of bases
   int type = 0, y_type = 0;
   int product = 0, exclusive = 0, reverse = 0;
   int axes = 0;  ///< of the rows

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "ops/reduce/cumulative_params.h"
 #include "plan/extents.h"
@@ -30,8 +32,28 @@ struct CumulativePlan {
   cuda::CumulativeParams params;
   std::uint32_t grid = 0;  ///< rows times pieces
   bool whole = false;      ///< integers
-  std::size_t scratch_bytes() const noexcept { return params.pieces > 1 ? std::size_t{grid} * 8 : 0; }
+  bool scaled = false;     ///< a product of floating-point numbers, by cumulative_product.cu
+  std::uint32_t rows() const noexcept { return params.pieces > 0 ? grid / static_cast<std::uint32_t>(params.pieces) : 0; }
+  std::size_t scratch_bytes() const noexcept {
+    if (scaled) return std::size_t{grid} * (cuda::kCumulativePartBytes + cuda::kCumulativeBaseBytes);
+    return params.pieces > 1 ? std::size_t{grid} * 8 : 0;
+  }
 };
+
+struct CumulativeLaunch {
+  std::string_view module, kernel;
+  bool by_rows = false;  ///< a block a row; else one a piece
+};
+/// In order.
+inline std::span<const CumulativeLaunch> cumulative_launches(bool whole, bool scaled) noexcept {
+  static constexpr CumulativeLaunch kWhole[] = {{"cumulative", "cumulative_totals_whole"}, {"cumulative", "cumulative_elements_whole"}};
+  static constexpr CumulativeLaunch kFloat[] = {{"cumulative", "cumulative_totals_float"}, {"cumulative", "cumulative_elements_float"}};
+  static constexpr CumulativeLaunch kScaled[] = {{"cumulative_product", "cumulative_product_parts"},
+                                                 {"cumulative_product", "cumulative_product_bases", true},
+                                                 {"cumulative_product", "cumulative_product_elements"}};
+  if (scaled) return kScaled;
+  return whole ? std::span<const CumulativeLaunch>(kWhole) : std::span<const CumulativeLaunch>(kFloat);
+}
 
 /// False, and in `why` the reason, when no kernel can run it. `axis` counts from the front, or from behind where it is negative.
 inline bool cumulative_plan(const plan::TensorDesc& x, const plan::TensorDesc& y, std::int64_t axis, bool product, CumulativePlan& into, std::string& why) {
@@ -44,7 +66,7 @@ inline bool cumulative_plan(const plan::TensorDesc& x, const plan::TensorDesc& y
   const auto type = cumulative_type(x.dtype), y_type = cumulative_type(y.dtype);
   if (!type || !y_type) return refuse("no kernel reads this element type");
   into.whole = *type >= cuda::kCumulativeInt32;
-  if (product && !into.whole) return refuse("a product of floating-point numbers");
+  into.scaled = product && !into.whole;
   if (*type != *y_type && (into.whole || *y_type >= cuda::kCumulativeInt32)) return refuse("a result of another type");
   const auto rank = static_cast<std::int64_t>(x.dims.size());
   if (axis < -rank || axis >= rank) return refuse("an axis outside of its input");

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: Lathe contributors
 // SPDX-License-Identifier: Apache-2.0
-// The run half of CumSum and CumProd on CUDA devices: "cuda.cumulative" binds the kernels of cumulative.cu to strided tensors.
+// The run half of CumSum and CumProd on CUDA devices: "cuda.cumulative" binds the kernels of cumulative.cu and cumulative_product.cu to strided tensors.
 
 #include <array>
 
@@ -15,8 +15,8 @@ class CumulativeKernel final : public Kernel {
  public:
   explicit CumulativeKernel(const BindRequest& request) : device_(regions::need_device(request.device)) {
     fit(request);
-    totals_ = device_.builtin_function("cumulative", plan_.whole ? "cumulative_totals_whole" : "cumulative_totals_float");
-    elements_ = device_.builtin_function("cumulative", plan_.whole ? "cumulative_elements_whole" : "cumulative_elements_float");
+    launches_ = ops::cumulative_launches(plan_.whole, plan_.scaled);
+    for (std::size_t i = 0; i < launches_.size(); ++i) functions_[i] = device_.builtin_function(launches_[i].module, launches_[i].kernel);
   }
   bool rebind(const BindRequest& request) noexcept override {
     return fits([&] { fit(request); });
@@ -28,15 +28,17 @@ class CumulativeKernel final : public Kernel {
     cuda::CumulativeParams p = plan_.params;
     p.x = io.inputs[0];
     p.y = io.outputs[0];
-    p.totals = p.pieces > 1 ? io.scratch : nullptr;
+    p.totals = plan_.scratch_bytes() > 0 ? io.scratch : nullptr;
     cuda::LaunchShape shape;
-    shape.grid_x = plan_.grid;
     shape.block = cuda::kCumulativeThreads;
     shape.overlaps = device_.info().major >= 9;
     const auto stream = static_cast<cuda::StreamHandle>(io.stream);
-    if (p.pieces > 1)
-      if (const Status status = totals_.launch_with(stream, shape, p); !status) return status;
-    return elements_.launch_with(stream, shape, p);
+    // A row of one piece needs no totals.
+    for (std::size_t i = p.totals ? 0 : launches_.size() - 1; i < launches_.size(); ++i) {
+      shape.grid_x = launches_[i].by_rows ? plan_.rows() : plan_.grid;
+      if (const Status status = functions_[i].launch_with(stream, shape, p); !status) return status;
+    }
+    return Status::ok();
   }
 
  private:
@@ -52,7 +54,8 @@ class CumulativeKernel final : public Kernel {
 
   cuda::Device& device_;
   ops::CumulativePlan plan_;
-  cuda::Function totals_, elements_;
+  std::span<const ops::CumulativeLaunch> launches_;
+  std::array<cuda::Function, 3> functions_;
 };
 
 std::unique_ptr<Kernel> bind_cumulative(const BindRequest& request) { return std::make_unique<CumulativeKernel>(request); }

@@ -33,7 +33,6 @@ Verdict supports(const PlanRequest& request) {
   const auto axis = axis_of(node);
   const plan::TensorDesc* x = data_of(request);
   if (!axis) return Verdict::decline("an axis known at run time only");
-  if (node.is("CumProd") && x && is_float(x->dtype)) return Verdict::decline("a product of a part may be infinite where the whole is not");
   if (!x || request.outputs.size() != 1) return Verdict::decline("nothing is read of it");
   CumulativePlan plan;
   std::string why;
@@ -41,7 +40,9 @@ Verdict supports(const PlanRequest& request) {
   const ir::Shape& shape = node.input(0)->shape();
   if (shape[static_cast<std::size_t>(*axis < 0 ? *axis + static_cast<std::int64_t>(shape.size()) : *axis)].constant().value_or(kShort + 1) <= kShort)
     return Verdict::decline("a short axis is an expression");
-  return regions::need_device(request.device).has_builtin_module("cumulative") ? Verdict::accept() : Verdict::decline("this build has no such kernel");
+  return regions::need_device(request.device).has_builtin_module(cumulative_launches(plan.whole, plan.scaled).front().module)
+             ? Verdict::accept()
+             : Verdict::decline("this build has no such kernel");
 }
 
 std::vector<StepPlan> plan(const PlanRequest& request) {

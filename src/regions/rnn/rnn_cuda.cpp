@@ -9,7 +9,6 @@
 
 #include <fmt/format.h>
 
-#include "base/half.h"
 #include "plan/kernel_list.h"
 #include "regions/cuda_params.h"
 #include "regions/rnn/rnn_product.h"
@@ -44,8 +43,8 @@ class RnnKernel final : public Kernel {
     if (by_product_ && (plan_.weights[0] != RnnWeight::kPacked || plan_.weights[2] != RnnWeight::kPacked))
       throw Error(Code::kCorruptFile, "a recurrent step whose projection is a product of weights that are no constants");
     fit(request);
-    const std::size_t bytes[] = {by_product_ ? product_bytes_ : plan_.packed_rows_bytes(in_), plan_.packed_rows_bytes(hidden_),
-                                 plan_.packed_bias_floats() * sizeof(float), static_cast<std::size_t>(3 * plan_.spec.directions * hidden_) * sizeof(float)};
+    const std::size_t bytes[] = {by_product_ ? product_bytes_ : plan_.packed_rows_bytes(in_), plan_.packed_rows_bytes(hidden_), plan_.packed_bias_bytes(),
+                                 plan_.packed_peephole_bytes()};
     std::size_t blob = 0;
     for (std::size_t i = 0; i < plan_.weights.size(); ++i) {
       if (plan_.weights[i] != RnnWeight::kPacked) continue;
@@ -54,7 +53,7 @@ class RnnKernel final : public Kernel {
       packed_[i] = request.device_weights[blob++];
     }
     for (std::size_t i = 0; i < functions_.size(); ++i)
-      functions_[i] = device_.builtin_function("rnn", regions::rnn_kernel_name(static_cast<RnnKernelKind>(i)));
+      functions_[i] = device_.builtin_function(regions::rnn_module(plan_.wide()), regions::rnn_kernel_name(static_cast<RnnKernelKind>(i), plan_.wide()));
   }
 
   bool rebind(const BindRequest& request) noexcept override {
@@ -98,7 +97,9 @@ class RnnKernel final : public Kernel {
     std::string why;
     if (!regions::rnn_plan(request.inputs, request.outputs, in_, hidden_, plan_, why))
       throw Error(Code::kUnsupported, fmt::format("a recurrent step cannot run on these tensors: {}", why));
-    if (!by_product_ || plan_.empty()) return;
+    if (!by_product_) return;
+    if (plan_.wide()) throw Error(Code::kCorruptFile, "a recurrent step whose projection is a product of float64");
+    if (plan_.empty()) return;
     const auto setup = regions::rnn_product(plan_, request.inputs[0], regions::read_product(request.params), why);
     if (!setup) throw Error(Code::kUnsupported, fmt::format("the projection of a recurrent step is no product: {}", why));
     product_bytes_ = cuda::packed_bytes(*setup);
@@ -120,22 +121,34 @@ std::unique_ptr<Kernel> bind_rnn(const BindRequest& request) { return std::make_
 
 Tensor as_floats(const Tensor& source) { return source.cast(DType::kFloat32).make_aligned(); }
 
+/// A list of what the kernels compute in: float32, or float64 where `weight_type` says so.
+std::vector<std::byte> numbers(const ir::Attrs& params, const std::vector<double>& values) {
+  const bool wide = params.get_int("weight_type", 0) == cuda::kRnnFloat64;
+  std::vector<std::byte> packed(values.size() * (wide ? sizeof(double) : sizeof(float)));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto single = static_cast<float>(values[i]);
+    if (wide) std::memcpy(packed.data() + i * sizeof(double), &values[i], sizeof(double));
+    else std::memcpy(packed.data() + i * sizeof single, &single, sizeof single);
+  }
+  return packed;
+}
+
 /// W or R: rows padded with zeros to a multiple of 8 elements of the type that `weight_type` says.
 std::vector<std::byte> pack_rows(const ir::Attrs& params, std::span<const Tensor> sources) {
-  const Tensor values = as_floats(sources[0]);
+  const Tensor& values = sources[0];
   if (values.dims().size() != 3) throw Error(Code::kInvalidModel, "recurrent weights of another rank than 3");
   const std::int64_t rows = values.dims()[0] * values.dims()[1], columns = values.dims()[2], row = (columns + 7) / 8 * 8,
                      type = params.get_int("weight_type", 0);
-  std::vector<std::byte> packed(static_cast<std::size_t>(rows * row * (type == cuda::kElementFloat32 ? 4 : 2)));
-  const auto from = values.data<float>();
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const float value = from[static_cast<std::size_t>(r * columns + c)];
-      const auto at = static_cast<std::size_t>(r * row + c);
-      const std::uint16_t half = type == cuda::kElementFloat16 ? float_to_half(value) : float_to_bfloat16(value);
-      if (type == cuda::kElementFloat32) std::memcpy(packed.data() + at * 4, &value, 4);
-      else std::memcpy(packed.data() + at * 2, &half, 2);
-    }
+  const std::size_t each = type == cuda::kRnnFloat64 ? 8 : type == cuda::kElementFloat32 ? 4 : 2;
+  const DType stored = type == cuda::kRnnFloat64       ? DType::kFloat64
+                       : type == cuda::kElementFloat32 ? DType::kFloat32
+                       : type == cuda::kElementFloat16 ? DType::kFloat16
+                                                       : DType::kBFloat16;
+  const Tensor from = stored == DType::kFloat64 ? values.cast(stored) : as_floats(values).cast(stored);
+  std::vector<std::byte> packed(static_cast<std::size_t>(rows * row) * each);
+  const std::size_t line = static_cast<std::size_t>(columns) * each;
+  for (std::int64_t r = 0; r < rows && line > 0; ++r)
+    std::memcpy(packed.data() + static_cast<std::size_t>(r * row) * each, from.raw() + static_cast<std::size_t>(r) * line, line);
   return packed;
 }
 
@@ -160,30 +173,30 @@ std::vector<std::byte> pack_bias(const ir::Attrs& params, std::span<const Tensor
   const regions::RnnSpec spec = spec_of(params);
   const auto hidden = static_cast<std::size_t>(params.get_int("hidden_size", 0)), rows = static_cast<std::size_t>(spec.gates) * hidden,
              directions = static_cast<std::size_t>(spec.directions);
-  std::vector<float> all(directions * (rows + (spec.op == regions::RnnOp::kGru ? hidden : 0)));
+  // As the kernel that does the same adds them: in the type that it computes in.
+  const bool wide = params.get_int("weight_type", 0) == cuda::kRnnFloat64;
+  std::vector<double> all(directions * (rows + (spec.op == regions::RnnOp::kGru ? hidden : 0)));
   if (sources[0].defined()) {
-    const Tensor values = as_floats(sources[0]);
+    const Tensor& values = sources[0];
     if (values.dims() != Dims{spec.directions, static_cast<std::int64_t>(2 * rows)})
       throw Error(Code::kInvalidModel, "biases of a recurrent layer of another shape");
-    const auto from = values.data<float>();
+    const auto from = [&](std::size_t i) { return values.as_double(static_cast<std::int64_t>(i)); };
     for (std::size_t d = 0; d < directions; ++d)
       for (std::size_t i = 0; i < rows; ++i) {
-        const float of_input = from[d * 2 * rows + i], of_state = from[d * 2 * rows + rows + i];
+        const double of_input = from(d * 2 * rows + i), of_state = from(d * 2 * rows + rows + i);
         const bool apart = spec.linear && i >= 2 * hidden;
-        all[d * rows + i] = apart ? of_input : of_input + of_state;
+        const double both = wide ? of_input + of_state : static_cast<double>(static_cast<float>(of_input) + static_cast<float>(of_state));
+        all[d * rows + i] = apart ? of_input : both;
         if (apart) all[directions * rows + d * hidden + i - 2 * hidden] = of_state;
       }
   }
-  std::vector<std::byte> packed(all.size() * sizeof(float));
-  std::memcpy(packed.data(), all.data(), packed.size());
-  return packed;
+  return numbers(params, all);
 }
 
-std::vector<std::byte> pack_peephole(const ir::Attrs&, std::span<const Tensor> sources) {
-  const Tensor values = as_floats(sources[0]);
-  std::vector<std::byte> packed(values.bytes());
-  if (!packed.empty()) std::memcpy(packed.data(), values.raw(), packed.size());
-  return packed;
+std::vector<std::byte> pack_peephole(const ir::Attrs& params, std::span<const Tensor> sources) {
+  std::vector<double> all(static_cast<std::size_t>(sources[0].size()));
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = sources[0].as_double(static_cast<std::int64_t>(i));
+  return numbers(params, all);
 }
 
 constexpr std::array<KernelType, 1> kKernels{{{"cuda.rnn", bind_rnn, ""}}};

@@ -71,7 +71,7 @@ std::optional<Problem> problem_of(const PlanRequest& request, std::string& why) 
         return std::nullopt;
       }
   if (!regions::rnn_plan(ins, outs, w[2], r[2], p.plan, why)) return std::nullopt;
-  if (!regions::need_device(request.device).has_builtin_module("rnn")) {
+  if (!regions::need_device(request.device).has_builtin_module(regions::rnn_module(p.plan.wide()))) {
     why = "this build has no such kernel";
     return std::nullopt;
   }
@@ -86,6 +86,7 @@ struct Products {
 /// How the projection could be a product on the tensor cores, best guess first.
 Products products_of(const PlanRequest& request, const Problem& p, cuda::ProductType product) {
   Products products;
+  if (p.plan.wide()) return products;  // none is of float64
   if (p.plan.weights[0] != RnnWeight::kPacked || p.plan.weights[2] != RnnWeight::kPacked) return products;
   const ir::Node& node = *request.region.nodes.front();
   const auto at = std::find(request.region.inputs.begin(), request.region.inputs.end(), node.input(0)) - request.region.inputs.begin();
@@ -127,7 +128,7 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
     if (p.plan.weights[i] != RnnWeight::kPacked) continue;
     WeightRequest weights;
     weights.pack = kPacks[i];
-    if (i < 2) weights.params.set("weight_type", static_cast<std::int64_t>(p.plan.weight_type));
+    if (i < 2 || p.plan.wide()) weights.params.set("weight_type", static_cast<std::int64_t>(p.plan.weight_type));
     if (i == 2) describe(weights.params);
     weights.sources = {node.input(i == 3 ? 7 : i + 1)};
     step.weights.push_back(std::move(weights));
@@ -135,12 +136,13 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   const double rows = static_cast<double>(p.plan.steps * p.plan.batch), columns = static_cast<double>(p.plan.project.columns);
   step.flops = 2 * rows * columns * static_cast<double>(p.plan.in + p.plan.hidden);
   // R comes from the second-level cache in each step.
-  step.bytes = rows * static_cast<double>(p.plan.in * 4) + 2 * rows * columns * 4 + static_cast<double>(p.plan.packed_rows_bytes(p.plan.in)) +
+  const auto each = static_cast<double>(p.plan.number_bytes());
+  step.bytes = rows * static_cast<double>(p.plan.in) * each + 2 * rows * columns * each + static_cast<double>(p.plan.packed_rows_bytes(p.plan.in)) +
                static_cast<double>(p.plan.packed_rows_bytes(p.plan.hidden)) * static_cast<double>(p.plan.steps);
   // Few rows are a warp a column; where their number is not fixed there may be many.
   const ir::Shape& x = node.input(0)->shape();
-  const bool few = p.plan.project.rows <= 4 * cuda::kRnnRows && x[0].is_constant() && x[1].is_constant();
-  const auto product = regions::product_of(static_cast<cuda::ElementType>(p.plan.project.x_type), request.tf32);
+  const bool few = p.plan.few_rows() && x[0].is_constant() && x[1].is_constant();
+  const auto product = p.plan.wide() ? cuda::kProductF32 : regions::product_of(static_cast<cuda::ElementType>(p.plan.project.x_type), request.tf32);
   const Products products = products_of(request, p, product);
   std::vector<StepPlan> result;
   for (const cuda::GemmPlan& gemm : products.plans) {

@@ -4,7 +4,7 @@
 // Parameters of the recurrent layers' kernels, shared by host and device code: read by NVRTC too, so it includes nothing.
 //
 // Weights as the kernels read them: rows of W and R one behind the other ([direction][gate][unit]), each padded with zeros to a multiple of 8 elements.
-// States are float32, [direction][batch][units, padded likewise].
+// States are numbers (float32; where the layer is one of float64, float64), [direction][batch][units, padded likewise].
 
 namespace lathe::cuda {
 
@@ -30,12 +30,14 @@ enum RnnPart : int { kRnnLstm, kRnnGruLinear, kRnnGruGates, kRnnGruCandidate, kR
 struct RnnFunction {
   int kind = kRnnSigmoid;
   float alpha = 0, beta = 0;
+  int padding = 0;
+  double wide_alpha = 0, wide_beta = 0;  ///< the same for float64: defaults have no end in binary
 };
 
 /// A tensor of states of the model, or none; strides in elements.
 struct RnnState {
   void* data = nullptr;
-  int type = 0;
+  int type = 0, padding = 0;
   long long direction = 0, batch = 0;
 };
 
@@ -45,18 +47,18 @@ struct RnnParams {
   int coupled = 0;        ///< LSTM: forget = 1 - input
   RnnFunction functions[2][3];
   float clip = 0;  ///< infinity: none
-  const void* r = nullptr;
   int weight_type = 0;
-  const float* recurrent_bias = nullptr;  ///< [direction][unit], linear GRU
-  const float* peephole = nullptr;        ///< [direction][input, output, forget][unit], or null
-  const float* projected = nullptr;       ///< x W^T + bias: rows of [direction][gate][unit]
+  const void* r = nullptr;
+  const void* recurrent_bias = nullptr;  ///< numbers, as all that follow: [direction][unit], linear GRU
+  const void* peephole = nullptr;        ///< [direction][input, output, forget][unit], or null
+  const void* projected = nullptr;       ///< x W^T + bias: rows of [direction][gate][unit]
   long long projected_step = 0, projected_batch = 0;
   const int* lengths = nullptr;
-  const float* h_from = nullptr;
-  float *h_to = nullptr, *c = nullptr;
-  float *update = nullptr, *gated = nullptr;  ///< GRU in two parts: z, and r * h
+  const void* h_from = nullptr;
+  void *h_to = nullptr, *c = nullptr;
+  void *update = nullptr, *gated = nullptr;  ///< GRU in two parts: z, and r * h
   void* y = nullptr;
-  int y_type = 0;
+  int y_type = 0, padding = 0;
   long long y_step = 0, y_direction = 0, y_batch = 0;
   RnnState initial_h, initial_c, last_h, last_c;
   int step = 0;
@@ -67,14 +69,14 @@ struct RnnParams {
 struct RnnProjectParams {
   const void* x = nullptr;
   const void* w = nullptr;
-  const float* bias = nullptr;
-  float* projected = nullptr;
+  const void* bias = nullptr;  ///< numbers
+  void* projected = nullptr;
   long long rows = 0;
-  int seconds = 1;
   long long x_first = 0, x_second = 0;  ///< elements
-  int columns = 0, depth = 0, padded = 0;
+  int seconds = 1, columns = 0, depth = 0, padded = 0;
   int x_type = 0, weight_type = 0;
   int vectors = 0;  ///< x may be read by 16 bytes
+  int padding = 0;
 };
 
 /// Weights that are no constants, brought to the form above: to[row][0..padded) = from[outer][inner][0..columns), and zeros.
@@ -83,19 +85,21 @@ struct RnnPackParams {
   void* to = nullptr;
   int from_type = 0, to_type = 0;
   long long rows = 0;
-  int inner = 1, columns = 0, padded = 0;
+  int inner = 1, columns = 0, padded = 0, padding = 0;
   long long from_outer = 0, from_inner = 0, from_column = 1;
 };
 /// Biases likewise: sums[d][gate][unit] of both halves (of a linear GRU's last gate the first alone), recurrent[d][unit] of its second.
 struct RnnBiasParams {
   const void* from = nullptr;  ///< or null: zeros
-  float *sums = nullptr, *recurrent = nullptr;
-  int from_type = 0, directions = 1, gates = 1, hidden = 1, linear = 0;
+  void *sums = nullptr, *recurrent = nullptr;
+  int from_type = 0, directions = 1, gates = 1, hidden = 1, linear = 0, padding = 0;
   long long from_direction = 0, from_column = 1;
 };
 
+constexpr int kRnnFloat64 = 3;                    ///< behind ElementType's: what a layer is stored in, all of it or nothing
 constexpr int kRnnWarps = 4;                      ///< of a block; a warp computes a unit
 constexpr int kRnnRows = 8;                       ///< batch rows of a warp, where there are several
+constexpr int kRnnDoubleRows = 4;                 ///< the same of float64
 constexpr int kRnnTile = 64, kRnnTileDepth = 16;  ///< of rnn_project_tiles
 
 }  // namespace lathe::cuda

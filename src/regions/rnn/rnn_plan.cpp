@@ -19,17 +19,17 @@ namespace {
 struct Known {
   std::string_view name;  ///< lower case
   bool takes_alpha, takes_beta;
-  float alpha, beta;
+  double alpha, beta;
 };
 constexpr Known kKnown[cuda::kRnnActivations] = {
-    {"sigmoid", false, false, 0, 0},      {"tanh", false, false, 0, 0},           {"relu", false, false, 0, 0},     {"affine", true, true, 1, 0},
-    {"leakyrelu", true, false, 0.01F, 0}, {"thresholdedrelu", true, false, 1, 0}, {"scaledtanh", true, true, 1, 1}, {"hardsigmoid", true, true, 0.2F, 0.5F},
-    {"elu", true, false, 1, 0},           {"softsign", false, false, 0, 0},       {"softplus", false, false, 0, 0}};
+    {"sigmoid", false, false, 0, 0},     {"tanh", false, false, 0, 0},           {"relu", false, false, 0, 0},     {"affine", true, true, 1, 0},
+    {"leakyrelu", true, false, 0.01, 0}, {"thresholdedrelu", true, false, 1, 0}, {"scaledtanh", true, true, 1, 1}, {"hardsigmoid", true, true, 0.2, 0.5},
+    {"elu", true, false, 1, 0},          {"softsign", false, false, 0, 0},       {"softplus", false, false, 0, 0}};
 
 constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
 
 std::int64_t padded(std::int64_t extent) { return (extent + 7) / 8 * 8; }
-int bytes_of(int type) { return type == cuda::kElementFloat32 ? 4 : 2; }
+int bytes_of(int type) { return type == cuda::kRnnFloat64 ? 8 : type == cuda::kElementFloat32 ? 4 : 2; }
 
 }  // namespace
 
@@ -72,38 +72,46 @@ std::optional<RnnSpec> rnn_spec(std::string_view op, const ir::Attrs& attrs, std
     }
     // Parameters are consumed in order by the activations that take them.
     cuda::RnnFunction& f = spec.functions[i / each][i % each];
-    f = {static_cast<int>(known - std::begin(kKnown)), known->alpha, known->beta};
-    if (known->takes_alpha && alpha_at < alphas.size()) f.alpha = alphas[alpha_at++];
-    if (known->takes_beta && beta_at < betas.size()) f.beta = betas[beta_at++];
+    f = {};
+    f.kind = static_cast<int>(known - std::begin(kKnown));
+    f.wide_alpha = known->takes_alpha && alpha_at < alphas.size() ? static_cast<double>(alphas[alpha_at++]) : known->alpha;
+    f.wide_beta = known->takes_beta && beta_at < betas.size() ? static_cast<double>(betas[beta_at++]) : known->beta;
+    f.alpha = static_cast<float>(f.wide_alpha), f.beta = static_cast<float>(f.wide_beta);
   }
   return spec;
 }
 
-std::string_view rnn_kernel_name(RnnKernelKind kind) noexcept {
-  static constexpr std::string_view kNames[] = {"rnn_begin",
-                                                "rnn_project_rows",
-                                                "rnn_project_tiles",
-                                                "rnn_pack",
-                                                "rnn_bias",
-                                                "rnn_step_lstm_1",
-                                                "rnn_step_lstm_8",
-                                                "rnn_step_gru_linear_1",
-                                                "rnn_step_gru_linear_8",
-                                                "rnn_step_gru_gates_1",
-                                                "rnn_step_gru_gates_8",
-                                                "rnn_step_gru_candidate_1",
-                                                "rnn_step_gru_candidate_8",
-                                                "rnn_step_plain_1",
-                                                "rnn_step_plain_8"};
+std::optional<int> rnn_element(DType dtype) noexcept {
+  if (dtype == DType::kFloat64) return cuda::kRnnFloat64;
+  const auto type = cuda_element(dtype);
+  return type ? std::optional<int>(*type) : std::nullopt;
+}
+
+std::string rnn_kernel_name(RnnKernelKind kind, bool wide) {
+  static constexpr std::string_view kNames[] = {"begin",
+                                                "project_rows",
+                                                "project_tiles",
+                                                "pack",
+                                                "bias",
+                                                "step_lstm_1",
+                                                "step_lstm_n",
+                                                "step_gru_linear_1",
+                                                "step_gru_linear_n",
+                                                "step_gru_gates_1",
+                                                "step_gru_gates_n",
+                                                "step_gru_candidate_1",
+                                                "step_gru_candidate_n",
+                                                "step_plain_1",
+                                                "step_plain_n"};
   static_assert(std::size(kNames) == static_cast<std::size_t>(RnnKernelKind::kCount));
-  return kNames[static_cast<std::size_t>(kind)];
+  return fmt::format("{}_{}", rnn_module(wide), kNames[static_cast<std::size_t>(kind)]);
 }
 
 std::size_t RnnPlan::packed_rows_bytes(std::int64_t columns) const noexcept {
   return static_cast<std::size_t>(spec.directions * spec.gates * hidden * padded(columns) * bytes_of(weight_type));
 }
-std::size_t RnnPlan::packed_bias_floats() const noexcept {
-  return static_cast<std::size_t>(spec.directions * (spec.gates + (spec.op == RnnOp::kGru ? 1 : 0)) * hidden);
+std::size_t RnnPlan::packed_bias_bytes() const noexcept {
+  return static_cast<std::size_t>(spec.directions * (spec.gates + (spec.op == RnnOp::kGru ? 1 : 0)) * hidden) * number_bytes();
 }
 
 bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::TensorDesc> outputs, std::int64_t in, std::int64_t hidden, RnnPlan& into,
@@ -118,7 +126,8 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
   const auto fits = [&](const plan::TensorDesc& desc, std::initializer_list<std::int64_t> dims, const char* name) {
     if (!there(desc)) return true;
     if (!std::equal(desc.dims.begin(), desc.dims.end(), dims.begin(), dims.end())) why = fmt::format("{} of other extents", name);
-    else if (!cuda_element(desc.dtype)) why = kNoCudaElement;
+    else if (!rnn_element(desc.dtype)) why = kNoCudaElement;
+    else if ((desc.dtype == DType::kFloat64) != into.wide()) why = fmt::format("float64 in a part of the layer alone: {} or X", name);
     else if (desc.dims.back() > 1 && desc.strides.back() != 1) why = fmt::format("the innermost elements of {} lie apart", name);
     else return true;
     return false;
@@ -128,12 +137,18 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
     why = "X of another rank than 3";
     return false;
   }
+  const auto type = rnn_element(x.dtype);
+  if (!type) {
+    why = kNoCudaElement;
+    return false;
+  }
+  into.weight_type = *type;
   into.steps = x.dims[time];
   into.batch = x.dims[batch];
   into.in = in;
   into.hidden = hidden;
   // `hidden` and `in` may come from a file: each extent is held to what an int counts before any product of two.
-  const bool counted = hidden >= 1 && hidden <= kMost / 2 && in >= 0 && in <= kMost / 2 && into.steps <= kMost && into.batch <= 65535 * cuda::kRnnRows;
+  const bool counted = hidden >= 1 && hidden <= kMost / 2 && in >= 0 && in <= kMost / 2 && into.steps <= kMost && into.batch <= 65535 * into.batch_rows();
   const std::int64_t directions = spec.directions, rows = counted ? spec.gates * hidden : 0;
   if (!counted || directions * rows > kMost / 2 || into.steps * into.batch > kMost || (directions * rows + cuda::kRnnTile - 1) / cuda::kRnnTile > 65535 ||
       directions * into.batch * padded(hidden) > kMost * std::int64_t{256}) {
@@ -145,7 +160,6 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
           spec.batch_first ? std::initializer_list<std::int64_t>{into.batch, into.steps, in} : std::initializer_list<std::int64_t>{into.steps, into.batch, in},
           "X"))
     return false;
-  into.weight_type = *cuda_element(x.dtype);
   if (const plan::TensorDesc& lengths = inputs[kRnnLengths];
       there(lengths) && (lengths.dtype != DType::kInt32 || lengths.dims != Dims{into.batch} || (into.batch > 1 && lengths.strides[0] != 1))) {
     why = "sequence_lens of another form";
@@ -160,7 +174,7 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
                                : std::initializer_list<std::int64_t>{directions, into.batch, hidden},
               name))
       return false;
-    to.type = *cuda_element(desc.dtype);
+    to.type = *rnn_element(desc.dtype);
     to.direction = desc.strides[spec.batch_first ? 1 : 0];
     to.batch = desc.strides[spec.batch_first ? 0 : 1];
     return true;
@@ -175,7 +189,7 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
             "Y"))
     return false;
   if (there(y)) {
-    p.y_type = *cuda_element(y.dtype);
+    p.y_type = *rnn_element(y.dtype);
     p.y_step = y.strides[spec.batch_first ? 1 : 0];
     p.y_direction = y.strides[spec.batch_first ? 2 : 1];
     p.y_batch = y.strides[spec.batch_first ? 0 : 2];
@@ -219,8 +233,8 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
     const plan::TensorDesc& desc = inputs[i == 2 ? kRnnP : kRnnW + i];
     if (!there(desc)) continue;
     cuda::RnnPackParams& pack = into.packs[i];
-    pack.from_type = *cuda_element(desc.dtype);
-    pack.to_type = i == 2 ? static_cast<int>(cuda::kElementFloat32) : into.weight_type;
+    pack.from_type = *rnn_element(desc.dtype);
+    pack.to_type = i == 2 && !into.wide() ? static_cast<int>(cuda::kElementFloat32) : into.weight_type;
     pack.rows = i == 2 ? directions : directions * rows;
     pack.inner = i == 2 ? 1 : static_cast<int>(rows);
     pack.columns = static_cast<int>(i == 0 ? in : i == 1 ? hidden : 3 * hidden);
@@ -238,7 +252,7 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
   into.bias.hidden = static_cast<int>(hidden);
   into.bias.linear = spec.linear;
   if (there(inputs[kRnnB])) {
-    into.bias.from_type = *cuda_element(inputs[kRnnB].dtype);
+    into.bias.from_type = *rnn_element(inputs[kRnnB].dtype);
     into.bias.from_direction = inputs[kRnnB].strides[0];
   }
   std::size_t end = 0;
@@ -247,17 +261,17 @@ bool rnn_plan(std::span<const plan::TensorDesc> inputs, std::span<const plan::Te
     end += (bytes + 255) / 256 * 256;
     return at;
   };
-  const auto states = static_cast<std::size_t>(directions * into.batch * p.padded) * sizeof(float);
+  const auto states = static_cast<std::size_t>(directions * into.batch * p.padded) * into.number_bytes();
   for (std::size_t& offset : into.h) offset = reserve(states);
   into.c = spec.op == RnnOp::kLstm ? reserve(states) : 0;
   const bool two_parts = spec.op == RnnOp::kGru && !spec.linear;
   into.update = two_parts ? reserve(states) : 0;
   into.gated = two_parts ? reserve(states) : 0;
-  into.projected = reserve(static_cast<std::size_t>(project.rows * project.columns) * sizeof(float));
+  into.projected = reserve(static_cast<std::size_t>(project.rows * project.columns) * into.number_bytes());
   into.given_w = into.weights[0] == RnnWeight::kGiven ? reserve(into.packed_rows_bytes(in)) : 0;
   into.given_r = into.weights[1] == RnnWeight::kGiven ? reserve(into.packed_rows_bytes(hidden)) : 0;
-  into.given_b = into.weights[2] == RnnWeight::kGiven ? reserve(into.packed_bias_floats() * sizeof(float)) : 0;
-  into.given_p = into.weights[3] == RnnWeight::kGiven ? reserve(static_cast<std::size_t>(3 * directions * hidden) * sizeof(float)) : 0;
+  into.given_b = into.weights[2] == RnnWeight::kGiven ? reserve(into.packed_bias_bytes()) : 0;
+  into.given_p = into.weights[3] == RnnWeight::kGiven ? reserve(into.packed_peephole_bytes()) : 0;
   into.scratch = end;
   return true;
 }

@@ -45,7 +45,11 @@ enum class RnnKernelKind : std::uint8_t {
   kStep,  ///< + 2 * part, + 1 for several rows of the batch
   kCount = kStep + 2 * (cuda::kRnnPlain + 1)
 };
-std::string_view rnn_kernel_name(RnnKernelKind kind) noexcept;
+/// `wide`: of float64, whose kernels are a module of their own, which is also what their names begin with.
+constexpr std::string_view rnn_module(bool wide) noexcept { return wide ? "rnn_double" : "rnn"; }
+std::string rnn_kernel_name(RnnKernelKind kind, bool wide);
+/// What a tensor of a layer may be stored in: an ElementType or kRnnFloat64.
+std::optional<int> rnn_element(DType dtype) noexcept;
 
 /// A step at concrete extents. Setting it up allocates nothing but texts of errors.
 struct RnnPlan {
@@ -62,8 +66,14 @@ struct RnnPlan {
   std::size_t h[2] = {}, c = 0, update = 0, gated = 0, projected = 0, given_w = 0, given_r = 0, given_b = 0, given_p = 0, scratch = 0;
 
   bool empty() const noexcept { return batch == 0; }
+  bool wide() const noexcept { return weight_type == cuda::kRnnFloat64; }
+  int batch_rows() const noexcept { return wide() ? cuda::kRnnDoubleRows : cuda::kRnnRows; }  ///< of a warp
+  /// Are the rows of X so few that a warp makes a column of their projection?
+  bool few_rows() const noexcept { return project.rows <= 4 * batch_rows(); }
+  std::size_t number_bytes() const noexcept { return wide() ? sizeof(double) : sizeof(float); }
   std::size_t packed_rows_bytes(std::int64_t columns) const noexcept;  ///< of W (`in`) or R (`hidden`)
-  std::size_t packed_bias_floats() const noexcept;                     ///< sums, and of a GRU the recurrent ones behind them
+  std::size_t packed_bias_bytes() const noexcept;                      ///< sums, and of a GRU the recurrent ones behind them
+  std::size_t packed_peephole_bytes() const noexcept { return static_cast<std::size_t>(3 * spec.directions * hidden) * number_bytes(); }
 };
 
 /// `into.spec` and `into.weights` are set. Left out tensors have no type. False, and in `why` the reason, where the kernels cannot run it.
@@ -87,10 +97,10 @@ bool rnn_launches(const RnnPlan& plan, const RnnAddresses& at, Launch launch) {
   using namespace cuda;
   const auto blocks = [](std::int64_t count, std::int64_t each) { return static_cast<std::uint32_t>((count + each - 1) / each); };
   char* const scratch = static_cast<char*>(at.scratch);
-  const auto floats = [&](std::size_t offset) { return reinterpret_cast<float*>(scratch + offset); };
-  const void *w = at.packed[0], *r = at.packed[1];
-  const float *sums = static_cast<const float*>(at.packed[2]), *peephole = static_cast<const float*>(at.packed[3]);
+  const auto part = [&](std::size_t offset) { return static_cast<void*>(scratch + offset); };
+  const void *w = at.packed[0], *r = at.packed[1], *sums = at.packed[2], *peephole = at.packed[3];
   const std::int64_t rows = static_cast<std::int64_t>(plan.spec.directions) * plan.spec.gates * plan.hidden;
+  const std::size_t sums_bytes = static_cast<std::size_t>(rows) * plan.number_bytes();
   const std::size_t given[3] = {plan.given_w, plan.given_r, plan.given_p};
   for (std::size_t i = 0; i < 3; ++i) {
     if (plan.weights[i == 2 ? 3 : i] != RnnWeight::kGiven) continue;
@@ -98,33 +108,33 @@ bool rnn_launches(const RnnPlan& plan, const RnnAddresses& at, Launch launch) {
     p.from = at.inputs[i == 2 ? kRnnP : kRnnW + i];
     p.to = scratch + given[i];
     (i == 0 ? w : r) = i == 2 ? r : p.to;
-    if (i == 2) peephole = static_cast<const float*>(p.to);
+    if (i == 2) peephole = p.to;
     if (p.rows * p.padded > 0 && !launch(RnnKernelKind::kPack, RnnGrid{blocks(p.rows * p.padded, 256), 1, 1, 256}, p)) return false;
   }
   if (plan.weights[2] == RnnWeight::kGiven) {
     RnnBiasParams p = plan.bias;
     p.from = at.inputs[kRnnB];
-    p.sums = floats(plan.given_b);
-    p.recurrent = p.sums + rows;
+    p.sums = part(plan.given_b);
+    p.recurrent = part(plan.given_b + sums_bytes);
     sums = p.sums;
     if (!launch(RnnKernelKind::kBias, RnnGrid{blocks(rows, 256), 1, 1, 256}, p)) return false;
   }
   RnnParams p = plan.step;
   p.r = r;
   p.peephole = peephole;
-  if (plan.spec.linear) p.recurrent_bias = sums + rows;
-  p.projected = floats(plan.projected);
+  if (plan.spec.linear) p.recurrent_bias = static_cast<const char*>(sums) + sums_bytes;
+  p.projected = part(plan.projected);
   p.lengths = static_cast<const int*>(at.inputs[kRnnLengths]);
   p.initial_h.data = const_cast<void*>(at.inputs[kRnnInitialH]);
   p.initial_c.data = const_cast<void*>(at.inputs[kRnnInitialC]);
   p.y = at.outputs[0];
   p.last_h.data = at.outputs[1];
   p.last_c.data = at.outputs[2];
-  if (plan.spec.op == RnnOp::kLstm) p.c = floats(plan.c);
+  if (plan.spec.op == RnnOp::kLstm) p.c = part(plan.c);
   const bool two_parts = plan.spec.op == RnnOp::kGru && !plan.spec.linear;
-  if (two_parts) p.update = floats(plan.update), p.gated = floats(plan.gated);
-  p.h_to = floats(plan.h[0]);
-  p.h_from = floats(plan.h[1]);
+  if (two_parts) p.update = part(plan.update), p.gated = part(plan.gated);
+  p.h_to = part(plan.h[0]);
+  p.h_from = part(plan.h[1]);
   p.last = plan.steps == 0;
   const std::int64_t states = plan.spec.directions * plan.batch * p.padded;
   if (!launch(RnnKernelKind::kBegin, RnnGrid{blocks(states, 256), 1, 1, 256}, p)) return false;
@@ -133,23 +143,23 @@ bool rnn_launches(const RnnPlan& plan, const RnnAddresses& at, Launch launch) {
   project.x = at.inputs[kRnnX];
   project.w = w;
   project.bias = sums;
-  project.projected = floats(plan.projected);
+  project.projected = part(plan.projected);
   project.vectors = plan.vectors && reinterpret_cast<std::uintptr_t>(project.x) % 16 == 0;
-  const bool few = project.rows <= 4 * kRnnRows;
-  const RnnGrid grid = few ? RnnGrid{blocks(project.columns, kRnnWarps), blocks(project.rows, kRnnRows), 1, 32 * kRnnWarps}
+  const bool few = plan.few_rows();
+  const RnnGrid grid = few ? RnnGrid{blocks(project.columns, kRnnWarps), blocks(project.rows, plan.batch_rows()), 1, 32 * kRnnWarps}
                            : RnnGrid{blocks(project.rows, kRnnTile), blocks(project.columns, kRnnTile), 1, 256};
   if (!launch(few ? RnnKernelKind::kProjectRows : RnnKernelKind::kProjectTiles, grid, project)) return false;
   const bool several = plan.batch > 1;
-  const RnnGrid step_grid{blocks(plan.hidden, kRnnWarps), static_cast<std::uint32_t>(plan.spec.directions), several ? blocks(plan.batch, kRnnRows) : 1u,
-                          32 * kRnnWarps};
+  const RnnGrid step_grid{blocks(plan.hidden, kRnnWarps), static_cast<std::uint32_t>(plan.spec.directions),
+                          several ? blocks(plan.batch, plan.batch_rows()) : 1u, 32 * kRnnWarps};
   const auto kind = [&](RnnPart part) { return static_cast<RnnKernelKind>(static_cast<int>(RnnKernelKind::kStep) + 2 * part + (several ? 1 : 0)); };
   const RnnKernelKind first = kind(two_parts                      ? kRnnGruGates
                                    : plan.spec.op == RnnOp::kLstm ? kRnnLstm
                                    : plan.spec.op == RnnOp::kGru  ? kRnnGruLinear
                                                                   : kRnnPlain);
   for (p.step = 0; p.step < plan.steps; ++p.step) {
-    p.h_from = floats(plan.h[p.step % 2]);
-    p.h_to = floats(plan.h[(p.step + 1) % 2]);
+    p.h_from = part(plan.h[p.step % 2]);
+    p.h_to = part(plan.h[(p.step + 1) % 2]);
     p.last = p.step + 1 == plan.steps;
     if (!launch(first, step_grid, p)) return false;
     if (two_parts && !launch(kind(kRnnGruCandidate), step_grid, p)) return false;
