@@ -19,9 +19,6 @@ import zoo_inputs
 # by us; where an integer of a quantised file is rounded the other way, what follows moves by a step.
 TOLERANCE = {True: 2e-5, False: 2e-4}
 COARSE = {"fp16_": 4e-3, "q_": 4e-2}
-# Parts of detectors that are cut (zoo_detectors.py): boxes are exponentials of products, and ONNX Runtime and Lathe are each up to 3e-4 of their scale from
-# double precision.
-PARTS = 5e-4
 # Another input must move each output by so many tolerances, or inner tensors are compared as well.
 SENSITIVE = 100
 WEIGHT_SEEDS = (0, 1)
@@ -53,8 +50,6 @@ def tolerance(name, exact):
 
 
 def limit_of(name, output, exact):
-    if output.startswith("part "):
-        return PARTS
     return EXCEPTIONS[name, output][0 if exact else 1] if (name, output) in EXCEPTIONS else tolerance(name, exact)
 
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detectors whose last boxes depend on the order of nearly equal scores, which the random weights of the zoo make plenty of: a rounding exchanges
 two rows, and a suppression then goes another way. Such a model is cut where order begins to count. The part before it is held against ONNX
-Runtime by tolerance, and each later part is fed with ONNX Runtime's tensors, so that both sort the same numbers."""
+Runtime by tolerance, and each later part is fed with ONNX Runtime's tensors, so that both sort the same numbers. It is cut before exponentials
+too: of logits in the thousands, which random weights make, a rounding in the seventh digit becomes one in the third."""
 
 import time
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ import zoo_inputs
 DETECTORS = ("maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large")
 # What makes an order, or a number of rows, of numbers.
 ORDERS = {"TopK", "NonMaxSuppression", "NonZero", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+# What makes relative errors of differences.
+MAGNIFIES = {"Exp", "Sigmoid", "Softmax"}
 COMPUTES = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+EXACT, MAGNIFIED, CONTRACTED = range(3)
 
 
 @dataclass
@@ -29,21 +33,24 @@ class Part:
 
 
 def parts(model):
-    """The parts of a model, in order. A part ends where numbers that a contraction of it made are first ordered."""
+    """The parts of a model, in order. A part ends where numbers that a contraction of it made are first ordered or magnified."""
     graph = model.graph
     constants = {t.name for t in graph.initializer}
-    stage = {i.name: (0, False) for i in graph.input if i.name not in constants}  # tensor: (part, contracted there)
+    stage = {i.name: (0, EXACT) for i in graph.input if i.name not in constants}  # tensor: (part, what rounds it there)
     found = []
     for node in graph.node:
         states = [stage[i] for i in names_read(node) if i in stage]
         if not states:
             continue  # of constants alone: every part that needs it makes it
         at = max(s for s, _ in states)
-        heavy = any(h for s, h in states if s == at)
-        if node.op_type in ORDERS and heavy:
-            at, heavy = at + 1, False
-        heavy = heavy or node.op_type in COMPUTES
-        stage |= {o: (at, heavy) for o in node.output if o}
+        rounds = max(r for s, r in states if s == at)
+        if (node.op_type in ORDERS and rounds != EXACT) or (node.op_type in MAGNIFIES and rounds == CONTRACTED):
+            at, rounds = at + 1, EXACT
+        if node.op_type in COMPUTES:
+            rounds = CONTRACTED
+        elif node.op_type in MAGNIFIES:
+            rounds = max(rounds, MAGNIFIED)
+        stage |= {o: (at, rounds) for o in node.output if o}
         while len(found) <= at:
             found.append([])
         found[at].append(node)

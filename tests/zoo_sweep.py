@@ -208,7 +208,6 @@ def summary():
         }
     exceptions = [{"model": m, "what": o, "cause": f"{cause} (up to {fast:.0e})"} for (m, o), (_, fast, cause) in zoo_accuracy.EXCEPTIONS.items()]
     cause = "an order of nearly equal scores: the parts before and behind it are compared, the latter fed with ONNX Runtime's tensors"
-    cause += f", to {zoo_accuracy.PARTS:.0e}, for boxes are exponentials"
     exceptions += [{"model": m, "what": "the outputs", "cause": cause} for m in zoo_detectors.DETECTORS]
     about = {
         "machine": machine(),
