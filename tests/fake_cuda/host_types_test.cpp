@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators whose lowerings serve every type and mode of theirs, as steps of an engine on the driver that checks every call: none runs on the host.
 
+#include <cmath>
+
 #include "engine_fixture.h"
 
 namespace lathe {
@@ -25,6 +27,30 @@ TEST_F(NoHostStepsOfTypes, FewerPlacesThanTakenForACount) {
     if (op == std::string("NonMaxSuppression"))
       y = m.add(op, {m.input("boxes", {1, 6, 4}), m.input("scores", {1, 2, 6}), m.ints({3}), m.weight({1}, 1), m.weight({1}, 1)});
     const builder::BuildResult built = builder::build_engine(m.finish({y}), options());
+    EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+  }
+}
+
+/// Preparation of tables, as exporters write it: of double and of integers too.
+TEST_F(NoHostStepsOfTypes, FeaturesOfDoubleAndIntegers) {
+  const ir::Dim rows = ir::Dim::symbol("rows");
+  ir::Attrs scaled, norm, filled, hot, labels;
+  scaled.set("offset", std::vector<float>{1, 2, 3, 4});
+  norm.set("norm", "L2");
+  filled.set("imputed_value_floats", std::vector<float>{1});
+  filled.set("imputed_value_int64s", std::vector<std::int64_t>{1});
+  hot.set("cats_int64s", std::vector<std::int64_t>{1, 5});
+  labels.set("keys_floats", std::vector<float>{1, NAN, 3});
+  labels.set("values_int64s", std::vector<std::int64_t>{1, 2, 3});
+  for (const DType type : {DType::kFloat32, DType::kFloat64, DType::kInt32, DType::kInt64}) {
+    SCOPED_TRACE(dtype_name(type));
+    ModelMaker m(5);
+    ir::Value* x = m.input("x", {rows, 4}, type);
+    std::vector<ir::Value*> outputs{m.add("ai.onnx.ml::Scaler", {x}, scaled), m.add("ai.onnx.ml::Normalizer", {x}, norm),
+                                    m.add("ai.onnx.ml::Imputer", {x}, filled), m.add("ai.onnx.ml::Binarizer", {x}),
+                                    m.add("ai.onnx.ml::OneHotEncoder", {x}, hot)};
+    if (type == DType::kFloat32) outputs.push_back(m.add("ai.onnx.ml::LabelEncoder", {x}, labels));
+    const builder::BuildResult built = builder::build_engine(m.finish(outputs), options());
     EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
   }
 }
