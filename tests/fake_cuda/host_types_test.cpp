@@ -55,5 +55,13 @@ TEST_F(NoHostStepsOfTypes, FeaturesOfDoubleAndIntegers) {
   }
 }
 
+TEST_F(NoHostStepsOfTypes, MasksThatKeepEverything) {
+  ModelMaker m(5);
+  const ir::Node* dropout = m.add_all("Dropout", {m.input("x", {ir::Dim::symbol("batch"), 8})}, 2);
+  const builder::BuildResult built = builder::build_engine(m.finish({m.add("Exp", {dropout->output(0)}), dropout->output(1)}), options());
+  EXPECT_FALSE(built.engine.sections[0].program.dynamic);
+  EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+}
+
 }  // namespace
 }  // namespace lathe
