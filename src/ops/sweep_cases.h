@@ -203,6 +203,11 @@ inline const Case kCases[] = {
     {"instance_norm", "x: float[n, 3, h, w], s: float[3], b: float[3]", "y = InstanceNormalization(x, s, b)"},
     {"batch_norm", "x: float[n, 3, h, w], s: float[3], b: float[3], m: float[3]",
      "v: float[3] = const {0.5, 1.0, 2.5}\n y = BatchNormalization(x, s, b, m, v)"},
+    {"batch_norm_training", "x: float[n, 3, h, w], s: float[3], b: float[3], m: float[3]",
+     "v: float[3] = const {0.5, 1.0, 2.5}\n z, k, q = BatchNormalization(x, s, b, m, v) {training_mode=1, momentum=0.8}\n"
+     " a: int64[2] = const {1, 2}\n t = Unsqueeze(k, a)\n u = Unsqueeze(q, a)\n w0 = Add(z, t)\n y = Add(w0, u)"},
+    {"batch_norm_training_flat", "x: double[h], s: double[1], b: double[1], m: double[1]",
+     "v: double[1] = const {0.5}\n z, k, q = BatchNormalization(x, s, b, m, v) {training_mode=1}\n w0 = Sub(z, k)\n y = Mul(w0, q)"},
     // Recurrences have no lowering; their inference and run must agree.
     {"lstm", "x: float[t, n, 5], w0: float[2, 12, 5], r: float[2, 12, 3]", "y = LSTM(x, w0, r) {hidden_size=3, direction=\"bidirectional\"}", kNone},
     {"gru", "x: float[t, n, 5], w0: float[1, 9, 5], r: float[1, 9, 3]", "y = GRU(x, w0, r) {hidden_size=3, direction=\"reverse\"}", kNone},

@@ -55,6 +55,16 @@ TEST_F(NoHostStepsOfTypes, FeaturesOfDoubleAndIntegers) {
   }
 }
 
+TEST_F(NoHostStepsOfTypes, StatisticsOfTraining) {
+  ModelMaker m(5);
+  ir::Attrs training;
+  training.set("training_mode", std::int64_t{1});
+  ir::Value* x = m.input("x", {ir::Dim::symbol("batch"), 3, 8, 8});
+  const ir::Node* norm = m.add_all("BatchNormalization", {x, m.weight({3}, 3), m.weight({3}, 3), m.weight({3}, 3), m.weight({3}, 3)}, 3, training);
+  const builder::BuildResult built = builder::build_engine(m.finish({norm->output(0), norm->output(1), norm->output(2)}), options());
+  EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+}
+
 TEST_F(NoHostStepsOfTypes, MasksThatKeepEverything) {
   ModelMaker m(5);
   const ir::Node* dropout = m.add_all("Dropout", {m.input("x", {ir::Dim::symbol("batch"), 8})}, 2);
