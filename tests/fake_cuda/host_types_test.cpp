@@ -73,5 +73,16 @@ TEST_F(NoHostStepsOfTypes, MasksThatKeepEverything) {
   EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
 }
 
+TEST_F(NoHostStepsOfTypes, MeansAndLengthsOfIntegers) {
+  for (const char* op : {"ReduceMean", "ReduceL2"})
+    for (const DType type : {DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64}) {
+      SCOPED_TRACE(std::string(op) + " of " + std::string(dtype_name(type)));
+      ModelMaker m(5);
+      ir::Value* y = m.add(op, {m.input("x", {ir::Dim::symbol("batch"), 8}, type), m.ints({1})});
+      const builder::BuildResult built = builder::build_engine(m.finish({y}), options());
+      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
+    }
+}
+
 }  // namespace
 }  // namespace lathe
