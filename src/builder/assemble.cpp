@@ -147,7 +147,10 @@ class Assembly {
 
   ir::Bindings hints_of(const ir::Graph& graph) const {
     ir::Bindings hints = hints_;
-    if (cut_) bind_unknown(graph, input_symbols(graph), kUnknownExtent, hints);
+    if (cut_) {
+      bind_unknown(graph, input_symbols(graph), kUnknownExtent, hints);
+      limit_counts(graph, hints);
+    }
     return hints;
   }
 

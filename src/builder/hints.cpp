@@ -11,6 +11,7 @@
 #include <set>
 
 #include "builder/random_inputs.h"
+#include "ops/op_def.h"
 #include "ops/pointwise/row.h"
 
 namespace lathe::builder {
@@ -94,7 +95,7 @@ std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& 
     if (a.is_symbol() && b.is_symbol() && a.symbol_name() != b.symbol_name()) pairs.emplace_back(a.symbol_name(), b.symbol_name());
   };
   for (const ir::Node* node : graph.nodes()) {
-    if (!node->domain.empty()) continue;
+    if (node->domain.empty()) continue;
     std::vector<const ir::Shape*> shapes;
     for (const ir::Value* input : node->inputs)
       if (input && input->type.is_tensor() && input->has_shape()) shapes.push_back(&input->shape());
@@ -127,6 +128,19 @@ void bind_unknown(const ir::Graph& graph, const std::set<std::string>& symbols, 
   spread();
   for (const std::string& symbol : symbols)
     if (bindings.emplace(symbol, otherwise).second) spread();
+}
+
+void limit_counts(const ir::Graph& graph, ir::Bindings& bindings) {
+  for (const ir::Node* node : graph.nodes()) {
+    if (node->domain != ops::kOwnDomain || node->op != "First" || !node->input(0)->has_shape() || !node->output()->has_shape()) continue;
+    for (std::size_t axis = 0; axis < node->output()->shape().size(); ++axis) {
+      const ir::Dim &count = node->output()->shape()[axis], &padded = node->input(0)->shape()[axis];
+      if (!count.is_symbol() || count == padded) continue;
+      const auto found = bindings.find(count.symbol_name());
+      const auto most = padded.evaluate(bindings);
+      if (found != bindings.end() && most) found->second = std::min(found->second, *most);
+    }
+  }
 }
 
 std::pair<std::string, ShapeRange> parse_shape_option(std::string_view text) {

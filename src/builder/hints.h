@@ -22,6 +22,8 @@ ir::Bindings odd_bindings(const ir::Graph& graph, const std::map<std::string, Sh
 /// Gives every symbol of `symbols` that `bindings` lacks the extent of one that it must equal in `graph` (what a product sums over has one extent in both
 /// operands; what meets element by element is taken for equal), else `otherwise`.
 void bind_unknown(const ir::Graph& graph, const std::set<std::string>& symbols, std::int64_t otherwise, ir::Bindings& bindings);
+/// No count of padded results (First) is above what they are padded to: candidates refuse to read beyond.
+void limit_counts(const ir::Graph& graph, ir::Bindings& bindings);
 /// Fixes input extents whose range is one value: renames symbols to constants. Throws Error(kInvalidArgument) naming the input.
 void apply_fixed_shapes(ir::Model& model, const std::map<std::string, ShapeRange>& shapes);
 /// One entry per symbol with its range.

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <unordered_set>
 
+#include "ops/expand_util.h"
 #include "ops/ml/ml_defs.h"
 #include "ops/ml/ml_util.h"
 #include "ops/ref_util.h"
@@ -136,18 +137,40 @@ void encoder_reference(RefContext& ctx) {
   ctx.set_output(0, table->encode(x));
 }
 
+/// Numbers compared with every key: the position of the last that is equal, behind the default, is the place in a table.
+bool encoder_expand_by_comparing(ExpandContext& ctx, const Encoding& e) {
+  constexpr std::int64_t kMostKeys = 1024;
+  Value* x = ctx.node.input(0);
+  const DType dtype = e.keys.dtype();
+  if (dtype == DType::kString || x->dtype() != dtype || e.values.dtype() == DType::kString || e.keys.size() == 0 || e.keys.size() > kMostKeys) return false;
+  Parts p(ctx);
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(e.keys.size()));
+  std::iota(positions.begin(), positions.end(), std::int64_t{1});
+  std::int64_t of_nan = 0;
+  for (std::int64_t i = 0; is_float(dtype) && i < e.keys.size(); ++i)
+    if (std::isnan(e.keys.as_double(i))) of_nan = i + 1;
+  Value* hits = p.binary("Equal", p.unsqueeze(x, {-1}), ctx.constant("keys", e.keys.reshaped({e.keys.size()})));
+  Value* place = ctx.add("ReduceMax", {ctx.add("Where", {hits, p.ints(positions), p.whole(0)}), p.ints({-1})}, attrs_of({{"keepdims", 0}}));
+  if (of_nan > 0) place = ctx.add("Where", {p.unary("IsNaN", x), p.whole(of_nan), place});  // no NaN equals its key by comparison
+  const Tensor table = remap(
+      e.values, {e.keys.size() + 1}, [](std::int64_t i) { return i - 1; }, &e.fallback);
+  ctx.replace(0, p.gather(ctx.constant("table", table), place, 0));
+  return true;
+}
+
 /// Whole keys that lie close together are a table to gather from, with the default at its ends and in its gaps.
 bool encoder_expand(ExpandContext& ctx) {
   constexpr std::int64_t kMostEntries = 1 << 16;
   const Encoding e = encoding_of(ctx.attrs());
   Value* x = ctx.node.input(0);
-  if (!is_integer(e.keys.dtype()) || x->dtype() != e.keys.dtype() || e.values.dtype() == DType::kString || e.keys.size() == 0) return false;
+  if (!is_integer(e.keys.dtype())) return encoder_expand_by_comparing(ctx, e);
+  if (x->dtype() != e.keys.dtype() || e.values.dtype() == DType::kString || e.keys.size() == 0) return false;
   const auto keys = to_int64s(e.keys);
   const auto [least, most] = std::minmax_element(keys.begin(), keys.end());
   std::int64_t extent = 0;
-  if (__builtin_sub_overflow(*most, *least, &extent) || extent >= kMostEntries) return false;
+  if (__builtin_sub_overflow(*most, *least, &extent) || extent >= kMostEntries) return encoder_expand_by_comparing(ctx, e);
   constexpr std::int64_t kFar = std::int64_t{1} << 62;
-  if (*least < -kFar || *most > kFar) return false;
+  if (*least < -kFar || *most > kFar) return encoder_expand_by_comparing(ctx, e);
   const std::int64_t first = *least - 1, last = *most + 1;
   std::vector<std::int64_t> place(static_cast<std::size_t>(extent + 3), -1);
   for (std::size_t i = 0; i < keys.size(); ++i) place[static_cast<std::size_t>(keys[i] - first)] = static_cast<std::int64_t>(i);
@@ -243,8 +266,13 @@ bool hot_expand(ExpandContext& ctx) {
     std::unordered_set<std::int64_t> seen;
     for (const auto c : to_int64s(categories))
       if (!seen.insert(c).second) return false;
-    if (x->dtype() != DType::kInt64) {
-      if (is_float(x->dtype())) return false;  // a Cast of what is no int64 may be anything
+    if (is_float(x->dtype())) {  // whole numbers towards zero; what is none is the least there is, as the reference has it
+      Parts p(ctx);
+      Value* wide = p.as(x, x->dtype(), DType::kFloat64);
+      Value* fits = p.binary("Less", p.unary("Abs", wide), p.number(DType::kFloat64, 9.2e18));
+      Value* whole = p.cast(ctx.add("Where", {fits, wide, p.number(DType::kFloat64, 0)}), DType::kInt64);
+      x = ctx.add("Where", {fits, whole, p.whole(std::numeric_limits<std::int64_t>::min())});
+    } else if (x->dtype() != DType::kInt64) {
       Attrs to;
       to.set("to", static_cast<std::int64_t>(DType::kInt64));
       x = ctx.add("Cast", {x}, std::move(to));

@@ -79,6 +79,24 @@ TEST(MlExpansion, Features) {
   expect_expands("float[n, 2]", "Imputer(x) {imputed_value_floats=[7.0, 8.0], replaced_value_float=1.0}");
 }
 
+TEST(MlExpansion, FeaturesOfDoubleAndIntegers) {
+  for (const char* type : {"double", "int32", "int64"})
+    for (const char* shape : {"[n, 4]", "[4]"}) {
+      const std::string x = std::string(type) + shape;
+      expect_expands(x, "Scaler(x) {offset=[1.0, 0.1, 3.0, 4.0], scale=[2.5, 0.5, -1.0, 0.0]}", "y: ?", 0);
+      expect_expands(x, "Scaler(x) {scale=[0.3]}", "y: ?", 0);
+      expect_expands(x, "Binarizer(x) {threshold=0.5}", "y: ?", 0);
+      expect_expands(x, "Binarizer(x) {threshold=-3.7}", "y: ?", 0);
+      for (const char* norm : {"MAX", "L1", "L2"}) expect_expands(x, std::string("Normalizer(x) {norm=\"") + norm + "\"}", "y: ?", 1e-7);
+    }
+  for (const char* hole : {"nan", "1.0", "-2.0"})
+    for (const char* fill : {"[0.1]", "[7.0, 0.1]"})
+      expect_expands("double[n, 2]", std::string("Imputer(x) {imputed_value_floats=") + fill + ", replaced_value_float=" + hole + "}", "y: ?", 0);
+  for (const char* type : {"int32[n, 2]", "int64[n, 2]"})
+    for (const char* hole : {"-12", "3", "4294967299"})  // the last is 3 in 32 bits, which it must not replace
+      expect_expands(type, std::string("Imputer(x) {imputed_value_int64s=[70, -80], replaced_value_int64=") + hole + "}", "y: ?", 0);
+}
+
 TEST(MlExpansion, FeatureVectorizer) {
   for (const char* type : {"float[n, 4]", "int64[n, 4]", "double[4]", "int32[n, 2, 3]"}) expect_expands(type, "FeatureVectorizer(x, x)");
   expect_expands("float[n, 4]", "FeatureVectorizer(x)");
@@ -92,6 +110,18 @@ TEST(MlExpansion, Encoders) {
   expect_expands("string[n, 1]", "OneHotEncoder(x) {cats_strings=[\"c\", \"a\", \"zz\", \"a\"]}");
   expect_expands("int64[n, 2]", "LabelEncoder(x) {keys_int64s=[4, -1, 0, 4], values_floats=[1.5, 2.5, 3.5, 4.5]}");
   expect_expands("int64[n]", "LabelEncoder(x) {keys_int64s=[-12], values_int64s=[6], default_int64=9}");
+}
+
+TEST(MlExpansion, EncodersOfRealNumbers) {
+  for (const char* type : {"float[n, 2]", "double[n, 2]", "double[n]"}) {
+    expect_expands(type, "OneHotEncoder(x) {cats_int64s=[4, -1, 0]}", "y: ?", 0);
+    expect_expands(type, "OneHotEncoder(x) {cats_int64s=[1, -9223372036854775807]}", "y: ?", 0);
+  }
+  for (const char* values : {"values_int64s=[1, 2, 3, 4, 5]", "values_floats=[1.5, 2.5, 3.5, 4.5, 5.5]"})
+    for (const char* keys : {"[-4.0, 0.0, nan, -4.0, 1.0]", "[3.0, -0.0, 2.0, 1.5, 1.0]"})
+      expect_expands("float[n, 2]", std::string("LabelEncoder(x) {keys_floats=") + keys + ", " + values + "}", "y: ?", 0);
+  // Whole keys that lie too far apart for a table.
+  expect_expands("int64[n, 2]", "LabelEncoder(x) {keys_int64s=[4, 9007199254740993, -1, 4], values_floats=[1.5, 2.5, 3.5, 4.5]}", "y: ?", 0);
 }
 
 TEST(MlExpansion, LinearModels) {

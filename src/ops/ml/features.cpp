@@ -82,12 +82,11 @@ void binarizer_reference(RefContext& ctx) {
 
 bool binarizer_expand(ExpandContext& ctx) {
   Value* x = ctx.node.input(0);
-  if (!is_float(x->dtype())) return false;
-  Tensor threshold(x->dtype(), {});
-  threshold.set_from_double(0, ctx.attrs().get_float("threshold", 0));
-  Attrs to;
-  to.set("to", static_cast<std::int64_t>(x->dtype()));
-  ctx.replace(0, ctx.add("Cast", {ctx.add("Greater", {x, ctx.constant("threshold", std::move(threshold))})}, std::move(to)));
+  if (!is_feature_type(x->dtype())) return false;
+  Parts p(ctx);
+  const DType wide = wide_type(x->dtype());
+  Value* above = p.binary("Greater", p.as(x, x->dtype(), wide), p.number(wide, ctx.attrs().get_float("threshold", 0)));
+  ctx.replace(0, p.cast(above, x->dtype()));
   return true;
 }
 
@@ -223,14 +222,16 @@ void imputer_reference(RefContext& ctx) {
 
 bool imputer_expand(ExpandContext& ctx) {
   Value* x = ctx.node.input(0);
-  if (x->dtype() != DType::kFloat32) return false;
-  const auto fill = ctx.attrs().get_floats("imputed_value_floats");
+  if (!has_features(x)) return false;
+  Parts p(ctx);
+  if (is_integer(x->dtype())) {  // compared as int64: no int32 is a number beyond its range
+    Value* empty = p.binary("Equal", p.as(x, x->dtype(), DType::kInt64), p.whole(ctx.attrs().get_int("replaced_value_int64", 0)));
+    ctx.replace(0, ctx.add("Where", {empty, per_feature(ctx, "imputed", x->dtype(), ctx.attrs().get_ints("imputed_value_int64s")), x}));
+    return true;
+  }
   const float hole = ctx.attrs().get_float("replaced_value_float", 0);
-  const auto floats = [&](std::string_view hint, std::span<const float> v) {
-    return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v));
-  };
-  Value* empty = std::isnan(hole) ? ctx.add("IsNaN", {x}) : ctx.add("Equal", {x, floats("replaced", std::span(&hole, 1))});
-  ctx.replace(0, ctx.add("Where", {empty, floats("imputed", fill), x}));
+  Value* empty = std::isnan(hole) ? p.unary("IsNaN", x) : p.binary("Equal", x, p.number(x->dtype(), hole));
+  ctx.replace(0, ctx.add("Where", {empty, per_feature(ctx, "imputed", x->dtype(), ctx.attrs().get_floats("imputed_value_floats")), x}));
   return true;
 }
 
@@ -273,15 +274,16 @@ void normalizer_reference(RefContext& ctx) {
 
 bool normalizer_expand(ExpandContext& ctx) {
   Value* x = ctx.node.input(0);
-  if (x->dtype() != DType::kFloat32 || !x->has_shape() || x->shape().empty()) return false;
+  if (!has_features(x) || !x->has_shape()) return false;
+  Parts p(ctx);
+  const DType wide = wide_type(x->dtype());
+  x = p.as(x, x->dtype(), wide);
   const NormKind kind = norm_of(ctx.attrs());
   const std::int64_t last[] = {-1};
   Value* axes = ctx.constant("axes", Tensor::vector(last));
   Value* norm = ctx.add(kind == NormKind::kMax ? "ReduceMax" : kind == NormKind::kL1 ? "ReduceL1" : "ReduceL2", {x, axes});
-  const float zero = 0, one = 1;
-  const auto scalar = [&](std::string_view hint, const float& v) { return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {}, std::span(&v, 1))); };
-  Value* divisor = ctx.add("Where", {ctx.add("Equal", {norm, scalar("zero", zero)}), scalar("one", one), norm});
-  ctx.replace(0, ctx.add("Div", {x, divisor}));
+  Value* divisor = ctx.add("Where", {p.binary("Equal", norm, p.number(wide, 0)), p.number(wide, 1), norm});
+  ctx.replace(0, p.as(p.binary("Div", x, divisor), wide, DType::kFloat32));
   return true;
 }
 
@@ -322,12 +324,12 @@ void scaler_reference(RefContext& ctx) {
 
 bool scaler_expand(ExpandContext& ctx) {
   Value* x = ctx.node.input(0);
-  if (x->dtype() != DType::kFloat32) return false;
+  if (!has_features(x)) return false;
+  Parts p(ctx);
   const Scaling s = scaling_of(ctx.attrs(), std::nullopt);
-  const auto floats = [&](std::string_view hint, std::span<const float> v) {
-    return ctx.constant(hint, Tensor::from<float>(DType::kFloat32, {static_cast<std::int64_t>(v.size())}, v));
-  };
-  ctx.replace(0, ctx.add("Mul", {ctx.add("Sub", {x, floats("offset", s.offset)}), floats("scale", s.scale)}));
+  const DType wide = wide_type(x->dtype());
+  Value* centred = p.binary("Sub", p.as(x, x->dtype(), wide), per_feature(ctx, "offset", wide, s.offset));
+  ctx.replace(0, p.as(p.binary("Mul", centred, per_feature(ctx, "scale", wide, s.scale)), wide, DType::kFloat32));
   return true;
 }
 

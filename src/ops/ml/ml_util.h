@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -67,6 +68,23 @@ class Lookup {
   std::unordered_map<std::string, std::int64_t> texts_;
   std::unordered_map<std::int64_t, std::int64_t> numbers_;
 };
+
+/// In what an expansion computes: float32 in itself, double and integers in double as the references do.
+inline DType wide_type(DType dtype) { return dtype == DType::kFloat32 ? dtype : DType::kFloat64; }
+
+/// A constant for each feature.
+template <class T>
+Value* per_feature(ExpandContext& ctx, std::string_view hint, DType dtype, const std::vector<T>& list) {
+  Tensor tensor(dtype, {static_cast<std::int64_t>(list.size())});
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if constexpr (std::is_integral_v<T>) tensor.set_from_int64(static_cast<std::int64_t>(i), list[i]);
+    else tensor.set_from_double(static_cast<std::int64_t>(i), list[i]);
+  }
+  return ctx.constant(hint, std::move(tensor));
+}
+
+/// Features that an expansion knows: a constant for each of them makes no axis.
+inline bool has_features(const Value* x) { return is_feature_type(x->dtype()) && (!x->has_shape() || !x->shape().empty()); }
 
 /// expand: a classifier with texts for labels becomes one with their indices and a LabelEncoder, so that kernels meet numbers only.
 bool expand_text_labels(ExpandContext& ctx, std::string_view numbers, std::string_view texts);

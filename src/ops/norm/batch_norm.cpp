@@ -84,13 +84,55 @@ void batch_norm_reference(RefContext& ctx) {
   ctx.set_output(0, from_doubles(in.dtype(), in.dims(), x));
 }
 
+/// In training: mean and variance of each channel, which the running ones move towards.
+bool training_lower(const Node& node, loops::RegionBuilder& builder) {
+  if (node.output(3) || node.output(4)) {
+    builder.decline("saved statistics of old versions");
+    return false;
+  }
+  const Value* in = node.input(0);
+  const Shape shape = in->shape();
+  const bool rank_one = shape.size() == 1;
+  const DType wide = compute_dtype(in->dtype()), kept = compute_dtype(node.input(3)->dtype());
+  std::vector<std::int64_t> axes;
+  for (std::size_t a = 0; a < shape.size(); ++a)
+    if (rank_one || a != 1) axes.push_back(static_cast<std::int64_t>(a));
+  const ReducedAxes reduced(shape.size(), axes, true);
+  const auto x = [in, wide](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(in, i), wide); };
+  const auto mean_of = [reduced, shape, wide](loops::RegionBuilder& b, const Value* sum, const auto& i) {
+    return b.binary(ExprOp::kDiv, b.read(sum, reduced.kept_indices(b, i)), b.cast(b.dim(reduced.count(shape)), wide));
+  };
+  const Value* sum = reduce_to_temporary(builder, "sum", loops::Reduce::kSum, wide, shape, reduced, x);
+  const auto centred = [=](loops::RegionBuilder& b, const auto& i) { return b.binary(ExprOp::kSub, x(b, i), mean_of(b, sum, i)); };
+  const Value* squares = reduce_to_temporary(builder, "squares", loops::Reduce::kSum, wide, shape, reduced, [=](loops::RegionBuilder& b, const auto& i) {
+    const auto c = centred(b, i);
+    return b.binary(ExprOp::kMul, c, c);
+  });
+  const double epsilon = node.attrs.get_float("epsilon", 1e-5f), momentum = node.attrs.get_float("momentum", 0.9f);
+  builder.define(node.output(), [=, &node](loops::RegionBuilder& b, const auto& i) {
+    const auto per_channel = [&](std::size_t n) { return b.cast(b.read(node.input(n), {rank_one ? b.integer(0) : i[1]}), wide); };
+    const auto deviation = b.unary(ExprOp::kRsqrt, b.binary(ExprOp::kAdd, mean_of(b, squares, i), b.constant(epsilon, wide)));
+    const auto scaled = b.binary(ExprOp::kMul, centred(b, i), b.binary(ExprOp::kMul, per_channel(1), deviation));
+    return b.cast(b.binary(ExprOp::kAdd, scaled, per_channel(2)), node.output()->dtype());
+  });
+  for (const std::size_t n : {std::size_t{1}, std::size_t{2}}) {
+    const Value *out = node.output(n), *total = n == 1 ? sum : squares, *running = node.input(n + 2);
+    if (!out) continue;
+    builder.define(out, [=](loops::RegionBuilder& b, const auto& i) {
+      loops::RegionBuilder::Indices at(shape.size(), b.integer(0));
+      if (!rank_one) at[1] = i[0];
+      const auto old = b.binary(ExprOp::kMul, b.cast(b.read(running, i), kept), b.constant(momentum, kept));
+      const auto fresh = b.binary(ExprOp::kMul, b.cast(mean_of(b, total, at), kept), b.constant(1 - momentum, kept));
+      return b.cast(b.binary(ExprOp::kAdd, old, fresh), out->dtype());
+    });
+  }
+  return true;
+}
+
 bool batch_norm_lower(const Node& node, loops::RegionBuilder& builder) {
   const Value* in = node.input(0);
   if (!can_lower_real(in, builder)) return false;
-  if (trains(node)) {
-    builder.decline("BatchNormalization in training");
-    return false;
-  }
+  if (trains(node)) return training_lower(node, builder);
   const DType wide = compute_dtype(in->dtype());
   const double epsilon = node.attrs.get_float("epsilon", 1e-5f);
   const bool rank_one = in->shape().size() == 1;

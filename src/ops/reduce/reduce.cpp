@@ -228,12 +228,13 @@ bool reduce_lower(const Node& node, loops::RegionBuilder& builder) {
     return false;
   }
   const bool whole = !is_float(in->dtype());
-  if (whole && (kKind == Kind::kMean || kKind == Kind::kL2 || kKind == Kind::kLogSum || kKind == Kind::kLogSumExp)) {
+  constexpr bool kTruncated = kKind == Kind::kMean || kKind == Kind::kL2;  // of integers: in double precision, then towards zero
+  if (whole && (kKind == Kind::kLogSum || kKind == Kind::kLogSumExp)) {
     builder.decline("a real reduction of integers");
     return false;
   }
   const ReducedAxes reduced(shape.size(), *axes, node.attrs.get_int("keepdims", 1) != 0);
-  const DType wide = in->dtype() == DType::kUint64 ? DType::kUint64 : compute_dtype(in->dtype());
+  const DType wide = whole && kTruncated ? DType::kFloat64 : in->dtype() == DType::kUint64 ? DType::kUint64 : compute_dtype(in->dtype());
   const auto x = [in, wide](loops::RegionBuilder& b, const auto& i) { return b.cast(b.read(in, i), wide); };
   constexpr Reduce kFold = kKind == Kind::kMax ? Reduce::kMax : kKind == Kind::kMin ? Reduce::kMin : kKind == Kind::kProd ? Reduce::kProd : Reduce::kSum;
   const Value* largest = nullptr;
@@ -249,6 +250,8 @@ bool reduce_lower(const Node& node, loops::RegionBuilder& builder) {
     if (kKind == Kind::kL2) y = b.unary(ExprOp::kSqrt, y);
     if (kKind == Kind::kLogSum || kKind == Kind::kLogSumExp) y = b.unary(ExprOp::kLog, y);
     if (largest) y = b.binary(ExprOp::kAdd, y, b.read(largest, i));
+    // A root of 32-bit numbers may have more bits, which are cut off as the reference does.
+    if (whole && kTruncated && out->dtype() != DType::kUint64) y = b.cast(y, DType::kInt64);
     return b.cast(y, out->dtype());
   });
   return true;

@@ -126,6 +126,17 @@ bool dropout_lower(const Node& node, loops::RegionBuilder& builder) {
   return identity_lower(node, builder);
 }
 
+/// Outside of training the mask keeps everything.
+bool dropout_expand(ExpandContext& ctx) {
+  if (dropout_trains(ctx.node) || !ctx.node.output(1)) return false;
+  Value* x = ctx.node.input(0);
+  Tensor all(DType::kBool, {});
+  all.set_from_int64(0, 1);
+  ctx.replace(1, ctx.add("Expand", {ctx.constant("kept", std::move(all)), ctx.add("Shape", {x})}));
+  if (ctx.node.output(0)) ctx.replace(0, ctx.add("Identity", {x}));
+  return true;
+}
+
 // Before version 12 the ratio is an attribute and is_test tells inference; versions 7 and 10 always infer.
 void dropout_upgrade(UpgradeContext& ctx) {
   Node& node = ctx.node;
@@ -208,6 +219,7 @@ std::span<const OpDef> ops_shape() {
        .infer = dropout_infer,
        .reference = dropout_reference,
        .lower = dropout_lower,
+       .expand = dropout_expand,
        .deterministic = false,
        .doc = "its input, or in training a random part of it"},
   };
