@@ -95,7 +95,7 @@ std::vector<std::pair<std::string, std::string>> equal_symbols(const ir::Graph& 
     if (a.is_symbol() && b.is_symbol() && a.symbol_name() != b.symbol_name()) pairs.emplace_back(a.symbol_name(), b.symbol_name());
   };
   for (const ir::Node* node : graph.nodes()) {
-    if (node->domain.empty()) continue;
+    if (!node->domain.empty()) continue;
     std::vector<const ir::Shape*> shapes;
     for (const ir::Value* input : node->inputs)
       if (input && input->type.is_tensor() && input->has_shape()) shapes.push_back(&input->shape());
