@@ -3,8 +3,6 @@
 // Operators whose kernels on a GPU are not made of products, pooling or loops, as steps of an engine on the driver that checks every call: nothing of them
 // runs on the host, in any precision, and they run at any extents.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "../gpu/linear_attention_model.h"
@@ -108,41 +106,6 @@ TEST_F(NoHostSteps, RecurrentLayersOfFloat64) {
         for (const Dims& each : dims) views.push_back({zeros.data(), DType::kFloat64, each});
         const Status status = context.run(views, {});
         ASSERT_TRUE(status) << batch << "x" << steps << ": " << status.message();
-      }
-    }
-}
-
-/// Products that the tensor cores do not take: of float64 and of integers, of what is no constant, and with what Gemm adds in every shape.
-TEST_F(NoHostSteps, ProductsOfEveryType) {
-  for (const DType type : {DType::kFloat64, DType::kInt32, DType::kInt64, DType::kUint32, DType::kUint64, DType::kFloat32, DType::kFloat16, DType::kBFloat16})
-    for (const char* precision : {"fp32", "fp16"}) {
-      SCOPED_TRACE(std::string(dtype_name(type)) + " in " + precision);
-      ModelMaker m(4);
-      ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 12}, type), *w = m.input("w", {12, 7}, type);
-      ir::Attrs turned;
-      turned.set("transA", std::int64_t{1});
-      turned.set("alpha", 2.0F);
-      turned.set("beta", 3.0F);
-      std::vector<ir::Value*> outputs{m.add("MatMul", {x, w}), m.add("MatMul", {x, m.constant(Tensor(type, {12, 5}))}),
-                                      m.add("MatMul", {m.input("v", {12}, type), w})};
-      std::vector<Dims> added{{}, {1}, {1, 1}, {12, 1}, {7}, {12, 7}};
-      for (std::size_t i = 0; i < added.size(); ++i) {
-        ir::Value* c = m.input(fmt::format("c{}", i), ir::Shape(added[i].begin(), added[i].end()), type);
-        outputs.push_back(m.add("Gemm", {x, m.add("MatMul", {x, w}), c}, turned));
-      }
-      builder::BuildResult built = builder::build_engine(m.finish(outputs), options(precision));
-      EXPECT_GT(steps_by(built.engine, "cuda.matmul.generic"), 0);
-      EXPECT_TRUE(built.report.host_steps.empty()) << built.report.host_steps.front();
-      const auto engine = runtime::Engine::create(std::move(built.engine));
-      runtime::Context context(engine);
-      const std::vector<double> zeros(1000);
-      for (const std::int64_t batch : {1, 40, 2, 3, 40}) {
-        std::vector<Dims> dims{{batch, 12}, {12, 7}, {12}};
-        dims.insert(dims.end(), added.begin(), added.end());
-        std::vector<runtime::InputView> views;
-        for (const Dims& each : dims) views.push_back({zeros.data(), type, each});
-        const Status status = context.run(views, {});
-        ASSERT_TRUE(status) << batch << ": " << status.message();
       }
     }
 }
