@@ -92,6 +92,26 @@ std::shared_ptr<ir::Model> running_product() {
   return m.finish({m.add("CumProd", {m.input("x", {ir::Dim::symbol("batch"), 70000}), m.ints({1})})});
 }
 
+std::shared_ptr<ir::Model> products_of_float64() {
+  builder::test::ModelMaker m(5);
+  ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 6}, DType::kFloat64), *w = m.input("w", {4, 6}, DType::kFloat64);
+  ir::Attrs turned;
+  turned.set("transB", std::int64_t{1});
+  turned.set("alpha", 2.0F);
+  return m.finish({m.add("Gemm", {x, w, m.input("c", {4}, DType::kFloat64)}, turned), m.add("MatMul", {x, m.constant(Tensor(DType::kFloat64, {6, 5}))})});
+}
+
+std::shared_ptr<ir::Model> convolutions_of_given_weights() {
+  builder::test::ModelMaker m(5);
+  ir::Value *x = m.input("x", {ir::Dim::symbol("batch"), 4, 9, 7}), *w = m.input("w", {4, 2, 3, 3}), *b = m.input("b", {4});
+  ir::Attrs attrs;
+  attrs.set("group", std::int64_t{2});
+  attrs.set("strides", std::vector<std::int64_t>{2, 1});
+  attrs.set("dilations", std::vector<std::int64_t>{1, 2});
+  attrs.set("pads", std::vector<std::int64_t>{1, 0, 2, 1});
+  return m.finish({m.add("Conv", {x, w, b}, attrs), m.add("ConvTranspose", {x, w}, attrs)});
+}
+
 /// All inputs zero, of this batch.
 Status run_zeros(runtime::Context& context, const plan::Program& program, std::int64_t batch, std::int64_t others = 5) {
   std::vector<std::vector<std::byte>> tensors;
@@ -207,6 +227,8 @@ TEST_F(Strangers, RecurrentLayersRefuseDamagedParameters) {
   EXPECT_GT(refused(recurrent_of_float64(), "cuda.rnn"), 20);
 }
 TEST_F(Strangers, RunningProductsRefuseDamagedParameters) { EXPECT_GT(refused(running_product(), "cuda.cumulative"), 5); }
+TEST_F(Strangers, PlainProductsRefuseDamagedParameters) { EXPECT_GT(refused(products_of_float64(), "cuda.matmul.generic"), 5); }
+TEST_F(Strangers, PlainConvolutionsRefuseDamagedParameters) { EXPECT_GT(refused(convolutions_of_given_weights(), "cuda.conv.generic"), 20); }
 TEST_F(Strangers, MatMulRefusesDamagedParameters) { EXPECT_GT(refused(masked_attention(), "cuda.matmul"), 100); }
 
 TEST_F(Strangers, KernelsOfConvolutionalNetworksRefuseDamagedParameters) {
@@ -243,7 +265,8 @@ TEST_F(Strangers, StepsOnOtherTensorsAreRefusedOrStayInside) {
   for (const auto& model : {masked_attention(), norm_model(), image_model(), small_model(), topk_model(), recurrent(false), recurrent(true)})
     for (const std::size_t section : {0, 1}) EXPECT_GT(with_other_tensors(model, section), 20);
   EXPECT_GT(with_other_tensors(random_model(), 0), 20);
-  for (const auto& model : {recurrent_of_float64(), n_grams(), running_product()}) EXPECT_GT(with_other_tensors(model, 0), 20);
+  for (const auto& model : {recurrent_of_float64(), n_grams(), running_product(), products_of_float64(), convolutions_of_given_weights()})
+    EXPECT_GT(with_other_tensors(model, 0), 20);
 }
 
 TEST_F(Strangers, NormsOfNoRowsRun) {
