@@ -35,8 +35,10 @@ Module::~Module() {
 
 Function Module::function(const char* name) const {
   FunctionHandle handle = nullptr;
-  if (const Result result = driver_.module_function(&handle, handle_, name); result != kSuccess)
+  const Result result = driver_.module_function(&handle, handle_, name);
+  if (result == kErrorNotFound)
     throw Error(Code::kInternal, fmt::format("the kernel '{}' is not in its module ({})", name, driver_.status(result, "cuModuleGetFunction").message()));
+  driver_.require(result, "cuModuleGetFunction");
   return {driver_, handle};
 }
 

@@ -134,6 +134,13 @@ TEST_F(CudaServices, GraphsHoldWhatWasEnqueued) {
   EXPECT_EQ(module, device->load_module("scale", {}));  // loaded once
   const Function function = module->function("scale");
   EXPECT_THROW(module->function("absent"), Error);
+  fake_cuda_fail("cuModuleGetFunction", 1, kErrorOutOfMemory);  // kernels are loaded when they are first asked for
+  try {
+    module->function("scale");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::kOutOfMemory) << error.what();
+  }
   Stream stream(device);
   Block x(device, 400), y(device, 400);
   const ScaleParams params{static_cast<float*>(x.data()), static_cast<float*>(y.data()), 100};
