@@ -61,3 +61,18 @@ def test_conv(channels, group):
         "b": rng.integers(-(2**26), 2**26, outputs).astype(np.int32),
     }
     expect_equal(node, {"x": x}, constants, TensorProto.UINT8)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.uint64])
+def test_factors_of_whole_numbers_are_truncated_once(dtype):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    values = [helper.make_tensor_value_info(n, kind, s) for n, s in (("a", [2, 3]), ("b", [3, 4]), ("c", [4]), ("y", [2, 4]))]
+    graph = helper.make_graph([helper.make_node("Gemm", ["a", "b", "c"], ["y"], alpha=0.5, beta=0.5)], "g", values[:3], values[3:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    rng = np.random.default_rng(0)
+    least = 0 if np.issubdtype(dtype, np.unsignedinteger) else -9
+    a, b, c = (rng.integers(least, 9, shape).astype(dtype) for shape in ((2, 3), (3, 4), (4,)))
+    got = lathe.build(model, budget=0, cache=False).run({"a": a, "b": b, "c": c})["y"]
+    want = np.trunc(0.5 * (a.astype(np.float64) @ b.astype(np.float64)) + 0.5 * c.astype(np.float64)).astype(dtype)
+    assert ((a @ b) % 2 + c % 2 == 2).any(), "two halves that make a whole"
+    assert np.array_equal(got, want)

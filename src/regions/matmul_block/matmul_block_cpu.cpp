@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -230,8 +232,7 @@ class LoopKernel final : public Kernel {
         typename E::Wide sum = 0;
         for (std::int64_t k = 0; k < k_; ++k) sum += E::read(a + k * a_.k * element_) * E::read(b + (n * b_.n + k * b_.k) * element_);
         if (third_ || scale_ != 1) {
-          sum = scaled(sum, scale_);
-          if (third_) sum += scaled(E::read(static_cast<const char*>(io.inputs[2]) + (m * z_.m + n * z_.n) * element_), c_scale_);
+          sum = total(sum, third_ ? E::read(static_cast<const char*>(io.inputs[2]) + (m * z_.m + n * z_.n) * element_) : typename E::Wide{0});
         }
         E::write(c + n * c_.n * element_, sum);
       }
@@ -287,13 +288,15 @@ class LoopKernel final : public Kernel {
     for (const std::int64_t extent : batch_) total_ *= extent;
   }
 
-  /// Factors of integer products are whole numbers in practice; others follow the definition: computed as real, then truncated.
-  static typename E::Wide scaled(typename E::Wide value, float factor) {
+  /// Integers whose factors are 1 wrap; with others their sum is real, then truncated.
+  typename E::Wide total(typename E::Wide sum, typename E::Wide z) const {
     if constexpr (std::is_same_v<typename E::Wide, double>) {
-      return value * factor;
+      return third_ ? sum * scale_ + z * c_scale_ : sum * scale_;  // a zero keeps its sign
     } else {
-      if (factor == 1) return value;
-      return static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<double>(static_cast<std::int64_t>(value)) * factor));
+      if (scale_ == 1 && c_scale_ == 1) return sum + z;
+      const auto real = [](std::uint64_t whole) { return static_cast<double>(static_cast<std::int64_t>(whole)); };
+      const double y = real(sum) * scale_ + real(z) * c_scale_;
+      return static_cast<std::uint64_t>(std::fabs(y) < 0x1p63 ? static_cast<std::int64_t>(y) : std::numeric_limits<std::int64_t>::min());
     }
   }
 
