@@ -91,23 +91,12 @@ std::vector<StepPlan> plan_generic(const PlanRequest& request) {
   StepPlan step;
   step.kernel = "cpu.matmul.loop";
   step.variant = "loop";
-  if (!block.perm_a.empty()) step.params.set("perm_a", block.perm_a);
-  if (const auto perm = full_perm_b(block); !perm.empty()) step.params.set("perm_b", perm);
-  step.params.set("scale", block.scale);
-  step.params.set("c_scale", block.c_scale);
-  step.inputs = {block.a, block.b};
-  if (block.c) step.inputs.push_back(block.c);
-  step.outputs = {request.region.outputs.at(0)};
   const plan::TensorDesc& a = *desc_of(request, block.a);
   const double k = static_cast<double>(
       a.dims.empty() ? 1 : a.dims[static_cast<std::size_t>(block.perm_a.empty() ? static_cast<std::int64_t>(a.dims.size()) - 1 : block.perm_a.back())]);
-  step.flops = 2.0 * k * static_cast<double>(request.outputs[0].elements());
-  for (const auto* list : {&request.inputs, &request.outputs})
-    for (const plan::TensorDesc& desc : *list) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
+  regions::describe_alone(request, block, 2.0 * k * static_cast<double>(request.outputs[0].elements()), step);
   return {step};
 }
-
-Layout any_layout(const Region&, bool, std::size_t) { return Layout::kAny; }
 
 }  // namespace
 
@@ -115,7 +104,7 @@ std::span<const Candidate> candidates_matmul_block() {
   static const std::array<Candidate, 3> list{{
       {"cpu.matmul.packed", "matmul_block", supports_packed, plan_packed, regions::matmul_layouts},
       {"cpu.matmul.dynamic", "matmul_block", supports_dynamic, plan_dynamic, regions::matmul_layouts},
-      {"cpu.matmul.generic", "matmul_block", supports_generic, plan_generic, any_layout},
+      {"cpu.matmul.generic", "matmul_block", supports_generic, plan_generic, regions::any_layout},
   }};
   return list;
 }

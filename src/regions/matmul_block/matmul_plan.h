@@ -125,6 +125,21 @@ inline void describe_operands(const MatMulBlock& block, bool packed, ops::StepPl
   }
 }
 
+/// A product alone, whatever its types and memory orders: what its step reads, in which order and with which factors.
+inline void describe_alone(const ops::PlanRequest& request, const MatMulBlock& block, double flops, ops::StepPlan& step) {
+  if (!block.perm_a.empty()) step.params.set("perm_a", block.perm_a);
+  if (const auto perm = full_perm_b(block); !perm.empty()) step.params.set("perm_b", perm);
+  step.params.set("scale", block.scale);
+  step.params.set("c_scale", block.c_scale);
+  step.inputs = {block.a, block.b};
+  if (block.c) step.inputs.push_back(block.c);
+  step.outputs = {request.region.outputs.at(0)};
+  step.flops = flops;
+  for (const auto* list : {&request.inputs, &request.outputs})
+    for (const plan::TensorDesc& desc : *list) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
+}
+inline ops::Layout any_layout(const ops::Region&, bool, std::size_t) { return ops::Layout::kAny; }
+
 /// The bias that Gemm's third input and the tail come to, as a weight of the step.
 inline void describe_bias(const MatMulBlock& block, std::int64_t columns, ops::StepPlan& step) {
   const bool bias = third_of(block) == Third::kBias || block.tail.bias;

@@ -36,25 +36,14 @@ std::vector<StepPlan> plan(const PlanRequest& request) {
   plan_of(request, block, plan, why);
   StepPlan step;
   step.kernel = "cuda.matmul.generic";
-  if (!block.perm_a.empty()) step.params.set("perm_a", block.perm_a);
-  if (const auto perm = full_perm_b(block); !perm.empty()) step.params.set("perm_b", perm);
-  step.params.set("scale", block.scale);
-  step.params.set("c_scale", block.c_scale);
-  step.inputs = {block.a, block.b};
-  if (block.c) step.inputs.push_back(block.c);
-  step.outputs = {request.region.outputs.at(0)};
-  step.flops = plan.flops;
-  for (const auto* list : {&request.inputs, &request.outputs})
-    for (const plan::TensorDesc& desc : *list) step.bytes += static_cast<double>(dtype_bytes(desc.dtype, desc.elements()));
+  regions::describe_alone(request, block, plan.flops, step);
   return {step};
 }
-
-Layout any_layout(const Region&, bool, std::size_t) { return Layout::kAny; }
 
 }  // namespace
 
 std::span<const Candidate> candidates_plain_matmul_cuda() {
-  static const std::array<Candidate, 1> list{{{"cuda.matmul.generic", "matmul_block", supports, plan, any_layout}}};
+  static const std::array<Candidate, 1> list{{{"cuda.matmul.generic", "matmul_block", supports, plan, regions::any_layout}}};
   return list;
 }
 
